@@ -1,0 +1,235 @@
+"""Where a token comes from: nowhere, a static one, a service account's key, or a user's refresh token.
+
+Each source is an `Auth` (see `exchange.py`): a generator that may yield requests of its own, so refreshing a user's
+token is written once for the synchronous and the asynchronous world. No source shows a secret in its `repr`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
+from airflow_provider_hca.client.messages import Call, Request, json_object
+from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSResponseError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_AUDIENCE = "https://dev.data.humancellatlas.org/"
+DEFAULT_GROUP = "hca"
+_CLAIM = "https://auth.data.humancellatlas.org/"
+_RENEW_BEFORE = 300.0  # seconds; longer than any one call, retries included, goes on with its token
+_REFRESH_TAKES = 60.0  # seconds a refresh under way keeps others from starting one
+
+OnToken = Callable[[str], None]
+
+
+class StaticToken:
+    """A token that somebody else made, and that cannot be renewed.
+
+    :param token: the JWT
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def token(self) -> Call[str | None]:
+        """Return the token."""
+        return self._token
+        yield  # a call is a generator, even one that needs no request
+
+    def rejected(self, token: str) -> bool:  # noqa: ARG002 - part of Auth
+        """Return that there is no other one."""
+        return False
+
+
+class ServiceAccountKey:
+    """Tokens signed here, with the key file of a Google service account; no network is needed.
+
+    :param key: the content of the key file: at least `client_email`, `private_key`, `private_key_id`
+    :param audience: the `aud` claim that the DSS expects; its trailing slash counts
+    :param group: the group claim
+    :param lifetime: seconds a token is good for, at most 3,600
+    :param on_token: called with each token made, to have it masked
+    :raises ValueError: when the key lacks a field or cannot be read
+    """
+
+    def __init__(
+        self,
+        key: Mapping[str, Any],
+        *,
+        audience: str = DEFAULT_AUDIENCE,
+        group: str = DEFAULT_GROUP,
+        lifetime: float = 3600.0,
+        on_token: OnToken | None = None,
+    ) -> None:
+        missing = [name for name in ("client_email", "private_key", "private_key_id") if not key.get(name)]
+        if missing:
+            raise ValueError(f"the service account key has no {', '.join(missing)}: is it a key file in JSON?")
+        self.email, self.audience, self.group, self.lifetime = key["client_email"], audience, group, lifetime
+        self._key, self._on_token = key, on_token
+        self._signer: Any = None
+        self._token, self._expires = "", 0.0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"ServiceAccountKey({self.email!r}, audience={self.audience!r})"
+
+    def token(self) -> Call[str | None]:
+        """Return a token that is good for another five minutes at least (less if it never was)."""
+        with self._lock:
+            if time.time() > self._expires - min(_RENEW_BEFORE, self.lifetime / 2):
+                self._token, self._expires = self._sign()
+            return self._token
+        yield  # a call is a generator, even one that needs no request
+
+    def rejected(self, token: str) -> bool:
+        """Drop the token, so that the next one is signed anew."""
+        with self._lock:
+            if token == self._token:
+                self._expires = 0.0
+        return True
+
+    def _sign(self) -> tuple[str, float]:
+        from google.auth import crypt, jwt  # takes 0.2 s, which parsing a DAG must not pay
+
+        if self._signer is None:
+            try:
+                self._signer = crypt.RSASigner.from_service_account_info(self._key)  # type: ignore[no-untyped-call]  # google's
+            except Exception:  # noqa: BLE001 - each crypto backend has its own errors, and some quote the key
+                raise DSSCredentialsError(
+                    f"the private key of {self.email} cannot be read: is the key file whole?"
+                ) from None
+        now = time.time()
+        expires = now + self.lifetime
+        claims = {
+            "iss": self.email,
+            "sub": self.email,
+            "aud": self.audience,
+            "iat": int(now),
+            "exp": int(expires),
+            "email": self.email,
+            "scope": ["email", "openid", "offline_access"],  # a DSS answers 500 to a token without scope
+            f"{_CLAIM}group": self.group,
+            f"{_CLAIM}email": self.email,
+        }
+        token = str(jwt.encode(self._signer, claims), "ascii")  # type: ignore[no-untyped-call]  # google's
+        if self._on_token:
+            self._on_token(token)
+        return token, expires
+
+
+class UserToken:
+    """A person's tokens, refreshed at an OAuth2 server (RFC 6749, section 6).
+
+    :param refresh_token: what new tokens are asked for with
+    :param token_uri: where
+    :param client_id: of the OAuth2 client
+    :param client_secret: of the OAuth2 client
+    :param token: an access token to begin with; without one the first call refreshes
+    :param expires_at: when that one expires, in seconds since the epoch; unknown if None, then it is used until refused
+    :param on_token: called with each token received, to have it masked
+    """
+
+    def __init__(
+        self,
+        *,
+        refresh_token: str,
+        token_uri: str,
+        client_id: str,
+        client_secret: str,
+        token: str = "",
+        expires_at: float | None = None,
+        on_token: OnToken | None = None,
+    ) -> None:
+        self.token_uri, self.client_id, self._on_token = token_uri, client_id, on_token
+        self._refresh_token, self._client_secret = refresh_token, client_secret
+        self._token = token
+        self._expires = expires_at if expires_at is not None else float("inf")
+        self._margin = _RENEW_BEFORE
+        self._refresh_until = 0.0
+        self._lock = threading.Lock()  # held for a comparison only, never across a request
+
+    def __repr__(self) -> str:
+        return f"UserToken(client_id={self.client_id!r}, token_uri={self.token_uri!r})"
+
+    def token(self) -> Call[str | None]:
+        """Return the token, refreshed when it is about to expire.
+
+        While one caller refreshes, the others go on with the token they have, as long as it is good.
+
+        :raises DSSCredentialsError: when the OAuth2 server refuses
+        """
+        now = time.time()
+        with self._lock:
+            good = bool(self._token) and now < self._expires
+            if good and (now < self._expires - self._margin or now < self._refresh_until):
+                return self._token
+            self._refresh_until = now + _REFRESH_TAKES
+        return (yield from self._refreshed())
+
+    def rejected(self, token: str) -> bool:
+        """Drop the token, so that the next call refreshes it."""
+        with self._lock:
+            if token == self._token:
+                self._token = ""
+        return True
+
+    def _refreshed(self) -> Call[str]:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": self._refresh_token,
+            "client_id": self.client_id,
+            "client_secret": self._client_secret,
+        }
+        request = Request(
+            "POST",
+            self.token_uri,
+            {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"},
+            urlencode(form).encode(),
+        )
+        exchange = Exchange(request.origin, None, RetryPolicy())
+        host = urlsplit(self.token_uri).netloc
+        try:
+            response = yield from exchange.send(request, repeatable=True)
+        except DSSResponseError as error:
+            raise DSSCredentialsError(
+                f"{host} answered {error.status} when the DSS token was to be refreshed: log in again and update "
+                "refresh_token, client_id and client_secret of the connection",
+                permanent=error.permanent,
+            ) from None
+        except DSSError as error:
+            raise DSSCredentialsError(f"the DSS token could not be refreshed: {error}", permanent=False) from None
+        answer = json_object(request, response)
+        token, lifetime = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(token, str) or not token:
+            raise DSSCredentialsError(f"{host} answered a refresh without an access_token: is token_uri right?")
+        if self._on_token:
+            self._on_token(token)
+        lifetime = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else 3600.0
+        with self._lock:
+            self._token, self._expires = token, time.time() + lifetime
+            self._margin = min(_RENEW_BEFORE, lifetime / 2)
+            self._refresh_until = 0.0
+        log.info("refreshed the DSS token at %s; it is good for %.0f s", host, lifetime)
+        return token
+
+
+def read_key(value: str) -> dict[str, Any]:
+    """Return a service account key from the text of its file.
+
+    :param value: JSON
+    :raises ValueError: when it is not a JSON object; the text itself, which is secret, is not quoted
+    """
+    try:
+        key = json.loads(value)
+    except ValueError:
+        key = None
+    if not isinstance(key, dict):
+        raise ValueError("the service account key is not JSON: give the whole content of the key file")
+    return key

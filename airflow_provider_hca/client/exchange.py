@@ -1,0 +1,158 @@
+"""Sending one request the way a DSS wants it: with a token, retried, redirected. No I/O happens here.
+
+Every call of the protocol goes through `Exchange.send`, so the rules are in one place:
+
+- An idempotent request is repeated after a connection error, a read timeout, 429, 500, 502, 503 and 504, with
+  growing waits and `Retry-After`, within a number of attempts *and* a total time. A permanent mistake that the
+  server dresses as `500` with `Retry-After: 10` therefore ends soon, with the server's own title.
+- Anything else is sent once: only the caller can know whether a PATCH that was not answered was done.
+- A token goes to the DSS's own origin only, wherever a redirect points, and is renewed once after a 401.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import Protocol
+from urllib.parse import urljoin
+
+from airflow_provider_hca.client.messages import Call, Request, Response, decode_error, origin, retry_after
+from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSProtocolError
+
+log = logging.getLogger(__name__)
+
+RETRIED = frozenset({429, 500, 502, 503, 504})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HOPS = 20
+
+
+class Auth(Protocol):
+    """Where a token comes from (see `airflow_provider_hca.client.auth`)."""
+
+    def token(self) -> Call[str | None]:
+        """Return the token to send, renewing it first when it is about to expire; None to send none."""
+        ...
+
+    def rejected(self, token: str) -> bool:
+        """Take note that the DSS refused this token; return whether another one can be had."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to go on with an idempotent request.
+
+    :ivar attempts: how often it is sent at most
+    :ivar seconds: how long after the first sending it may be sent again at most; a minute's trouble of the service
+        is ridden out, a permanent mistake is told within the minute
+    :ivar first_delay: the wait before the second attempt in seconds; each further one doubles it
+    :ivar longest_delay: the longest wait in seconds that is not asked for by the server
+    :ivar redirect_seconds: how long to follow `301`s that say `Retry-After` (a checkout under way)
+    """
+
+    attempts: int = 10
+    seconds: float = 50.0
+    first_delay: float = 0.5
+    longest_delay: float = 10.0
+    redirect_seconds: float = 600.0
+
+    def delay(self, attempt: int, elapsed: float, asked: float | None) -> float | None:
+        """Return the seconds to wait after this failed attempt, or None to give up.
+
+        :param attempt: how often the request was sent
+        :param elapsed: seconds since it was first sent
+        :param asked: what `Retry-After` said
+        """
+        if attempt >= self.attempts:
+            return None
+        # Jitter: many workers that failed together must not come back together.
+        if asked is None:
+            wait = min(self.longest_delay, self.first_delay * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load
+        else:
+            wait = asked * random.uniform(1, 1.1)  # noqa: S311 - spreads load
+        return wait if elapsed + wait <= self.seconds else None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Sends requests to one origin, with its token.
+
+    :ivar home: the origin (`scheme://host:port`) that the token is for
+    :ivar auth: where the token comes from
+    :ivar policy: how long to go on
+    """
+
+    home: str
+    auth: Auth | None
+    policy: RetryPolicy
+
+    def send(
+        self,
+        request: Request,
+        *,
+        accept: frozenset[int] = frozenset({200}),
+        authorize: bool = False,
+        repeatable: bool | None = None,
+    ) -> Call[Response]:
+        """Return the first answer whose status is in `accept`.
+
+        :param request: what to send
+        :param accept: the statuses that are answers; the others are errors
+        :param authorize: whether the operation wants a token
+        :param repeatable: whether it may be sent again after a failure; by default GET, HEAD, PUT and DELETE are
+        :raises DSSError: the last failure, when no attempt is left or none would help
+        """
+        if repeatable is None:
+            repeatable = request.method in {"GET", "HEAD", "PUT", "DELETE"}
+        started = time.monotonic()
+        attempt, hops, renewed = 1, 0, False
+        while True:
+            token = (yield from self._token()) if authorize and request.origin == self.home else None
+            failure: DSSError
+            asked = None
+            try:
+                response = yield _with_token(request, token)
+            except DSSConnectionError as error:
+                failure = error
+            else:
+                if response.status in accept:
+                    return response
+                if response.status == 401 and token and not renewed and self.auth and self.auth.rejected(token):
+                    renewed, request = True, replace(request, delay=0.0)
+                    continue
+                if response.status in REDIRECTS:
+                    hops += 1
+                    request = self._redirected(request, response, hops, time.monotonic() - started)
+                    continue
+                failure = decode_error(request, response, token)
+                if response.status not in RETRIED:
+                    raise failure
+                asked = retry_after(response)
+            delay = self.policy.delay(attempt, time.monotonic() - started, asked) if repeatable else None
+            if delay is None:
+                raise failure
+            attempt += 1
+            log.warning("%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
+            request = replace(request, delay=delay)
+
+    def _token(self) -> Call[str | None]:
+        return (yield from self.auth.token()) if self.auth else None
+
+    def _redirected(self, request: Request, response: Response, hops: int, elapsed: float) -> Request:
+        target = urljoin(request.url, response.headers.get("location", ""))
+        where = f"{request.method} {request.path}: redirected to {origin(target)}"
+        if request.method not in {"GET", "HEAD"}:
+            # Some redirects turn a PUT into a GET, which would pass for success.
+            raise DSSProtocolError(f"{where}; write to that address instead: change the host of the connection")
+        wait = retry_after(response)
+        if elapsed + (wait or 0) > self.policy.redirect_seconds or (wait is None and hops > _HOPS):
+            raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s")
+        return replace(request, url=target, delay=wait or 0.0)
+
+
+def _with_token(request: Request, token: str | None) -> Request:
+    if token is None:
+        return request
+    return replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})

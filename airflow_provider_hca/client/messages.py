@@ -1,0 +1,175 @@
+"""The two messages of the protocol, and how to read an answer: what a DSS means by its status, body and headers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSConflictError,
+    DSSNotFoundError,
+    DSSProtocolError,
+    DSSResponseError,
+)
+
+T = TypeVar("T")
+
+_LINK_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*?\brel\s*=\s*["']?next\b""", re.IGNORECASE)
+_HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_HTML_TAG = re.compile(r"<[^>]*>")
+_TITLE_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request that a call wants sent.
+
+    :ivar method: HTTP method
+    :ivar url: absolute, with its query
+    :ivar headers: all of them; not shown in `repr`, since one may hold a token
+    :ivar body: not shown in `repr` either
+    :ivar delay: seconds to wait before sending
+    :ivar connect_timeout: seconds to wait for a connection
+    :ivar read_timeout: seconds to wait for the answer
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    delay: float = 0.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 40.0
+
+    @property
+    def path(self) -> str:
+        """The path, without the query."""
+        return urlsplit(self.url).path
+
+    @property
+    def origin(self) -> str:
+        """`scheme://host:port`: what a token may be sent to."""
+        return origin(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a request.
+
+    :ivar status: HTTP status
+    :ivar headers: names in lower case; several of one name are joined by `, `
+    :ivar body: the whole body
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+# A call yields what it wants sent, is sent the answer (or thrown a DSSConnectionError), and returns its result.
+Call = Generator[Request, Response, T]
+
+
+def origin(url: str) -> str:
+    """Return the `scheme://host:port` of a URL, in lower case and with the port always there."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return f"{parts.scheme}://{parts.hostname}:{port}".lower()
+
+
+def json_object(request: Request, response: Response) -> dict[str, Any]:
+    """Return the body as a JSON object.
+
+    :raises DSSProtocolError: when it is something else
+    """
+    try:
+        value = json.loads(response.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        kind = response.headers.get("content-type", "no content type")
+        raise DSSProtocolError(
+            f"{request.method} {request.path}: {response.status} without a JSON object ({kind}): is "
+            f"{request.origin} the address of a DSS's API, such as 'https://dss.example.org/v1'?"
+        )
+    return value
+
+
+def retry_after(response: Response) -> float | None:
+    """Return the seconds that `Retry-After` asks for, given as seconds or as a date (RFC 9110, 10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value, re.ASCII):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def next_page(response: Response) -> str | None:
+    """Return the URL of the next page from `Link`, whose `rel` a DSS writes in single quotes."""
+    match = _LINK_NEXT.search(response.headers.get("link", ""))
+    return match[1] if match else None
+
+
+def decode_error(request: Request, response: Response, secret: str | None = None) -> DSSResponseError:
+    """Return the error that an answer means, whichever of its shapes the body has.
+
+    :param request: what was asked
+    :param response: the answer
+    :param secret: a token to keep out of the error, should the server echo it
+    """
+    code, title = _code_and_title(response.body)
+    if not title:
+        title = _phrase(response.status)
+    if secret:
+        code, title = code.replace(secret, "***"), title.replace(secret, "***")
+    kinds: dict[int, type[DSSResponseError]] = {
+        401: DSSAuthError,
+        403: DSSAuthError,
+        404: DSSNotFoundError,
+        409: DSSConflictError,
+    }
+    return kinds.get(response.status, DSSResponseError)(
+        request.method,
+        request.path,
+        response.status,
+        code,
+        title[:_TITLE_LENGTH],
+        response.headers.get("x-aws-request-id", ""),
+        retry_after(response),
+    )
+
+
+def _code_and_title(body: bytes) -> tuple[str, str]:
+    text = body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        found = _HTML_TITLE.search(text)
+        return "", " ".join(_HTML_TAG.sub(" ", found[1] if found else text).split())
+    if not isinstance(value, dict):
+        return "", ""
+    # {"status", "code", "title", "stacktrace"}, {"type", "title", "detail", "status"}, {"Code", "Message"} and
+    # {"message"}: servers and the gateways before them each have their own.
+    code = value.get("code") or value.get("Code") or ""
+    title = value.get("title") or value.get("Message") or value.get("message") or ""
+    detail = value.get("detail") or ""
+    return str(code), ": ".join(str(part) for part in (title, detail) if part)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

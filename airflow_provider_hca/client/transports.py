@@ -1,0 +1,205 @@
+"""Running a call: the only code of the client that touches the network.
+
+A transport sends what a call yields and gives it the answer. It never follows a redirect (a token must not follow to
+another host), gives header names in lower case, and turns every error of its library into one `DSSConnectionError`
+that names method, path and kind: the library's own text may hold a URL with a signature.
+
+The libraries are imported when a transport is made: together they take 0.4 s, which parsing a DAG must not pay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from airflow_provider_hca import __version__
+from airflow_provider_hca.client.messages import Call, Request, Response
+from airflow_provider_hca.exceptions import ConnectionFailure, DSSConnectionError, UploadAbortedError
+
+if TYPE_CHECKING:
+    import requests
+
+T = TypeVar("T")
+
+USER_AGENT = f"airflow-provider-hca/{__version__}"
+
+
+class RequestsTransport:
+    """Runs calls on `requests`. One may serve many threads.
+
+    :param pool_size: connections kept open; as many as there are threads
+    :param verify: whether to check the server's certificate, or the path of a CA bundle
+    :param stop: when set, waits end at once with an `UploadAbortedError`, and nothing more is sent
+    """
+
+    def __init__(self, *, pool_size: int = 10, verify: bool | str = True, stop: threading.Event | None = None) -> None:
+        import requests
+        from requests.adapters import HTTPAdapter
+
+        self._stop = stop or threading.Event()
+        self._session = requests.Session()
+        self._session.verify = verify
+        self._session.auth = _keep_headers  # otherwise ~/.netrc would replace the token
+        self._session.headers["user-agent"] = USER_AGENT
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=pool_size))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._session.close()
+
+    def run(self, call: Call[T]) -> T:
+        """Return the result of a call.
+
+        :raises DSSError: what the call raises
+        :raises UploadAbortedError: when told to stop
+        """
+        try:
+            request = next(call)
+            while True:
+                try:
+                    response = self._send(request)
+                except DSSConnectionError as error:
+                    request = call.throw(error)
+                else:
+                    request = call.send(response)
+        except StopIteration as result:
+            value: T = result.value
+            return value
+        finally:
+            call.close()
+
+    def _send(self, request: Request) -> Response:
+        import requests
+        import urllib3
+
+        if self._stop.wait(request.delay) if request.delay else self._stop.is_set():
+            raise UploadAbortedError("stopped")
+        try:
+            answer = self._session.request(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                data=request.body,
+                timeout=(request.connect_timeout, request.read_timeout),
+                allow_redirects=False,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error)) from None
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(answer.status_code, headers, answer.content)
+
+
+class AiohttpTransport:
+    """Runs calls on `aiohttp`. One serves all tasks of an event loop; make it inside that loop.
+
+    :param verify: whether to check the server's certificate, or the path of a CA bundle
+    """
+
+    def __init__(self, *, verify: bool | str = True) -> None:
+        import aiohttp
+
+        tls: bool | ssl.SSLContext = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"user-agent": USER_AGENT},
+            trust_env=True,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def run(self, call: Call[T]) -> T:
+        """Return the result of a call.
+
+        :raises DSSError: what the call raises
+        """
+        try:
+            request = next(call)
+            while True:
+                try:
+                    response = await self._send(request)
+                except DSSConnectionError as error:
+                    request = call.throw(error)
+                else:
+                    request = call.send(response)
+        except StopIteration as result:
+            value: T = result.value
+            return value
+        finally:
+            call.close()
+
+    async def _send(self, request: Request) -> Response:
+        import aiohttp
+        import yarl
+
+        if request.delay:
+            await asyncio.sleep(request.delay)
+        timeout = aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout)
+        try:
+            async with self._session.request(
+                request.method,
+                yarl.URL(request.url, encoded=True),
+                headers=request.headers,
+                data=request.body,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error)) from None
+        headers: dict[str, str] = {}
+        for name, value in answer.headers.items():
+            lowered = name.lower()
+            headers[lowered] = f"{headers[lowered]}, {value}" if lowered in headers else value
+        return Response(answer.status, headers, body)
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+# What the libraries and Python call their errors, the most telling first. By name, so that neither library need be
+# imported for the other.
+_KINDS: tuple[tuple[frozenset[str], ConnectionFailure], ...] = (
+    (frozenset({"gaierror", "NameResolutionError", "ClientConnectorDNSError"}), "dns"),
+    (frozenset({"SSLError", "ClientSSLError"}), "tls"),
+    (frozenset({"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}), "connect timeout"),
+    (frozenset({"ReadTimeout", "ReadTimeoutError", "SocketTimeoutError", "TimeoutError"}), "read timeout"),
+    (frozenset({"ConnectionRefusedError", "NewConnectionError"}), "refused"),
+)
+
+
+def _kind(error: BaseException) -> ConnectionFailure:
+    names = {cls.__name__ for each in _wrapped(error) for cls in type(each).__mro__}
+    return next((kind for telling, kind in _KINDS if telling & names), "dropped")
+
+
+def _wrapped(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and those inside it; each library has its own place for them."""
+    waiting, seen = [error], set()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inner = (*each.args, getattr(each, "reason", None), each.__cause__, each.__context__)
+        waiting.extend(one for one in inner if isinstance(one, BaseException))

@@ -1,0 +1,209 @@
+"""What can go wrong, as a tree.
+
+    DSSError
+    +-- DSSConnectionError        no answer: no such host, refused, dropped, timed out
+    +-- DSSResponseError          the DSS answered with an error
+    |   +-- DSSAuthError            401, 403
+    |   +-- DSSNotFoundError        404
+    |   +-- DSSConflictError        409, or an asynchronous copy that lost against other content
+    +-- DSSCredentialsError       no token could be made or refreshed
+    +-- DSSProtocolError          an answer that no DSS gives
+    +-- DSSCopyError              an asynchronous copy failed, or took too long
+    +-- StagingError              the staging bucket refused, or is not there
+    +-- InvalidDirectoryError     a directory that cannot become a bundle (also a ValueError)
+    +-- UploadError               some files of a directory could not be staged or registered
+    +-- UploadAbortedError        the upload was told to stop
+
+Every error carries its data as attributes, so nobody has to parse a message, and survives pickling, so it can
+cross a process. No message ever holds a token, a header or a request body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+ConnectionFailure = Literal["dns", "refused", "tls", "connect timeout", "read timeout", "dropped"]
+
+_FAILURES: dict[str, str] = {
+    "dns": "no such host",
+    "refused": "the connection was refused: nothing listens there",
+    "tls": "TLS failed: the certificate is not trusted, or that port does not speak TLS",
+    "connect timeout": "no connection in time",
+    "read timeout": "no answer in time",
+    "dropped": "the connection was dropped before an answer came",
+}
+_LISTED = 20
+
+
+def _restore(cls: type[DSSError], args: tuple[Any, ...], state: dict[str, Any]) -> DSSError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class DSSError(Exception):
+    """Anything that goes wrong between this package and a DSS.
+
+    :ivar permanent: whether the same call would fail the same way again, so that a retry is a waste
+    """
+
+    permanent: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call __init__ with the message alone, which the subclasses do not accept.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class DSSConnectionError(DSSError):
+    """No answer came.
+
+    :param method: HTTP method of the request
+    :param host: `scheme://host:port` it went to
+    :param path: its path, without the query
+    :param kind: what happened
+    """
+
+    def __init__(self, method: str, host: str, path: str, kind: ConnectionFailure) -> None:
+        super().__init__(f"{method} {path}: {_FAILURES[kind]} ({host})")
+        self.method, self.host, self.path, self.kind = method, host, path, kind
+
+
+class DSSResponseError(DSSError):
+    """The DSS answered with an error.
+
+    :param method: HTTP method of the request
+    :param path: its path, without the query
+    :param status: HTTP status of the answer
+    :param code: the DSS's machine-readable code, such as `illegal_version`; empty when the answer had none
+    :param title: what the DSS says about it
+    :param request_id: `X-AWS-REQUEST-ID`, by which the operator of the DSS finds the request in its logs
+    :param retry_after: seconds the DSS asked to wait, if it did
+    """
+
+    # 4xx that a later try can turn: timeouts, "slow down", and a bundle whose files are still being copied.
+    _PASSING_STATUS: ClassVar = frozenset({408, 425, 429})
+    _PASSING_CODE: ClassVar = frozenset({"file_missing"})
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        code: str = "",
+        title: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        told = " ".join(part for part in (f"{status}", code) if part)
+        message = f"{method} {path}: {told}: {title}" if title else f"{method} {path}: {told}"
+        super().__init__(f"{message} (request id {request_id})" if request_id else message)
+        self.method, self.path, self.status = method, path, status
+        self.code, self.title, self.request_id, self.retry_after = code, title, request_id, retry_after
+        passing = status in self._PASSING_STATUS or code in self._PASSING_CODE
+        self.permanent = 400 <= status < 500 and not passing
+
+
+class DSSAuthError(DSSResponseError):
+    """401 or 403: the token is missing, refused, or not enough."""
+
+
+class DSSNotFoundError(DSSResponseError):
+    """404: no such file, bundle or version in that replica."""
+
+
+class DSSConflictError(DSSResponseError):
+    """409: that uuid and version already names other content."""
+
+
+class DSSCredentialsError(DSSError):
+    """No token could be made from the configured credentials.
+
+    :param message: what is wrong, and with which setting
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, message: str, *, permanent: bool = True) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class DSSProtocolError(DSSError):
+    """The answer is not one that a DSS gives: the address is probably not that of a DSS's API."""
+
+    permanent = True
+
+
+class DSSCopyError(DSSError):
+    """The DSS accepted a file with 202 and did not store it.
+
+    :param uuid: of the file
+    :param version: of the file
+    :param reason: `failed` (the copy broke) or `deadline` (no result in time)
+    :param message: what happened
+    """
+
+    def __init__(self, uuid: str, version: str, reason: Literal["failed", "deadline"], message: str) -> None:
+        super().__init__(f"file {uuid}.{version}: {message}")
+        self.uuid, self.version, self.reason = uuid, version, reason
+        self.permanent = reason == "failed"
+
+
+class StagingError(DSSError):
+    """The object store did not take, or does not have, a staged object.
+
+    :param url: `s3://bucket/key` or `gs://bucket/key`
+    :param message: what happened and what to change
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, url: str, message: str, *, permanent: bool = False) -> None:
+        super().__init__(f"{url}: {message}")
+        self.url, self.permanent = url, permanent
+
+
+def listed(offenders: Sequence[tuple[str, str]]) -> str:
+    """Return offenders as lines of text: the first of them, and how many more there are.
+
+    :param offenders: pairs of a name and what is wrong with it
+    """
+    lines = [f"  {name!r}: {reason}" for name, reason in offenders[:_LISTED]]
+    if len(offenders) > _LISTED:
+        lines.append(f"  ... and {len(offenders) - _LISTED:,} more")
+    return "\n".join(lines)
+
+
+class InvalidDirectoryError(DSSError, ValueError):
+    """A directory cannot become a bundle; nothing was changed anywhere.
+
+    :param directory: the directory
+    :param offenders: pairs of a file's name (empty for the directory itself) and what is wrong with it
+    """
+
+    permanent = True
+
+    def __init__(self, directory: str, offenders: Sequence[tuple[str, str]]) -> None:
+        super().__init__(f"{directory} cannot become a bundle, and nothing was uploaded:\n{listed(offenders)}")
+        self.directory, self.offenders = directory, tuple(offenders)
+
+
+class UploadError(DSSError):
+    """Some files could not be staged or registered, and no bundle was made; the other files stay usable.
+
+    :param failures: pairs of a file's name and why it failed
+    :param done: how many files are registered
+    :param total: how many files there are
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
+        super().__init__(
+            f"{len(failures):,} of {total:,} files failed ({done:,} are registered and will not be sent again "
+            f"by a retry); no bundle was made:\n{listed(failures)}"
+        )
+        self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
+
+
+class UploadAbortedError(DSSError):
+    """The upload was told to stop: the task was killed or ran out of time."""

@@ -1,0 +1,226 @@
+"""What an Airflow connection of type `hca_dss` says, checked, and errors that name it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from airflow.providers.common.compat.sdk import mask_secret
+
+from airflow_provider_hca.client.auth import (
+    DEFAULT_AUDIENCE,
+    DEFAULT_GROUP,
+    ServiceAccountKey,
+    StaticToken,
+    UserToken,
+    read_key,
+)
+from airflow_provider_hca.client.exchange import Auth, RetryPolicy
+from airflow_provider_hca.client.messages import Call
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSConnectionError,
+    DSSCredentialsError,
+    DSSError,
+    DSSProtocolError,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_OAUTH = ("refresh_token", "token_uri", "client_id", "client_secret")
+_SERVICE_ACCOUNT = ("key_path", "key_json")
+_KNOWN = {
+    *_OAUTH,
+    *_SERVICE_ACCOUNT,
+    *("audience", "group", "creator_uid"),
+    *("connect_timeout", "read_timeout", "retry_attempts", "retry_seconds", "verify"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a connection says.
+
+    :ivar url: of the API
+    :ivar auth: where tokens come from, if it says so
+    """
+
+    url: str
+    auth: Auth | None = field(repr=False)
+    retry: RetryPolicy
+    connect_timeout: float
+    read_timeout: float
+    verify: bool | str
+    creator_uid: int
+
+    @classmethod
+    def of(cls, connection: Any, conn_id: str) -> Settings:
+        """Return what a connection says.
+
+        :param connection: an Airflow `Connection`
+        :param conn_id: its id, for the error messages
+        :raises ValueError: when something in it is missing or wrong; no secret is quoted
+        """
+        try:
+            return cls._of(connection)
+        except ValueError as error:
+            raise ValueError(f"connection {conn_id!r}: {error}") from None
+
+    @classmethod
+    def _of(cls, connection: Any) -> Settings:
+        extra = _extra(connection)
+        url = connection.host or ""
+        if not url.startswith(("https://", "http://")):
+            raise ValueError(
+                "its host must be the full URL of the DSS's API, with the scheme, such as "
+                f"'https://dss.example.org/v1', not {url!r}"
+            )
+        policy = RetryPolicy()
+        verify = extra.get("verify", True)
+        return cls(
+            url=url,
+            auth=_auth(connection.password, extra),
+            retry=RetryPolicy(
+                attempts=int(_number(extra, "retry_attempts", policy.attempts)),
+                seconds=_number(extra, "retry_seconds", policy.seconds),
+            ),
+            connect_timeout=_number(extra, "connect_timeout", 10.0),
+            read_timeout=_number(extra, "read_timeout", 40.0),
+            verify={"true": True, "false": False}.get(str(verify).lower(), str(verify)),
+            creator_uid=int(_number(extra, "creator_uid", 0)),
+        )
+
+    def api(self) -> DSSAPI:
+        """Return the calls to that DSS."""
+        return DSSAPI(
+            self.url,
+            auth=self.auth,
+            retry=self.retry,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+        )
+
+
+class AdvisingTransport(RequestsTransport):
+    """Runs calls, and says in their errors which connection to look at.
+
+    :param conn_id: of the connection
+    :param has_credentials: whether it has any
+    """
+
+    def __init__(self, conn_id: str, *, has_credentials: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._conn_id, self._has_credentials = conn_id, has_credentials
+
+    def run(self, call: Call[T]) -> T:
+        """Return the result of a call; see `RequestsTransport.run`."""
+        try:
+            return super().run(call)
+        except DSSError as error:
+            advice = self._advice(error)
+            if advice:
+                error.args = (f"{error}. {advice}",)
+            raise
+
+    def _advice(self, error: DSSError) -> str | None:
+        conn = f"connection {self._conn_id!r}"
+        match error:
+            case DSSConnectionError(kind="tls"):
+                return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
+            case DSSConnectionError() | DSSProtocolError():
+                return f"Check the host of {conn}, and whether the DSS is up"
+            case DSSAuthError() if not self._has_credentials:
+                return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
+            case DSSAuthError(status=401):
+                return f"Check the credentials of {conn}, and the 'audience' in its extra"
+            case DSSAuthError():
+                return f"Check whether the account of {conn} may do this, and the 'group' in its extra"
+            case DSSCredentialsError():
+                return f"Check the credentials of {conn}"
+        return None
+
+
+def _extra(connection: Any) -> dict[str, Any]:
+    # Not connection.extra_dejson: it logs a malformed extra, with what it holds, and returns nothing.
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise ValueError("its extra is not a JSON object")
+    unknown = sorted(set(extra) - _KNOWN)
+    if unknown:
+        log.warning("the DSS connection's extra has keys that mean nothing here: %s", ", ".join(unknown))
+    return {key: value for key, value in extra.items() if value not in (None, "")}
+
+
+def _auth(password: str | None, extra: Mapping[str, Any]) -> Auth | None:
+    if "refresh_token" in extra or "client_secret" in extra:
+        _only("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
+        missing = [name for name in _OAUTH if name not in extra]
+        if missing:
+            raise ValueError(f"its extra lacks {', '.join(missing)} of the OAuth2 fields {', '.join(_OAUTH)}")
+        for name in ("refresh_token", "client_secret"):
+            mask_secret(extra[name])
+        return UserToken(
+            refresh_token=extra["refresh_token"],
+            token_uri=extra["token_uri"],
+            client_id=extra["client_id"],
+            client_secret=extra["client_secret"],
+            token=password or "",
+            on_token=mask_secret,
+        )
+    if "key_path" in extra or "key_json" in extra:
+        if password:
+            raise ValueError("it has a password and a service account key: keep one of them")
+        return ServiceAccountKey(
+            _key(extra),
+            audience=extra.get("audience", DEFAULT_AUDIENCE),
+            group=extra.get("group", DEFAULT_GROUP),
+            on_token=mask_secret,
+        )
+    if password:
+        mask_secret(password)
+        return StaticToken(password)
+    return None
+
+
+def _key(extra: Mapping[str, Any]) -> dict[str, Any]:
+    given = extra.get("key_json")
+    if given is None:
+        path = Path(extra["key_path"])
+        try:
+            given = path.read_text()
+        except OSError as error:
+            raise ValueError(f"its key_path {str(path)!r} cannot be read on this worker: {error.strerror}") from None
+    else:
+        _only("key_json", extra, ("key_path",))
+    key = dict(given) if isinstance(given, Mapping) else read_key(given)
+    if "private_key" in key:
+        mask_secret(key["private_key"])
+    return key
+
+
+def _only(what: str, extra: Mapping[str, Any], others: tuple[str, ...]) -> None:
+    both = [name for name in others if name in extra]
+    if both:
+        raise ValueError(f"its extra has {what} and {', '.join(both)}: keep one of them")
+
+
+def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
+    value = extra.get(name, default)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if number < 0 or isinstance(value, bool):
+        raise ValueError(f"its extra {name!r} must be a number, 0 or more, not {value!r}")
+    return number

@@ -1,0 +1,361 @@
+"""A plan becomes a bundle: stage all its files, register them, wait for the DSS's copies, put the bundle.
+
+The phases follow one another, and in each some threads take file after file: nothing is registered, which is for ever,
+before every file has been read and staged. Nothing is written down here: uuids and versions come with the plan, so
+that a second try finds at the DSS what the first one did.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from airflow_provider_hca.client.exchange import RetryPolicy
+from airflow_provider_hca.client.model import PutBundle, Replica
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.exceptions import (
+    DSSConflictError,
+    DSSCopyError,
+    DSSError,
+    DSSNotFoundError,
+    InvalidDirectoryError,
+    StagingError,
+    UploadAbortedError,
+    UploadError,
+)
+from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, checksum_file
+from airflow_provider_hca.upload.parallel import run_parallel
+from airflow_provider_hca.upload.plan import Plan, PlannedFile
+from airflow_provider_hca.upload.staging import Staging
+
+log = logging.getLogger(__name__)
+
+DEFAULT_WORKERS = 8
+# A file up to this size is read once, into memory, and sent from there. A larger one is read twice, a MiB at a time,
+# so that a worker never needs more memory than this.
+_IN_MEMORY = 8 * MIB
+
+
+class _FileChangedError(DSSError):
+    """The content is not what was planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadReport:
+    """What an upload did.
+
+    :ivar files: members of the bundle
+    :ivar size: of all members, in bytes
+    :ivar staged_files: sent to the staging bucket by this try
+    :ivar staged_size: of those, in bytes
+    :ivar registered_files: registered by this try; the others already were, by an earlier one
+    :ivar copied_files: those of them that the DSS copied asynchronously
+    :ivar created: whether the bundle was made by this try; otherwise it already was there, identical
+    :ivar seconds: how long each phase took
+    """
+
+    uuid: str
+    version: str
+    replica: Replica
+    files: int
+    size: int
+    staged_files: int
+    staged_size: int
+    registered_files: int
+    copied_files: int
+    created: bool
+    seconds: dict[str, float]
+
+
+@dataclass(slots=True)
+class _Item:
+    """A planned file on its way."""
+
+    file: PlannedFile
+    sums: Checksums | None = None
+    registered: bool = False
+    copying: bool = False
+
+    @property
+    def sha256(self) -> str:
+        assert self.sums is not None, "a file has its sums once it is staged"  # noqa: S101 - order of phases
+        return self.sums.sha256
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was done so far; counted by many threads."""
+
+    staged_files: int = 0
+    staged_size: int = 0
+    sent: int = 0
+    registered_files: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, **counts: int) -> None:
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+
+class Uploader:
+    """Uploads directories as bundles.
+
+    :param dss: the DSS
+    :param transport: runs the calls; give it the same `stop`
+    :param staging: where to stage; decides the replica
+    :param replica: where the bundle is made
+    :param creator_uid: who creates files and bundle
+    :param staging_prefix: of the staged objects' keys
+    :param workers: files under way at once; each needs up to 8 MiB of memory
+    :param copy_seconds: how long to wait for the DSS's asynchronous copies
+    :param policy: how long to go on trying to stage a file
+    :param stop: when set, `upload` ends within seconds with an `UploadAbortedError`
+    """
+
+    def __init__(
+        self,
+        dss: DSSAPI,
+        transport: RequestsTransport,
+        staging: Staging,
+        *,
+        replica: Replica,
+        creator_uid: int,
+        staging_prefix: str = "",
+        workers: int = DEFAULT_WORKERS,
+        copy_seconds: float = 3600.0,
+        policy: RetryPolicy | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        self._dss, self._transport, self._staging = dss, transport, staging
+        self._replica, self._creator_uid = replica, creator_uid
+        self._prefix = f"{staging_prefix.strip('/')}/" if staging_prefix.strip("/") else ""
+        self._workers, self._copy_seconds = workers, copy_seconds
+        self._policy = policy or RetryPolicy()
+        self._stop = stop or threading.Event()
+        self._tally = _Tally()
+
+    def upload(self, plan: Plan, *, resume: bool = False) -> UploadReport:
+        """Make the bundle that is planned.
+
+        :param plan: from `plan_directory`
+        :param resume: whether an earlier try may have got somewhere: then each file is looked up first, and what is
+            registered with the same content is neither staged nor registered again
+        :raises InvalidDirectoryError: when files changed or could not be read; nothing was registered by this try
+        :raises UploadError: when files could not be staged or registered; no bundle was made
+        :raises UploadAbortedError: when told to stop
+        """
+        self._tally = _Tally()
+        items = [_Item(file) for file in plan.files]
+        seconds: dict[str, float] = {}
+        log.info("uploading %s", _amount(len(items), plan.size))
+        self._staging.check()
+
+        failures = self._phase("stage", items, lambda item: self._stage(item, resume=resume), seconds)
+        changed = [(name, str(error)) for name, error in failures if isinstance(error, _FileChangedError | OSError)]
+        if changed and len(changed) == len(failures):
+            raise InvalidDirectoryError(str(_directory(plan)), changed)
+        self._raise(failures, items)
+
+        to_register = [item for item in items if not item.registered]
+        self._raise(self._phase("register", to_register, self._register, seconds), items)
+
+        copying = [item for item in items if item.copying]
+        deadline = time.monotonic() + self._copy_seconds
+        self._raise(self._phase("copy", copying, lambda item: self._await_copy(item, deadline), seconds), items)
+
+        started = time.monotonic()
+        result = self._put_bundle(plan)
+        seconds["bundle"] = time.monotonic() - started
+        report = UploadReport(
+            uuid=result.uuid,
+            version=result.version,
+            replica=self._replica,
+            files=len(items),
+            size=plan.size,
+            staged_files=self._tally.staged_files,
+            staged_size=self._tally.staged_size,
+            registered_files=self._tally.registered_files,
+            copied_files=len(copying),
+            created=result.outcome == "created",
+            seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
+        )
+        log.info(
+            "bundle %s.%s in %s %s: %s, of which %s were staged and %d registered now; seconds: %s",
+            report.uuid,
+            report.version,
+            report.replica,
+            "made" if report.created else "was already there",
+            _amount(report.files, report.size),
+            _amount(report.staged_files, report.staged_size),
+            report.registered_files,
+            ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items()),
+        )
+        return report
+
+    def _stage(self, item: _Item, *, resume: bool) -> None:
+        file = item.file
+        stored = self._stored_sha256(file) if resume else None
+        content = file.path.read_bytes() if file.size <= _IN_MEMORY else None
+        item.sums = (
+            checksum_bytes(content)
+            if content is not None
+            else checksum_file(file.path, file.size, lambda _: self._check_stop())
+        )
+        _check_unchanged(file, content)
+        if stored is not None:
+            if stored != item.sha256:
+                raise _changed_since_registered(file)
+            item.registered = True
+            return
+        self._put_object(file, content, item.sums)
+        _check_unchanged(file, content)
+        self._tally.add(staged_files=1, staged_size=file.size)
+
+    def _stored_sha256(self, file: PlannedFile) -> str | None:
+        call = self._dss.head_file(file.uuid, replica=self._replica, version=file.version)
+        try:
+            return self._transport.run(call).sha256
+        except DSSNotFoundError:
+            return None
+
+    def _put_object(self, file: PlannedFile, content: bytes | None, sums: Checksums) -> None:
+        started, attempt = time.monotonic(), 1
+        while True:
+            self._check_stop()
+            try:
+                self._staging.put(
+                    self._key(file),
+                    file.path if content is None else content,
+                    sums,
+                    file.content_type,
+                    self._on_sent,
+                )
+            except StagingError as error:
+                delay = None
+                if not error.permanent:
+                    delay = self._policy.delay(attempt, time.monotonic() - started, None)
+                if delay is None:
+                    raise
+                log.warning("%s. Attempt %d of %d in %.1f s", error, attempt + 1, self._policy.attempts, delay)
+                attempt += 1
+                self._stop.wait(delay)
+            else:
+                return
+
+    def _register(self, item: _Item) -> None:
+        file = item.file
+        call = self._dss.put_file(
+            file.uuid, file.version, source_url=self._staging.url(self._key(file)), creator_uid=self._creator_uid
+        )
+        item.copying = self._transport.run(call).outcome == "copying"
+        item.registered = not item.copying
+        self._tally.add(registered_files=1)
+
+    def _await_copy(self, item: _Item, deadline: float) -> None:
+        call = self._dss.wait_for_file(
+            item.file.uuid,
+            item.file.version,
+            replica=self._replica,
+            sha256=item.sha256,
+            seconds=max(0.0, deadline - time.monotonic()),
+        )
+        self._transport.run(call)
+        item.registered = True
+
+    def _put_bundle(self, plan: Plan) -> PutBundle:
+        self._check_stop()
+        return self._transport.run(
+            self._dss.put_bundle(
+                plan.bundle_uuid,
+                plan.bundle_version,
+                replica=self._replica,
+                creator_uid=self._creator_uid,
+                files=[file.as_member() for file in plan.files],
+            )
+        )
+
+    def _phase(
+        self, name: str, items: list[_Item], work: Callable[[_Item], None], seconds: dict[str, float]
+    ) -> list[tuple[str, Exception]]:
+        """Do `work` for all items, in threads, and return the names of those that failed, and why."""
+        if not items:
+            return []
+        started = time.monotonic()
+        last = [started, 0.0]
+
+        def progress(done: int) -> None:
+            now, sent = time.monotonic(), self._tally.sent / MIB
+            rate = (sent - last[1]) / (now - last[0])
+            last[:] = now, sent
+            flow = f", {sent:,.1f} MiB sent, {rate:,.1f} MiB/s" if name == "stage" else ""
+            left, took = len(items) - done, now - started
+            log.info("%s: %s of %s files%s; %s left after %.0f s", name, done, len(items), flow, left, took)
+
+        failures = run_parallel(
+            items, work, name=name, workers=self._workers, stop=self._stop, goes_on=_is_of_one_file, progress=progress
+        )
+        self._check_stop()
+        seconds[name] = time.monotonic() - started
+        return [(item.file.name, error) for item, error in failures]
+
+    def _raise(self, failures: list[tuple[str, Exception]], items: list[_Item]) -> None:
+        if not failures:
+            return
+        raise UploadError(
+            sorted((name, str(error)) for name, error in failures),
+            done=sum(item.registered for item in items),
+            total=len(items),
+            permanent=any(isinstance(error, DSSError) and error.permanent for _, error in failures),
+        )
+
+    def _key(self, file: PlannedFile) -> str:
+        # Not the file's name: stores and servers differ in how they treat %, #, ? and blanks in a key.
+        return f"{self._prefix}{file.uuid}.{file.version}"
+
+    def _on_sent(self, count: int) -> None:
+        self._check_stop()
+        self._tally.add(sent=count)
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise UploadAbortedError("the upload was stopped; a retry goes on from what is registered")
+
+
+def _is_of_one_file(error: Exception) -> bool:
+    """Return whether other files may fare better; what is wrong with the service would hit them all."""
+    return isinstance(error, DSSConflictError | DSSCopyError | _FileChangedError | OSError)
+
+
+def _check_unchanged(file: PlannedFile, content: bytes | None) -> None:
+    status = os.stat(file.path)  # noqa: PTH116 - one system call; Path.stat is the same, slower
+    same = (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
+    if not same or (content is not None and len(content) != file.size):
+        raise _FileChangedError("changed while it was being uploaded: let whatever writes it finish first")
+
+
+def _changed_since_registered(file: PlannedFile) -> DSSConflictError:
+    return DSSConflictError(
+        "HEAD",
+        f"/files/{file.uuid}",
+        409,
+        "file_already_exists",
+        f"an earlier try registered other content as version {file.version}: clear the DAG run, or give another "
+        "bundle_version, and it becomes a new version",
+    )
+
+
+def _directory(plan: Plan) -> str:
+    path = str(plan.files[0].path)
+    return path.removesuffix(plan.files[0].name).rstrip("/") or "/"
+
+
+def _amount(files: int, size: int) -> str:
+    return f"{files:,} files ({size / MIB:,.1f} MiB)"

@@ -1,0 +1,232 @@
+"""What to upload: walk a directory, filter, name, type, decide `indexed`, derive uuids. Changes nothing anywhere.
+
+Everything that would go wrong later and can be known now is found here, all of it at once, in one error.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, get_args
+
+from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
+from airflow_provider_hca.client.model import BundleFile, check_name
+from airflow_provider_hca.exceptions import InvalidDirectoryError
+
+Hidden = Literal["skip", "include"]
+Symlinks = Literal["error", "follow", "skip"]
+
+DEFAULT_INDEXED = ("*.json",)
+_UNKNOWN_TYPE = "application/octet-stream"
+_ENCODED_TYPES = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "compress": "application/x-compress",
+    "br": "application/x-brotli",
+}
+# Python's own table, not the machine's: a retry on another worker must give the same types, else it is a conflict.
+_TYPES = mimetypes.MimeTypes(filenames=())
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file that is to be a member of the bundle.
+
+    :ivar path: where its content is
+    :ivar name: its name in the bundle: the path relative to the directory, with `/`
+    :ivar size: in bytes
+    :ivar mtime_ns: its modification time; content that changes afterwards is refused
+    """
+
+    path: Path
+    name: str
+    size: int
+    mtime_ns: int
+    content_type: str
+    indexed: bool
+    uuid: str
+    version: str
+
+    def as_member(self) -> BundleFile:
+        """Return it as `PUT /bundles` wants it."""
+        return {"uuid": self.uuid, "version": self.version, "name": self.name, "indexed": self.indexed}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A directory that is to be a bundle.
+
+    :ivar files: in the order they will have in the bundle: by name, since another order would be another bundle
+    :ivar skipped: how many files were left out by `include`, `exclude`, `hidden` and `symlinks`
+    """
+
+    bundle_uuid: str
+    bundle_version: str
+    files: tuple[PlannedFile, ...]
+    skipped: int
+
+    @property
+    def size(self) -> int:
+        """All files together, in bytes."""
+        return sum(file.size for file in self.files)
+
+
+def plan_directory(
+    directory: str | Path,
+    *,
+    bundle_uuid: str,
+    bundle_version: str,
+    include: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    hidden: Hidden = "skip",
+    symlinks: Symlinks = "error",
+    indexed: Sequence[str] = DEFAULT_INDEXED,
+    content_types: Mapping[str, str] | None = None,
+) -> Plan:
+    """Return the plan that makes a bundle of a directory.
+
+    Patterns are shell globs that are matched, case-sensitively, with the whole path relative to the directory; `*`
+    matches `/` too, so `*.json` means all JSON files.
+
+    :param directory: the files in it and below it become the members
+    :param bundle_uuid: of the bundle; the files' uuids derive from it and from their names
+    :param bundle_version: of the bundle and of all its files
+    :param include: patterns of the files to take
+    :param exclude: patterns of the files to leave out of those
+    :param hidden: whether files and directories whose names begin with a dot are left out
+    :param symlinks: whether a symbolic link is an error, is followed, or is left out
+    :param indexed: patterns of the files whose content the DSS is to index
+    :param content_types: types by pattern, the first that matches counts, as in
+        `{"*.gz": "application/gzip; dcp-type=data"}`; other files have their type guessed from their names
+    :raises InvalidDirectoryError: when there is nothing to upload, or a file that cannot be read, or a name that a
+        DSS refuses; it lists them all
+    :raises ValueError: when an argument is not well-formed
+    """
+    _check_choice("hidden", hidden, get_args(Hidden))
+    _check_choice("symlinks", symlinks, get_args(Symlinks))
+    types = dict(content_types or {})
+    for pattern, content_type in types.items():
+        if "/" not in content_type or not content_type.isprintable() or not content_type.isascii():
+            raise ValueError(
+                f"content_types[{pattern!r}] must be a media type such as 'text/csv', not {content_type!r}"
+            )
+    bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
+    bundle_version = check_version(bundle_version, "bundle_version")
+    root = Path(directory)
+    if not root.is_dir():
+        reason = "it is not a directory" if root.exists() else "there is no such directory on this worker"
+        raise InvalidDirectoryError(str(root), [("", reason)])
+
+    walk = _Walk(hidden=hidden, symlinks=symlinks)
+    files = []
+    for name, path, status in walk.files(root):
+        if not _matches(name, include) or _matches(name, exclude):
+            walk.skipped += 1
+            continue
+        problem = _problem(name, path, status)
+        if problem:
+            walk.offenders.append((name, problem))
+            continue
+        typed = next((types[each] for each in types if fnmatchcase(name, each)), None)
+        file = PlannedFile(
+            path=path,
+            name=name,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            content_type=typed or guess_type(name),
+            indexed=_matches(name, indexed),
+            uuid=derive_uuid(bundle_uuid, name),
+            version=bundle_version,
+        )
+        files.append(file)
+    if walk.offenders:
+        raise InvalidDirectoryError(str(root), sorted(walk.offenders))
+    if not files:
+        left_out = f" ({walk.skipped} were left out: see include, exclude, hidden, symlinks)" if walk.skipped else ""
+        raise InvalidDirectoryError(str(root), [("", f"it has no files to upload{left_out}")])
+    return Plan(bundle_uuid, bundle_version, tuple(sorted(files, key=lambda file: file.name)), walk.skipped)
+
+
+def guess_type(name: str) -> str:
+    """Return the media type that a file's name suggests; that of the compression for a compressed file."""
+    content_type, encoding = _TYPES.guess_type(name, strict=False)
+    if encoding:
+        return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
+    return content_type or _UNKNOWN_TYPE
+
+
+class _Walk:
+    """A walk through a directory, which remembers what it left out and what it stumbled over."""
+
+    def __init__(self, *, hidden: Hidden, symlinks: Symlinks) -> None:
+        self._hidden, self._symlinks = hidden, symlinks
+        self.offenders: list[tuple[str, str]] = []
+        self.skipped = 0
+
+    def files(self, root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
+        """Yield name, path and status of everything that is not a directory."""
+        status = root.stat()
+        ancestors: tuple[tuple[int, int], ...] = ((status.st_dev, status.st_ino),)
+        waiting = [("", root, ancestors)]
+        while waiting:
+            prefix, directory, ancestors = waiting.pop()
+            try:
+                entries = list(os.scandir(directory))
+            except OSError as error:
+                self.offenders.append((prefix or ".", f"the directory cannot be read: {error.strerror}"))
+                continue
+            for entry in entries:
+                name = prefix + entry.name
+                if not self._is_wanted(entry, name):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    self.offenders.append((name, f"cannot be read: {error.strerror}"))
+                    continue
+                if not stat.S_ISDIR(status.st_mode):
+                    yield name, Path(entry.path), status
+                elif (status.st_dev, status.st_ino) in ancestors:
+                    self.offenders.append((name, "is a symbolic link to a directory that it lies in"))
+                else:
+                    inner = (*ancestors, (status.st_dev, status.st_ino))
+                    waiting.append((f"{name}/", Path(entry.path), inner))
+
+    def _is_wanted(self, entry: os.DirEntry[str], name: str) -> bool:
+        if self._hidden == "skip" and entry.name.startswith("."):
+            self.skipped += 1
+            return False
+        if not entry.is_symlink() or self._symlinks == "follow":
+            return True
+        if self._symlinks == "skip":
+            self.skipped += 1
+        else:
+            self.offenders.append((name, "is a symbolic link: say symlinks='follow' or symlinks='skip'"))
+        return False
+
+
+def _problem(name: str, path: Path, status: os.stat_result) -> str | None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        return str(error)
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if not os.access(path, os.R_OK):
+        return "cannot be read: permission denied"
+    return None
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(choices)}, not {value!r}")

@@ -1,0 +1,182 @@
+"""Staging in a bucket of Amazon S3, or of a store that speaks its protocol."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import boto3
+import obstore
+from boto3.exceptions import Boto3Error, S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own, and the only one used here
+    HTTPClientError,
+)
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.exceptions import BaseError as ObstoreError
+from obstore.store import S3Store
+
+from airflow_provider_hca.exceptions import DSSError, StagingError
+from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums, part_size
+from airflow_provider_hca.upload.staging import OnSent
+
+log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
+_LARGE_THREADS = 2  # parts of one large file under way at once; other workers send other files meanwhile
+_SHA256 = "hca-dss-sha256"
+
+_NO_CREDENTIALS = (
+    "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+)
+_ADVICE = {
+    "NoSuchBucket": "there is no such bucket: check staging_bucket (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
+    "NoSuchKey": "there is no such object: check source_url",
+    "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
+    "AccessDenied": "access denied: the worker's AWS credentials need s3:PutObject, s3:PutObjectTagging, s3:GetObject "
+    "and s3:GetObjectTagging there",
+    "403": "access denied: the worker's AWS credentials may not look there",
+    "InvalidAccessKeyId": "the store does not know the worker's AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the worker's AWS_SECRET_ACCESS_KEY is wrong",
+    "ExpiredToken": "the worker's AWS session token has expired",
+}
+
+
+class S3Staging:
+    """A bucket of S3, with the credentials and the endpoint (`AWS_ENDPOINT_URL_S3`) that boto3 finds.
+
+    Content in memory goes through obstore, at a tenth of the processor time that boto3 takes; files go through boto3's
+    transfer manager, from disk, above 64 MiB in exactly the parts that a DSS wants. Tags and metadata travel with the
+    object.
+
+    :param bucket: its name
+    :param workers: how many threads will use it
+    :raises StagingError: when there are no credentials
+    """
+
+    def __init__(self, bucket: str, *, workers: int = 10) -> None:
+        self._bucket = bucket
+        try:
+            session = boto3.Session()
+            self._client: Any = session.client(
+                "s3",
+                config=Config(
+                    connect_timeout=_CONNECT_TIMEOUT,
+                    read_timeout=_READ_TIMEOUT,
+                    max_pool_connections=workers * _LARGE_THREADS,
+                    retries={"mode": "standard", "max_attempts": 3},
+                    # What is stored is verified by its ETag; the SDK's own sums would cost a second hashing.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+            credentials = session.get_credentials()
+        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+            raise StagingError(self.url(""), f"boto3 cannot be set up: {error}", permanent=True) from None
+        if credentials is None:
+            raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
+        self._store = S3Store(
+            bucket,
+            endpoint=self._client.meta.endpoint_url,
+            region=self._client.meta.region_name or "us-east-1",
+            virtual_hosted_style_request=False,
+            credential_provider=Boto3CredentialProvider(session),
+            client_options={"allow_http": True, "timeout": timedelta(seconds=_READ_TIMEOUT)},
+            retry_config={"max_retries": 0},
+        )
+
+    def url(self, key: str) -> str:
+        """Return the `source_url` of an object."""
+        return f"s3://{self._bucket}/{key}"
+
+    def check(self) -> None:
+        """Look whether the bucket is there; not being allowed to look is no failure."""
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                raise _staging_error(self.url(""), error) from None
+        except BotoCoreError as error:
+            raise _staging_error(self.url(""), error) from None
+
+    def put(self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent) -> None:
+        """Stage an object and compare its ETag."""
+        try:
+            if isinstance(content, Path):
+                etag = self._put_file(key, content, sums, content_type, on_sent)
+            else:
+                etag = self._put_bytes(key, content, sums, content_type)
+                on_sent(len(content))
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            raise _staging_error(self.url(key), error) from None
+        if etag.strip('"') != sums.s3_etag:
+            raise StagingError(
+                self.url(key),
+                f"the store has ETag {etag} where {sums.s3_etag} was sent: the file changed meanwhile, or the bucket "
+                "encrypts with KMS, which a DSS cannot copy from",
+            )
+
+    def sha256(self, key: str) -> str:
+        """Return the `hca-dss-sha256` of an object: from its tags, else from its metadata, as a DSS reads it."""
+        where = {"Bucket": self._bucket, "Key": key}
+        try:
+            tags = {tag["Key"]: tag["Value"] for tag in self._client.get_object_tagging(**where)["TagSet"]}
+            found = tags.get(_SHA256) or self._client.head_object(**where)["Metadata"].get(_SHA256)
+        except (BotoCoreError, ClientError) as error:
+            raise _staging_error(self.url(key), error) from None
+        if not found:
+            raise StagingError(self.url(key), f"the object has no {_SHA256} in its tags or metadata", permanent=True)
+        return str(found)
+
+    def _put_bytes(self, key: str, content: bytes, sums: Checksums, content_type: str) -> str:
+        metadata = sums.as_metadata()
+        try:
+            attributes = {"Content-Type": content_type, **metadata}
+            result = obstore.put(self._store, key, content, attributes=attributes, tags=metadata, use_multipart=False)
+            return str(result["e_tag"])
+        except (ObstoreError, OSError) as error:
+            # boto3 knows redirects between regions and names its errors, which obstore gives as prose.
+            log.debug("obstore could not put %s (%s); boto3 tries", self.url(key), type(error).__name__)
+        answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **_extra(metadata, content_type))
+        return str(answer["ETag"])
+
+    def _put_file(self, key: str, path: Path, sums: Checksums, content_type: str, on_sent: OnSent) -> str:
+        size = path.stat().st_size
+        self._client.upload_file(
+            str(path),
+            self._bucket,
+            key,
+            ExtraArgs=_extra(sums.as_metadata(), content_type),
+            Callback=on_sent,
+            Config=TransferConfig(
+                multipart_threshold=PART_SIZE + 1,
+                multipart_chunksize=part_size(size),
+                max_concurrency=_LARGE_THREADS,
+            ),
+        )
+        return str(self._client.head_object(Bucket=self._bucket, Key=key)["ETag"])
+
+
+def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
+    return {"ContentType": content_type, "Metadata": metadata, "Tagging": urlencode(metadata)}
+
+
+def _staging_error(url: str, error: Exception) -> StagingError | DSSError:
+    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError):
+        error = error.__context__
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        message = _ADVICE.get(code) or f"the store answered {status} {code}"
+        return StagingError(url, message, permanent=400 <= status < 500 and status not in {408, 409, 429})
+    if isinstance(error, ConnectionError | HTTPClientError):
+        endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
+        return StagingError(url, f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3 and the region")
+    return StagingError(url, str(error), permanent=isinstance(error, BotoCoreError))
