@@ -1,0 +1,89 @@
+"""The application put together: the API under `/v1`, the switches beside it, and one shape for every error."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from . import bundles, collection_list, files
+from .errors import BareServerError, ProblemError, about_blank, bare_error, problem_response
+from .services import WrongContentTypeError
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from .services import Services
+
+
+def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> FastAPI:
+    """Return the application.
+
+    :param services: what the endpoints work with
+    :param controls: the routes under `/_local`
+    :param dss_url: the public base URL of the API, with `/v1`
+    """
+    api = FastAPI(
+        title="Local DSS",
+        description="The part of the DSS API that the local DSS has.",
+        version="1",
+        redirect_slashes=False,
+        openapi_url=None,
+    )
+    api.state.services = services
+    for module in (files, bundles, collection_list):
+        api.include_router(module.router)
+    _shape_errors(api)
+
+    @api.get("/swagger.json", include_in_schema=False)
+    async def definition() -> JSONResponse:
+        # With an "openapi" key the original client takes the URL from `servers`; otherwise it would insist on https.
+        return JSONResponse({**api.openapi(), "servers": [{"url": dss_url}]})
+
+    root = FastAPI(openapi_url=None, redirect_slashes=False)
+    for control in controls:
+        root.include_router(control)
+    _shape_errors(root)
+
+    @root.get("/_local/auth-swagger.json")
+    async def no_auth_service() -> dict[str, Any]:
+        # The original client fetches the definition of an authentication service before it does anything at all.
+        info = {"title": "None", "description": "There is no authentication service.", "version": "1"}
+        return {"openapi": "3.1.0", "info": info, "servers": [{"url": dss_url}], "paths": {}}
+
+    root.mount("/v1", api)
+    return root
+
+
+def _shape_errors(app: FastAPI) -> None:
+    @app.exception_handler(ProblemError)
+    async def problem(request: Request, error: ProblemError) -> Response:
+        return problem_response(error, request.method)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
+        return problem_response(ProblemError(400, "illegal_arguments", faults), request.method)
+
+    @app.exception_handler(WrongContentTypeError)
+    async def wrong_content_type(_: Request, error: WrongContentTypeError) -> Response:
+        return about_blank(415, "Unsupported Media Type", f"Content-type {error} is not application/json")
+
+    @app.exception_handler(BareServerError)
+    async def bare(_: Request, __: BareServerError) -> Response:
+        return bare_error()
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, __: Exception) -> Response:
+        return bare_error()
+
+    @app.exception_handler(HTTPException)
+    async def routing(_: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return JSONResponse({"message": "Missing Authentication Token"}, 403)
+        status = HTTPStatus(error.status_code)
+        return about_blank(status.value, status.phrase, error.detail)

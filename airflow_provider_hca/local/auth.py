@@ -1,0 +1,123 @@
+"""Who may do what: tokens are verified, and made, by the rules of a DSS."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import jwt
+
+from .errors import BareServerError, ProblemError
+from .keys import DEVELOPER, USER
+
+if TYPE_CHECKING:
+    from .keys import Secrets
+
+GROUP = "https://auth.data.humancellatlas.org/group"
+EMAIL = "https://auth.data.humancellatlas.org/email"
+_ADMINISTRATORS = {DEVELOPER}
+
+
+class Authority:
+    """Verifies tokens, and makes those of the developer's key and of a user."""
+
+    def __init__(self, secrets: Secrets, audience: str) -> None:
+        self.audience = audience
+        self.user_lifetime = 3600.0  # seconds a user's access token lasts
+        self._account = secrets.service_account
+        self._provider = secrets.provider
+        keys = (secrets.service_account, secrets.provider)
+        self._public = {key.issuer: {key.kid: key.public()} for key in keys}
+
+    def verify(self, token: str | None) -> dict[str, Any]:
+        """Return the claims of a token.
+
+        :param token: what follows `Bearer`, None when the request carries none
+        :raises ProblemError: 401 or 403
+        :raises BareServerError: where a DSS falls over
+        """
+        if token is None:
+            raise ProblemError(401, "OAuthProblem", "No authorization token provided")
+        try:
+            unverified = jwt.decode(token, options={"verify_signature": False})
+            kid = jwt.get_unverified_header(token).get("kid")
+        except jwt.PyJWTError:
+            raise ProblemError(401, "Unauthorized", "The token cannot be decoded") from None
+        issuer = self._trusted_issuer(unverified)
+        if kid not in self._public[issuer]:
+            raise BareServerError("unknown kid")
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token, self._public[issuer][kid], algorithms=["RS256"], audience=self.audience, issuer=issuer
+            )
+        except jwt.PyJWTError as error:
+            raise ProblemError(401, "Unauthorized", f"The token is refused: {error}") from None
+        if not claims.get("scope"):
+            raise BareServerError("no scope")
+        return claims
+
+    def _trusted_issuer(self, claims: dict[str, Any]) -> str:
+        if "iss" not in claims:
+            raise BareServerError("no iss")
+        issuer = claims["iss"]
+        own = issuer == self._account.issuer and claims.get("sub") == issuer
+        if not own and issuer != self._provider.issuer:
+            raise ProblemError(403, "Forbidden", f"The issuer {issuer!r} is not trusted")
+        return str(issuer)
+
+    def issue(
+        self, *, user: bool, expires_in: float, claims: dict[str, Any] | None = None, kid: str | None = None
+    ) -> str:
+        """Return a new token.
+
+        :param user: whether it is a user's, issued by the provider, rather than the developer's
+        :param expires_in: its lifetime in seconds; a negative one makes an expired token
+        :param claims: claims to change; None takes one away
+        :param kid: a `kid` to claim instead of the right one
+        """
+        key = self._provider if user else self._account
+        email = USER if user else DEVELOPER
+        now = time.time()
+        body: dict[str, Any] = {
+            "iss": key.issuer,
+            "sub": "local|user" if user else key.issuer,
+            "aud": [self.audience] if user else self.audience,
+            "iat": int(now) + min(0, int(expires_in)),
+            "exp": now + expires_in,
+            "scope": "openid email offline_access",
+            GROUP: "hca",
+            EMAIL: email,
+            "email": email,
+        }
+        body |= claims or {}
+        body = {name: value for name, value in body.items() if value is not None}
+        return jwt.encode(body, key.private, algorithm="RS256", headers={"kid": kid or key.kid})
+
+
+def require_group(claims: dict[str, Any]) -> None:
+    """Refuse whoever is not in the group `hca`.
+
+    :param claims: the claims of a verified token
+    """
+    if claims.get(GROUP) != "hca":
+        raise ProblemError(403, "Forbidden", "Only the group 'hca' may do that")
+
+
+def email_of(claims: dict[str, Any]) -> str:
+    """Return the e-mail address a token speaks for.
+
+    :param claims: the claims of a verified token
+    """
+    email = claims.get(EMAIL) or claims.get("email")
+    if not email:
+        raise ProblemError(401, "Unauthorized", "The token carries no e-mail claim")
+    return str(email)
+
+
+def require_administrator(claims: dict[str, Any]) -> None:
+    """Refuse whoever is not an administrator.
+
+    :param claims: the claims of a verified token
+    """
+    if email_of(claims) not in _ADMINISTRATORS:
+        raise ProblemError(403, "Forbidden", "Only an administrator may do that")

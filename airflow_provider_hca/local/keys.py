@@ -1,0 +1,105 @@
+"""What the local DSS makes once and keeps: two signing keys, the OAuth2 client, the secret of its presigned URLs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .files_on_disk import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEVELOPER = "developer@dss-local.iam.gserviceaccount.com"
+PROVIDER = "https://local.dss.invalid/"
+USER = "user@local.dss.invalid"
+
+
+@dataclass(frozen=True, repr=False)
+class SigningKey:
+    """A private key, the `kid` it goes by and the issuer it speaks for. Not printable: no repr."""
+
+    issuer: str
+    kid: str
+    private: str
+
+    def public(self) -> Any:
+        """Return the public half, in the form pyjwt verifies with."""
+        return serialization.load_pem_private_key(self.private.encode(), None).public_key()
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """All of it. Not printable: no repr."""
+
+    service_account: SigningKey
+    provider: SigningKey
+    client_id: str
+    client_secret: str
+    refresh_token: str
+    url_secret: str
+
+
+def load_secrets(state: Path, token_uri: str) -> Secrets:
+    """Return the secrets of a state directory, made at the first time; the key file names today's `token_uri`.
+
+    :param state: the state directory
+    :param token_uri: where the local DSS gives out tokens
+    """
+    path = state / "secrets.json"
+    if not path.exists():
+        write_atomically(path, json.dumps(_make()).encode())
+    kept = json.loads(path.read_bytes())
+    found = Secrets(
+        SigningKey(DEVELOPER, kept["service_account_kid"], kept["service_account_key"]),
+        SigningKey(PROVIDER, kept["provider_kid"], kept["provider_key"]),
+        kept["client_id"],
+        kept["client_secret"],
+        kept["refresh_token"],
+        kept["url_secret"],
+    )
+    account = {
+        "type": "service_account",
+        "project_id": "dss-local",
+        "private_key_id": found.service_account.kid,
+        "private_key": found.service_account.private,
+        "client_email": DEVELOPER,
+        "client_id": "100000000000000000000",
+        "auth_uri": token_uri,
+        "token_uri": token_uri,
+    }
+    write_atomically(key_file(state), json.dumps(account, indent=2).encode())
+    return found
+
+
+def key_file(state: Path) -> Path:
+    """Return where the developer's key is.
+
+    :param state: the state directory
+    """
+    return state / "developer-key.json"
+
+
+def _make() -> dict[str, str]:
+    return {
+        "service_account_kid": secrets.token_hex(20),
+        "service_account_key": _rsa_key(),
+        "provider_kid": secrets.token_hex(20),
+        "provider_key": _rsa_key(),
+        "client_id": secrets.token_urlsafe(24),
+        "client_secret": secrets.token_urlsafe(32),
+        "refresh_token": secrets.token_urlsafe(32),
+        "url_secret": secrets.token_hex(32),
+    }
+
+
+def _rsa_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

@@ -1,0 +1,77 @@
+"""The other origin: contents by presigned URL, with the manners of an object store."""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+
+from .files_on_disk import Blobs
+
+_LIFETIME = 3600
+
+
+@dataclass(frozen=True, repr=False)
+class Presigner:
+    """Makes and checks URLs that are their own permission. Not printable: no repr."""
+
+    origin: str
+    secret: str
+
+    def url(self, sha256: str, content_type: str, disposition: str | None = None) -> str:
+        """Return a URL from which the content can be had for an hour.
+
+        :param sha256: the checksum of the content
+        :param content_type: the content type it is to come with
+        :param disposition: the Content-Disposition it is to come with
+        """
+        query = {"response-content-type": content_type, "Expires": str(int(time.time()) + _LIFETIME)}
+        if disposition:
+            query["response-content-disposition"] = disposition
+        query["Signature"] = self.sign(f"/blobs/{sha256}", query)
+        return f"{self.origin}/blobs/{sha256}?{urlencode(query)}"
+
+    def sign(self, path: str, query: dict[str, str]) -> str:
+        """Return the signature that belongs to a path and a query.
+
+        :param path: the path of the URL
+        :param query: the query without the signature
+        """
+        text = "\n".join([path, *(f"{name}={query[name]}" for name in sorted(query))])
+        return hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Response(text, status, media_type="application/xml")
+
+
+def objects_app(presigner: Presigner, blobs: Blobs) -> FastAPI:
+    """Return the application that serves contents.
+
+    :param presigner: checks the URLs
+    :param blobs: the contents
+    """
+    app = FastAPI(openapi_url=None, redirect_slashes=False)
+
+    @app.api_route("/blobs/{sha256}", methods=["GET", "HEAD"])
+    def content(sha256: str, request: Request) -> Response:
+        query = dict(request.query_params)
+        signature = query.pop("Signature", "")
+        if "authorization" in request.headers:
+            return _refusal(400, "InvalidArgument", "Only one auth mechanism allowed")
+        if not hmac.compare_digest(signature, presigner.sign(f"/blobs/{sha256}", query)):
+            return _refusal(403, "SignatureDoesNotMatch", "The signature is not the one that belongs to this URL")
+        if int(query["Expires"]) < time.time():
+            return _refusal(403, "AccessDenied", "Request has expired")
+        path = blobs.path(sha256)
+        if not path.exists():
+            return _refusal(404, "NoSuchKey", "There is no such content")
+        disposition = query.get("response-content-disposition")
+        headers = {"Content-Disposition": disposition} if disposition else {}
+        return FileResponse(path, media_type=query["response-content-type"], headers=headers)
+
+    return app

@@ -1,0 +1,135 @@
+"""The GCS staging server: gcp-storage-emulator, made to survive a kill and to serve several clients at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+import time
+from functools import partial
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import buckets
+from gcp_storage_emulator.server import RequestHandler
+from gcp_storage_emulator.settings import STORAGE_DIR
+from gcp_storage_emulator.storage import Storage
+
+from .errors import retry_later
+from .files_on_disk import write_atomically
+from .staging import Staged
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+    from typing import BinaryIO
+
+_LOCK = threading.RLock()
+
+
+class _DurableStorage(Storage):  # type: ignore[misc] # the emulator is shipped without types
+    """The emulator's storage on disk. It rewrites its index in place: a kill meanwhile would lose every object."""
+
+    def __init__(self, directory: Path) -> None:
+        self._index = directory / STORAGE_DIR / ".meta"
+        super().__init__(data_dir=str(directory))
+
+    def _write_config_to_file(self) -> None:
+        names = ("buckets", "objects", "resumable", "bucket_iam_policies", "soft_deleted")
+        write_atomically(self._index, json.dumps({name: getattr(self, name) for name in names}).encode())
+
+
+class _Handler(RequestHandler):  # type: ignore[misc] # the emulator is shipped without types
+    """One request at a time in the emulator, which knows no locks; bodies arrive side by side before that."""
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        length = self.headers.get("Content-Length")
+        if length:
+            self.rfile: BinaryIO = io.BytesIO(self.rfile.read(int(length)))
+        return True
+
+    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+        with _LOCK:
+            super().do_GET()
+
+    def do_POST(self) -> None:  # noqa: N802 - the name http.server calls
+        with _LOCK:
+            super().do_POST()
+
+    def do_PUT(self) -> None:  # noqa: N802 - the name http.server calls
+        with _LOCK:
+            super().do_PUT()
+
+    def do_PATCH(self) -> None:  # noqa: N802 - the name http.server calls
+        with _LOCK:
+            super().do_PATCH()
+
+    def do_DELETE(self) -> None:  # noqa: N802 - the name http.server calls
+        with _LOCK:
+            super().do_DELETE()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the client sees the closed connection, and uploads that are cut off are everyday here."""
+
+
+class GCSServer:
+    """The emulator on a socket that is already bound; also where the DSS finds staged objects."""
+
+    def __init__(self, directory: Path, bucket: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._storage = _DurableStorage(directory.resolve())
+        buckets.create_bucket(bucket, self._storage)
+
+    def start(self, listener: socket.socket) -> None:
+        """Serve in a thread.
+
+        :param listener: the bound socket
+        """
+        logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # it logs every 404 as an error
+        address = listener.getsockname()[:2]
+        self._server = _Server(address, partial(_Handler, self._storage), bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = listener
+        self._server.server_address = address
+        self._server.server_activate()
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
+
+    def stop(self, patience: float = 1.0) -> None:
+        """Take no more requests and let the running one finish.
+
+        :param patience: how many seconds it is given
+        """
+        self._server.shutdown()
+        end = time.monotonic() + patience
+        if _LOCK.acquire(timeout=max(0.0, end - time.monotonic())):
+            _LOCK.release()
+
+    def find(self, bucket: str, key: str) -> Staged | None:
+        """Return the object, or None."""
+        with _LOCK:
+            try:
+                found = self._storage.get_file_obj(bucket, key)
+            except NotFound:
+                return None
+        url = f"gs://{bucket}/{key}"
+        metadata = found.get("metadata")
+        if not metadata:
+            raise retry_later(f"{url} carries no metadata at all")
+        content_type = found.get("contentType") or "application/octet-stream"
+        return Staged(url, int(found["size"]), content_type, dict(metadata), None)
+
+    def open(self, bucket: str, key: str) -> BinaryIO | None:
+        """Return the content, open for reading, or None."""
+        with _LOCK:
+            try:
+                return io.BytesIO(self._storage.get_file(bucket, key))
+            except NotFound:
+                return None

@@ -1,0 +1,214 @@
+"""Starting the local DSS as a process of its own, and what tests say to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import google_crc32c
+import requests
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+VERSION = "2024-01-31T235959.000001Z"
+MIB = 1024 * 1024
+
+
+def new_uuid() -> str:
+    return str(uuid.uuid4())
+
+
+def new_version() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
+
+
+def sums(content: bytes) -> dict[str, str]:
+    """Return the four labels, computed in another way than the server does."""
+    etag = hashlib.md5(content).hexdigest()  # noqa: S324 - what S3 calls an ETag
+    if len(content) > 64 * MIB:
+        parts = [content[start : start + 64 * MIB] for start in range(0, len(content), 64 * MIB)]
+        digests = b"".join(hashlib.md5(part).digest() for part in parts)  # noqa: S324 - same
+        etag = f"{hashlib.md5(digests).hexdigest()}-{len(parts)}"  # noqa: S324 - same
+    return {
+        "hca-dss-sha256": hashlib.sha256(content).hexdigest(),
+        "hca-dss-sha1": hashlib.sha1(content).hexdigest(),  # noqa: S324 - a DSS wants it
+        "hca-dss-s3_etag": etag,
+        "hca-dss-crc32c": f"{google_crc32c.value(content):08x}",
+    }
+
+
+class LocalDSS:
+    """A local DSS in a process of its own."""
+
+    def __init__(self, state: Path, *options: str) -> None:
+        self.state = state
+        self.options = options
+        self.ports = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--gcs-port", "0"]
+        self.start()
+
+    def start(self) -> None:
+        """Start the process and wait until it says it is ready."""
+        command = [sys.executable, "-m", "airflow_provider_hca.local", "--json", "--state", str(self.state)]
+        self.process = subprocess.Popen([*command, *self.ports, *self.options], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the local DSS ended before it was ready"
+        self.about: dict[str, Any] = json.loads(line)
+        self.url: str = self.about["dss_url"]
+        self.bucket: str = self.about["bucket"]
+        self.s3 = self._s3_client()
+        self.http = requests.Session()
+        self._token = ""
+        names = {"--port": "dss_url", "--s3-port": "s3_url", "--objects-port": "objects_url"}
+        for option, name in names.items():  # a restart finds everything where it was
+            port = re.search(r":(\d+)", self.about[name])
+            assert port
+            self.ports[self.ports.index(option) + 1] = port[1]
+
+    def _s3_client(self) -> Any:
+        environment = self.about["env"]
+        return boto3.client(
+            "s3",
+            endpoint_url=self.about["s3_url"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=environment["AWS_DEFAULT_REGION"],
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the process by a signal and return its exit code."""
+        os.kill(self.process.pid, number)
+        code = self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def restart(self) -> None:
+        """Stop and start on the same ports."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def control(self, method: str, what: str, body: Any = None) -> Any:
+        """Use a switch or a window of the local DSS."""
+        url = f"{self.url.removesuffix('/v1')}/_local/{what}"
+        answer = requests.request(method, url, json=body, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def token(self, **wish: Any) -> str:
+        """Have a token made."""
+        token: str = self.control("POST", "tokens", wish)["token"]
+        return token
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """Return the header with the developer's token."""
+        if not self._token:
+            self._token = self.token()
+        return {"Authorization": f"Bearer {self._token}"}
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> requests.Response:
+        """Send one request to the API; writing ones carry a token."""
+        headers = self.authorization if method in {"PUT", "PATCH", "DELETE"} else {}
+        return requests.request(
+            method,
+            self.url + path,
+            json=body,
+            params=query,
+            headers=headers,
+            timeout=60,
+            allow_redirects=False,
+        )
+
+    def stage(
+        self, content: bytes, key: str = "", labels: dict[str, str] | None = None, kind: str = "text/plain"
+    ) -> str:
+        """Put an object into the S3 staging bucket and return its URL."""
+        key = key or f"staged/{new_uuid()}"
+        self.s3.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=content,
+            ContentType=kind,
+            Metadata=sums(content) if labels is None else labels,
+        )
+        return f"s3://{self.bucket}/{key}"
+
+    def stage_gcs(self, content: bytes, labels: dict[str, str] | None) -> str:
+        """Put an object into the GCS staging bucket and return its URL."""
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+
+        key = f"staged/{new_uuid()}"
+        options = {"api_endpoint": self.about["gcs_url"]}
+        nobody = AnonymousCredentials()  # type: ignore[no-untyped-call] # shipped without types
+        client = storage.Client("dss-local", credentials=nobody, client_options=options)
+        blob = client.bucket(self.bucket).blob(key)
+        blob.metadata = labels
+        blob.upload_from_string(content, "text/plain")
+        return f"gs://{self.bucket}/{key}"
+
+    def put_file(
+        self, source: str, file: str = "", version: str = VERSION, creator_uid: int = 8008
+    ) -> requests.Response:
+        """Register a staged object."""
+        body = {"source_url": source, "creator_uid": creator_uid}
+        return self.call("PUT", f"/files/{file or new_uuid()}", body, version=version)
+
+    def new_file(self, content: bytes = b"content") -> str:
+        """Stage and register content; return the uuid."""
+        file = new_uuid()
+        answer = self.put_file(self.stage(content), file)
+        assert answer.status_code == 201, answer.text
+        return file
+
+    def entry(self, name: str, file: str = "", *, indexed: bool = False) -> dict[str, Any]:
+        """Return a file as a bundle lists it."""
+        return {"uuid": file or self.new_file(), "version": VERSION, "name": name, "indexed": indexed}
+
+    def put_bundle(
+        self,
+        files: list[dict[str, Any]],
+        bundle: str = "",
+        version: str = VERSION,
+        creator_uid: int = 8008,
+        replica: str = "aws",
+    ) -> requests.Response:
+        """Create a bundle."""
+        body = {"files": files, "creator_uid": creator_uid}
+        return self.call("PUT", f"/bundles/{bundle or new_uuid()}", body, version=version, replica=replica)
+
+    def wait_for_head(self, file: str, status: int, replica: str = "aws") -> requests.Response:
+        """Ask HEAD until it answers `status`."""
+        end = time.monotonic() + 20
+        while True:
+            answer = self.call("HEAD", f"/files/{file}", replica=replica, version=VERSION)
+            if answer.status_code == status or time.monotonic() > end:
+                assert answer.status_code == status
+                return answer
+            time.sleep(0.05)
+
+
+def code_of(answer: requests.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]

@@ -1,0 +1,136 @@
+"""Who is let in: every row of the table, for every call that asks for a token."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+import requests
+
+from .server import VERSION, code_of, new_uuid
+
+if TYPE_CHECKING:
+    from .server import LocalDSS
+
+GROUP = "https://auth.data.humancellatlas.org/group"
+EMAIL = "https://auth.data.humancellatlas.org/email"
+CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", "GET collections"]
+
+
+def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requests.Response:
+    method, kind = what.split()
+    path = "/collections" if kind == "collections" else f"/{kind}s/{bundle or new_uuid()}"
+    bodies: dict[str, Any] = {
+        "PUT file": {"source_url": dss.stage(b"x"), "creator_uid": 1},
+        "PUT bundle": {"files": [], "creator_uid": 1},
+        "PATCH bundle": {},
+        "DELETE bundle": {"reason": "test"},
+    }
+    query = {} if kind == "collections" else {"version": VERSION, "replica": "aws"}
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return requests.request(method, dss.url + path, json=bodies.get(what), params=query, headers=headers, timeout=10)
+
+
+@pytest.mark.parametrize("what", CALLS)
+def test_refused_tokens(dss: LocalDSS, what: str) -> None:
+    """No header or a bad token is 401, an untrusted issuer 403, and 500 without scope, iss or a known kid."""
+    tampered = dss.token().rsplit(".", 1)[0] + "." + dss.token(expires_in=7).rsplit(".", 1)[1]
+    assert code_of(_call(dss, what, None)) == (401, "OAuthProblem")
+    for token in (
+        "nonsense",
+        dss.token(expires_in=-10),
+        dss.token(claims={"aud": "https://dev.data.humancellatlas.org"}),
+        tampered,
+    ):
+        assert code_of(_call(dss, what, token)) == (401, "Unauthorized")
+    for claims in ({"iss": "https://elsewhere.invalid/"}, {"sub": "somebody@else.invalid"}):
+        assert code_of(_call(dss, what, dss.token(claims=claims))) == (403, "Forbidden")
+    for wish in ({"claims": {"scope": None}}, {"claims": {"iss": None}}, {"kid": "unknown"}):
+        answer = _call(dss, what, dss.token(**wish))
+        assert answer.status_code == 500
+        assert answer.json().keys() == {"Code", "Message"}
+
+
+@pytest.mark.parametrize(("what", "status"), [("PUT file", 403), ("GET collections", 403), ("PUT bundle", 201)])
+@pytest.mark.parametrize("group", [None, "", "other", ["hca"]])
+def test_group(dss: LocalDSS, what: str, status: int, group: Any) -> None:
+    """PUT file and the collections ask for the group `hca`, PUT bundle does not."""
+    assert _call(dss, what, dss.token(claims={GROUP: group})).status_code == status
+
+
+def test_deletion_needs_an_administrator(dss: LocalDSS) -> None:
+    """DELETE asks for an administrator's e-mail: the developer has one, a user has not."""
+    bundle = new_uuid()
+    dss.put_bundle([], bundle)
+    assert code_of(_call(dss, "DELETE bundle", dss.token(user=True), bundle)) == (403, "Forbidden")
+    nameless = dss.token(claims={EMAIL: None, "email": None})
+    assert _call(dss, "DELETE bundle", nameless, bundle).status_code == 401
+    assert _call(dss, "DELETE bundle", dss.token(), bundle).status_code == 200
+
+
+def test_users_may_ingest(dss: LocalDSS) -> None:
+    """A user's token of the OIDC provider is good for files, bundles and collections."""
+    token = dss.token(user=True)
+    assert _call(dss, "PUT file", token).status_code == 201
+    assert _call(dss, "PUT bundle", token).status_code == 201
+    assert _call(dss, "GET collections", token).json() == {"collections": []}
+
+
+def test_the_key_file_signs(dss: LocalDSS) -> None:
+    """The developer's key is a service-account file, readable by its owner only, that signs tokens by itself."""
+    path = Path(dss.about["key_file"])
+    assert path.stat().st_mode & 0o777 == 0o600
+    key = json.loads(path.read_text())
+    assert key["type"] == "service_account"
+    email, now = key["client_email"], int(time.time())
+    claims = {"iss": email, "sub": email, "aud": dss.about["audience"], "iat": now, "exp": now + 3600}
+    claims |= {"scope": "openid", GROUP: "hca", "email": email}
+    token = jwt.encode(claims, key["private_key"], algorithm="RS256", headers={"kid": key["private_key_id"]})
+    assert _call(dss, "GET collections", token).status_code == 200
+
+
+def test_reading_needs_no_token(dss: LocalDSS) -> None:
+    """Files and bundles are read, and listed, without a token."""
+    bundle, file = new_uuid(), dss.new_file()
+    dss.put_bundle([dss.entry("a", file)], bundle)
+    for path in (f"/files/{file}", f"/bundles/{bundle}", "/bundles/all"):
+        assert requests.get(dss.url + path, {"replica": "aws"}, allow_redirects=False, timeout=10).status_code < 400
+
+
+def _refresh(dss: LocalDSS, **changes: str) -> requests.Response:
+    oauth2 = dss.about["oauth2"]
+    form = {
+        "grant_type": "refresh_token",
+        **{name: oauth2[name] for name in ("client_id", "client_secret", "refresh_token")},
+    }
+    return requests.post(oauth2["token_uri"], data=form | changes, timeout=10)
+
+
+def test_token_endpoint(dss: LocalDSS) -> None:
+    """The token endpoint gives a user's token for the refresh token, of a lifetime that can be set."""
+    answer = _refresh(dss).json()
+    assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
+    assert _call(dss, "GET collections", answer["access_token"]).status_code == 200
+    dss.control("POST", "oauth/settings", {"expires_in": -1})
+    answer = _refresh(dss).json()
+    dss.control("POST", "oauth/settings", {"expires_in": 3600})
+    assert code_of(_call(dss, "GET collections", answer["access_token"])) == (401, "Unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "error"),
+    [
+        ("client_id", 401, "invalid_client"),
+        ("client_secret", 401, "invalid_client"),
+        ("refresh_token", 400, "invalid_grant"),
+        ("grant_type", 400, "unsupported_grant_type"),
+    ],
+)
+def test_token_endpoint_refuses(dss: LocalDSS, name: str, status: int, error: str) -> None:
+    """Anything wrong in a refresh is answered as OAuth2 has it."""
+    answer = _refresh(dss, **{name: "wrong"})
+    assert (answer.status_code, answer.json()) == (status, {"error": error})

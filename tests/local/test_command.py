@@ -1,0 +1,150 @@
+"""The command: options, output, end."""
+
+from __future__ import annotations
+
+import ast
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+import airflow_provider_hca.local
+
+from .server import VERSION, LocalDSS, new_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "airflow_provider_hca.local"]
+FREE = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--gcs-port", "0"]
+
+
+def _refused(*options: str) -> str:
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--port", "x"],
+        ["--port", "70000"],
+        ["--file-wait", "-1"],
+        ["--async-above", "-1"],
+        ["--bucket", "A"],
+        ["--nonsense"],
+    ],
+)
+def test_wrong_options(options: list[str]) -> None:
+    """A wrong option ends in one sentence that names it, and exit code 2."""
+    assert options[0] in _refused(*options)
+
+
+@pytest.mark.parametrize("option", ["--port", "--s3-port", "--objects-port", "--gcs-port"])
+def test_port_in_use(tmp_path: Path, option: str) -> None:
+    """A port in use ends in one sentence that names the option, and exit code 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert option in _refused("--state", str(tmp_path), "--gcs", *FREE, option, port)
+
+
+def test_state_in_use(dss: LocalDSS) -> None:
+    """Two servers in one state directory would spoil it: the second ends with exit code 2."""
+    assert str(dss.state) in _refused("--state", str(dss.state), *FREE)
+
+
+def test_state_that_cannot_be(tmp_path: Path) -> None:
+    """A state directory that cannot be made ends in one sentence, and exit code 2."""
+    (tmp_path / "file").touch()
+    assert "file" in _refused("--state", str(tmp_path / "file"), *FREE)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Iterator[list[str]]:
+    state = tmp_path / "a state's"
+    with subprocess.Popen([*COMMAND, "--state", str(state), "--gcs", *FREE], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        lines: list[str] = []
+        while not lines or "OAUTHLIB" not in lines[-1]:
+            lines.append(run.stdout.readline())
+            assert lines[-1]
+        yield lines
+        run.send_signal(signal.SIGINT)
+        assert run.wait(5) == 0
+
+
+def test_output_for_people(text: list[str], tmp_path: Path) -> None:
+    """The lines to paste are those of the file to source, quoted for a shell; the file is its owner's only."""
+    file = tmp_path / "a state's" / "env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() in "".join(text)
+    environment = subprocess.run(
+        ["bash", "-c", '. "$1" && env -0', "bash", file], capture_output=True, text=True, check=True
+    ).stdout
+    found = dict(line.split("=", 1) for line in environment.split("\0") if "=" in line)
+    connection = json.loads(found["AIRFLOW_CONN_HCA_DSS_DEFAULT"])
+    assert connection["conn_type"] == "hca_dss"
+    assert requests.get(f"{connection['host']}/bundles/all?replica=aws", timeout=10).ok
+    assert Path(connection["extra"]["key_path"]).exists()
+    assert requests.get(found["AWS_ENDPOINT_URL_S3"], timeout=10).ok
+    assert requests.get(found["STORAGE_EMULATOR_HOST"], timeout=10).ok
+
+
+def test_json_line(dss: LocalDSS) -> None:
+    """The line of JSON says where everything is, and the connection in it is the one for Airflow."""
+    about = dss.about
+    assert about["pid"] == dss.process.pid
+    assert about["env"]["AIRFLOW_CONN_HCA_DSS_DEFAULT"] == about["connection"]
+    assert json.loads(about["connection"]) == {
+        "conn_type": "hca_dss",
+        "host": about["dss_url"],
+        "extra": {"key_path": about["key_file"], "audience": about["audience"]},
+    }
+
+
+def test_secrets_are_the_owners(dss: LocalDSS) -> None:
+    """Whatever in the state directory holds a secret can be read by its owner only."""
+    assert dss.state.stat().st_mode & 0o777 == 0o700
+    for name in ("secrets.json", "developer-key.json", "env", "hca-config.json"):
+        assert (dss.state / name).stat().st_mode & 0o077 == 0
+
+
+def test_ends_cleanly(tmp_path: Path) -> None:
+    """TERM ends it within two seconds with exit code 0; running requests finish, a waiting PUT is told 503."""
+    with LocalDSS(tmp_path, "--file-wait", "30") as dss:
+        dss.http.get(f"{dss.url}/bundles/all?replica=aws")  # leaves a connection open
+        slow, missing = new_uuid(), new_uuid()
+        dss.control("POST", "faults", {"path": slow, "action": "slow", "seconds": 1})
+        entry = {"uuid": missing, "version": VERSION, "name": "a", "indexed": False}
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(dss.put_bundle, [], slow)
+            waiting = pool.submit(dss.put_bundle, [entry])
+            time.sleep(0.5)
+            start = time.monotonic()
+            assert dss.stop() == 0
+            assert time.monotonic() - start < 2.5
+            assert (running.result().status_code, waiting.result().status_code) == (201, 503)
+
+
+def test_imports_nothing_but_identifiers() -> None:
+    """The local DSS imports nothing of the rest of the package but `client.identifiers`, and no Airflow."""
+    seen: set[str] = set()
+    for path in Path(airflow_provider_hca.local.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level < 2:
+                seen.add("" if node.level else node.module or "")
+            elif isinstance(node, ast.ImportFrom):
+                seen.add("airflow_provider_hca." + (node.module or ""))
+            elif isinstance(node, ast.Import):
+                seen.update(name.name for name in node.names)
+    assert {name for name in seen if name.startswith("airflow")} == {"airflow_provider_hca.client.identifiers"}
