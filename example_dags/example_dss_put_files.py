@@ -1,0 +1,56 @@
+"""Register staged objects as files, one mapped task each, and make a bundle of them.
+
+For data that something else stages: a sequencer, a pipeline, another team. Each object has its four checksums in its
+tags or metadata. Here the first task stages the files of a small directory, so that the DAG runs by itself.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+# [START example]
+from airflow.providers.common.compat.sdk import DAG, Param, task
+
+from airflow_provider_hca.operators.dss import DSSPutBundleOperator, DSSPutFileOperator
+
+with DAG(
+    dag_id="example_dss_put_files",
+    schedule=None,
+    params={
+        "directory": Param(str(Path(__file__).parent / "data" / "cell_42"), type="string"),
+        "staging_bucket": Param("dss-staging", type="string"),
+    },
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def stage(directory: str, bucket: str) -> list[dict[str, str]]:
+        """Stage the files of a directory; return what to register, in a stable order."""
+        from airflow_provider_hca.upload.checksums import checksum_bytes
+        from airflow_provider_hca.upload.plan import guess_type
+        from airflow_provider_hca.upload.staging import open_staging
+
+        staging = open_staging("aws", bucket)
+        staged = []
+        for path in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
+            name = path.relative_to(directory).as_posix()
+            content = path.read_bytes()
+            staging.put(f"staged/{name}", content, checksum_bytes(content), guess_type(name))
+            staged.append({"source_url": staging.url(f"staged/{name}"), "name": name})
+        return staged
+
+    # One task a file: each is retried alone, and knows by its run and map index which file it is.
+    files = DSSPutFileOperator.partial(
+        task_id="put_file",
+        retries=2,
+        retry_delay=timedelta(seconds=30),
+        map_index_template="{{ task.name }}",
+    ).expand_kwargs(stage("{{ params.directory }}", "{{ params.staging_bucket }}"))
+
+    # What the mapped tasks return is what a bundle is made of.
+    DSSPutBundleOperator(task_id="put_bundle", files=files.output)
+# [END example]
+
+if __name__ == "__main__":
+    dag.test()
