@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
 from airflow_provider_hca.client.messages import Call, Request, json_object
-from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSResponseError
+from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ DEFAULT_AUDIENCE = "https://dev.data.humancellatlas.org/"
 DEFAULT_GROUP = "hca"
 _CLAIM = "https://auth.data.humancellatlas.org/"
 _RENEW_BEFORE = 300.0  # seconds; longer than any one call, retries included, goes on with its token
+_SENDABLE = re.compile("[!-~]+")
 _REFRESH_TAKES = 60.0  # seconds a refresh under way keeps others from starting one
 
 OnToken = Callable[[str], None]
@@ -33,10 +35,13 @@ class StaticToken:
     """A token that somebody else made, and that cannot be renewed.
 
     :param token: the JWT
+    :raises ValueError: when it holds what no header can; it is not quoted
     """
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        if not _SENDABLE.fullmatch(token.strip()):
+            raise ValueError("the token holds spaces, line breaks or letters that no token has: was it copied whole?")
+        self._token = token.strip()  # the line break at the end of a secret's file cannot be sent in a header
 
     def token(self) -> Call[str | None]:
         """Return the token."""
@@ -56,7 +61,7 @@ class ServiceAccountKey:
     :param group: the group claim
     :param lifetime: seconds a token is good for, at most 3,600
     :param on_token: called with each token made, to have it masked
-    :raises ValueError: when the key lacks a field or cannot be read
+    :raises ValueError: when the key lacks a field
     """
 
     def __init__(
@@ -149,7 +154,7 @@ class UserToken:
     ) -> None:
         self.token_uri, self.client_id, self._on_token = token_uri, client_id, on_token
         self._refresh_token, self._client_secret = refresh_token, client_secret
-        self._token = token
+        self._token = token.strip()
         self._expires = expires_at if expires_at is not None else float("inf")
         self._margin = _RENEW_BEFORE
         self._refresh_until = 0.0
@@ -197,6 +202,9 @@ class UserToken:
         host = urlsplit(self.token_uri).netloc
         try:
             response = yield from exchange.send(request, repeatable=True)
+            answer = json_object(request, response)
+        except DSSProtocolError:
+            raise DSSCredentialsError(f"{host} answered a refresh without JSON: is token_uri right?") from None
         except DSSResponseError as error:
             raise DSSCredentialsError(
                 f"{host} answered {error.status} when the DSS token was to be refreshed: log in again and update "
@@ -205,15 +213,18 @@ class UserToken:
             ) from None
         except DSSError as error:
             raise DSSCredentialsError(f"the DSS token could not be refreshed: {error}", permanent=False) from None
-        answer = json_object(request, response)
         token, lifetime = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(token, str) or not token:
             raise DSSCredentialsError(f"{host} answered a refresh without an access_token: is token_uri right?")
+        # A server that rotates refresh tokens takes each but once (RFC 6749, section 6).
+        following = answer.get("refresh_token")
+        following = following if isinstance(following, str) and following else self._refresh_token
         if self._on_token:
             self._on_token(token)
+            self._on_token(following)
         lifetime = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else 3600.0
         with self._lock:
-            self._token, self._expires = token, time.time() + lifetime
+            self._token, self._expires, self._refresh_token = token, time.time() + lifetime, following
             self._margin = min(_RENEW_BEFORE, lifetime / 2)
             self._refresh_until = 0.0
         log.info("refreshed the DSS token at %s; it is good for %.0f s", host, lifetime)

@@ -16,9 +16,8 @@ import random
 import time
 from dataclasses import dataclass, replace
 from typing import Protocol
-from urllib.parse import urljoin
 
-from airflow_provider_hca.client.messages import Call, Request, Response, decode_error, origin, retry_after
+from airflow_provider_hca.client.messages import Call, Request, Response, decode_error, origin, retry_after, target
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSProtocolError
 
 log = logging.getLogger(__name__)
@@ -26,6 +25,7 @@ log = logging.getLogger(__name__)
 RETRIED = frozenset({429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HOPS = 20
+_NO_WAIT = 0.1  # seconds; following a shorter `Retry-After` for ten minutes would be a hot loop
 
 
 class Auth(Protocol):
@@ -106,7 +106,8 @@ class Exchange:
         """
         if repeatable is None:
             repeatable = request.method in {"GET", "HEAD", "PUT", "DELETE"}
-        started = time.monotonic()
+        # The first sending: what a poll waits before it is not time spent on retries.
+        started = time.monotonic() + request.delay
         attempt, hops, renewed = 1, 0, False
         while True:
             token = (yield from self._token()) if authorize and request.origin == self.home else None
@@ -141,15 +142,15 @@ class Exchange:
         return (yield from self.auth.token()) if self.auth else None
 
     def _redirected(self, request: Request, response: Response, hops: int, elapsed: float) -> Request:
-        target = urljoin(request.url, response.headers.get("location", ""))
-        where = f"{request.method} {request.path}: redirected to {origin(target)}"
+        url = target(request, response.headers.get("location", ""))
+        where = f"{request.method} {request.path}: redirected to {origin(url)}"
         if request.method not in {"GET", "HEAD"}:
             # Some redirects turn a PUT into a GET, which would pass for success.
             raise DSSProtocolError(f"{where}; write to that address instead: change the host of the connection")
         wait = retry_after(response)
-        if elapsed + (wait or 0) > self.policy.redirect_seconds or (wait is None and hops > _HOPS):
+        if elapsed + (wait or 0) > self.policy.redirect_seconds or ((wait or 0) < _NO_WAIT and hops > _HOPS):
             raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s")
-        return replace(request, url=target, delay=wait or 0.0)
+        return replace(request, url=url, delay=wait or 0.0)
 
 
 def _with_token(request: Request, token: str | None) -> Request:

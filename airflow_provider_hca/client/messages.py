@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
@@ -65,13 +65,13 @@ class Response:
     """The answer to a request.
 
     :ivar status: HTTP status
-    :ivar headers: names in lower case; several of one name are joined by `, `
-    :ivar body: the whole body
+    :ivar headers: names in lower case; several of one name are joined by `, `; not shown in `repr`
+    :ivar body: the whole body; not shown in `repr` either, since that of a refresh is a token
     """
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 # A call yields what it wants sent, is sent the answer (or thrown a DSSConnectionError), and returns its result.
@@ -92,7 +92,7 @@ def json_object(request: Request, response: Response) -> dict[str, Any]:
     """
     try:
         value = json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         kind = response.headers.get("content-type", "no content type")
@@ -110,16 +110,36 @@ def retry_after(response: Response) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def next_page(response: Response) -> str | None:
-    """Return the URL of the next page from `Link`, whose `rel` a DSS writes in single quotes."""
+def target(request: Request, reference: str) -> str:
+    """Return the absolute URL that a `Location` or `Link` of the answer to a request names.
+
+    :raises DSSProtocolError: when it names none that HTTP can go to
+    """
+    try:
+        url = urljoin(request.url, reference)
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        origin(url)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DSSProtocolError(f"{request.method} {request.path}: the answer leads to an address that is none")
+    return url
+
+
+def next_page(request: Request, response: Response) -> str | None:
+    """Return the URL of the next page from `Link`, whose `rel` a DSS writes in single quotes.
+
+    :raises DSSProtocolError: when it is not a URL
+    """
     match = _LINK_NEXT.search(response.headers.get("link", ""))
-    return match[1] if match else None
+    return target(request, match[1]) if match else None
 
 
 def decode_error(request: Request, response: Response, secret: str | None = None) -> DSSResponseError:
@@ -155,7 +175,7 @@ def _code_and_title(body: bytes) -> tuple[str, str]:
     text = body.decode("utf-8", "replace")
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = _HTML_TITLE.search(text)
         return "", " ".join(_HTML_TAG.sub(" ", found[1] if found else text).split())
     if not isinstance(value, dict):

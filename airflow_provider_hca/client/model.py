@@ -97,6 +97,8 @@ def check_name(name: str) -> str:
     :param name: a relative path with forward slashes
     :raises ValueError: when it is refused
     """
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a file must be text, not {name!r}")
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -130,9 +132,11 @@ def bundle_file(file: Mapping[str, Any]) -> BundleFile:
     missing = [key for key in ("uuid", "version", "name", "indexed") if key not in file]
     if missing:
         raise ValueError(f"a bundle's file needs uuid, version, name and indexed; {', '.join(missing)} is missing")
+    if not isinstance(file["indexed"], bool):
+        raise ValueError(f"indexed of file {file['name']!r} must be true or false, not {file['indexed']!r}")
     return {
         "uuid": check_uuid(file["uuid"], f"uuid of file {file['name']!r}"),
         "version": check_version(file["version"], f"version of file {file['name']!r}"),
         "name": check_name(file["name"]),
-        "indexed": bool(file["indexed"]),
+        "indexed": file["indexed"],
     }

@@ -71,10 +71,11 @@ class DSSAPI:
         read_timeout: float = 40.0,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+        user = "@" in parts.netloc
+        if parts.scheme not in {"http", "https"} or not parts.hostname or user or parts.query or parts.fragment:
             raise ValueError(
                 "the address of a DSS is its API's full URL, such as 'https://dss.example.org/v1' (no user, no "
-                f"query), not {url if not parts.username else '(one with a user in it)'!r}"
+                f"query), not {'(one with a user in it)' if user else url!r}"
             )
         self.url = url.rstrip("/")
         self.auth = auth
@@ -137,7 +138,8 @@ class DSSAPI:
                 response = yield from self._exchange.send(request)
                 break
             except DSSNotFoundError:
-                if time.monotonic() + delay > deadline:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     raise DSSCopyError(
                         uuid,
                         version,
@@ -155,7 +157,7 @@ class DSSAPI:
                     f"the DSS could not copy the staged object (HEAD answers {error.status}, request id "
                     f"{error.request_id}): its checksums do not match, or above 64 MiB its parts are not 64 MiB",
                 ) from None
-            request = replace(request, delay=delay)
+            request = replace(request, delay=min(delay, remaining))
             delay = min(_POLL_LONGEST, delay * _POLL_GROWTH)
         metadata = _file_metadata(request, response)
         if metadata.sha256 != sha256:
@@ -288,7 +290,7 @@ class DSSAPI:
         while True:
             response = yield from self._exchange.send(request, accept=_PAGE)
             pages.append(json_object(request, response))
-            following = next_page(response)
+            following = next_page(request, response)
             if following is None:
                 return pages
             if following in seen:
@@ -301,10 +303,10 @@ class DSSAPI:
     ) -> Call[bool]:
         try:
             bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
-        except DSSError:
+            stored = [bundle_file(file) for file in bundle["files"]]
+        except (DSSError, ValueError):
             return False  # the caller has the error that matters
-        stored = [bundle_file(file) for file in bundle["files"]]
-        return stored == members and bundle["creator_uid"] == creator_uid
+        return stored == members and bundle.get("creator_uid") == creator_uid
 
 
 def _body(source_url: str, creator_uid: int) -> dict[str, Any]:
@@ -313,7 +315,9 @@ def _body(source_url: str, creator_uid: int) -> dict[str, Any]:
 
 def _bundle(request: Request, answer: dict[str, Any]) -> Bundle:
     bundle = answer.get("bundle")
-    if not isinstance(bundle, dict) or not isinstance(bundle.get("files"), list) or "version" not in bundle:
+    bundle = bundle if isinstance(bundle, dict) else {}
+    files = bundle.get("files")
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files) or "version" not in bundle:
         raise DSSProtocolError(f"{request.method} {request.path}: the answer holds no bundle")
     return bundle  # type: ignore[return-value]  # as the interface definition says
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from airflow_provider_hca import __version__
@@ -41,7 +43,8 @@ class RequestsTransport:
 
         self._stop = stop or threading.Event()
         self._session = requests.Session()
-        self._session.verify = verify
+        self._verify = verify
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # aiohttp's side keeps none either
         self._session.auth = _keep_headers  # otherwise ~/.netrc would replace the token
         self._session.headers["user-agent"] = USER_AGENT
         for scheme in ("http://", "https://"):
@@ -84,6 +87,7 @@ class RequestsTransport:
 
         if self._stop.wait(request.delay) if request.delay else self._stop.is_set():
             raise UploadAbortedError("stopped")
+        outer = sys.exception()
         try:
             answer = self._session.request(
                 request.method,
@@ -92,9 +96,10 @@ class RequestsTransport:
                 data=request.body,
                 timeout=(request.connect_timeout, request.read_timeout),
                 allow_redirects=False,
+                verify=self._verify,  # as the session's, REQUESTS_CA_BUNDLE would overrule it
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error)) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return Response(answer.status_code, headers, answer.content)
 
@@ -107,13 +112,15 @@ class AiohttpTransport:
 
     def __init__(self, *, verify: bool | str = True) -> None:
         import aiohttp
+        from requests.utils import get_environ_proxies, select_proxy
 
+        # aiohttp's own `trust_env` would let ~/.netrc take the place of the token.
+        self._proxy_of: Callable[[str], str | None] = lambda url: select_proxy(url, get_environ_proxies(url))
         tls: bool | ssl.SSLContext = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": USER_AGENT},
-            trust_env=True,
         )
 
     async def __aenter__(self) -> Self:
@@ -153,6 +160,7 @@ class AiohttpTransport:
         if request.delay:
             await asyncio.sleep(request.delay)
         timeout = aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout)
+        outer = sys.exception()
         try:
             async with self._session.request(
                 request.method,
@@ -161,10 +169,11 @@ class AiohttpTransport:
                 data=request.body,
                 timeout=timeout,
                 allow_redirects=False,
+                proxy=self._proxy_of(request.url),
             ) as answer:
                 body = await answer.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error)) from None
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
         headers: dict[str, str] = {}
         for name, value in answer.headers.items():
             lowered = name.lower()
@@ -180,21 +189,26 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
 # imported for the other.
 _KINDS: tuple[tuple[frozenset[str], ConnectionFailure], ...] = (
     (frozenset({"gaierror", "NameResolutionError", "ClientConnectorDNSError"}), "dns"),
+    (frozenset({"InvalidURL", "LocationParseError", "UnicodeError"}), "dns"),  # a name that none can be: "a..b"
     (frozenset({"SSLError", "ClientSSLError"}), "tls"),
+    # before the timeouts: urllib3's NewConnectionError is one of those by inheritance
+    (frozenset({"ConnectionRefusedError", "NewConnectionError"}), "refused"),
     (frozenset({"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}), "connect timeout"),
     (frozenset({"ReadTimeout", "ReadTimeoutError", "SocketTimeoutError", "TimeoutError"}), "read timeout"),
-    (frozenset({"ConnectionRefusedError", "NewConnectionError"}), "refused"),
 )
 
 
-def _kind(error: BaseException) -> ConnectionFailure:
-    names = {cls.__name__ for each in _wrapped(error) for cls in type(each).__mro__}
+def _kind(error: BaseException, outer: BaseException | None) -> ConnectionFailure:
+    names = {cls.__name__ for each in _wrapped(error, outer) for cls in type(each).__mro__}
     return next((kind for telling, kind in _KINDS if telling & names), "dropped")
 
 
-def _wrapped(error: BaseException) -> Iterator[BaseException]:
-    """Return an error and those inside it; each library has its own place for them."""
-    waiting, seen = [error], set()
+def _wrapped(error: BaseException, outer: BaseException | None) -> Iterator[BaseException]:
+    """Return an error and those inside it; each library has its own place for them.
+
+    :param outer: what was being handled when the request was made: Python links it, but it tells nothing of this error
+    """
+    waiting, seen = [error], {id(outer)}
     while waiting:
         each = waiting.pop()
         if id(each) in seen:

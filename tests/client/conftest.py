@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_hca.client import auth, exchange, protocol
+
+from .drivers import DRIVERS, Run, driver
+from .feeding import Clock
+from .server import Server
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the machine's proxies, certificates and passwords out."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the client a clock that stands still unless it is put forward."""
+    clock = Clock()
+    for module in (exchange, protocol, auth):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture(params=DRIVERS)
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Run calls on each of the transports."""
+    with driver(request.param) as run:
+        yield run
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Give a web server that answers what it is told to."""
+    with Server() as server:
+        yield server

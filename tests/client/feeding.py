@@ -1,0 +1,150 @@
+"""Running a call without a network: what it yields is collected, what it is sent is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from airflow_provider_hca.client.messages import Call, Request, Response
+from airflow_provider_hca.exceptions import ConnectionFailure, DSSConnectionError
+
+T = TypeVar("T")
+
+URL = "https://dss.example.org/v1"
+UUID = "ce55fd51-7833-469b-be0b-5da88ebebfcd"
+OTHER = "0a1b2c3d-0000-4000-8000-00000000000f"
+VERSION = "2018-12-31T235959.000001Z"
+SHA256 = "ab" * 32
+
+
+class Clock:
+    """Stands for the module `time`; passes only when told to."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+        return self.now
+
+
+def ok(body: Any = None, status: int = 200, **headers: str) -> Response:
+    """Return an answer whose body is JSON."""
+    content = b"" if body is None else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, {"content-type": "application/json", **named}, content)
+
+
+def problem(status: int, code: str = "unhandled_exception", title: str = "Trouble", **headers: str) -> Response:
+    """Return an error of the usual shape."""
+    return ok({"status": status, "code": code, "title": title, "stacktrace": "..."}, status, **headers)
+
+
+def broken(kind: ConnectionFailure = "dropped") -> DSSConnectionError:
+    """Return what a transport raises when no answer comes."""
+    return DSSConnectionError("GET", "https://dss.example.org:443", "/v1", kind)
+
+
+def file_headers(sha256: str = SHA256, **changes: str) -> Mapping[str, str]:
+    """Return the headers of `HEAD /files`."""
+    headers = {
+        "x-dss-creator-uid": "8008",
+        "x-dss-version": VERSION,
+        "x-dss-content-type": "text/plain",
+        "x-dss-size": "7",
+        "x-dss-crc32c": "0a1b2c3d",
+        "x-dss-s3-etag": "cd" * 16,
+        "x-dss-sha1": "ef" * 20,
+        "x-dss-sha256": sha256,
+    }
+    return headers | {f"x-dss-{name.replace('_', '-')}": value for name, value in changes.items()}
+
+
+def stored(sha256: str = SHA256) -> Response:
+    """Return the answer to `HEAD /files` of a file that is there."""
+    return Response(200, file_headers(sha256))
+
+
+@dataclass
+class Fed(Generic[T]):
+    """How a call went."""
+
+    result: T | None = None
+    error: BaseException | None = None
+    requests: list[Request] = field(default_factory=list)
+
+    @property
+    def value(self) -> T:
+        """The result; what the call raised is raised here."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
+
+    def failed(self, kind: type[E]) -> E:
+        """Return the error, of exactly this class."""
+        assert type(self.error) is kind, f"{self.error!r}, {self.result!r}"
+        return self.error
+
+    @property
+    def sent(self) -> list[str]:
+        """The requests as `METHOD path?query`, without the base path of the API."""
+        return [f"{request.method} {request.url.removeprefix(URL)}" for request in self.requests]
+
+    @property
+    def delays(self) -> list[float]:
+        """What each request waited."""
+        return [request.delay for request in self.requests]
+
+    @property
+    def tokens(self) -> list[str | None]:
+        """What each request carried as `authorization`, without `Bearer`."""
+        headers = [request.headers.get("authorization") for request in self.requests]
+        return [header.removeprefix("Bearer ") if header else None for header in headers]
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def feed(call: Call[T], *answers: Response | DSSConnectionError, clock: Clock | None = None) -> Fed[T]:
+    """Run a call on these answers, which it has to use up exactly.
+
+    :param clock: is put forward by what each request waits
+    """
+    left: Iterator[Response | DSSConnectionError] = iter(answers)
+    fed: Fed[T] = Fed()
+    try:
+        request = next(call)
+        while True:
+            assert_no_secret(request)
+            fed.requests.append(request)
+            if clock:
+                clock.now += request.delay
+            answer = next(left, None)
+            assert answer is not None, f"{request} is one more than expected"
+            request = call.throw(answer) if isinstance(answer, DSSConnectionError) else call.send(answer)
+    except StopIteration as end:
+        fed.result = end.value
+    except AssertionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+        fed.error = error
+    assert next(left, None) is None, f"only {len(fed.requests)} requests were sent: {fed.error!r}"
+    return fed
+
+
+def assert_no_secret(request: Request) -> None:
+    """Check that the `repr` of a request shows nothing of its headers and body."""
+    shown = repr(request)
+    assert "headers" not in shown
+    assert "body" not in shown
+    for value in request.headers.values():
+        assert value not in shown
+    if request.body:
+        assert request.body.decode() not in shown

@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import asyncio
+import datetime
+import inspect
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_provider_hca import __version__
+from airflow_provider_hca.client.messages import Call, Request, Response
+from airflow_provider_hca.client.transports import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.exceptions import DSSConnectionError, UploadAbortedError
+
+from .drivers import DRIVERS, Run, driver
+from .server import Reply, Server
+
+
+def call(*requests: Request) -> Call[Response]:
+    """Send requests one after the other and return the last answer."""
+    response = Response(0)
+    for request in requests:
+        response = yield request
+    return response
+
+
+def get(
+    url: str, token: str = "", *, method: str = "GET", delay: float = 0.0, connect: float = 5.0, read: float = 5.0
+) -> Request:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return Request(method, url, headers, None, delay, connect, read)
+
+
+def failure(run: Run, request: Request) -> DSSConnectionError:
+    with pytest.raises(DSSConnectionError) as caught:
+        run(call(request))
+    return caught.value
+
+
+# What is sent, and what comes back
+
+
+def test_a_request_arrives_as_it_is(run: Run, server: Server) -> None:
+    """Method, path, query, headers and body arrive unchanged, an already encoded query and `token=None` included."""
+    url = f"{server.url}/files/u?version=2018-12-31T235959.000001Z&token=None&s=a%2Fb%3D%20c+d"
+    run(call(Request("PUT", url, {"content-type": "application/json", "authorization": "Bearer t"}, b'{"a": "\xc3"}')))
+    [asked] = server.asked
+    assert (asked.method, asked.path, asked.body) == ("PUT", url.removeprefix(server.url[:-3]), b'{"a": "\xc3"}')
+    assert (asked.headers["content-type"], asked.headers["authorization"]) == ("application/json", "Bearer t")
+    assert asked.headers["user-agent"] == f"airflow-provider-hca/{__version__}"
+
+
+def test_an_answer_comes_as_it_is(run: Run, server: Server) -> None:
+    """Status and body come back, header names in lower case, several of one name joined."""
+    headers = [("X-AWS-Request-ID", "r-1"), ("LINK", "<a>; rel='prev'"), ("Link", "<b>; rel='next'")]
+    server.replies = [Reply(206, headers, b"\xff\x00")]
+    answer = run(call(get(server.url)))
+    assert (answer.status, answer.body) == (206, b"\xff\x00")
+    assert answer.headers["x-aws-request-id"] == "r-1"
+    assert answer.headers["link"] == "<a>; rel='prev', <b>; rel='next'"
+    assert [name for name in answer.headers if name != name.lower()] == []
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 503, 599])
+def test_an_error_of_the_server_is_an_answer(run: Run, server: Server, status: int) -> None:
+    """Whatever the status, the transport gives the answer: what it means is not its business."""
+    server.replies = [Reply(status)]
+    assert run(call(get(server.url))).status == status
+
+
+def test_head_has_no_body(run: Run, server: Server) -> None:
+    """The answer to HEAD has headers and no body."""
+    answer = run(call(get(server.url, method="HEAD")))
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(run: Run, server: Server, status: int) -> None:
+    """A redirect is given to the call, which alone knows where a token may go."""
+    with Server() as other:
+        server.replies = [Reply(status, [("Location", other.url)])]
+        answer = run(call(get(server.url, "tok")))
+        assert (answer.status, answer.headers["location"]) == (status, other.url)
+        assert other.asked == []
+
+
+def test_cookies_are_not_kept(run: Run, server: Server) -> None:
+    """What a server, or a balancer before it, wants kept is not sent back: every request stands for itself."""
+    server.replies = [Reply(headers=[("Set-Cookie", "session=s3cr3t; Path=/")])]
+    run(call(get(server.url), get(server.url)))
+    run(call(get(server.url)))
+    assert [asked.headers["cookie"] for asked in server.asked] == [None] * 3
+
+
+@pytest.mark.parametrize("entry", ["machine 127.0.0.1", "default"])
+def test_netrc_does_not_replace_the_token(
+    run: Run, server: Server, entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password in ~/.netrc takes neither the place of a token nor that of none."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"{entry} login somebody password s3cr3t\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    run(call(get(server.url, "tok"), get(server.url)))
+    assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer tok", None]
+
+
+def test_proxies_of_the_environment_are_used(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY is honoured, and the token goes along to the DSS."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+    assert run(call(get("http://dss.invalid/v1/x?y", "tok"))).status == 200
+    [asked] = server.asked
+    assert (asked.path, asked.headers["authorization"]) == ("http://dss.invalid/v1/x?y", "Bearer tok")
+
+
+@pytest.mark.parametrize("exceptions", ["127.0.0.1", "*", "dss.example.org,127.0.0.1"])
+def test_no_proxy_is_honoured(
+    run: Run, server: Server, refused_port: int, exceptions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What NO_PROXY names is reached without the proxy."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{refused_port}")
+    monkeypatch.setenv("no_proxy", exceptions)
+    assert run(call(get(server.url))).status == 200
+
+
+# What goes wrong
+
+
+@pytest.fixture
+def refused_port() -> Iterator[int]:
+    """Take a port on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """Give a port that takes no more connections, and refuses none."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+        time.sleep(0.05)
+        yield address[1]
+        for each in waiting:
+            each.close()
+
+
+def test_refused(run: Run, refused_port: int) -> None:
+    """A port on which nobody listens."""
+    error = failure(run, get(f"http://127.0.0.1:{refused_port}/v1/x?token=s3cr3t", "s3cr3t"))
+    assert (error.kind, error.method, error.path) == ("refused", "GET", "/v1/x")
+    assert error.host == f"http://127.0.0.1:{refused_port}"
+    assert "s3cr3t" not in repr(error)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 64 + ".invalid"])
+def test_no_such_host(run: Run, host: str) -> None:
+    """A name that cannot be resolved, or is none."""
+    assert failure(run, get(f"http://{host}/v1")).kind == "dns"
+
+
+def test_no_connection_in_time(run: Run, full_port: int) -> None:
+    """A host that does not take the connection."""
+    started = time.monotonic()
+    assert failure(run, get(f"http://127.0.0.1:{full_port}/v1", connect=0.3)).kind == "connect timeout"
+    assert 0.2 < time.monotonic() - started < 2
+
+
+def test_no_answer_in_time(run: Run, server: Server) -> None:
+    """A server that takes the request and does not answer."""
+    server.replies = [Reply(after=1.0)]
+    assert failure(run, get(server.url, read=0.2)).kind == "read timeout"
+
+
+def test_a_body_that_does_not_come_in_time(run: Run, server: Server) -> None:
+    """A server that begins an answer and does not end it."""
+    with _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", stay=1.0) as port:
+        assert failure(run, get(f"http://127.0.0.1:{port}/v1", read=0.2)).kind == "read timeout"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 two hundred\r\n\r\n",
+    ],
+)
+def test_dropped(run: Run, begun: bytes) -> None:
+    """A connection that ends before the answer does, and an answer that is not HTTP."""
+    with _raw(begun) as port:
+        assert failure(run, get(f"http://127.0.0.1:{port}/v1", method="PUT")).kind == "dropped"
+
+
+def test_no_tls_there(run: Run, server: Server) -> None:
+    """A server that does not speak TLS."""
+    assert failure(run, get(server.url.replace("http:", "https:"))).kind == "tls"
+
+
+def test_a_certificate_nobody_trusts(run: Run, secure: tuple[Server, str]) -> None:
+    """A certificate that is not trusted, and no request sent for it."""
+    assert failure(run, get(secure[0].url, "tok")).kind == "tls"
+    assert secure[0].asked == []
+
+
+def test_what_was_handled_before_is_not_the_reason(run: Run, refused_port: int) -> None:
+    """A call that is made while another error is handled tells its own failure, not that one."""
+    try:
+        raise ssl.SSLError("something else")
+    except ssl.SSLError:
+        assert failure(run, get(f"http://127.0.0.1:{refused_port}/v1")).kind == "refused"
+
+
+def test_the_call_gets_the_failure(run: Run, server: Server, refused_port: int) -> None:
+    """A failure is thrown into the call, which may go on with another request."""
+
+    def resilient() -> Call[int]:
+        try:
+            yield get(f"http://127.0.0.1:{refused_port}/v1")
+        except DSSConnectionError:
+            return (yield get(server.url)).status
+        return 0
+
+    assert run(resilient()) == 200
+
+
+def test_the_call_is_closed(run: Run, server: Server) -> None:
+    """A call that is left by an error has its `finally` run."""
+    closed = []
+
+    def closing() -> Call[None]:
+        try:
+            yield Request("GET", "gopher://nowhere")
+        finally:
+            closed.append(True)
+
+    with pytest.raises(DSSConnectionError):
+        run(closing())
+    assert closed == [True]
+
+
+# Certificates
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make the files of a certificate for 127.0.0.1 that signs itself, and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(key.private_bytes(*form))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def secure(certificate: tuple[Path, Path]) -> Iterator[tuple[Server, str]]:
+    """Give a server that speaks TLS, and the bundle by which to trust it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with Server(tls=context) as server:
+        yield server, str(certificate[0])
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("bundle", [True, False])
+@pytest.mark.parametrize("set_elsewhere", [False, True])
+def test_verify_is_honoured(
+    secure: tuple[Server, str],
+    name: str,
+    bundle: bool,
+    set_elsewhere: bool,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bundle of one's own is trusted and False trusts all, whatever REQUESTS_CA_BUNDLE says."""
+    if set_elsewhere:
+        other = tmp_path / "empty.pem"
+        other.write_text("")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+    server, path = secure
+    with driver(name, verify=path if bundle else False) as run:
+        assert run(call(get(server.url, "tok"))).status == 200
+
+
+# Stopping
+
+
+def test_a_stop_ends_a_wait_at_once() -> None:
+    """When the stop event is set, a wait of half a minute ends, nothing more is sent, and the call is closed."""
+    stop = threading.Event()
+    with Server() as server, RequestsTransport(stop=stop) as transport:
+        waiting = call(get(server.url), get(server.url, delay=30))
+        threading.Timer(0.2, stop.set).start()
+        started = time.monotonic()
+        with pytest.raises(UploadAbortedError):
+            transport.run(waiting)
+        assert time.monotonic() - started < 2
+        assert len(server.asked) == 1
+        assert inspect.getgeneratorstate(waiting) == inspect.GEN_CLOSED
+
+
+def test_after_a_stop_nothing_is_sent() -> None:
+    """A transport that was told to stop sends nothing, even without a wait."""
+    stop = threading.Event()
+    stop.set()
+    with Server() as server, RequestsTransport(stop=stop) as transport:
+        with pytest.raises(UploadAbortedError):
+            transport.run(call(get(server.url)))
+        assert server.asked == []
+
+
+def test_waits_are_waited(run: Run, server: Server) -> None:
+    """A request is sent after its delay."""
+    started = time.monotonic()
+    run(call(get(server.url, delay=0.3)))
+    assert 0.3 <= time.monotonic() - started < 2
+
+
+def test_a_wait_of_one_task_does_not_stop_the_others() -> None:
+    """On aiohttp a wait leaves the event loop to others, and a cancelled call sends nothing more and is closed."""
+
+    async def both() -> None:
+        with Server() as server:
+            async with AiohttpTransport() as transport:
+                waiting = call(get(server.url, delay=30))
+                task = asyncio.create_task(transport.run(waiting))
+                started = time.monotonic()
+                assert (await transport.run(call(get(server.url)))).status == 200
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert time.monotonic() - started < 2
+                assert len(server.asked) == 1
+                assert inspect.getgeneratorstate(waiting) == inspect.GEN_CLOSED
+
+    asyncio.run(both())
+
+
+def test_one_transport_serves_many_threads() -> None:
+    """Many threads at once each get their own answer."""
+    with Server() as server, RequestsTransport(pool_size=8) as transport:
+        answers: list[int] = []
+
+        def work() -> None:
+            answers.extend(transport.run(call(get(server.url))).status for _ in range(5))
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * 40
+
+
+def _raw(begun: bytes, stay: float = 0.0) -> _Raw:
+    return _Raw(begun, stay)
+
+
+class _Raw:
+    """Listens, sends some bytes to whoever comes, and goes."""
+
+    def __init__(self, begun: bytes, stay: float) -> None:
+        self._begun, self._stay = begun, stay
+
+    def __enter__(self) -> int:
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(8)
+        threading.Thread(target=self._serve, daemon=True).start()
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(self._begun)
+                time.sleep(self._stay)

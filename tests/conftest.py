@@ -1,0 +1,55 @@
+"""What the tests share: an Airflow home of their own, and a local DSS in a process of its own."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Airflow, which reads all this at once.
+_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ.update(
+    AIRFLOW_HOME=str(_HOME),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parent.parent / "example_dags"),
+    AIRFLOW__API_AUTH__JWT_SECRET="only-for-tests-" * 5,
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+)
+# The machine's own settings must not leak into the tests.
+for name in list(os.environ):
+    if name.startswith(("AWS_", "AIRFLOW_CONN_")) and name != "AWS_CA_BUNDLE":
+        del os.environ[name]
+
+from tests.local.server import LocalDSS  # noqa: E402 - after the environment is set
+
+
+@pytest.fixture(scope="session")
+def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
+    """A local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
+    state = tmp_path_factory.mktemp("dss")
+    with LocalDSS(state, "--gcs", "--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4") as dss:
+        yield dss
+
+
+@pytest.fixture
+def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
+    """The local DSS of the session, without faults, named in the environment as its users name it."""
+    shared_dss.control("DELETE", "faults")
+    shared_dss.control("DELETE", "requests")
+    for name, value in shared_dss.about["env"].items():
+        monkeypatch.setenv(name, value)
+    return shared_dss
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database, made anew in the tests' own home."""
+    from airflow.utils.db import initdb
+
+    initdb()

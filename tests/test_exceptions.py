@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca import exceptions
+from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSConflictError,
+    DSSConnectionError,
+    DSSCopyError,
+    DSSCredentialsError,
+    DSSError,
+    DSSNotFoundError,
+    DSSProtocolError,
+    DSSResponseError,
+    InvalidDirectoryError,
+    StagingError,
+    UploadAbortedError,
+    UploadError,
+)
+
+ANSWER = ("PUT", "/v1/files/u", 409, "file_already_exists", "It differs", "r-1", 1.5)
+ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
+    (DSSError("x"), {"permanent": False}),
+    (
+        DSSConnectionError("GET", "https://h:443", "/v1", "refused"),
+        {"method": "GET", "host": "https://h:443", "path": "/v1", "kind": "refused", "permanent": False},
+    ),
+    *(
+        (
+            kind(*ANSWER),
+            {
+                "method": "PUT",
+                "path": "/v1/files/u",
+                "status": 409,
+                "code": "file_already_exists",
+                "title": "It differs",
+                "request_id": "r-1",
+                "retry_after": 1.5,
+                "permanent": True,
+            },
+        )
+        for kind in (DSSResponseError, DSSAuthError, DSSNotFoundError, DSSConflictError)
+    ),
+    (DSSCredentialsError("no key"), {"permanent": True}),
+    (DSSCredentialsError("no answer", permanent=False), {"permanent": False}),
+    (DSSProtocolError("no DSS"), {"permanent": True}),
+    (
+        DSSCopyError("u", "v", "failed", "broke"),
+        {"uuid": "u", "version": "v", "reason": "failed", "permanent": True},
+    ),
+    (DSSCopyError("u", "v", "deadline", "late"), {"reason": "deadline", "permanent": False}),
+    (StagingError("s3://b/k", "no"), {"url": "s3://b/k", "permanent": False}),
+    (StagingError("s3://b/k", "no", permanent=True), {"permanent": True}),
+    (
+        InvalidDirectoryError("/d", [("a\\b", "back-slash")]),
+        {"directory": "/d", "offenders": (("a\\b", "back-slash"),), "permanent": True},
+    ),
+    (
+        UploadError([("a", "gone")], done=2, total=3),
+        {"failures": (("a", "gone"),), "done": 2, "total": 3, "permanent": False},
+    ),
+    (UploadError([("a", "gone")], done=0, total=1, permanent=True), {"permanent": True}),
+    (UploadAbortedError("stopped"), {"permanent": False}),
+]
+
+
+@pytest.mark.parametrize(("error", "data"), ERRORS)
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, *range(pickle.HIGHEST_PROTOCOL + 1)])
+def test_errors_survive_pickling(error: DSSError, data: dict[str, Any], way: Any) -> None:
+    """An error that crosses a process is the same afterwards: class, text, arguments and all its data."""
+    other = way(error) if callable(way) else pickle.loads(pickle.dumps(error, way))  # noqa: S301 - our own
+    assert type(other) is type(error)
+    assert (str(other), other.args, vars(other)) == (str(error), error.args, vars(error))
+    assert {name: getattr(other, name) for name in data} == data
+
+
+def test_notes_survive_pickling() -> None:
+    """What was added to an error on its way up is kept too."""
+    error = DSSResponseError(*ANSWER)
+    error.add_note("while uploading a.txt")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while uploading a.txt"]  # noqa: S301 - our own
+
+
+def test_every_class_is_pickled_here() -> None:
+    """No class of the module is missing from the tests above."""
+    assert {type(error) for error, _ in ERRORS} == set(_classes())
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """The tree at the top of the module has every class, each below its parent, and no other."""
+    lines = re.findall(r"^( {4}[|+\- ]*)(\w+Error)\b", exceptions.__doc__ or "", re.MULTILINE)
+    drawn: dict[str, str | None] = {}
+    above: list[tuple[int, str]] = []
+    for branch, name in lines:
+        while above and above[-1][0] >= len(branch):
+            above.pop()
+        drawn[name] = above[-1][1] if above else None
+        above.append((len(branch), name))
+    real = {cls.__name__: cls.__mro__[1].__name__ if cls is not DSSError else None for cls in _classes()}
+    assert drawn == real
+
+
+def _classes() -> list[type[Any]]:
+    found = [cls for _, cls in inspect.getmembers(exceptions, inspect.isclass)]
+    return [cls for cls in found if issubclass(cls, Exception) and cls.__module__ == exceptions.__name__]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "permanent"),
+    [
+        *((status, "", True) for status in (400, 401, 403, 404, 405, 409, 410, 415, 422, 451, 499)),
+        *((status, "", False) for status in (408, 425, 429, 500, 501, 502, 503, 504, 599)),
+        (400, "file_missing", False),
+        (400, "illegal_version", True),
+        (503, "read_only", False),
+        (500, "illegal_version", False),
+    ],
+)
+def test_which_answers_are_permanent(status: int, code: str, permanent: bool) -> None:
+    """A 4xx would come again, but for timeouts, "slow down" and a file that is still being copied; a 5xx may pass."""
+    assert DSSResponseError("GET", "/v1", status, code).permanent is permanent
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (DSSResponseError(*ANSWER), "PUT /v1/files/u: 409 file_already_exists: It differs (request id r-1)"),
+        (DSSResponseError("GET", "/v1", 500), "GET /v1: 500"),
+        (DSSResponseError("GET", "/v1", 500, title="Oh"), "GET /v1: 500: Oh"),
+        (DSSResponseError("GET", "/v1", 500, "x", request_id="r"), "GET /v1: 500 x (request id r)"),
+        (
+            DSSConnectionError("GET", "https://h:443", "/v1", "refused"),
+            "GET /v1: the connection was refused: nothing listens there (https://h:443)",
+        ),
+        (DSSCopyError("u", "v", "failed", "broke"), "file u.v: broke"),
+        (StagingError("s3://b/k", "no"), "s3://b/k: no"),
+    ],
+)
+def test_texts(error: DSSError, text: str) -> None:
+    """The text of an error holds what is known and nothing empty."""
+    assert str(error) == text
+
+
+@pytest.mark.parametrize("kind", ["dns", "refused", "tls", "connect timeout", "read timeout", "dropped"])
+def test_every_failure_of_a_connection_has_words(kind: exceptions.ConnectionFailure) -> None:
+    """Each kind of failure is told in words, and a later try may do better."""
+    error = DSSConnectionError("GET", "https://h:443", "/v1", kind)
+    assert len(str(error).split()) > 4
+    assert not error.permanent
+
+
+def test_an_invalid_directory_is_a_value_error() -> None:
+    """Wrong use is a ValueError for those who expect that."""
+    assert issubclass(InvalidDirectoryError, ValueError)
+
+
+def test_long_lists_are_cut_in_the_text_only() -> None:
+    """Of many offenders twenty are told and the others counted; the data has them all."""
+    offenders = [(f"file-{number}", "bad") for number in range(1_234)]
+    for error, kept in (
+        (invalid := InvalidDirectoryError("/d", offenders), invalid.offenders),
+        (upload := UploadError(offenders, done=0, total=2_000), upload.failures),
+    ):
+        assert kept == tuple(offenders)
+        assert "file-19'" in str(error)
+        assert "file-20'" not in str(error)
+        assert "... and 1,214 more" in str(error)
