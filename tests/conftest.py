@@ -31,7 +31,7 @@ from tests.local.server import LocalDSS  # noqa: E402 - after the environment is
 
 @pytest.fixture(scope="session")
 def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """A local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
+    """Start a local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
     state = tmp_path_factory.mktemp("dss")
     with LocalDSS(state, "--gcs", "--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4") as dss:
         yield dss
@@ -39,7 +39,7 @@ def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
 
 @pytest.fixture
 def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
-    """The local DSS of the session, without faults, named in the environment as its users name it."""
+    """Give the local DSS of the session, without faults, named in the environment as its users name it."""
     shared_dss.control("DELETE", "faults")
     shared_dss.control("DELETE", "requests")
     for name, value in shared_dss.about["env"].items():
@@ -49,7 +49,7 @@ def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """Airflow's database, made anew in the tests' own home."""
+    """Make Airflow's database anew, in the tests' own home."""
     from airflow.utils.db import initdb
 
     initdb()

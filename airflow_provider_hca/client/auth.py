@@ -176,7 +176,14 @@ class UserToken:
             if good and (now < self._expires - self._margin or now < self._refresh_until):
                 return self._token
             self._refresh_until = now + _REFRESH_TAKES
-        return (yield from self._refreshed())
+            current = self._token
+        try:
+            return (yield from self._refreshed())
+        except DSSCredentialsError as error:
+            if not good:
+                raise
+            log.warning("%s; the token at hand is still good", error)
+            return current
 
     def rejected(self, token: str) -> bool:
         """Drop the token, so that the next call refreshes it."""

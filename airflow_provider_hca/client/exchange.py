@@ -107,7 +107,7 @@ class Exchange:
         if repeatable is None:
             repeatable = request.method in {"GET", "HEAD", "PUT", "DELETE"}
         # The first sending: what a poll waits before it is not time spent on retries.
-        started = time.monotonic() + request.delay
+        began = started = time.monotonic() + request.delay
         attempt, hops, renewed = 1, 0, False
         while True:
             token = (yield from self._token()) if authorize and request.origin == self.home else None
@@ -125,9 +125,11 @@ class Exchange:
                     continue
                 if response.status in REDIRECTS:
                     hops += 1
-                    request = self._redirected(request, response, hops, time.monotonic() - started)
+                    request = self._redirected(request, response, hops, time.monotonic() - began)
+                    # What the server asks to wait for is not spent on retries.
+                    started, attempt = time.monotonic() + request.delay, 1
                     continue
-                failure = decode_error(request, response, token)
+                failure = _failure(request, response, token)
                 if response.status not in RETRIED:
                     raise failure
                 asked = retry_after(response)
@@ -151,6 +153,12 @@ class Exchange:
         if elapsed + (wait or 0) > self.policy.redirect_seconds or ((wait or 0) < _NO_WAIT and hops > _HOPS):
             raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s")
         return replace(request, url=url, delay=wait or 0.0)
+
+
+def _failure(request: Request, response: Response, token: str | None) -> DSSError:
+    if response.status < 400:
+        return DSSProtocolError(f"{request.method} {request.path}: no DSS answers {response.status} to this")
+    return decode_error(request, response, token)
 
 
 def _with_token(request: Request, token: str | None) -> Request:

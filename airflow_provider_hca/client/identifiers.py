@@ -9,7 +9,8 @@ import re
 import uuid
 from datetime import UTC, datetime, timedelta
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# The digit after the third dash tells the variant: that of RFC 4122 has 8, 9, a or b.
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _VERSION = re.compile(r"[1-9]\d{3}-\d{2}-\d{2}T\d{6}\.\d{6}Z", re.ASCII)
 _VERSION_FORMAT = "%Y-%m-%dT%H%M%S.%fZ"
 
@@ -23,13 +24,14 @@ def check_uuid(value: str, what: str = "uuid") -> str:
     An upper-case uuid in a PATCH corrupts a DSS's store, and one in `files[]` is `file_missing`, so every uuid
     passes through here before it is sent.
 
-    :param value: a uuid in its canonical form, 8-4-4-4-12 hexadecimal digits, in either case
+    :param value: a uuid of RFC 4122 in its canonical form, 8-4-4-4-12 hexadecimal digits, in either case
     :param what: what the uuid names, for the error message
     :raises ValueError: when it is not in that form
     """
     lowered = value.lower() if isinstance(value, str) else ""
     if not _UUID.fullmatch(lowered):
-        raise ValueError(f"{what} must look like 'ce55fd51-7833-469b-be0b-5da88ebebfcd', not {value!r}")
+        example = "ce55fd51-7833-469b-be0b-5da88ebebfcd"
+        raise ValueError(f"{what} must be a uuid (RFC 4122), such as {example!r}, not {value!r}")
     return lowered
 
 

@@ -79,7 +79,8 @@ class DSSAPI:
             )
         self.url = url.rstrip("/")
         self.auth = auth
-        self._exchange = Exchange(origin(url), auth, retry or RetryPolicy())
+        self.retry = retry or RetryPolicy()
+        self._exchange = Exchange(origin(url), auth, self.retry)
         self._timeouts = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
 
     def __repr__(self) -> str:
@@ -216,6 +217,9 @@ class DSSAPI:
         request = self._bundle_request(uuid, replica, version, per_page=500)
         pages = yield from self._pages(request)
         bundle = _bundle(request, pages[0])
+        if any(_bundle(request, page)["version"] != bundle["version"] for page in pages):
+            # A newer version was made between two pages of the latest one.
+            return (yield from self.get_bundle(uuid, replica=replica, version=bundle["version"]))
         for page in pages[1:]:
             bundle["files"].extend(_bundle(request, page)["files"])
         return bundle
@@ -247,6 +251,14 @@ class DSSAPI:
         return [bundle for page in (yield from self._pages(request)) for bundle in page.get("bundles", [])]
 
     # Checks
+
+    def authenticate(self) -> Call[None]:
+        """Have a token made, if there are credentials: before much work, or before many threads need one at once.
+
+        :raises DSSCredentialsError: when none can be made
+        """
+        if self.auth is not None:
+            yield from self.auth.token()
 
     def check_reachable(self) -> Call[None]:
         """Ask the DSS for something that needs no token, to see that it is one (`GET /bundles/all`)."""

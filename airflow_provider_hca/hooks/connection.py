@@ -87,7 +87,7 @@ class Settings:
         verify = extra.get("verify", True)
         return cls(
             url=url,
-            auth=_auth(connection.password, extra),
+            auth=_auth((connection.password or "").strip(), extra),
             retry=RetryPolicy(
                 attempts=int(_number(extra, "retry_attempts", policy.attempts)),
                 seconds=_number(extra, "retry_seconds", policy.seconds),
@@ -98,12 +98,15 @@ class Settings:
             creator_uid=int(_number(extra, "creator_uid", 0)),
         )
 
-    def api(self) -> DSSAPI:
-        """Return the calls to that DSS."""
+    def api(self, *, patient: bool = True) -> DSSAPI:
+        """Return the calls to that DSS.
+
+        :param patient: whether to retry as the connection says; else once, at once, as for somebody who looks on
+        """
         return DSSAPI(
             self.url,
             auth=self.auth,
-            retry=self.retry,
+            retry=self.retry if patient else RetryPolicy(attempts=2, seconds=2),
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
         )
@@ -162,7 +165,7 @@ def _extra(connection: Any) -> dict[str, Any]:
     return {key: value for key, value in extra.items() if value not in (None, "")}
 
 
-def _auth(password: str | None, extra: Mapping[str, Any]) -> Auth | None:
+def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
     if "refresh_token" in extra or "client_secret" in extra:
         _only("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
         missing = [name for name in _OAUTH if name not in extra]
@@ -175,7 +178,7 @@ def _auth(password: str | None, extra: Mapping[str, Any]) -> Auth | None:
             token_uri=extra["token_uri"],
             client_id=extra["client_id"],
             client_secret=extra["client_secret"],
-            token=password or "",
+            token=password,
             on_token=mask_secret,
         )
     if "key_path" in extra or "key_json" in extra:

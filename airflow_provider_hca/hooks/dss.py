@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.get_provider_info import get_provider_info
@@ -188,25 +188,25 @@ class DSSHook(BaseHook):
         """Return whether the DSS answers and takes the token, and what is wrong if not."""
         try:
             with self:
-                api = self.api
+                api = self._open(patient=False)[0]
                 self._run(api.check_reachable())
                 if api.auth is None:
                     return True, f"{api.url} answers. The connection has no credentials, so it can only read"
                 self._run(api.check_token())
-        except (DSSError, ValueError, OSError) as error:
+        except (DSSError, ValueError, AirflowNotFoundException) as error:
             return False, str(error)
         return True, f"{api.url} answers and takes the token"
 
     def _run(self, call: Call[T]) -> T:
         return self.get_conn().run(call)
 
-    def _open(self) -> tuple[DSSAPI, RequestsTransport]:
+    def _open(self, *, patient: bool = True) -> tuple[DSSAPI, RequestsTransport]:
         if self._api is None or self._transport is None:
             from airflow_provider_hca.hooks.connection import AdvisingTransport, Settings
 
             settings = Settings.of(self.get_connection(self.dss_conn_id), self.dss_conn_id)
             self._creator_uid = settings.creator_uid
-            self._api = settings.api()
+            self._api = settings.api(patient=patient)
             self._transport = AdvisingTransport(
                 self.dss_conn_id,
                 has_credentials=self._api.auth is not None,

@@ -17,7 +17,7 @@ from airflow_provider_hca.hooks.failures import retries_only_if_useful
 from airflow_provider_hca.operators.identity import run_version, task_uuid
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_hca.upload.engine import UploadReport
     from airflow_provider_hca.upload.plan import Hidden, Symlinks
@@ -140,7 +140,8 @@ class DSSPutFileOperator(DSSOperator):
 class DSSPutBundleOperator(DSSOperator):
     """Make a bundle of registered files (`PUT /bundles/{uuid}`).
 
-    Returns `uuid`, `version`, `fqid`, `replica`, `file_count` and `created` (whether this try made it).
+    Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
+    `replica`, `file_count` and `created` (whether this try made it).
 
     :param files: the members in a stable order, each with `uuid`, `version`, `name` and `indexed`: what mapped
         `DSSPutFileOperator`s return (templated)
@@ -163,13 +164,14 @@ class DSSPutBundleOperator(DSSOperator):
     def __init__(
         self,
         *,
-        files: Iterable[Mapping[str, Any]],
+        files: Iterable[Mapping[str, Any]] | XComArg,
         replica: str = "aws",
         bundle_uuid: str | None = None,
         bundle_version: str | None = None,
+        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.files = files
         self.replica = replica
         self.bundle_uuid = bundle_uuid
@@ -178,8 +180,7 @@ class DSSPutBundleOperator(DSSOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the bundle; return what it is called."""
         with self._running() as (hook, creator_uid):
-            files = list(self.files)
-            _check_members(files)
+            files = _members(self.files)
             result = hook.put_bundle(
                 self.bundle_uuid or task_uuid(context),
                 self.bundle_version or run_version(context),
@@ -204,9 +205,9 @@ class DSSUploadDirectoryOperator(DSSOperator):
     A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
     bundle version, and each file once. A cleared DAG run makes a new version of the same bundle.
 
-    Returns `uuid`, `version`, `fqid`, `replica`, `file_count`, `byte_count`, `created` (whether this try made the
-    bundle), and what this try did: `staged_file_count`, `staged_byte_count`, `registered_file_count`,
-    `copied_file_count`.
+    Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
+    `replica`, `file_count`, `byte_count`, `created` (whether this try made the bundle), and what this try did:
+    `staged_file_count`, `staged_byte_count`, `registered_file_count`, `copied_file_count`.
 
     Patterns are shell globs, matched with the path relative to the directory; `*` matches `/` too.
 
@@ -262,9 +263,10 @@ class DSSUploadDirectoryOperator(DSSOperator):
         content_types: Mapping[str, str] | None = None,
         max_workers: int = 8,
         copy_timeout: float | timedelta = 3600,
+        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.directory = directory
         self.staging_bucket = staging_bucket
         self.replica = replica
@@ -329,7 +331,8 @@ def _as_xcom(report: UploadReport) -> dict[str, Any]:
     }
 
 
-def _check_members(files: Sequence[Mapping[str, Any]]) -> None:
+def _members(given: Any) -> list[Mapping[str, Any]]:
+    files = list(given)  # what mapped tasks return is fetched from the database one by one
     if not files:
         raise ValueError("files is empty: a bundle needs at least one file")
     odd = next((file for file in files if not isinstance(file, Mapping)), None)
@@ -339,6 +342,7 @@ def _check_members(files: Sequence[Mapping[str, Any]]) -> None:
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
         raise ValueError(f"a bundle's files need different names; more than once there are: {', '.join(twice)}")
+    return files
 
 
 def _boolean(value: bool | str) -> bool:

@@ -21,7 +21,7 @@ class DSSBundleSensor(BaseSensorOperator):
     a refused token or a uuid that is none, fails at once and spends no retry. A DSS that is down for longer than the
     connection's `retry_seconds` fails the try.
 
-    Returns `uuid`, `version` and `versions`, the version found in each replica.
+    Returns, also as an XCom each, `uuid`, `version` and `versions`, the version found in each replica.
 
     :param bundle_uuid: of the bundle (templated)
     :param bundle_version: of the bundle, a DSS_VERSION; any version will do if None (templated)
@@ -39,9 +39,10 @@ class DSSBundleSensor(BaseSensorOperator):
         bundle_version: str | None = None,
         replicas: Sequence[str] = ("aws",),
         dss_conn_id: str = DSSHook.default_conn_name,
+        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
         self.replicas = replicas

@@ -22,7 +22,7 @@ from airflow_provider_hca.exceptions import (
     DSSConflictError,
     DSSCopyError,
     DSSError,
-    DSSNotFoundError,
+    DSSResponseError,
     InvalidDirectoryError,
     StagingError,
     UploadAbortedError,
@@ -114,7 +114,7 @@ class Uploader:
     :param staging_prefix: of the staged objects' keys
     :param workers: files under way at once; each needs up to 8 MiB of memory
     :param copy_seconds: how long to wait for the DSS's asynchronous copies
-    :param policy: how long to go on trying to stage a file
+    :param policy: how long to go on trying to stage a file; as with calls of the DSS if None
     :param stop: when set, `upload` ends within seconds with an `UploadAbortedError`
     """
 
@@ -138,7 +138,7 @@ class Uploader:
         self._replica, self._creator_uid = replica, creator_uid
         self._prefix = f"{staging_prefix.strip('/')}/" if staging_prefix.strip("/") else ""
         self._workers, self._copy_seconds = workers, copy_seconds
-        self._policy = policy or RetryPolicy()
+        self._policy = policy or dss.retry
         self._stop = stop or threading.Event()
         self._tally = _Tally()
 
@@ -156,7 +156,8 @@ class Uploader:
         items = [_Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
         log.info("uploading %s", _amount(len(items), plan.size))
-        self._staging.check()
+        self._transport.run(self._dss.authenticate())
+        self._persistently(self._staging.check)
 
         failures = self._phase("stage", items, lambda item: self._stage(item, resume=resume), seconds)
         changed = [(name, str(error)) for name, error in failures if isinstance(error, _FileChangedError | OSError)]
@@ -203,7 +204,7 @@ class Uploader:
     def _stage(self, item: _Item, *, resume: bool) -> None:
         file = item.file
         stored = self._stored_sha256(file) if resume else None
-        content = file.path.read_bytes() if file.size <= _IN_MEMORY else None
+        content = _read(file) if file.size <= _IN_MEMORY else None
         item.sums = (
             checksum_bytes(content)
             if content is not None
@@ -223,29 +224,40 @@ class Uploader:
         call = self._dss.head_file(file.uuid, replica=self._replica, version=file.version)
         try:
             return self._transport.run(call).sha256
-        except DSSNotFoundError:
+        except DSSResponseError as error:
+            if error.status not in {404, 422}:  # 422: an earlier try's copy failed, so it is to be staged again
+                raise
             return None
 
     def _put_object(self, file: PlannedFile, content: bytes | None, sums: Checksums) -> None:
+        def put() -> None:
+            try:
+                self._staging.put(
+                    self._key(file), file.path if content is None else content, sums, file.content_type, self._on_sent
+                )
+            except UploadAbortedError:
+                raise
+            except Exception:
+                _check_unchanged(file, content)  # else the store is not to blame, and trying again will not help
+                raise
+
+        self._persistently(put)
+
+    def _persistently(self, act: Callable[[], None]) -> None:
+        """Use the staging bucket again and again while its failure may pass."""
         started, attempt = time.monotonic(), 1
         while True:
             self._check_stop()
             try:
-                self._staging.put(
-                    self._key(file),
-                    file.path if content is None else content,
-                    sums,
-                    file.content_type,
-                    self._on_sent,
-                )
+                act()
             except StagingError as error:
                 delay = None
                 if not error.permanent:
                     delay = self._policy.delay(attempt, time.monotonic() - started, None)
                 if delay is None:
                     raise
-                log.warning("%s. Attempt %d of %d in %.1f s", error, attempt + 1, self._policy.attempts, delay)
                 attempt += 1
+                log.warning("%s. Attempt %d of %d in %.1f s", error, attempt, self._policy.attempts, delay)
                 self._stop.wait(delay)
             else:
                 return
@@ -255,9 +267,10 @@ class Uploader:
         call = self._dss.put_file(
             file.uuid, file.version, source_url=self._staging.url(self._key(file)), creator_uid=self._creator_uid
         )
-        item.copying = self._transport.run(call).outcome == "copying"
+        outcome = self._transport.run(call).outcome
+        item.copying = outcome == "copying"
         item.registered = not item.copying
-        self._tally.add(registered_files=1)
+        self._tally.add(registered_files=int(outcome != "identical"))
 
     def _await_copy(self, item: _Item, deadline: float) -> None:
         call = self._dss.wait_for_file(
@@ -332,6 +345,11 @@ class Uploader:
 def _is_of_one_file(error: Exception) -> bool:
     """Return whether other files may fare better; what is wrong with the service would hit them all."""
     return isinstance(error, DSSConflictError | DSSCopyError | _FileChangedError | OSError)
+
+
+def _read(file: PlannedFile) -> bytes:
+    with file.path.open("rb") as opened:
+        return opened.read(file.size + 1)  # one that has grown meanwhile may be of any size
 
 
 def _check_unchanged(file: PlannedFile, content: bytes | None) -> None:

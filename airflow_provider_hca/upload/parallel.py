@@ -39,13 +39,12 @@ def run_parallel(
     """
     queue = _Shared(items, work, stop, goes_on)
     # Daemons, so that one that hangs in a library cannot keep a killed task alive.
-    threads = [
-        threading.Thread(target=queue.drain, name=f"dss-{name}-{number}", daemon=True)
-        for number in range(min(workers, len(items)))
-    ]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
     try:
+        for number in range(min(workers, len(items))):
+            thread = threading.Thread(target=queue.drain, name=f"dss-{name}-{number}", daemon=True)
+            thread.start()
+            threads.append(thread)
         reported = time.monotonic()
         while not _ended(threads, time.monotonic() + 0.1):
             if stop.is_set():
@@ -76,13 +75,15 @@ class _Shared(Generic[T]):
 
     def drain(self) -> None:
         while (item := self._next()) is not None:
-            failure = None
+            failure: Exception | None = None
             try:
                 self._work(item)
             except UploadAbortedError:
                 return
             except Exception as error:  # noqa: BLE001 - nobody is above a thread: everything is reported
                 failure = error
+            except BaseException as error:  # noqa: BLE001 - a panic in obstore is one: the item must not pass for done
+                failure = RuntimeError(f"{type(error).__name__}: {error}")
             with self._lock:
                 self.done += 1
                 if failure is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ Symlinks = Literal["error", "follow", "skip"]
 
 DEFAULT_INDEXED = ("*.json",)
 _UNKNOWN_TYPE = "application/octet-stream"
+_MEDIA_TYPE = re.compile(r"[!-.0-:<-~]+/[!-.0-:<-~]+( *;[ -~]*)?")  # in printable ASCII, perhaps with parameters
 _ENCODED_TYPES = {
     "gzip": "application/gzip",
     "bzip2": "application/x-bzip2",
@@ -110,18 +112,13 @@ def plan_directory(
     """
     _check_choice("hidden", hidden, get_args(Hidden))
     _check_choice("symlinks", symlinks, get_args(Symlinks))
+    _check_patterns(include=include, exclude=exclude, indexed=indexed)
     types = dict(content_types or {})
-    for pattern, content_type in types.items():
-        if "/" not in content_type or not content_type.isprintable() or not content_type.isascii():
-            raise ValueError(
-                f"content_types[{pattern!r}] must be a media type such as 'text/csv', not {content_type!r}"
-            )
+    _check_types(types)
     bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
     bundle_version = check_version(bundle_version, "bundle_version")
     root = Path(directory)
-    if not root.is_dir():
-        reason = "it is not a directory" if root.exists() else "there is no such directory on this worker"
-        raise InvalidDirectoryError(str(root), [("", reason)])
+    _check_directory(root)
 
     walk = _Walk(hidden=hidden, symlinks=symlinks)
     files = []
@@ -145,8 +142,11 @@ def plan_directory(
             version=bundle_version,
         )
         files.append(file)
-    if walk.offenders:
-        raise InvalidDirectoryError(str(root), sorted(walk.offenders))
+    # A link or a directory is stumbled over before the patterns are asked.
+    offenders = [each for each in walk.offenders if not _is_excluded(each[0], exclude)]
+    walk.skipped += len(walk.offenders) - len(offenders)
+    if offenders:
+        raise InvalidDirectoryError(str(root), sorted(offenders))
     if not files:
         left_out = f" ({walk.skipped} were left out: see include, exclude, hidden, symlinks)" if walk.skipped else ""
         raise InvalidDirectoryError(str(root), [("", f"it has no files to upload{left_out}")])
@@ -155,7 +155,8 @@ def plan_directory(
 
 def guess_type(name: str) -> str:
     """Return the media type that a file's name suggests; that of the compression for a compressed file."""
-    content_type, encoding = _TYPES.guess_type(name, strict=False)
+    # "./", since otherwise "data:x.csv" would be taken for a URL.
+    content_type, encoding = _TYPES.guess_type(f"./{name}", strict=False)
     if encoding:
         return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
     return content_type or _UNKNOWN_TYPE
@@ -227,6 +228,35 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def _is_excluded(name: str, exclude: Sequence[str]) -> bool:
+    """Return whether what may be a directory is left out, itself or with everything in it."""
+    bare = name.rstrip("/")
+    return _matches(bare, exclude) or _matches(f"{bare}/", exclude)
+
+
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{what} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _check_patterns(**arguments: Sequence[str]) -> None:
+    for what, patterns in arguments.items():
+        if isinstance(patterns, str):  # its letters would be taken for patterns, and `*` for everything
+            raise ValueError(f"{what} must be a list of patterns, such as {[patterns]!r}, not {patterns!r}")
+
+
+def _check_types(types: Mapping[str, str]) -> None:
+    for pattern, content_type in types.items():
+        if not _MEDIA_TYPE.fullmatch(content_type):
+            raise ValueError(
+                f"content_types[{pattern!r}] must be a media type such as 'text/csv', not {content_type!r}"
+            )
+
+
+def _check_directory(root: Path) -> None:
+    try:
+        reason = "it is not a directory" if root.exists() else "there is no such directory on this worker"
+        if not root.is_dir():
+            raise InvalidDirectoryError(str(root), [("", reason)])
+    except OSError as error:  # one above it may not be entered
+        raise InvalidDirectoryError(str(root), [("", f"cannot be read: {error.strerror}")]) from None

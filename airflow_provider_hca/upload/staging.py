@@ -17,6 +17,10 @@ from airflow_provider_hca.upload.checksums import Checksums
 OnSent = Callable[[int], None]
 
 
+def unwatched(_: int) -> None:
+    """Take no note of what was sent."""
+
+
 class Staging(Protocol):
     """A staging bucket."""
 
@@ -31,7 +35,9 @@ class Staging(Protocol):
         """
         ...
 
-    def put(self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent) -> None:
+    def put(
+        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
+    ) -> None:
         """Stage an object, and check that the store has what the sums say.
 
         :param key: of the object
@@ -75,6 +81,6 @@ def staged_sha256(source_url: str) -> str:
     :param source_url: `s3://bucket/key` or `gs://bucket/key`
     :raises StagingError: when it cannot be had
     """
-    bucket = urlsplit(source_url).netloc
+    replica, bucket = replica_of(source_url), urlsplit(source_url).netloc
     key = source_url.split("://", 1)[1].removeprefix(f"{bucket}/")
-    return open_staging(replica_of(source_url), bucket, workers=1).sha256(key)
+    return open_staging(replica, bucket, workers=1).sha256(key)

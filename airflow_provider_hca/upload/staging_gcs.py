@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from google.api_core.exceptions import ClientError, GoogleAPIError, NotFound, TooManyRequests, Unauthorized
+from google.api_core.exceptions import ClientError, GoogleAPIError, NotFound, RetryError, TooManyRequests, Unauthorized
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums
-from airflow_provider_hca.upload.staging import OnSent
+from airflow_provider_hca.upload.staging import OnSent, unwatched
 
 _TIMEOUT = (10, 60)  # seconds to connect, seconds to read
 _CHUNK = 8 * MIB  # of a resumable upload; the SDK holds one in memory
+# The SDK's own retries, of two minutes, cannot be stopped, and the engine tries again anyway. A file is given longer:
+# it would have to be sent from its beginning.
+_RETRY = DEFAULT_RETRY.with_delay(initial=0.5, maximum=2.0).with_timeout(5.0)
+_RETRY_CHUNK = DEFAULT_RETRY.with_delay(initial=0.5, maximum=4.0).with_timeout(30.0)
 _SHA256 = "hca-dss-sha256"
 _ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException)
 
@@ -33,7 +38,8 @@ class GCSStaging:
     def __init__(self, bucket: str) -> None:
         self._name = bucket
         try:
-            self._bucket: Any = storage.Client().bucket(bucket)
+            # Without a project, which is not needed here, and which not all credentials come with.
+            self._bucket: Any = storage.Client(project=None).bucket(bucket)
         except (GoogleAuthError, OSError) as error:
             raise StagingError(
                 self.url(""),
@@ -48,25 +54,28 @@ class GCSStaging:
     def check(self) -> None:
         """Look whether the bucket is there; not being allowed to look is no failure."""
         try:
-            self._bucket.client.get_bucket(self._name, timeout=_TIMEOUT)
+            self._bucket.client.get_bucket(self._name, timeout=_TIMEOUT, retry=_RETRY)
         except ClientError as error:
             if error.code != 403:
                 raise _staging_error(self.url(""), error) from None
         except _ERRORS as error:
             raise _staging_error(self.url(""), error) from None
 
-    def put(self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent) -> None:
+    def put(
+        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
+    ) -> None:
         """Stage an object and compare its crc32c."""
         blob = self._bucket.blob(key, chunk_size=_CHUNK)
         blob.metadata = sums.as_metadata()
         try:
             if isinstance(content, Path):
                 with content.open("rb") as file:
-                    reader = _Reader(file, on_sent)
                     size = content.stat().st_size
-                    blob.upload_from_file(reader, size=size, content_type=content_type, timeout=_TIMEOUT)
+                    reader = _Reader(file, size, on_sent)
+                    options = {"content_type": content_type, "timeout": _TIMEOUT, "retry": _RETRY_CHUNK}
+                    blob.upload_from_file(reader, size=size, **options)
             else:
-                blob.upload_from_string(content, content_type=content_type, timeout=_TIMEOUT)
+                blob.upload_from_string(content, content_type=content_type, timeout=_TIMEOUT, retry=_RETRY)
                 on_sent(len(content))
         except _ERRORS as error:
             raise _staging_error(self.url(key), error) from None
@@ -79,7 +88,7 @@ class GCSStaging:
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` in an object's custom metadata."""
         try:
-            blob = self._bucket.get_blob(key, timeout=_TIMEOUT)
+            blob = self._bucket.get_blob(key, timeout=_TIMEOUT, retry=_RETRY)
         except _ERRORS as error:
             raise _staging_error(self.url(key), error) from None
         if blob is None:
@@ -93,11 +102,13 @@ class GCSStaging:
 class _Reader:
     """A file that tells how much of it is read, from where the SDK's resumable upload stands."""
 
-    def __init__(self, file: Any, on_read: OnSent) -> None:
-        self._file, self._on_read = file, on_read
+    def __init__(self, file: Any, size: int, on_read: OnSent) -> None:
+        self._file, self._size, self._on_read = file, size, on_read
 
     def read(self, size: int = -1) -> bytes:
         chunk: bytes = self._file.read(size)
+        if not chunk and size != 0 and self._file.tell() < self._size:
+            raise EOFError("the file was truncated")  # the SDK would ask the store for ever
         self._on_read(len(chunk))
         return chunk
 
@@ -111,6 +122,8 @@ class _Reader:
 def _staging_error(url: str, error: Exception) -> StagingError:
     if isinstance(error, NotFound):
         return StagingError(url, "there is no such bucket: check staging_bucket", permanent=True)
+    if isinstance(error, RetryError):
+        return StagingError(url, f"no answer from the store ({type(error.cause).__name__})")
     if isinstance(error, Unauthorized | GoogleAuthError):
         return StagingError(url, "the worker's Google credentials are refused or cannot be used", permanent=True)
     if isinstance(error, ClientError) and not isinstance(error, TooManyRequests):

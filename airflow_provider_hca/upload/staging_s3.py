@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import boto3
 import obstore
 from boto3.exceptions import Boto3Error, S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import S3Transfer, TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -22,10 +22,11 @@ from botocore.exceptions import (
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
+from s3transfer.utils import OSUtils, ReadFileChunk
 
 from airflow_provider_hca.exceptions import DSSError, StagingError
 from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums, part_size
-from airflow_provider_hca.upload.staging import OnSent
+from airflow_provider_hca.upload.staging import OnSent, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,9 @@ class S3Staging:
         except BotoCoreError as error:
             raise _staging_error(self.url(""), error) from None
 
-    def put(self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent) -> None:
+    def put(
+        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
+    ) -> None:
         """Stage an object and compare its ETag."""
         try:
             if isinstance(content, Path):
@@ -149,19 +152,41 @@ class S3Staging:
 
     def _put_file(self, key: str, path: Path, sums: Checksums, content_type: str, on_sent: OnSent) -> str:
         size = path.stat().st_size
-        self._client.upload_file(
-            str(path),
-            self._bucket,
-            key,
-            ExtraArgs=_extra(sums.as_metadata(), content_type),
-            Callback=on_sent,
-            Config=TransferConfig(
-                multipart_threshold=PART_SIZE + 1,
-                multipart_chunksize=part_size(size),
-                max_concurrency=_LARGE_THREADS,
-            ),
+        config: Any = TransferConfig(
+            multipart_threshold=PART_SIZE + 1,
+            multipart_chunksize=part_size(size),
+            max_concurrency=_LARGE_THREADS,
         )
+        extra = _extra(sums.as_metadata(), content_type)
+        with S3Transfer(self._client, config, _Files()) as transfer:
+            transfer.upload_file(str(path), self._bucket, key, callback=on_sent, extra_args=extra)
         return str(self._client.head_object(Bucket=self._bucket, Key=key)["ETag"])
+
+
+class _Files(OSUtils):
+    """How the transfer manager reads files."""
+
+    def open_file_chunk_reader_from_fileobj(
+        self, fileobj: Any, chunk_size: int, full_file_size: int, callbacks: Any, close_callbacks: Any = None
+    ) -> _WholeChunk:
+        return _WholeChunk(
+            fileobj,
+            chunk_size,
+            full_file_size,
+            callbacks=callbacks,
+            enable_callbacks=False,
+            close_callbacks=close_callbacks,
+        )
+
+
+class _WholeChunk(ReadFileChunk):
+    """A part of a file, which has to be there to its end: a store would wait for the rest, and the upload for it."""
+
+    def read(self, amount: int | None = None) -> bytes:
+        content: bytes = super().read(amount)
+        if not content and amount != 0 and self.tell() < len(self):
+            raise EOFError("the file was truncated")
+        return content
 
 
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:

@@ -349,6 +349,15 @@ def test_a_refresh_does_not_follow_to_elsewhere(clock: Clock) -> None:
     assert len(fed.requests) == 1
 
 
+def test_a_good_token_outlives_a_failed_refresh(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """When the OAuth2 server is down early, calls go on with the token that is still good, and say so."""
+    auth = user(token="first", expires_at=clock.now + 200)
+    assert feed(auth.token(), problem(400), clock=clock).value == "first"
+    assert "still good" in caplog.text
+    clock.now += 201
+    feed(auth.token(), problem(400), clock=clock).failed(DSSCredentialsError)
+
+
 def test_after_a_failed_refresh_the_next_call_tries_again(clock: Clock) -> None:
     """A refresh that failed without a token to go on with is tried again by the next call."""
     auth = user()

@@ -39,7 +39,7 @@ def test_uuids_are_lower_cased() -> None:
 )
 def test_what_is_not_a_uuid_is_refused(value: Any) -> None:
     """Anything but 8-4-4-4-12 hexadecimal digits is a ValueError that names what it was for and quotes it."""
-    with pytest.raises(ValueError, match="bundle uuid must look like") as caught:
+    with pytest.raises(ValueError, match="bundle uuid must be a uuid") as caught:
         check_uuid(value, "bundle uuid")
     assert repr(value) in str(caught.value)
 

@@ -396,6 +396,21 @@ def test_get_bundle_in_pages(dss: DSSAPI, clock: Clock) -> None:
     assert [request.url for request in fed.requests][1:] == [links[0], links[0], links[1]]
 
 
+def test_a_version_made_between_two_pages(dss: DSSAPI) -> None:
+    """When the latest version changes between two pages, all of the older one is fetched, and no mixture returned."""
+    newer = page("x", version="2026-01-01T000000.000000Z")
+    answers = [page("a", status=206, following=f"{URL}/next"), newer, page("a", "b")]
+    fed = feed(dss.get_bundle(UUID, replica="aws"), *answers)
+    assert [file["name"] for file in fed.value["files"]] == ["a", "b"]
+    assert fed.sent[2] == f"GET /bundles/{UUID}?replica=aws&per_page=500&{NAMED}"
+
+
+def test_authenticate(dss: DSSAPI) -> None:
+    """A token can be had before it is needed; without credentials there is nothing to do."""
+    assert feed(dss.authenticate()).requests == []
+    assert feed(DSSAPI(URL).authenticate()).requests == []
+
+
 def test_pages_on_another_host_get_no_token(dss: DSSAPI) -> None:
     """A link to another host is followed without a token."""
     fed = feed(

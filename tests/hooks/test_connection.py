@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.client.auth import ServiceAccountKey, StaticToken, UserToken
+from airflow_provider_hca.hooks.connection import Settings
+
+OAUTH = {"refresh_token": "r", "token_uri": "https://login.example.org/token", "client_id": "c", "client_secret": "s"}
+KEY = {"client_email": "a@example.org", "private_key": "PRIVATE-STUFF", "private_key_id": "1"}
+
+
+class Connection:
+    """What the hook reads of an Airflow connection."""
+
+    def __init__(self, *, host: str = "https://dss.example.org/v1", password: str = "", extra: Any = None) -> None:
+        self.host, self.password = host, password
+        self.extra = extra if isinstance(extra, str) else json.dumps(extra or {})
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings.of(Connection(**fields), "my_dss")
+
+
+def test_defaults() -> None:
+    """A host alone is a connection: without credentials, and with the documented defaults."""
+    found = settings()
+    assert (found.url, found.auth, found.verify, found.creator_uid) == ("https://dss.example.org/v1", None, True, 0)
+    assert (found.connect_timeout, found.read_timeout) == (10, 40)
+    assert (found.retry.attempts, found.retry.seconds) == (10, 50)
+
+
+def test_each_kind_of_credentials(tmp_path: Path) -> None:
+    """A password is a static token, a key a service account's, OAuth2 fields a person's."""
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(KEY))
+    assert isinstance(settings(password="token").auth, StaticToken)
+    assert isinstance(settings(extra={"key_path": str(path)}).auth, ServiceAccountKey)
+    assert isinstance(settings(extra={"key_json": KEY}).auth, ServiceAccountKey)
+    assert isinstance(settings(extra={"key_json": json.dumps(KEY)}).auth, ServiceAccountKey)
+    assert isinstance(settings(extra=OAUTH).auth, UserToken)
+    assert isinstance(settings(extra=OAUTH, password="first token").auth, UserToken)
+
+
+def test_everything_can_be_set() -> None:
+    """Numbers may be strings, as the form of Airflow's UI makes them; an empty field is no field."""
+    extra = {
+        "audience": "https://dss.example.org/",
+        "group": "",
+        "key_json": KEY,
+        "connect_timeout": "1.5",
+        "read_timeout": 2,
+        "retry_attempts": "3",
+        "retry_seconds": 4,
+        "creator_uid": "5",
+        "verify": "/etc/ca.pem",
+    }
+    found = settings(extra=extra)
+    assert isinstance(found.auth, ServiceAccountKey)
+    assert found.auth.audience == "https://dss.example.org/"
+    assert found.auth.group == "hca"
+    assert (found.connect_timeout, found.read_timeout, found.creator_uid) == (1.5, 2, 5)
+    assert (found.retry.attempts, found.retry.seconds, found.verify) == (3, 4, "/etc/ca.pem")
+
+
+@pytest.mark.parametrize("value", [False, "false", "False"])
+def test_verify_can_be_switched_off(value: Any) -> None:
+    """False switches the check of certificates off, also as a word."""
+    assert settings(extra={"verify": value}).verify is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"host": "dss.example.org/v1"}, "host must be the full URL .* such as 'https://dss.example.org/v1'"),
+        ({"host": ""}, "host must be the full URL"),
+        ({"extra": "{not json"}, "extra is not a JSON object"),
+        ({"extra": "[1]"}, "extra is not a JSON object"),
+        ({"extra": {"key_path": "/no/such/key.json"}}, "key_path '/no/such/key.json' cannot be read on this worker"),
+        ({"extra": {"key_json": "not json"}}, "service account key is not JSON"),
+        ({"extra": {"key_json": {"client_email": "a"}}}, "has no private_key, private_key_id"),
+        ({"extra": {"key_json": KEY, "key_path": "x"}}, "key_json and key_path: keep one"),
+        ({"extra": {"key_json": KEY}, "password": "p"}, "a password and a service account key: keep one"),
+        ({"extra": {**OAUTH, "key_json": KEY}}, "the OAuth2 fields and key_json: keep one"),
+        ({"extra": {"refresh_token": "r"}}, "lacks token_uri, client_id, client_secret"),
+        ({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number"),
+        ({"extra": {"retry_seconds": -1}}, "'retry_seconds' must be a number, 0 or more"),
+        ({"extra": {"creator_uid": True}}, "'creator_uid' must be a number"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_connections_id(fields: dict[str, Any], message: str) -> None:
+    """Each mistake has an error that names the connection and the field, and quotes no secret."""
+    with pytest.raises(ValueError, match=message) as caught:
+        settings(**fields)
+    assert str(caught.value).startswith("connection 'my_dss': ")
+    assert "PRIVATE-STUFF" not in str(caught.value)
+
+
+def test_a_misspelt_field_is_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    """An extra that means nothing is named in the log, not silently ignored."""
+    settings(extra={"audence": "x"})
+    assert "audence" in caplog.text
+
+
+def test_settings_show_no_secret() -> None:
+    """The settings' repr has neither token nor key."""
+    assert "hidden-token" not in repr(settings(password="hidden-token"))
+    assert "PRIVATE-STUFF" not in repr(settings(extra={"key_json": KEY}))

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSConnectionError,
+    DSSCredentialsError,
+    DSSNotFoundError,
+    DSSProtocolError,
+)
+from airflow_provider_hca.get_provider_info import get_provider_info
+from airflow_provider_hca.hooks.dss import DSSHook
+from tests.local.server import VERSION, LocalDSS, new_uuid
+from tests.running import connection, requests_of
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
+
+
+@pytest.fixture
+def connect(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that changes the connection and opens the hook."""
+
+    def change(**changes: Any) -> DSSHook:
+        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, **changes))
+        return DSSHook()
+
+    return change
+
+
+def oauth(dss: LocalDSS, **changes: Any) -> dict[str, Any]:
+    return {"key_path": None, "audience": None, **dss.about["oauth2"], **changes}
+
+
+def test_files_and_bundles_go_in_and_out(dss: LocalDSS, connect: Any) -> None:
+    """The hook's methods are the DSS's calls, with the connection's address, token and creator."""
+    file, bundle = new_uuid(), new_uuid()
+    with connect() as hook:
+        assert hook.put_file(file, VERSION, source_url=dss.stage(b"hook")).outcome == "created"
+        assert hook.put_file(file, VERSION, source_url=dss.stage(b"hook")).outcome == "identical"
+        assert hook.head_file(file, replica="aws").size == 4
+        members = [{"uuid": file, "version": VERSION, "name": "a", "indexed": False}]
+        assert hook.find_bundle(bundle, replica="aws") is None
+        assert hook.put_bundle(bundle, VERSION, replica="aws", files=members).outcome == "created"
+        assert hook.find_bundle(bundle, replica="aws") == VERSION
+        assert hook.get_bundle(bundle, replica="aws")["creator_uid"] == 42
+        assert {"uuid": bundle, "version": VERSION} in hook.get_bundles_all(replica="aws", prefix=bundle[:8])
+
+
+def test_a_copy_is_waited_for(dss: LocalDSS, connect: Any) -> None:
+    """A file that the DSS copies asynchronously is there when the wait ends."""
+    file, content = new_uuid(), b"c" * 150_000
+    source = dss.stage(content)
+    with connect() as hook:
+        assert hook.put_file(file, VERSION, source_url=source).outcome == "copying"
+        sha256 = "".join(_sha256(content))
+        assert hook.wait_for_file(file, VERSION, replica="aws", sha256=sha256, seconds=20).size == 150_000
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"host": "https://no-such-host.invalid/v1"},
+            DSSConnectionError,
+            "no such host .*Check the host of connection",
+        ),
+        (
+            {"host": "http://127.0.0.1:9/v1"},
+            DSSConnectionError,
+            "refused.*Check the host of connection 'hca_dss_default'",
+        ),
+        (
+            {"password": "rubbish", "key_path": None},
+            DSSAuthError,
+            "401 Unauthorized.*Check the credentials of connection",
+        ),
+        ({"key_path": None}, DSSAuthError, "401 OAuthProblem.*connection 'hca_dss_default' has no credentials"),
+        ({"audience": "https://elsewhere.example.org/"}, DSSAuthError, "401.*and the 'audience' in its extra"),
+        ({"group": "none"}, DSSAuthError, "403 Forbidden.*'group' in its extra"),
+    ],
+)
+def test_wrong_connections_say_what_to_change(
+    dss: LocalDSS, connect: Any, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """Each way a connection can be wrong ends with an error that names the cause, the connection and the field."""
+    with connect(**changes) as hook, pytest.raises(error, match=message):
+        hook.put_file(new_uuid(), VERSION, source_url="s3://bucket/key")
+
+
+def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection test answers in a sentence, and never raises."""
+    assert connect().test_connection() == (True, f"{dss.url} answers and takes the token")
+    assert connect(**oauth(dss)).test_connection() == (True, f"{dss.url} answers and takes the token")
+    ok, message = connect(key_path=None).test_connection()
+    assert ok
+    assert "no credentials, so it can only read" in message
+    for changes, expected in [
+        ({"audience": "https://elsewhere.example.org/"}, "audience"),
+        ({"host": "https://no-such-host.invalid/v1"}, "no such host"),
+        ({"host": "dss.example.org"}, "such as 'https://dss.example.org/v1'"),
+        ({"host": dss.about["s3_url"]}, "is .* the address of a DSS's API|404|403"),
+        ({"key_path": "/no/such/key"}, "cannot be read on this worker"),
+        (oauth(dss, client_secret="wrong"), "log in again"),
+    ]:
+        ok, message = connect(**changes).test_connection()
+        assert not ok
+        assert __import__("re").search(expected, message), message
+    monkeypatch.delenv("AIRFLOW_CONN_HCA_DSS_DEFAULT")
+    ok, message = DSSHook().test_connection()
+    assert (ok, "hca_dss_default" in message) == (False, True)
+
+
+def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any) -> None:
+    """A page that answers 200 without JSON is told apart from a DSS."""
+    root = dss.about["s3_url"] + "/moto-api"
+    with connect(host=root) as hook, pytest.raises((DSSProtocolError, DSSNotFoundError)):
+        hook.head_file(new_uuid(), replica="aws")
+
+
+def test_a_users_token_is_refreshed_when_it_expires(dss: LocalDSS, connect: Any) -> None:
+    """A person's login lasts longer than its tokens: they are renewed before they expire, while calls go on."""
+    dss.control("POST", "oauth/settings", {"expires_in": 2})
+    try:
+        with connect(**oauth(dss)) as hook:
+            for _ in range(8):
+                hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"user"))
+                time.sleep(0.4)
+        seen = dss.control("GET", "requests")
+        assert not [each for each in seen if each["status"] == 401]
+    finally:
+        dss.control("POST", "oauth/settings", {"expires_in": 3600})
+
+
+def test_a_refused_token_is_renewed_once(dss: LocalDSS, connect: Any) -> None:
+    """A 401 in the middle has the token made anew, and the call goes through."""
+    fault = {"method": "PUT", "path": "/files/", "action": "status", "status": 401}
+    with connect() as hook:
+        dss.control("POST", "faults", fault)
+        assert hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"renewed")).outcome == "created"
+        dss.control("POST", "faults", {**fault, "times": 2})
+        with pytest.raises(DSSAuthError):
+            hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"renewed"))
+    assert requests_of(dss, "PUT", "/v1/files/") == 4
+
+
+def test_a_broken_key_is_a_credentials_error(dss: LocalDSS, connect: Any, tmp_path: Path) -> None:
+    """A key that cannot sign names the account and the connection, and shows nothing of the key."""
+    key = json.loads(Path(dss.about["key_file"]).read_text())
+    key["private_key"] = key["private_key"][:300] + "SECRETPART" + key["private_key"][310:]
+    broken = tmp_path / "key.json"
+    broken.write_text(json.dumps(key))
+    with connect(key_path=str(broken)) as hook, pytest.raises(DSSCredentialsError) as caught:
+        hook.put_file(new_uuid(), VERSION, source_url="s3://b/k")
+    assert "hca_dss_default" in str(caught.value)
+    assert "SECRETPART" not in str(caught.value)
+
+
+def test_the_form_of_older_airflows_is_that_of_newer_ones() -> None:
+    """The hook's own description of the form is the provider's."""
+    declared = get_provider_info()["connection-types"][0]
+    behaviour = DSSHook.get_ui_field_behaviour()
+    assert behaviour["relabeling"] == declared["ui-field-behaviour"]["relabeling"]
+    assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
+    assert (DSSHook.conn_type, DSSHook.hook_name) == (declared["connection-type"], declared["hook-name"])

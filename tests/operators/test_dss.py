@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.client.identifiers import derive_uuid
+from airflow_provider_hca.operators.dss import (
+    DSSOperator,
+    DSSPutBundleOperator,
+    DSSPutFileOperator,
+    DSSUploadDirectoryOperator,
+)
+from tests.local.server import LocalDSS, new_uuid
+from tests.running import LOGICAL_DATE, connection, new_dag, requests_of, run, states, tries, xcom
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
+
+BUNDLE = "1b9d8b6e-4c2a-4a7b-9f5e-0a1b2c3d4e5f"
+VERSION = "2026-03-01T123000.000000Z"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    root = tmp_path / "cells"
+    (root / "reads").mkdir(parents=True)
+    (root / "project.json").write_text('{"name": "cells"}')
+    (root / "reads" / "r1.fastq.gz").write_bytes(b"ACGT" * 100)
+    (root / "large.bin").write_bytes(b"\7" * 150_000)  # copied asynchronously by the tests' DSS
+    (root / ".DS_Store").write_bytes(b"junk")
+    return root
+
+
+def upload(directory: Path, bucket: str, **options: Any) -> DSSUploadDirectoryOperator:
+    options = {"retries": 0, "retry_delay": timedelta(0), **options}
+    return DSSUploadDirectoryOperator(task_id="upload", directory=str(directory), staging_bucket=bucket, **options)
+
+
+def bundle_in(dss: LocalDSS, uuid: str, **query: str) -> dict[str, Any]:
+    answer = dss.call("GET", f"/bundles/{uuid}", replica="aws", **query)
+    assert answer.status_code == 200, answer.text
+    bundle: dict[str, Any] = answer.json()["bundle"]
+    return bundle
+
+
+def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directory: Path) -> None:
+    """A directory becomes a bundle whose uuid, version and counts are XComs."""
+    with new_dag("upload_says") as dag:
+        upload(directory, dss.bucket, content_types={"*.gz": "application/gzip; dcp-type=data"}, creator_uid="7")
+    dag_run = run(dag)
+    result = xcom(dag_run, "upload")
+    bundle = bundle_in(dss, result["uuid"], version=result["version"])
+    files = {file["name"]: file for file in bundle["files"]}
+    assert states(dag_run) == {"upload": "success"}
+    assert list(files) == ["large.bin", "project.json", "reads/r1.fastq.gz"]
+    assert [file["indexed"] for file in files.values()] == [False, True, False]
+    assert files["reads/r1.fastq.gz"]["content-type"] == "application/gzip; dcp-type=data"
+    assert bundle["creator_uid"] == 7
+    assert xcom(dag_run, "upload", "uuid") == result["uuid"]
+    assert result == {
+        "uuid": result["uuid"],
+        "version": VERSION,
+        "fqid": f"{result['uuid']}.{VERSION}",
+        "replica": "aws",
+        "file_count": 3,
+        "byte_count": 150_000 + 400 + 17,
+        "created": True,
+        "staged_file_count": 3,
+        "staged_byte_count": 150_000 + 400 + 17,
+        "registered_file_count": 3,
+        "copied_file_count": 1,
+    }
+
+
+def test_the_same_run_again_changes_nothing(dss: LocalDSS, directory: Path) -> None:
+    """Running the same DAG run a second time leaves the DSS exactly as it was."""
+    with new_dag("upload_again") as dag:
+        upload(directory, dss.bucket)
+    first = xcom(run(dag), "upload")
+    before = dss.control("GET", "store")
+    second = xcom(run(dag), "upload")
+    assert dss.control("GET", "store") == before
+    assert (second["fqid"], second["created"]) == (first["fqid"], False)
+
+
+def test_another_run_makes_another_bundle(dss: LocalDSS, directory: Path) -> None:
+    """A bundle whose uuid is not given belongs to its DAG run; given, the run makes a version of it."""
+    later = LOGICAL_DATE + timedelta(days=1)
+    with new_dag("upload_runs") as dag:
+        upload(directory, dss.bucket)
+    with new_dag("upload_runs_given") as given:
+        upload(directory, dss.bucket, bundle_uuid=BUNDLE.upper())
+    one, two = xcom(run(dag), "upload"), xcom(run(dag, logical_date=later), "upload")
+    three, four = xcom(run(given), "upload"), xcom(run(given, logical_date=later), "upload")
+    assert one["uuid"] != two["uuid"]
+    assert three["uuid"] == four["uuid"] == BUNDLE
+    assert three["version"] < four["version"]
+
+
+def test_a_retry_goes_on_where_the_try_before_stopped(
+    dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a try that failed half-way, the next one registers only what is missing, and makes one bundle."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=0))
+    broken = derive_uuid(BUNDLE, "reads/r1.fastq.gz")
+    dss.control("POST", "faults", {"method": "PUT", "path": f"/files/{broken}", "action": "status", "status": 503})
+    with new_dag("upload_retry") as dag:
+        upload(directory, dss.bucket, bundle_uuid=BUNDLE, bundle_version="2026-01-01T000000.000000Z", retries=1)
+    dag_run = run(dag)
+    result = xcom(dag_run, "upload")
+    registered = sum(each["status"] in {200, 201, 202} for each in dss.control("GET", "requests") if _is_put_file(each))
+    assert (states(dag_run), tries(dag_run, "upload")) == ({"upload": "success"}, 2)
+    assert registered == 3
+    assert result["registered_file_count"] < 3
+    assert len(bundle_in(dss, BUNDLE, version="2026-01-01T000000.000000Z")["files"]) == 3
+
+
+def _is_put_file(request: dict[str, Any]) -> bool:
+    return bool(request["method"] == "PUT" and request["path"].startswith("/v1/files/"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"directory": "/no/such/place"}, "no such directory"),
+        ({"include": ["*.none"]}, "no files to upload"),
+        ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),
+        ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),
+        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"staging_bucket": "s3://b/c"}, "staging_bucket is a bucket's name"),
+        ({"staging_bucket": "no-such-bucket-here"}, "there is no such bucket|it is not there"),
+        ({"symlinks": "maybe"}, "symlinks must be one of"),
+        ({"max_workers": 0}, "workers must be at least 1"),
+    ],
+)
+def test_bad_input_fails_at_once_and_changes_nothing(
+    dss: LocalDSS, directory: Path, change: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What no retry can mend spends none, says what to change, and sends the DSS nothing."""
+    options = {"directory": directory, "bucket": dss.bucket, **change}
+    if "staging_bucket" in options:
+        options["bucket"] = options.pop("staging_bucket")
+    operator = upload(**options, retries=3)
+    with pytest.raises(Exception, match=message) as caught:
+        operator.execute(fake_context())
+    assert type(caught.value).__name__ == "AirflowFailException"
+    assert requests_of(dss, "PUT", "/v1/") == 0
+
+
+def fake_context(try_number: int = 1) -> Any:
+    """Return the parts of a context that the operators use, outside Airflow."""
+    from types import SimpleNamespace
+
+    run = SimpleNamespace(
+        logical_date=LOGICAL_DATE, data_interval_end=None, run_after=None, run_id="manual__1", clear_number=0
+    )
+    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=try_number)
+    return {"dag_run": run, "ti": ti}
+
+
+def test_hopeless_errors_spend_no_retry(dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused token fails the task at its first try, although it has retries."""
+    token = dss.token(claims={"aud": "https://another.example.org/"})
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, password=token, key_path=None))
+    with new_dag("upload_refused") as dag:
+        upload(directory, dss.bucket, retries=3)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "upload")) == ({"upload": "failed"}, 1)
+
+
+def test_put_file_and_put_bundle_compose_by_mapping(dss: LocalDSS) -> None:
+    """What mapped put-file tasks return is what a bundle takes, in the order in which they were mapped."""
+    sources = [dss.stage(b"one", "m/z.txt"), dss.stage(b"two" * 50_000, "m/a.json"), dss.stage(b"three", "m/b c#1.txt")]
+    with new_dag("mapped") as dag:
+        files = DSSPutFileOperator.partial(task_id="put_file", file_version=VERSION).expand(source_url=sources)
+        DSSPutBundleOperator(
+            task_id="put_bundle", files=files.output, bundle_uuid="{{ params.uuid }}", params={"uuid": new_uuid()}
+        )
+    dag_run = run(dag)
+    result = xcom(dag_run, "put_bundle")
+    bundle = bundle_in(dss, result["uuid"])
+    assert set(states(dag_run).values()) == {"success"}
+    assert [(file["name"], file["size"], file["indexed"]) for file in bundle["files"]] == [
+        ("z.txt", 3, False),
+        ("a.json", 150_000, True),
+        ("b c#1.txt", 5, False),
+    ]
+    assert (result["file_count"], result["created"], result["version"]) == (3, True, VERSION)
+    before = dss.control("GET", "store")
+    assert xcom(run(dag), "put_bundle")["fqid"] == result["fqid"]
+    assert dss.control("GET", "store") == before
+
+
+def test_put_file_waits_for_the_copy_and_compares_it(dss: LocalDSS) -> None:
+    """An asynchronous copy that lost against other content is a conflict, although the DSS answered 202."""
+    uuid = new_uuid()
+    first, second = dss.stage(b"1" * 150_000), dss.stage(b"2" * 150_000)
+    DSSPutFileOperator(task_id="t", source_url=first, file_uuid=uuid, file_version=VERSION).execute(fake_context())
+    operator = DSSPutFileOperator(task_id="t", source_url=second, file_uuid=uuid, file_version=VERSION)
+    with pytest.raises(Exception, match="the content changed, so it needs another version") as caught:
+        operator.execute(fake_context())
+    assert type(caught.value).__name__ == "AirflowFailException"
+
+
+def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
+    """Waiting for an asynchronous copy has a deadline, and what passes it can be retried."""
+    dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 99})
+    operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"3" * 150_000), copy_timeout=timedelta(seconds=1))
+    with pytest.raises(Exception, match="has not stored it yet") as caught:
+        operator.execute(fake_context())
+    assert type(caught.value).__name__ == "DSSCopyError"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "files is empty"),
+        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True}], "name is missing"),
+        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "/x"}], "a DSS refuses the name"),
+        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2, "need different names.*: x"),
+        (["x"], "what DSSPutFileOperator returns"),
+    ],
+)
+def test_put_bundle_refuses_wrong_members_before_sending(dss: LocalDSS, files: Any, message: str) -> None:
+    """Members that cannot make a bundle are refused before the DSS hears of them."""
+    with pytest.raises(Exception, match=message):
+        DSSPutBundleOperator(task_id="t", files=files).execute(fake_context())
+    assert requests_of(dss, "PUT", "/v1/") == 0
+
+
+def test_a_conflict_names_what_conflicts(dss: LocalDSS) -> None:
+    """Another manifest under the same uuid and version fails at once, with the DSS's own words and request id."""
+    options: dict[str, Any] = {"task_id": "t", "bundle_uuid": new_uuid(), "bundle_version": VERSION}
+    DSSPutBundleOperator(files=[dss.entry("a")], **options).execute(fake_context())
+    with pytest.raises(Exception, match=r"409 bundle_already_exists: .*request id [0-9a-f-]{36}") as caught:
+        DSSPutBundleOperator(files=[dss.entry("b")], **options).execute(fake_context())
+    assert type(caught.value).__name__ == "AirflowFailException"
+
+
+@pytest.mark.parametrize("operator", [DSSPutFileOperator, DSSPutBundleOperator, DSSUploadDirectoryOperator])
+def test_every_field_that_names_something_is_templated(operator: type[DSSOperator]) -> None:
+    """All parameters but those that are about how, not what, are templated, the connection among them."""
+    import inspect
+
+    how = {"self", "kwargs", "hidden", "symlinks", "max_workers", "copy_timeout", "multiple_outputs"}
+    parameters = {*inspect.signature(operator.__init__).parameters, *inspect.signature(DSSOperator.__init__).parameters}
+    assert set(operator.template_fields) == parameters - how
+    documented = operator.__doc__ or ""
+    for name in parameters - {"self", "kwargs", "multiple_outputs"}:
+        assert f":param {name}:" in documented
+        paragraph = documented.split(f":param {name}:")[1].split(":param")[0]
+        assert ("(templated)" in paragraph) == (name in operator.template_fields), name
+
+
+def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
+    """Fields may come from params and macros, numbers and lists among them."""
+    conf = {"where": str(directory), "creator": 11, "only": ["*.json"]}
+    with new_dag("templated", render_template_as_native_obj=True) as dag:
+        upload(
+            Path("{{ params.where }}"),
+            dss.bucket,
+            include="{{ params.only }}",
+            creator_uid="{{ params.creator }}",
+            staging_prefix="runs/{{ ds_nodash }}/",
+            params=conf,
+        )
+    result = xcom(run(dag), "upload")
+    assert (result["file_count"], bundle_in(dss, result["uuid"])["creator_uid"]) == (1, 11)
+    assert any(
+        each["Key"].startswith("runs/20260301/") for each in dss.s3.list_objects_v2(Bucket=dss.bucket)["Contents"]
+    )
+
+
+def test_results_are_plain_json(dss: LocalDSS) -> None:
+    """What a task returns survives JSON, whatever backend XComs have."""
+    file = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"json")).execute(fake_context())
+    assert json.loads(json.dumps(file)) == file

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_hca
+from airflow_provider_hca.get_provider_info import get_provider_info
+
+_AIRFLOW = Path(airflow.__file__).parent
+
+
+def test_it_satisfies_airflows_own_schemas() -> None:
+    """The description is valid by the schema that Airflow checks at every start; else no command would run."""
+    info = get_provider_info()
+    jsonschema.validate(info, json.loads((_AIRFLOW / "provider_info.schema.json").read_text()))
+    assert info["package-name"] == "airflow-provider-hca"
+
+
+def test_the_connection_type_satisfies_the_stricter_schema() -> None:
+    """Where Airflow ships the schema of its own providers, the connection type is valid by it too."""
+    path = _AIRFLOW / "provider.yaml.schema.json"
+    schema = json.loads(path.read_text())
+    jsonschema.validate(get_provider_info()["connection-types"], schema["properties"]["connection-types"])
+
+
+def test_it_is_a_literal_without_imports() -> None:
+    """Nothing is computed or imported when Airflow asks for the description."""
+    source = Path(airflow_provider_hca.__file__).with_name("get_provider_info.py").read_text()
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {getattr(node, "module", None) for node in imports} == {"__future__", "typing"}
+    assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+
+
+def test_everything_it_names_is_there() -> None:
+    """Every module and class in the description can be imported."""
+    info = get_provider_info()
+    for kind in ("hooks", "operators", "sensors"):
+        for group in info[kind]:
+            for module in group["python-modules"]:
+                importlib.import_module(module)
+    for connection in info["connection-types"]:
+        module, _, name = connection["hook-class-name"].rpartition(".")
+        assert getattr(importlib.import_module(module), name).conn_type == connection["connection-type"]
+
+
+def test_the_entry_point_gives_it() -> None:
+    """The installed distribution announces the provider, under its own name and version."""
+    (entry,) = [
+        each for each in entry_points(group="apache_airflow_provider") if each.value.startswith("airflow_provider_hca")
+    ]
+    assert entry.load()() == get_provider_info()
+    assert version("airflow-provider-hca") == airflow_provider_hca.__version__
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["providers", "get", "airflow-provider-hca"], airflow_provider_hca.__version__),
+        (["providers", "hooks"], "airflow_provider_hca.hooks.dss.DSSHook"),
+        (["providers", "behaviours"], "hca_dss"),
+    ],
+)
+def test_airflow_shows_it(command: list[str], expected: str) -> None:
+    """Airflow's own commands show the provider, its hook and its form, without an error."""
+    airflow_command = [sys.executable, "-m", "airflow", *command, "--output", "json"]
+    done = subprocess.run(airflow_command, capture_output=True, text=True, check=True)
+    assert expected in done.stdout
+    rows = json.loads(done.stdout[done.stdout.index("[") :])
+    assert not [row for row in rows if "hca" in str(row) and "rror" in str(row)]

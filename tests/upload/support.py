@@ -1,0 +1,92 @@
+"""What the tests of uploads share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.exchange import RetryPolicy
+from airflow_provider_hca.client.model import check_replica
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.upload.engine import Uploader
+from airflow_provider_hca.upload.plan import Plan, plan_directory
+from airflow_provider_hca.upload.staging import Staging, open_staging
+from tests.local.server import VERSION, LocalDSS, new_uuid
+
+CREATOR = 8008
+# Enough for what passes, and short enough for what does not.
+SHORT = RetryPolicy(attempts=3, seconds=5.0, first_delay=0.05, longest_delay=0.1)
+
+
+def write_tree(directory: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files below a directory."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return directory
+
+
+def write_sparse(path: Path, size: int) -> Path:
+    """Write a file of zeros with a few other bytes, so that no two parts of 64 MiB are alike."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        for number, offset in enumerate(range(0, size, 32 << 20)):
+            file.seek(offset)
+            file.write(bytes([number + 1]))
+    return path
+
+
+def plan(directory: Path, *, bundle: str = "", version: str = VERSION, **options: Any) -> Plan:
+    """Plan a directory, as a new bundle unless it is said which."""
+    return plan_directory(directory, bundle_uuid=bundle or new_uuid(), bundle_version=version, **options)
+
+
+def uploader(
+    dss: LocalDSS,
+    *,
+    replica: str = "aws",
+    staging: Staging | None = None,
+    policy: RetryPolicy = SHORT,
+    stop: threading.Event | None = None,
+    workers: int = 4,
+    **options: Any,
+) -> Uploader:
+    """Return an uploader to a local DSS."""
+    stop = stop or threading.Event()
+    return Uploader(
+        DSSAPI(dss.url, auth=StaticToken(dss.token()), retry=policy),
+        RequestsTransport(pool_size=workers, stop=stop),
+        staging or open_staging(replica, dss.bucket, workers=workers),
+        replica=check_replica(replica),
+        creator_uid=CREATOR,
+        workers=workers,
+        policy=policy,
+        stop=stop,
+        **options,
+    )
+
+
+def stored_of(dss: LocalDSS, planned: Plan) -> dict[str, Any]:
+    """Return what the store has of a plan: its files by uuid (any version, each), and its bundles."""
+    everything = dss.control("GET", "store")
+    uuids = {file.uuid for file in planned.files}
+    return {
+        "files": [file for file in everything["files"] if file["uuid"] in uuids],
+        "bundles": [bundle for bundle in everything["bundles"] if bundle["uuid"] == planned.bundle_uuid],
+    }
+
+
+def requests_seen(dss: LocalDSS, method: str, part: str) -> int:
+    """Return how many requests of a method had this in their path."""
+    seen = dss.control("GET", "requests")
+    return sum(each["count"] for each in seen if each["method"] == method and part in each["path"])
+
+
+def upload_threads() -> list[str]:
+    """Return the names of the upload threads that are alive."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-")]

@@ -1,0 +1,176 @@
+"""Many items in a few threads."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.exceptions import UploadAbortedError
+from airflow_provider_hca.upload.parallel import run_parallel
+from tests.upload.support import upload_threads
+
+
+def _run(items: list[int], work: Callable[[int], None], **options: Any) -> list[tuple[int, Exception]]:
+    defaults: dict[str, Any] = {
+        "name": "test",
+        "workers": 4,
+        "stop": threading.Event(),
+        "goes_on": lambda _: True,
+        "progress": lambda _: None,
+    }
+    return run_parallel(items, work, **(defaults | options))
+
+
+@pytest.mark.parametrize("workers", [1, 3, 16])
+@pytest.mark.parametrize("count", [0, 1, 7, 500])
+def test_each_item_once(count: int, workers: int) -> None:
+    """Each item is worked on exactly once, however many threads there are, and none of them is left."""
+    done: list[int] = []
+    assert _run(list(range(count)), done.append, workers=workers) == []
+    assert Counter(done) == Counter(range(count))
+    assert upload_threads() == []
+
+
+def test_side_by_side() -> None:
+    """As many items as there are workers are under way at once, and no more."""
+    everybody = threading.Barrier(4)
+    here: list[int] = []
+    most = [0]
+    lock = threading.Lock()
+
+    def work(item: int) -> None:
+        with lock:
+            here.append(item)
+            most[0] = max(most[0], len(here))
+        everybody.wait(10)
+        with lock:
+            here.remove(item)
+
+    assert _run(list(range(12)), work) == []
+    assert most[0] == 4
+
+
+def test_failures_are_collected() -> None:
+    """Every failure is returned with its item, and the other items are done nevertheless."""
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item % 10 == 3:
+            raise ValueError(item)
+        done.append(item)
+
+    failures = _run(list(range(50)), work)
+    assert sorted((item, str(error)) for item, error in failures) == [(n, str(n)) for n in (3, 13, 23, 33, 43)]
+    assert len(done) == 45
+
+
+def test_a_failure_that_halts() -> None:
+    """After a failure that would hit all items alike no further one is taken."""
+    tried: list[int] = []
+
+    def work(item: int) -> None:
+        tried.append(item)
+        time.sleep(0.01)
+        raise OSError(item)
+
+    failures = _run(list(range(1000)), work, goes_on=lambda error: not isinstance(error, OSError))
+    assert sorted(item for item, _ in failures) == sorted(tried)
+    assert 1 <= len(tried) <= 4
+
+
+def test_stop() -> None:
+    """When told to stop it takes no further item, and returns within moments."""
+    stop, tried = threading.Event(), []
+
+    def work(item: int) -> None:
+        tried.append(item)
+        if stop.wait(5):
+            raise UploadAbortedError("stopped")
+
+    threading.Timer(0.3, stop.set).start()
+    started = time.monotonic()
+    assert _run(list(range(1000)), work, stop=stop) == []
+    assert time.monotonic() - started < 1.5
+    assert len(tried) == 4
+    assert upload_threads() == []
+
+
+def test_stop_does_not_wait_for_what_hangs() -> None:
+    """A thread that hangs in a library does not keep it from returning in time for Airflow's five seconds."""
+    stop, let_go = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        let_go.wait(20)
+
+    threading.Timer(0.1, stop.set).start()
+    started = time.monotonic()
+    _run([1], hang, stop=stop)
+    assert time.monotonic() - started < 4
+    let_go.set()
+
+
+class _TimeoutError(BaseException):
+    """As Airflow's task time-out, which is no Exception."""
+
+
+def _alarm(_: int, __: FrameType | None) -> None:
+    raise _TimeoutError
+
+
+def test_a_timeout_in_the_main_thread() -> None:
+    """What is raised in the main thread, as a task's time-out is, stops the other threads and is passed on."""
+    stop, tried = threading.Event(), []
+
+    def work(item: int) -> None:
+        tried.append(item)
+        stop.wait(0.05)
+
+    before = signal.signal(signal.SIGALRM, _alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        started = time.monotonic()
+        with pytest.raises(_TimeoutError):
+            _run(list(range(10_000)), work, stop=stop)
+        assert time.monotonic() - started < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert stop.is_set()
+    assert upload_threads() == []
+    assert len(tried) < 1000
+
+
+def test_no_item_is_lost() -> None:
+    """An item is never taken for done when its thread dies of something that is no Exception, as a Rust panic is."""
+
+    def work(item: int) -> None:
+        if item == 5:
+            raise _TimeoutError
+
+    failures = _run(list(range(10)), work)
+    assert [item for item, _ in failures] == [5]
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every five seconds it tells, in the calling thread, how many items are done."""
+    told: list[tuple[int, threading.Thread]] = []
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() * 20)  # a clock that runs fast
+    _run(
+        list(range(100)),
+        lambda _: time.sleep(0.05),
+        workers=2,
+        progress=lambda done: told.append((done, threading.current_thread())),
+    )
+    counts = [count for count, _ in told]
+    assert len(counts) >= 3
+    assert counts == sorted(counts)
+    assert 0 < counts[0] < counts[-1] <= 100
+    assert {thread for _, thread in told} == {threading.current_thread()}

@@ -1,0 +1,42 @@
+"""Uploads a directory in a process of its own, which tests may kill or measure.
+
+Takes one JSON object, and prints one: the report, and the most memory that the process ever had, in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.model import check_replica
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.upload.engine import Uploader
+from airflow_provider_hca.upload.plan import plan_directory
+from airflow_provider_hca.upload.staging import open_staging
+
+
+def main() -> None:
+    """Upload what the command line says."""
+    wish = json.loads(sys.argv[1])
+    plan = plan_directory(wish["directory"], bundle_uuid=wish["bundle"], bundle_version=wish["version"])
+    uploader = Uploader(
+        DSSAPI(wish["url"], auth=StaticToken(wish["token"])),
+        RequestsTransport(pool_size=8),
+        open_staging(wish["replica"], wish["bucket"], workers=8),
+        replica=check_replica(wish["replica"]),
+        creator_uid=8008,
+    )
+    print("ready", flush=True)
+    report = uploader.upload(plan, resume=wish["resume"])
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    memory = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    print(json.dumps(asdict(report) | {"memory": memory}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
