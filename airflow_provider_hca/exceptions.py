@@ -175,17 +175,16 @@ def listed(offenders: Sequence[tuple[str, str]]) -> str:
 
 
 class InvalidDirectoryError(DSSError, ValueError):
-    """A directory cannot become a bundle; nothing was changed anywhere.
+    """A directory cannot become a bundle; nothing was registered.
 
     :param directory: the directory
     :param offenders: pairs of a file's name (empty for the directory itself) and what is wrong with it
+    :param permanent: whether a retry is a waste; it is not when something is still writing into the directory
     """
 
-    permanent = True
-
-    def __init__(self, directory: str, offenders: Sequence[tuple[str, str]]) -> None:
-        super().__init__(f"{directory} cannot become a bundle, and nothing was uploaded:\n{listed(offenders)}")
-        self.directory, self.offenders = directory, tuple(offenders)
+    def __init__(self, directory: str, offenders: Sequence[tuple[str, str]], *, permanent: bool = True) -> None:
+        super().__init__(f"{directory} cannot become a bundle, and nothing was registered:\n{listed(offenders)}")
+        self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
 
 
 class UploadError(DSSError):

@@ -29,6 +29,7 @@ from airflow_provider_hca.exceptions import (
     DSSCredentialsError,
     DSSError,
     DSSProtocolError,
+    DSSResponseError,
 )
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,8 @@ class AdvisingTransport(RequestsTransport):
                 return f"Check whether the account of {conn} may do this, and the 'group' in its extra"
             case DSSCredentialsError():
                 return f"Check the credentials of {conn}"
+            case DSSResponseError(method="PUT", status=500 | 422) if "/files/" in error.path:
+                return "Check that the staged object is there with its four checksums, and that the DSS may read it"
         return None
 
 

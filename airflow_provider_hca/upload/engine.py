@@ -94,6 +94,7 @@ class _Tally:
     staged_files: int = 0
     staged_size: int = 0
     sent: int = 0
+    skipped_size: int = 0
     registered_files: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -162,7 +163,7 @@ class Uploader:
         failures = self._phase("stage", items, lambda item: self._stage(item, resume=resume), seconds)
         changed = [(name, str(error)) for name, error in failures if isinstance(error, _FileChangedError | OSError)]
         if changed and len(changed) == len(failures):
-            raise InvalidDirectoryError(str(_directory(plan)), changed)
+            raise InvalidDirectoryError(str(_directory(plan)), changed, permanent=False)
         self._raise(failures, items)
 
         to_register = [item for item in items if not item.registered]
@@ -215,6 +216,7 @@ class Uploader:
             if stored != item.sha256:
                 raise _changed_since_registered(file)
             item.registered = True
+            self._tally.add(skipped_size=file.size)
             return
         self._put_object(file, content, item.sums)
         _check_unchanged(file, content)
@@ -302,15 +304,19 @@ class Uploader:
         if not items:
             return []
         started = time.monotonic()
-        last = [started, 0.0]
+        last = [started, 0]
+
+        size = sum(item.file.size for item in items)
 
         def progress(done: int) -> None:
-            now, sent = time.monotonic(), self._tally.sent / MIB
-            rate = (sent - last[1]) / (now - last[0])
+            now, sent = time.monotonic(), self._tally.sent
+            rate = (sent - last[1]) / MIB / (now - last[0])
             last[:] = now, sent
-            flow = f", {sent:,.1f} MiB sent, {rate:,.1f} MiB/s" if name == "stage" else ""
-            left, took = len(items) - done, now - started
-            log.info("%s: %s of %s files%s; %s left after %.0f s", name, done, len(items), flow, left, took)
+            left = f"{len(items) - done:,} files"
+            if name == "stage":
+                left += f" and {max(0, size - sent - self._tally.skipped_size) / MIB:,.1f} MiB"
+            flow = f" {sent / MIB:,.1f} MiB sent, {rate:,.1f} MiB/s," if name == "stage" else ""
+            log.info("%s: %s of %s files after %.0f s,%s %s left", name, done, len(items), now - started, flow, left)
 
         failures = run_parallel(
             items, work, name=name, workers=self._workers, stop=self._stop, goes_on=_is_of_one_file, progress=progress

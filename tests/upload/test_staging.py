@@ -261,7 +261,7 @@ def test_s3_ended(dss: LocalDSS, tmp_path: Path, after: int) -> None:
     path, key = write_sparse(tmp_path / "file", 130 * MIB), _key()
     with pytest.raises((_EndedError, StagingError)):
         S3Staging(dss.bucket).put(key, path, checksum_bytes(b""), "text/plain", _failing_after(after))
-    assert not dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads")
+    assert not dss.s3.list_multipart_uploads(Bucket=dss.bucket, Prefix=key).get("Uploads")
     assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=key)["KeyCount"] == 0
 
 
