@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 RETRIED = frozenset({429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HOPS = 20
+_TELL_EVERY = 2.0  # seconds
 _NO_WAIT = 0.1  # seconds; following a shorter `Retry-After` for ten minutes would be a hot loop
 
 
@@ -87,6 +88,7 @@ class Exchange:
     home: str
     auth: Auth | None
     policy: RetryPolicy
+    _told: float = float("-inf")
 
     def send(
         self,
@@ -137,8 +139,16 @@ class Exchange:
             if delay is None:
                 raise failure
             attempt += 1
-            log.warning("%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
+            self._tell("%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
             request = replace(request, delay=delay)
+
+    def _tell(self, message: str, *arguments: object) -> None:
+        """Log a retry; of what many threads meet at once, one is enough."""
+        now = time.monotonic()
+        level = logging.WARNING if now >= self._told + _TELL_EVERY else logging.DEBUG
+        if level == logging.WARNING:
+            self._told = now
+        log.log(level, message, *arguments)
 
     def _token(self) -> Call[str | None]:
         return (yield from self.auth.token()) if self.auth else None

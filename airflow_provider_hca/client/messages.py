@@ -171,6 +171,11 @@ def decode_error(request: Request, response: Response, secret: str | None = None
     )
 
 
+def is_no_route(error: DSSResponseError) -> bool:
+    """Return whether an error is the 403 with which a DSS answers a route that it does not have."""
+    return error.status == 403 and not error.code and error.title == "Missing Authentication Token"
+
+
 def _code_and_title(body: bytes) -> tuple[str, str]:
     text = body.decode("utf-8", "replace")
     try:

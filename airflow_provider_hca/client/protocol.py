@@ -20,7 +20,15 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_hca.client.exchange import Auth, Exchange, RetryPolicy
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
-from airflow_provider_hca.client.messages import Call, Request, Response, json_object, next_page, origin
+from airflow_provider_hca.client.messages import (
+    Call,
+    Request,
+    Response,
+    is_no_route,
+    json_object,
+    next_page,
+    origin,
+)
 from airflow_provider_hca.client.model import (
     Bundle,
     BundleFile,
@@ -252,14 +260,6 @@ class DSSAPI:
 
     # Checks
 
-    def authenticate(self) -> Call[None]:
-        """Have a token made, if there are credentials: before much work, or before many threads need one at once.
-
-        :raises DSSCredentialsError: when none can be made
-        """
-        if self.auth is not None:
-            yield from self.auth.token()
-
     def check_reachable(self) -> Call[None]:
         """Ask the DSS for something that needs no token, to see that it is one (`GET /bundles/all`)."""
         request = self._request("GET", "/bundles/all", {"replica": "aws", "per_page": "10"})
@@ -270,10 +270,16 @@ class DSSAPI:
     def check_token(self) -> Call[None]:
         """Ask the DSS for something that needs a token and changes nothing (`GET /collections`).
 
+        A DSS without collections says that it has no such route, which tells nothing about the token and passes.
+
         :raises DSSAuthError: when the token is missing or refused
         """
         request = self._request("GET", "/collections", {"per_page": "10"})
-        yield from self._exchange.send(request, accept=_PAGE, authorize=True)
+        try:
+            yield from self._exchange.send(request, accept=_PAGE, authorize=True)
+        except DSSResponseError as error:
+            if error.status not in {404, 405} and not is_no_route(error):
+                raise
 
     def _request(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None

@@ -20,7 +20,7 @@ from airflow_provider_hca.client.auth import (
     read_key,
 )
 from airflow_provider_hca.client.exchange import Auth, RetryPolicy
-from airflow_provider_hca.client.messages import Call
+from airflow_provider_hca.client.messages import Call, is_no_route
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
@@ -141,6 +141,8 @@ class AdvisingTransport(RequestsTransport):
                 return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
             case DSSConnectionError() | DSSProtocolError():
                 return f"Check the host of {conn}, and whether the DSS is up"
+            case DSSAuthError() if is_no_route(error):
+                return f"The DSS has no such route: check the base path, such as '/v1', in the host of {conn}"
             case DSSAuthError() if not self._has_credentials:
                 return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
             case DSSAuthError(status=401):

@@ -149,6 +149,8 @@ class Uploader:
         :param plan: from `plan_directory`
         :param resume: whether an earlier try may have got somewhere: then each file is looked up first, and what is
             registered with the same content is neither staged nor registered again
+        :raises DSSError: when the DSS does not answer or does not take the token; nothing was staged
+        :raises StagingError: when the bucket is not there; nothing was staged
         :raises InvalidDirectoryError: when files changed or could not be read; nothing was registered by this try
         :raises UploadError: when files could not be staged or registered; no bundle was made
         :raises UploadAbortedError: when told to stop
@@ -157,7 +159,9 @@ class Uploader:
         items = [_Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
         log.info("uploading %s", _amount(len(items), plan.size))
-        self._transport.run(self._dss.authenticate())
+        # Before hours of staging: does the DSS answer, does it take the token, is the bucket there?
+        self._transport.run(self._dss.check_reachable())
+        self._transport.run(self._dss.check_token())
         self._persistently(self._staging.check)
 
         failures = self._phase("stage", items, lambda item: self._stage(item, resume=resume), seconds)

@@ -388,6 +388,17 @@ def test_a_long_checkout_leaves_the_retries_untouched(clock: Clock) -> None:
     assert send(again, problem(503), ok({}), clock=clock).value.status == 200
 
 
+def test_many_threads_in_the_same_trouble_are_told_of_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Of retries within two seconds the first is a warning, the others are for debugging."""
+    exchange = Exchange("https://dss.example.org:443", None, RetryPolicy(first_delay=0.1))
+    for _ in range(8):
+        feed(exchange.send(Request("GET", f"{URL}/x")), problem(503), ok({}), clock=clock)
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+    clock.now += 2
+    feed(exchange.send(Request("GET", f"{URL}/x")), problem(503), ok({}), clock=clock)
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2
+
+
 def test_304_is_no_redirect(clock: Clock) -> None:
     """Statuses in the three hundreds that lead nowhere are errors."""
     assert "304" in str(send(Response(304), clock=clock).failed(DSSProtocolError))

@@ -405,12 +405,6 @@ def test_a_version_made_between_two_pages(dss: DSSAPI) -> None:
     assert fed.sent[2] == f"GET /bundles/{UUID}?replica=aws&per_page=500&{NAMED}"
 
 
-def test_authenticate(dss: DSSAPI) -> None:
-    """A token can be had before it is needed; without credentials there is nothing to do."""
-    assert feed(dss.authenticate()).requests == []
-    assert feed(DSSAPI(URL).authenticate()).requests == []
-
-
 def test_pages_on_another_host_get_no_token(dss: DSSAPI) -> None:
     """A link to another host is followed without a token."""
     fed = feed(
@@ -502,6 +496,19 @@ def test_check_token(dss: DSSAPI) -> None:
     assert fed.error is None
     assert (fed.sent, fed.tokens) == (["GET /collections?per_page=10"], ["tok-3"])
     assert feed(dss.check_token(), problem(401, "Unauthorized")).failed(DSSAuthError).code == "Unauthorized"
+
+
+@pytest.mark.parametrize(
+    "answer", [ok({"message": "Missing Authentication Token"}, 403), problem(404), problem(405, "method_not_allowed")]
+)
+def test_check_token_on_a_dss_without_collections(dss: DSSAPI, answer: Response) -> None:
+    """A DSS that has no collections says nothing about the token, and the check passes."""
+    assert feed(dss.check_token(), answer).error is None
+
+
+def test_check_token_tells_a_refusal_from_a_missing_route(dss: DSSAPI) -> None:
+    """403 with a code is a refusal."""
+    assert feed(dss.check_token(), problem(403, "Forbidden")).failed(DSSAuthError).code == "Forbidden"
 
 
 def test_timeouts_are_those_of_the_client(clock: Clock) -> None:

@@ -269,9 +269,7 @@ def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
         )
     result = xcom(run(dag), "upload")
     assert (result["file_count"], bundle_in(dss, result["uuid"])["creator_uid"]) == (1, 11)
-    assert any(
-        each["Key"].startswith("runs/20260301/") for each in dss.s3.list_objects_v2(Bucket=dss.bucket)["Contents"]
-    )
+    assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix="runs/20260301/")["KeyCount"] == 1
 
 
 def test_results_are_plain_json(dss: LocalDSS) -> None:

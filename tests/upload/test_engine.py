@@ -17,8 +17,13 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.exchange import RetryPolicy
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSConnectionError,
     DSSResponseError,
     InvalidDirectoryError,
     StagingError,
@@ -26,6 +31,7 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.upload.checksums import MIB, Checksums
+from airflow_provider_hca.upload.engine import Uploader
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.staging import OnSent, open_staging
 from airflow_provider_hca.upload.staging_s3 import S3Staging
@@ -345,12 +351,25 @@ def test_a_service_that_is_down(dss: LocalDSS, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_staging_bucket_that_is_not_there(dss: LocalDSS, tmp_path: Path, resume: bool) -> None:
-    """A missing bucket is told at once, before any file is read or the DSS asked."""
+    """A missing bucket is told at once, before any file is read or the DSS asked for one."""
     planned = plan(write_tree(tmp_path, _small(3)))
     staging = open_staging("aws", "no-such-bucket")
     with pytest.raises(StagingError, match="staging_bucket"):
         uploader(dss, staging=staging).upload(planned, resume=resume)
-    assert dss.control("GET", "requests") == []
+    assert {each["path"] for each in dss.control("GET", "requests")} == {"/v1/bundles/all", "/v1/collections"}
+
+
+@pytest.mark.parametrize("trouble", ["token", "route", "host"])
+def test_a_dss_that_will_not_do_is_found_before_staging(dss: LocalDSS, tmp_path: Path, trouble: str) -> None:
+    """A refused token, a wrong base path or host is told before anything is sent to the bucket."""
+    urls = {"token": dss.url, "route": f"{dss.url}/v2", "host": "http://127.0.0.1:9/v1"}
+    api = DSSAPI(urls[trouble], auth=StaticToken("no.such.token"), retry=RetryPolicy(attempts=2, seconds=1))
+    prefix = str(tmp_path)
+    with RequestsTransport() as transport, pytest.raises((DSSAuthError, DSSConnectionError)):
+        Uploader(
+            api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=1, staging_prefix=prefix
+        ).upload(plan(write_tree(tmp_path, _small(3))))
+    assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=prefix.strip("/"))["KeyCount"] == 0
 
 
 _TROUBLES: dict[str, list[dict[str, Any]]] = {
