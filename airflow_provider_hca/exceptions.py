@@ -140,11 +140,12 @@ class DSSCopyError(DSSError):
 
     :param uuid: of the file
     :param version: of the file
-    :param reason: `failed` (the copy broke) or `deadline` (no result in time)
+    :param reason: `failed` (the staged object cannot be copied), `unclear` (the DSS answers 500), or `deadline` (no
+        result in time)
     :param message: what happened
     """
 
-    def __init__(self, uuid: str, version: str, reason: Literal["failed", "deadline"], message: str) -> None:
+    def __init__(self, uuid: str, version: str, reason: Literal["failed", "unclear", "deadline"], message: str) -> None:
         super().__init__(f"file {uuid}.{version}: {message}")
         self.uuid, self.version, self.reason = uuid, version, reason
         self.permanent = reason == "failed"
@@ -197,9 +198,9 @@ class UploadError(DSSError):
     """
 
     def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
+        kept = f"{done:,} are registered" + ("" if permanent else ", and a retry will not send them again")
         super().__init__(
-            f"{len(failures):,} of {total:,} files failed ({done:,} are registered and will not be sent again "
-            f"by a retry); no bundle was made:\n{listed(failures)}"
+            f"{len(failures):,} of {total:,} files failed ({kept}); no bundle was made:\n{listed(failures)}"
         )
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 

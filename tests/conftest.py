@@ -11,6 +11,13 @@ from pathlib import Path
 
 import pytest
 
+# The machine's own settings must not reach the tests, nor the tests a database or a bucket that these name.
+for name in list(os.environ):
+    if name.startswith(("AIRFLOW_", "AWS_", "GOOGLE_", "STORAGE_")) and name != "AWS_CA_BUNDLE":
+        del os.environ[name]
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get(name)]))
+
 # Before anything imports Airflow, which reads all this at once.
 _HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -21,11 +28,6 @@ os.environ.update(
     AIRFLOW__API_AUTH__JWT_SECRET="only-for-tests-" * 5,
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
-# The machine's own settings must not leak into the tests.
-for name in list(os.environ):
-    if name.startswith(("AWS_", "AIRFLOW_CONN_")) and name != "AWS_CA_BUNDLE":
-        del os.environ[name]
-
 from tests.local.server import LocalDSS  # noqa: E402 - after the environment is set
 
 

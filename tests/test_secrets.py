@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import re
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
+from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
+from airflow_provider_hca.sensors.dss import DSSBundleSensor
 from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.running import connection
+from tests.running import connection, new_dag, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -65,6 +68,35 @@ def test_no_secret_in_logs_errors_or_reprs(
 
 def _token_of(api: Any) -> Any:
     return (yield from api.auth.token())
+
+
+@pytest.mark.parametrize("kind", ["token", "key", "user"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_secret_in_what_a_task_leaves(
+    dss: LocalDSS, kind: str, fails: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any
+) -> None:
+    """Neither the log of an upload and a sensor, nor their XComs and rendered fields, hold a token or a key."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", _kinds(dss)[kind])
+    (tmp_path / "a.json").write_text("{}")
+    if fails:
+        dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409})
+    with new_dag(f"canary_{kind}_{fails}") as dag:
+        upload = DSSUploadDirectoryOperator(task_id="up", directory=str(tmp_path), staging_bucket=dss.bucket)
+        sensor = DSSBundleSensor(task_id="wait", bundle_uuid="{{ ti.xcom_pull('up')['uuid'] }}", poke_interval=0.1)
+        upload >> sensor
+    dag_run = run(dag)
+    assert states(dag_run)["up"] == ("failed" if fails else "success")
+    out, err = capfd.readouterr()
+    left = [out, err, repr(xcom(dag_run, "up")), repr(xcom(dag_run, "wait")), _whole_database()]
+    for secret in _secrets(dss).values():
+        assert not [text for text in left if secret in text]
+    assert not [found for text in left for found in re.findall(r"eyJ[\w-]{10,}\.eyJ", text)]
+
+
+def _whole_database() -> str:
+    """Return all that Airflow has written into its database."""
+    path = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+    return "".join(each.read_bytes().decode("latin-1") for each in path.parent.glob(f"{path.name}*"))
 
 
 _TASK = """

@@ -17,7 +17,16 @@ import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from airflow_provider_hca.client.messages import Call, Request, Response, decode_error, origin, retry_after, target
+from airflow_provider_hca.client.messages import (
+    Call,
+    Request,
+    Response,
+    decode_error,
+    is_no_route,
+    origin,
+    retry_after,
+    target,
+)
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSProtocolError
 
 log = logging.getLogger(__name__)
@@ -166,9 +175,17 @@ class Exchange:
 
 
 def _failure(request: Request, response: Response, token: str | None) -> DSSError:
+    error = decode_error(request, response, token)
+    where = f"{request.method} {request.path}"
     if response.status < 400:
-        return DSSProtocolError(f"{request.method} {request.path}: no DSS answers {response.status} to this")
-    return decode_error(request, response, token)
+        return DSSProtocolError(f"{where}: no DSS answers {response.status} to this")
+    if request.method != "HEAD" and is_no_route(error):
+        # Otherwise a mistake in the address would pass for a bundle that is not there yet.
+        return DSSProtocolError(
+            f"{where}: {response.status}: {error.title}: there is no such route at {request.origin}; does the "
+            "address have the base path of a DSS's API, such as '/v1'?"
+        )
+    return error
 
 
 def _with_token(request: Request, token: str | None) -> Request:

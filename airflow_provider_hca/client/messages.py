@@ -172,8 +172,13 @@ def decode_error(request: Request, response: Response, secret: str | None = None
 
 
 def is_no_route(error: DSSResponseError) -> bool:
-    """Return whether an error is the 403 with which a DSS answers a route that it does not have."""
-    return error.status == 403 and not error.code and error.title == "Missing Authentication Token"
+    """Return whether it is the route that is missing, and not what was asked for.
+
+    The gateway of a DSS answers 403 then, another web server 404 or 405 without the code of a DSS.
+    """
+    if error.status == 403:
+        return not error.code and error.title == "Missing Authentication Token"
+    return error.status in {404, 405} and not error.code
 
 
 def _code_and_title(body: bytes) -> tuple[str, str]:

@@ -24,7 +24,6 @@ from airflow_provider_hca.client.messages import (
     Call,
     Request,
     Response,
-    is_no_route,
     json_object,
     next_page,
     origin,
@@ -153,19 +152,13 @@ class DSSAPI:
                         uuid,
                         version,
                         "deadline",
-                        f"the DSS accepted it {seconds:,.0f} s ago and has not stored it yet: wait longer, or ask "
-                        "the operator of the DSS whether its copies are running",
+                        "the DSS accepted it and has not stored it in time: give it a longer copy_timeout, or ask the "
+                        "operator of the DSS whether its copies are running",
                     ) from None
             except DSSResponseError as error:
                 if error.status not in {422, 500}:
                     raise
-                raise DSSCopyError(
-                    uuid,
-                    version,
-                    "failed",
-                    f"the DSS could not copy the staged object (HEAD answers {error.status}, request id "
-                    f"{error.request_id}): its checksums do not match, or above 64 MiB its parts are not 64 MiB",
-                ) from None
+                raise _copy_failure(uuid, version, error) from None
             request = replace(request, delay=min(delay, remaining))
             delay = min(_POLL_LONGEST, delay * _POLL_GROWTH)
         metadata = _file_metadata(request, response)
@@ -226,6 +219,8 @@ class DSSAPI:
         pages = yield from self._pages(request)
         bundle = _bundle(request, pages[0])
         if any(_bundle(request, page)["version"] != bundle["version"] for page in pages):
+            if version is not None:
+                raise DSSProtocolError(f"{request.method} {request.path}: its pages are of different versions")
             # A newer version was made between two pages of the latest one.
             return (yield from self.get_bundle(uuid, replica=replica, version=bundle["version"]))
         for page in pages[1:]:
@@ -270,16 +265,15 @@ class DSSAPI:
     def check_token(self) -> Call[None]:
         """Ask the DSS for something that needs a token and changes nothing (`GET /collections`).
 
-        A DSS without collections says that it has no such route, which tells nothing about the token and passes.
+        A DSS without collections has no such route, which tells nothing about the token, and passes.
 
         :raises DSSAuthError: when the token is missing or refused
         """
         request = self._request("GET", "/collections", {"per_page": "10"})
         try:
             yield from self._exchange.send(request, accept=_PAGE, authorize=True)
-        except DSSResponseError as error:
-            if error.status not in {404, 405} and not is_no_route(error):
-                raise
+        except DSSProtocolError:
+            log.debug("this DSS has no collections, so the token could not be checked")
 
     def _request(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None
@@ -325,6 +319,15 @@ class DSSAPI:
         except (DSSError, ValueError):
             return False  # the caller has the error that matters
         return stored == members and bundle.get("creator_uid") == creator_uid
+
+
+def _copy_failure(uuid: str, version: str, error: DSSResponseError) -> DSSCopyError:
+    heard = f"HEAD answers {error.status}, request id {error.request_id}"
+    if error.status == 422:
+        why = "its checksums do not match, or above 64 MiB its parts are not 64 MiB"
+        return DSSCopyError(uuid, version, "failed", f"the DSS could not copy the staged object ({heard}): {why}")
+    # A DSS answers like this for ever after some copies that broke, and for a while when it is in trouble.
+    return DSSCopyError(uuid, version, "unclear", f"the copy broke, or the DSS is in trouble ({heard})")
 
 
 def _body(source_url: str, creator_uid: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from airflow_provider_hca.client.auth import (
     read_key,
 )
 from airflow_provider_hca.client.exchange import Auth, RetryPolicy
-from airflow_provider_hca.client.messages import Call, is_no_route
+from airflow_provider_hca.client.messages import Call
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
@@ -141,8 +141,6 @@ class AdvisingTransport(RequestsTransport):
                 return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
             case DSSConnectionError() | DSSProtocolError():
                 return f"Check the host of {conn}, and whether the DSS is up"
-            case DSSAuthError() if is_no_route(error):
-                return f"The DSS has no such route: check the base path, such as '/v1', in the host of {conn}"
             case DSSAuthError() if not self._has_credentials:
                 return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
             case DSSAuthError(status=401):
@@ -171,13 +169,15 @@ def _extra(connection: Any) -> dict[str, Any]:
 
 
 def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
-    if "refresh_token" in extra or "client_secret" in extra:
+    if any(name in extra for name in _OAUTH):
         _only("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
         missing = [name for name in _OAUTH if name not in extra]
         if missing:
             raise ValueError(f"its extra lacks {', '.join(missing)} of the OAuth2 fields {', '.join(_OAUTH)}")
         for name in ("refresh_token", "client_secret"):
             mask_secret(extra[name])
+        if not extra["token_uri"].startswith(("https://", "http://")):
+            raise ValueError(f"its extra 'token_uri' must be a full URL, not {extra['token_uri']!r}")
         return UserToken(
             refresh_token=extra["refresh_token"],
             token_uri=extra["token_uri"],
@@ -211,7 +211,7 @@ def _key(extra: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"its key_path {str(path)!r} cannot be read on this worker: {error.strerror}") from None
     else:
         _only("key_json", extra, ("key_path",))
-    key = dict(given) if isinstance(given, Mapping) else read_key(given)
+    key = dict(given) if isinstance(given, Mapping) else read_key(str(given))
     if "private_key" in key:
         mask_secret(key["private_key"])
     return key

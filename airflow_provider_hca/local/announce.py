@@ -81,6 +81,8 @@ def exports(about: dict[str, Any]) -> str:
         "GOOGLE_APPLICATION_CREDENTIALS": about["key_file"],
         "OAUTHLIB_INSECURE_TRANSPORT": "1",
     }
+    # A proxy for the rest of the world must not be asked for this machine.
+    lines += [f"export {name}=127.0.0.1,localhost${{{name}:+,${name}}}" for name in ("NO_PROXY", "no_proxy")]
     lines += ["# Only the original command-line client, `hca`, needs these too:"]
     lines += [f"# export {name}={shlex.quote(value)}" for name, value in original.items()]
     return "\n".join(lines)

@@ -46,7 +46,7 @@ class DSSOperator(BaseOperator):
         self.creator_uid = creator_uid
 
     def on_kill(self) -> None:
-        """End `execute` within the 5 s that Airflow grants."""
+        """Tell the work to stop: nothing more is begun; a request under way is the last."""
         if self._stop is not None:
             self._stop.set()
 
@@ -54,8 +54,11 @@ class DSSOperator(BaseOperator):
     def _running(self, *, pool_size: int = 2) -> Iterator[tuple[DSSHook, int]]:
         """Give the hook and the creator's uid to the work inside, and sort its errors."""
         self._stop = threading.Event()
-        with retries_only_if_useful(), DSSHook(self.dss_conn_id, pool_size=pool_size, stop=self._stop) as hook:
-            yield hook, hook.creator_uid if self.creator_uid is None else int(self.creator_uid)
+        try:
+            with retries_only_if_useful(), DSSHook(self.dss_conn_id, pool_size=pool_size, stop=self._stop) as hook:
+                yield hook, hook.creator_uid if self.creator_uid is None else _integer("creator_uid", self.creator_uid)
+        finally:
+            self._stop = None  # an operator is copied and pickled, an event cannot be
 
 
 class DSSPutFileOperator(DSSOperator):
@@ -132,7 +135,7 @@ class DSSPutFileOperator(DSSOperator):
                     file["version"],
                     replica=replica,
                     sha256=self.sha256 or staged_sha256(self.source_url),
-                    seconds=_seconds(self.copy_timeout),
+                    seconds=_seconds("copy_timeout", self.copy_timeout),
                 )
             return dict(file)
 
@@ -309,7 +312,7 @@ class DSSUploadDirectoryOperator(DSSOperator):
                 creator_uid=creator_uid,
                 staging_prefix=self.staging_prefix,
                 workers=self.max_workers,
-                copy_seconds=_seconds(self.copy_timeout),
+                copy_seconds=_seconds("copy_timeout", self.copy_timeout),
                 stop=self._stop,
             )
             return _as_xcom(uploader.upload(plan, resume=context["ti"].try_number > 1))
@@ -332,6 +335,8 @@ def _as_xcom(report: UploadReport) -> dict[str, Any]:
 
 
 def _members(given: Any) -> list[Mapping[str, Any]]:
+    if given is None or isinstance(given, str | Mapping):
+        raise ValueError(f"files must be a list of what DSSPutFileOperator returns, not {given!r}")
     files = list(given)  # what mapped tasks return is fetched from the database one by one
     if not files:
         raise ValueError("files is empty: a bundle needs at least one file")
@@ -345,6 +350,13 @@ def _members(given: Any) -> list[Mapping[str, Any]]:
     return files
 
 
+def _integer(what: str, value: int | str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a whole number, not {value!r}") from None
+
+
 def _boolean(value: bool | str) -> bool:
     text = str(value).strip().lower()
     if text not in {"true", "false"}:
@@ -352,5 +364,8 @@ def _boolean(value: bool | str) -> bool:
     return text == "true"
 
 
-def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+def _seconds(what: str, value: float | timedelta) -> float:
+    try:
+        return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a number of seconds or a timedelta, not {value!r}") from None

@@ -94,6 +94,7 @@ class _Tally:
     staged_files: int = 0
     staged_size: int = 0
     sent: int = 0
+    summed: int = 0
     skipped_size: int = 0
     registered_files: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -134,7 +135,7 @@ class Uploader:
         stop: threading.Event | None = None,
     ) -> None:
         if workers < 1:
-            raise ValueError(f"workers must be at least 1, not {workers}")
+            raise ValueError(f"max_workers must be at least 1, not {workers}")
         self._dss, self._transport, self._staging = dss, transport, staging
         self._replica, self._creator_uid = replica, creator_uid
         self._prefix = f"{staging_prefix.strip('/')}/" if staging_prefix.strip("/") else ""
@@ -158,7 +159,8 @@ class Uploader:
         self._tally = _Tally()
         items = [_Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
-        log.info("uploading %s", _amount(len(items), plan.size))
+        skipped = f"; {plan.skipped:,} were left out by the patterns, or are hidden" if plan.skipped else ""
+        log.info("uploading %s%s", _amount(len(items), plan.size), skipped)
         # Before hours of staging: does the DSS answer, does it take the token, is the bucket there?
         self._transport.run(self._dss.check_reachable())
         self._transport.run(self._dss.check_token())
@@ -211,15 +213,16 @@ class Uploader:
         stored = self._stored_sha256(file) if resume else None
         content = _read(file) if file.size <= _IN_MEMORY else None
         item.sums = (
-            checksum_bytes(content)
-            if content is not None
-            else checksum_file(file.path, file.size, lambda _: self._check_stop())
+            checksum_bytes(content) if content is not None else checksum_file(file.path, file.size, self._on_summed)
         )
         _check_unchanged(file, content)
         if stored is not None:
             if stored != item.sha256:
                 raise _changed_since_registered(file)
             item.registered = True
+            self._tally.add(skipped_size=file.size)
+            return
+        if resume and self._is_staged(file, item.sums):
             self._tally.add(skipped_size=file.size)
             return
         self._put_object(file, content, item.sums)
@@ -231,9 +234,17 @@ class Uploader:
         try:
             return self._transport.run(call).sha256
         except DSSResponseError as error:
-            if error.status not in {404, 422}:  # 422: an earlier try's copy failed, so it is to be staged again
+            # 422 and 500 are what a DSS answers for ever after an earlier try's copy failed: it is to be done again.
+            if error.status not in {404, 422, 500}:
                 raise
             return None
+
+    def _is_staged(self, file: PlannedFile, sums: Checksums) -> bool:
+        try:
+            return self._staging.holds(self._key(file), sums, file.content_type)
+        except StagingError as error:
+            log.debug("cannot look at what an earlier try staged: %s", error)  # then it is staged again
+            return False
 
     def _put_object(self, file: PlannedFile, content: bytes | None, sums: Checksums) -> None:
         def put() -> None:
@@ -319,7 +330,10 @@ class Uploader:
             left = f"{len(items) - done:,} files"
             if name == "stage":
                 left += f" and {max(0, size - sent - self._tally.skipped_size) / MIB:,.1f} MiB"
-            flow = f" {sent / MIB:,.1f} MiB sent, {rate:,.1f} MiB/s," if name == "stage" else ""
+            flow = ""
+            if name == "stage":
+                summed = f" {self._tally.summed / MIB:,.1f} MiB of large files summed," if self._tally.summed else ""
+                flow = f"{summed} {sent / MIB:,.1f} MiB sent, {rate:,.1f} MiB/s,"
             log.info("%s: %s of %s files after %.0f s,%s %s left", name, done, len(items), now - started, flow, left)
 
         failures = run_parallel(
@@ -342,6 +356,10 @@ class Uploader:
     def _key(self, file: PlannedFile) -> str:
         # Not the file's name: stores and servers differ in how they treat %, #, ? and blanks in a key.
         return f"{self._prefix}{file.uuid}.{file.version}"
+
+    def _on_summed(self, count: int) -> None:
+        self._check_stop()
+        self._tally.add(summed=count)
 
     def _on_sent(self, count: int) -> None:
         self._check_stop()

@@ -113,8 +113,7 @@ def plan_directory(
     _check_choice("hidden", hidden, get_args(Hidden))
     _check_choice("symlinks", symlinks, get_args(Symlinks))
     _check_patterns(include=include, exclude=exclude, indexed=indexed)
-    types = dict(content_types or {})
-    _check_types(types)
+    types = _checked_types(content_types or {})
     bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
     bundle_version = check_version(bundle_version, "bundle_version")
     root = Path(directory)
@@ -241,16 +240,22 @@ def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
 
 def _check_patterns(**arguments: Sequence[str]) -> None:
     for what, patterns in arguments.items():
-        if isinstance(patterns, str):  # its letters would be taken for patterns, and `*` for everything
-            raise ValueError(f"{what} must be a list of patterns, such as {[patterns]!r}, not {patterns!r}")
+        # Of a string the letters would be taken for patterns, and `*` for everything.
+        if not isinstance(patterns, Sequence) or isinstance(patterns, str):
+            raise ValueError(f"{what} must be a list of patterns, such as ['*.json'], not {patterns!r}")
 
 
-def _check_types(types: Mapping[str, str]) -> None:
+def _checked_types(types: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(types, Mapping):
+        raise ValueError(
+            f"content_types must map patterns to media types, as in {{'*.csv': 'text/csv'}}, not {types!r}"
+        )
     for pattern, content_type in types.items():
-        if not _MEDIA_TYPE.fullmatch(content_type):
+        if not isinstance(content_type, str) or not _MEDIA_TYPE.fullmatch(content_type):
             raise ValueError(
                 f"content_types[{pattern!r}] must be a media type such as 'text/csv', not {content_type!r}"
             )
+    return dict(types)
 
 
 def _check_directory(root: Path) -> None:

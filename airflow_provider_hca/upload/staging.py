@@ -49,6 +49,13 @@ class Staging(Protocol):
         """
         ...
 
+    def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
+        """Return whether an object is staged already, as `put` would stage it.
+
+        :raises StagingError: when it cannot be known
+        """
+        ...
+
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` that an object was staged with.
 

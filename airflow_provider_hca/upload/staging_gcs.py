@@ -85,6 +85,17 @@ class GCSStaging:
                 self.url(key), f"the store has crc32c {stored} where {sums.crc32c} was sent: the file changed meanwhile"
             )
 
+    def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
+        """Return whether an object is there with this crc32c, these sums and this type."""
+        try:
+            blob = self._bucket.get_blob(key, timeout=_TIMEOUT, retry=_RETRY)
+        except _ERRORS as error:
+            raise _staging_error(self.url(key), error) from None
+        if blob is None:
+            return False
+        stored = (base64.b64decode(blob.crc32c or "").hex(), blob.metadata, blob.content_type)
+        return bool(stored == (sums.crc32c, sums.as_metadata(), content_type))
+
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` in an object's custom metadata."""
         try:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 _LARGE_THREADS = 2  # parts of one large file under way at once; other workers send other files meanwhile
+_PUT_RIGHT_AT_MOST = 5  # failures of obstore that boto3 puts right, before obstore is not asked any more
 _SHA256 = "hca-dss-sha256"
 
 _NO_CREDENTIALS = (
@@ -83,7 +84,8 @@ class S3Staging:
             raise StagingError(self.url(""), f"boto3 cannot be set up: {error}", permanent=True) from None
         if credentials is None:
             raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
-        self._store = S3Store(
+        self._put_right = 0
+        self._store: S3Store | None = S3Store(
             bucket,
             endpoint=self._client.meta.endpoint_url,
             region=self._client.meta.region_name or "us-east-1",
@@ -126,6 +128,19 @@ class S3Staging:
                 "encrypts with KMS, which a DSS cannot copy from",
             )
 
+    def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
+        """Return whether an object is there with this ETag, these sums and this type."""
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise _staging_error(self.url(key), error) from None
+        except BotoCoreError as error:
+            raise _staging_error(self.url(key), error) from None
+        stored = (head["ETag"].strip('"'), head["Metadata"], head["ContentType"])
+        return bool(stored == (sums.s3_etag, sums.as_metadata(), content_type))
+
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` of an object: from its tags, else from its metadata, as a DSS reads it."""
         where = {"Bucket": self._bucket, "Key": key}
@@ -139,15 +154,21 @@ class S3Staging:
         return str(found)
 
     def _put_bytes(self, key: str, content: bytes, sums: Checksums, content_type: str) -> str:
-        metadata = sums.as_metadata()
-        try:
-            attributes = {"Content-Type": content_type, **metadata}
-            result = obstore.put(self._store, key, content, attributes=attributes, tags=metadata, use_multipart=False)
-            return str(result["e_tag"])
-        except (ObstoreError, OSError) as error:
-            # boto3 knows redirects between regions and names its errors, which obstore gives as prose.
-            log.debug("obstore could not put %s (%s); boto3 tries", self.url(key), type(error).__name__)
+        metadata, store, failure = sums.as_metadata(), self._store, ""
+        if store is not None:
+            try:
+                attributes = {"Content-Type": content_type, **metadata}
+                result = obstore.put(store, key, content, attributes=attributes, tags=metadata, use_multipart=False)
+                return str(result["e_tag"])
+            except (ObstoreError, OSError) as error:
+                failure = type(error).__name__
+        # boto3 knows redirects between regions, and names its errors, which obstore gives as prose.
         answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **_extra(metadata, content_type))
+        if failure:
+            self._put_right += 1
+            if self._put_right == _PUT_RIGHT_AT_MOST:
+                log.warning("%s: obstore fails (%s) where boto3 does not; going on without it", self.url(""), failure)
+                self._store = None
         return str(answer["ETag"])
 
     def _put_file(self, key: str, path: Path, sums: Checksums, content_type: str, on_sent: OnSent) -> str:

@@ -294,7 +294,7 @@ def test_every_token_is_told(clock: Clock) -> None:
     assert told == ["s3cr3t-new", "s3cr3t-second"]
 
 
-@pytest.mark.parametrize(("status", "permanent"), [(400, True), (401, True), (403, True), (404, True)])
+@pytest.mark.parametrize(("status", "permanent"), [(400, True), (401, True), (403, True)])
 def test_a_refresh_that_is_refused(clock: Clock, status: int, permanent: bool) -> None:
     """A refusal says whose it is and which settings to renew, and quotes no secret, even one that is echoed."""
     echo = ok({"error": "invalid_grant", "message": "s3cr3t-refresh s3cr3t-client"}, status)

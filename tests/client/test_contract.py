@@ -203,7 +203,9 @@ def test_a_copy_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, status: int) ->
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     with pytest.raises(DSSCopyError) as caught:
         run(api.wait_for_file(uuid, VERSION, replica="aws", sha256="", seconds=20))
-    assert (caught.value.uuid, caught.value.reason, caught.value.permanent) == (uuid, "failed", True)
+    # 500 may also be a DSS in trouble, which passes.
+    told = (uuid, "failed", True) if status == 422 else (uuid, "unclear", False)
+    assert (caught.value.uuid, caught.value.reason, caught.value.permanent) == told
 
 
 def test_a_copy_that_never_ends(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
@@ -532,13 +534,13 @@ def test_a_server_that_is_no_dss(run: Run, server: Server, reply: Reply) -> None
 def test_a_web_server_without_a_dss(run: Run, server: Server) -> None:
     """A 404 in HTML is told with its title."""
     server.replies = [Reply(404, [("Content-Type", "text/html")], b"<html><title>Not here</title></html>")]
-    with pytest.raises(DSSNotFoundError, match="GET /v1/bundles/all: 404: Not here"):
+    with pytest.raises(DSSProtocolError, match="GET /v1/bundles/all: 404: Not here"):
         run(DSSAPI(server.url, retry=QUICK).check_reachable())
 
 
 def test_the_wrong_path_on_a_dss(run: Run, dss: LocalDSS) -> None:
-    """A base path that the DSS does not have answers 403 without a code, and is told so."""
-    with pytest.raises(DSSAuthError, match="Missing Authentication Token"):
+    """A base path that the DSS does not have is told from a token that is refused, although both answer 403."""
+    with pytest.raises(DSSProtocolError, match="does the address have the base path"):
         run(DSSAPI(dss.url.replace("/v1", "/v2"), retry=QUICK).check_reachable())
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConnectionError,
     DSSCredentialsError,
-    DSSNotFoundError,
     DSSProtocolError,
 )
 from airflow_provider_hca.get_provider_info import get_provider_info
@@ -110,23 +110,28 @@ def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkey
         ({"audience": "https://elsewhere.example.org/"}, "audience"),
         ({"host": "https://no-such-host.invalid/v1"}, "no such host"),
         ({"host": "dss.example.org"}, "such as 'https://dss.example.org/v1'"),
-        ({"host": dss.about["s3_url"]}, "is .* the address of a DSS's API|404|403"),
+        ({"host": dss.about["s3_url"]}, "Check the host of connection 'hca_dss_default'"),
+        ({"host": dss.url.removesuffix("/v1")}, "does the address have the base path of a DSS's API, such as '/v1'"),
+        ({"key_path": None, "key_json": [1]}, "service account key is not JSON"),
         ({"key_path": "/no/such/key"}, "cannot be read on this worker"),
         (oauth(dss, client_secret="wrong"), "log in again"),
     ]:
         ok, message = connect(**changes).test_connection()
         assert not ok
-        assert __import__("re").search(expected, message), message
+        assert re.search(expected, message), message
     monkeypatch.delenv("AIRFLOW_CONN_HCA_DSS_DEFAULT")
     ok, message = DSSHook().test_connection()
     assert (ok, "hca_dss_default" in message) == (False, True)
 
 
-def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any) -> None:
-    """A page that answers 200 without JSON is told apart from a DSS."""
-    root = dss.about["s3_url"] + "/moto-api"
-    with connect(host=root) as hook, pytest.raises((DSSProtocolError, DSSNotFoundError)):
-        hook.head_file(new_uuid(), replica="aws")
+@pytest.mark.parametrize("path", ["/moto-api", "/no/such/thing"])
+def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any, path: str) -> None:
+    """A page of another web server, there or not, is no answer to whether a bundle is there."""
+    with connect(host=dss.about["s3_url"] + path) as hook:
+        with pytest.raises(DSSProtocolError, match="Check the host of connection"):
+            hook.find_bundle(new_uuid(), replica="aws")
+        with pytest.raises(DSSProtocolError, match="Check the host of connection"):
+            hook.get_bundle(new_uuid(), replica="aws")
 
 
 def test_a_users_token_is_refreshed_when_it_expires(dss: LocalDSS, connect: Any) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
+import threading
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.client.identifiers import derive_uuid
+from airflow_provider_hca.exceptions import UploadAbortedError
 from airflow_provider_hca.operators.dss import (
     DSSOperator,
     DSSPutBundleOperator,
@@ -133,7 +138,12 @@ def _is_put_file(request: dict[str, Any]) -> bool:
         ({"staging_bucket": "s3://b/c"}, "staging_bucket is a bucket's name"),
         ({"staging_bucket": "no-such-bucket-here"}, "there is no such bucket|it is not there"),
         ({"symlinks": "maybe"}, "symlinks must be one of"),
-        ({"max_workers": 0}, "workers must be at least 1"),
+        ({"max_workers": 0}, "max_workers must be at least 1"),
+        ({"creator_uid": "abc"}, "creator_uid must be a whole number"),
+        ({"copy_timeout": "soon"}, "copy_timeout must be a number of seconds"),
+        ({"content_types": "{}"}, "content_types must map patterns"),
+        ({"include": "*.json"}, "include must be a list of patterns"),
+        ({"exclude": None}, "exclude must be a list of patterns"),
     ],
 )
 def test_bad_input_fails_at_once_and_changes_nothing(
@@ -209,7 +219,7 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
     """Waiting for an asynchronous copy has a deadline, and what passes it can be retried."""
     dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 99})
     operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"3" * 150_000), copy_timeout=timedelta(seconds=1))
-    with pytest.raises(Exception, match="has not stored it yet") as caught:
+    with pytest.raises(Exception, match="has not stored it in time") as caught:
         operator.execute(fake_context())
     assert type(caught.value).__name__ == "DSSCopyError"
 
@@ -222,6 +232,8 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "/x"}], "a DSS refuses the name"),
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2, "need different names.*: x"),
         (["x"], "what DSSPutFileOperator returns"),
+        (None, "what DSSPutFileOperator returns"),
+        ("[{}]", "what DSSPutFileOperator returns"),
     ],
 )
 def test_put_bundle_refuses_wrong_members_before_sending(dss: LocalDSS, files: Any, message: str) -> None:
@@ -276,3 +288,59 @@ def test_results_are_plain_json(dss: LocalDSS) -> None:
     """What a task returns survives JSON, whatever backend XComs have."""
     file = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"json")).execute(fake_context())
     assert json.loads(json.dumps(file)) == file
+
+
+def test_an_operator_can_be_copied_after_it_ran(dss: LocalDSS, directory: Path) -> None:
+    """Airflow copies and pickles operators, whether they have run or not."""
+    operator = upload(directory, dss.bucket)
+    operator.execute(fake_context())
+    assert copy.deepcopy(operator).directory == str(directory)
+
+
+@pytest.fixture
+def slow_directory(dss: LocalDSS, tmp_path: Path) -> Iterator[Path]:
+    """Give a directory whose registration takes much longer than the test."""
+    root = tmp_path / "slow"
+    root.mkdir()
+    for number in range(200):
+        (root / f"{number}.txt").write_text(str(number))
+    slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 0.5, "times": 999}
+    dss.control("POST", "faults", slow)
+    yield root
+    dss.control("DELETE", "faults")
+
+
+def test_a_killed_task_stops_within_seconds(dss: LocalDSS, slow_directory: Path) -> None:
+    """`on_kill` ends a running upload in less than Airflow's 5 s, and nothing is registered afterwards."""
+    operator = upload(slow_directory, dss.bucket)
+    killed: list[float] = []
+
+    def kill() -> None:
+        while not requests_of(dss, "PUT", "/v1/files/"):
+            time.sleep(0.05)
+        operator.on_kill()
+        killed.append(time.monotonic())
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(UploadAbortedError):
+        operator.execute(fake_context())
+    took = time.monotonic() - killed[0]
+    seen = requests_of(dss, "PUT", "/v1/files/")
+    time.sleep(1)
+    assert took < 4
+    assert 0 < seen == requests_of(dss, "PUT", "/v1/files/") < 200
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-")]
+
+
+def test_a_task_that_runs_out_of_time_stops(dss: LocalDSS, slow_directory: Path) -> None:
+    """`execution_timeout` ends a running upload together with its threads."""
+    with new_dag("upload_timeout") as dag:
+        upload(slow_directory, dss.bucket, execution_timeout=timedelta(seconds=3))
+    dag_run = run(dag)
+    assert states(dag_run) == {"upload": "failed"}
+    time.sleep(1)
+    seen = requests_of(dss, "PUT", "/v1/files/")
+    time.sleep(1)
+    assert seen == requests_of(dss, "PUT", "/v1/files/") < 200
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 0

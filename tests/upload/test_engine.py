@@ -24,6 +24,7 @@ from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConnectionError,
+    DSSProtocolError,
     DSSResponseError,
     InvalidDirectoryError,
     StagingError,
@@ -319,7 +320,7 @@ def test_a_conflict_of_one_file(dss: LocalDSS, tmp_path: Path) -> None:
 
     dss.control("DELETE", "requests")
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files, report.created) == (1, 1, True)
+    assert (report.staged_files, report.registered_files, report.created) == (0, 1, True)
     assert requests_seen(dss, "PUT", "/files/") == 1
     _assert_stored(dss, planned)
 
@@ -365,7 +366,7 @@ def test_a_dss_that_will_not_do_is_found_before_staging(dss: LocalDSS, tmp_path:
     urls = {"token": dss.url, "route": f"{dss.url}/v2", "host": "http://127.0.0.1:9/v1"}
     api = DSSAPI(urls[trouble], auth=StaticToken("no.such.token"), retry=RetryPolicy(attempts=2, seconds=1))
     prefix = str(tmp_path)
-    with RequestsTransport() as transport, pytest.raises((DSSAuthError, DSSConnectionError)):
+    with RequestsTransport() as transport, pytest.raises((DSSAuthError, DSSProtocolError, DSSConnectionError)):
         Uploader(
             api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=1, staging_prefix=prefix
         ).upload(plan(write_tree(tmp_path, _small(3))))
@@ -420,34 +421,52 @@ def test_a_failing_copy(dss: LocalDSS, tmp_path: Path, status: int) -> None:
     planned = plan(tmp_path)
     uuid = next(file.uuid for file in planned.files if file.name == "bad")
     _fault(dss, method="PUT", path=f"/files/{uuid}", action="fail_copy", status=status)
-    with pytest.raises(UploadError, match="could not copy") as caught:
+    with pytest.raises(UploadError, match=r"could not copy|the copy broke") as caught:
         uploader(dss).upload(planned)
     assert [name for name, _ in caught.value.failures] == ["bad"]
-    assert (caught.value.done, caught.value.permanent) == (4, True)
+    assert (caught.value.done, caught.value.permanent) == (4, status == 422)
     assert stored_of(dss, planned)["bundles"] == []
 
 
-def test_resume_after_a_failed_copy(dss: LocalDSS, tmp_path: Path) -> None:
-    """A file whose copy failed is staged and registered once more by a later try."""
+@pytest.mark.parametrize("status", [422, 500])
+def test_resume_after_a_failed_copy(dss: LocalDSS, tmp_path: Path, status: int) -> None:
+    """A file whose copy failed, whatever HEAD answers for ever since, is registered once more by a later try."""
     write_tree(tmp_path, _small(3) | {"bad": _large(new_uuid())})
     planned = plan(tmp_path)
-    _fault(dss, method="PUT", path=f"/files/{planned.files[0].uuid}", action="fail_copy", status=422)
+    _fault(dss, method="PUT", path=f"/files/{planned.files[0].uuid}", action="fail_copy", status=status)
     with pytest.raises(UploadError):
         uploader(dss).upload(planned)
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files, report.copied_files) == (1, 1, 1)
+    assert (report.staged_files, report.registered_files, report.copied_files) == (0, 1, 1)
     _assert_stored(dss, planned)
 
 
+@pytest.mark.parametrize("replica", ["aws", "gcp"])
+def test_resume_sends_nothing_that_is_staged(dss: LocalDSS, tmp_path: Path, replica: str) -> None:
+    """What an earlier try staged and did not register is registered from where it is; what changed is sent again."""
+    write_tree(tmp_path, _small(4) | {"large": _large(new_uuid())})
+    planned = plan(tmp_path, content_types={"*": "text/plain"})
+    _fault(dss, method="PUT", path="/files/", status=400, times=99)
+    with pytest.raises(UploadError):
+        uploader(dss, replica=replica).upload(planned)
+    dss.control("DELETE", "faults")
+    changed = planned.files[0].path
+    changed.write_bytes(b"other")
+    again = plan(tmp_path, bundle=planned.bundle_uuid, content_types={"*": "text/plain"})
+    report = uploader(dss, replica=replica).upload(again, resume=True)
+    assert (report.files, report.staged_files, report.registered_files) == (5, 1, 5)
+    assert len(stored_of(dss, again)["bundles"]) == 1
+
+
 def test_a_copy_that_takes_too_long(dss: LocalDSS, tmp_path: Path) -> None:
-    """A copy that is not done in time is an error that names its file; the retry goes on waiting for it."""
+    """A copy that is not done in time is an error that names its file; the retry waits on, and sends nothing again."""
     write_tree(tmp_path, _small(3) | {"large": _large(new_uuid())})
     planned = plan(tmp_path)
-    with pytest.raises(UploadError, match="wait longer") as caught:
+    with pytest.raises(UploadError, match="copy_timeout") as caught:
         uploader(dss, copy_seconds=0.1).upload(planned)
     assert [name for name, _ in caught.value.failures] == ["large"]
     assert not caught.value.permanent
-    uploader(dss).upload(planned, resume=True)
+    assert uploader(dss).upload(planned, resume=True).staged_files == 0
     _assert_stored(dss, planned)
 
 
@@ -586,7 +605,7 @@ def test_stop_while_registering(dss: LocalDSS, tmp_path: Path) -> None:
     assert 5 <= registered < 30
     dss.control("DELETE", "faults")
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files) == (100 - registered, 100 - registered)
+    assert (report.staged_files, report.registered_files) == (0, 100 - registered)
     _assert_stored(dss, planned)
 
 
