@@ -19,8 +19,8 @@ from airflow_provider_hca.operators.identity import run_version, task_uuid
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_hca.upload.engine import UploadReport
     from airflow_provider_hca.upload.plan import Hidden, Symlinks
+    from airflow_provider_hca.upload.report import UploadReport
 
 
 class DSSOperator(BaseOperator):

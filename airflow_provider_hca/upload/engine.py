@@ -31,6 +31,7 @@ from airflow_provider_hca.exceptions import (
 from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, checksum_file
 from airflow_provider_hca.upload.parallel import run_parallel
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
+from airflow_provider_hca.upload.report import UploadReport, amount
 from airflow_provider_hca.upload.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -43,33 +44,6 @@ _IN_MEMORY = 8 * MIB
 
 class _FileChangedError(DSSError):
     """The content is not what was planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadReport:
-    """What an upload did.
-
-    :ivar files: members of the bundle
-    :ivar size: of all members, in bytes
-    :ivar staged_files: sent to the staging bucket by this try
-    :ivar staged_size: of those, in bytes
-    :ivar registered_files: registered by this try; the others already were, by an earlier one
-    :ivar copied_files: those of them that the DSS copied asynchronously
-    :ivar created: whether the bundle was made by this try; otherwise it already was there, identical
-    :ivar seconds: how long each phase took
-    """
-
-    uuid: str
-    version: str
-    replica: Replica
-    files: int
-    size: int
-    staged_files: int
-    staged_size: int
-    registered_files: int
-    copied_files: int
-    created: bool
-    seconds: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -160,7 +134,7 @@ class Uploader:
         items = [_Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
         skipped = f"; {plan.skipped:,} were left out by the patterns, or are hidden" if plan.skipped else ""
-        log.info("uploading %s%s", _amount(len(items), plan.size), skipped)
+        log.info("uploading %s%s", amount(len(items), plan.size), skipped)
         # Before hours of staging: does the DSS answer, does it take the token, is the bucket there?
         self._transport.run(self._dss.check_reachable())
         self._transport.run(self._dss.check_token())
@@ -195,17 +169,7 @@ class Uploader:
             created=result.outcome == "created",
             seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
         )
-        log.info(
-            "bundle %s.%s in %s %s: %s, of which %s were staged and %d registered now; seconds: %s",
-            report.uuid,
-            report.version,
-            report.replica,
-            "made" if report.created else "was already there",
-            _amount(report.files, report.size),
-            _amount(report.staged_files, report.staged_size),
-            report.registered_files,
-            ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items()),
-        )
+        log.info("%s", report)
         return report
 
     def _stage(self, item: _Item, *, resume: bool) -> None:
@@ -401,7 +365,3 @@ def _changed_since_registered(file: PlannedFile) -> DSSConflictError:
 def _directory(plan: Plan) -> str:
     path = str(plan.files[0].path)
     return path.removesuffix(plan.files[0].name).rstrip("/") or "/"
-
-
-def _amount(files: int, size: int) -> str:
-    return f"{files:,} files ({size / MIB:,.1f} MiB)"

@@ -1,0 +1,52 @@
+"""What an upload did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_hca.client.model import Replica
+from airflow_provider_hca.upload.checksums import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class UploadReport:
+    """What an upload did.
+
+    :ivar files: members of the bundle
+    :ivar size: of all members, in bytes
+    :ivar staged_files: sent to the staging bucket by this try
+    :ivar staged_size: of those, in bytes
+    :ivar registered_files: registered by this try; the others already were, by an earlier one
+    :ivar copied_files: those of them that the DSS copied asynchronously
+    :ivar created: whether the bundle was made by this try; otherwise it already was there, identical
+    :ivar seconds: how long each phase took
+    """
+
+    uuid: str
+    version: str
+    replica: Replica
+    files: int
+    size: int
+    staged_files: int
+    staged_size: int
+    registered_files: int
+    copied_files: int
+    created: bool
+    seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in self.seconds.items())
+        return (
+            f"bundle {self.uuid}.{self.version} in {self.replica} {'made' if self.created else 'was already there'}: "
+            f"{amount(self.files, self.size)}, of which {amount(self.staged_files, self.staged_size)} were staged and "
+            f"{self.registered_files:,} registered now; seconds: {phases}"
+        )
+
+
+def amount(files: int, size: int) -> str:
+    """Return a number of files and of bytes for people.
+
+    :param files: how many
+    :param size: together, in bytes
+    """
+    return f"{files:,} files ({size / MIB:,.1f} MiB)"
