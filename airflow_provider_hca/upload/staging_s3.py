@@ -104,7 +104,10 @@ class S3Staging:
         try:
             self._client.head_bucket(Bucket=self._bucket)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 404:  # HEAD has no body, and so no code
+                raise StagingError(self.url(""), _ADVICE["NoSuchBucket"], permanent=True) from None
+            if status != 403:
                 raise _staging_error(self.url(""), error) from None
         except BotoCoreError as error:
             raise _staging_error(self.url(""), error) from None
