@@ -147,6 +147,9 @@ class Uploader:
         self._raise(failures, items)
 
         to_register = [item for item in items if not item.registered]
+        if to_register:
+            # Staging may outlast a token: it is renewed here, once, and not by all threads together.
+            self._transport.run(self._dss.check_token())
         self._raise(self._phase("register", to_register, self._register, seconds), items)
 
         copying = [item for item in items if item.copying]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.auth import StaticToken, UserToken
 from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
@@ -358,6 +358,31 @@ def test_a_staging_bucket_that_is_not_there(dss: LocalDSS, tmp_path: Path, resum
     with pytest.raises(StagingError, match="staging_bucket"):
         uploader(dss, staging=staging).upload(planned, resume=resume)
     assert {each["path"] for each in dss.control("GET", "requests")} == {"/v1/bundles/all", "/v1/collections"}
+
+
+class _SlowStaging(S3Staging):
+    """A bucket that takes its time."""
+
+    def put(self, *arguments: Any, **options: Any) -> None:
+        """Stage an object, slowly."""
+        time.sleep(1.3)
+        super().put(*arguments, **options)
+
+
+def test_a_token_that_expires_while_files_are_staged(dss: LocalDSS, tmp_path: Path) -> None:
+    """A token that staging outlasts is renewed once, not by every thread, since refresh tokens may be good for once."""
+    dss.control("POST", "oauth/settings", {"expires_in": 2})
+    made: list[str] = []
+    auth = UserToken(**dss.about["oauth2"], on_token=made.append)
+    try:
+        with RequestsTransport(pool_size=8) as transport:
+            Uploader(
+                DSSAPI(dss.url, auth=auth), transport, _SlowStaging(dss.bucket), replica="aws", creator_uid=1, workers=8
+            ).upload(plan(write_tree(tmp_path, _small(16))))
+    finally:
+        dss.control("POST", "oauth/settings", {"expires_in": 3600})
+    assert 2 <= len([token for token in made if token.count(".") == 2]) <= 3
+    assert not [each for each in dss.control("GET", "requests") if each["status"] == 401]
 
 
 @pytest.mark.parametrize("trouble", ["token", "route", "host"])
