@@ -5,11 +5,13 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import UploadAbortedError
@@ -337,8 +339,8 @@ def test_a_task_that_runs_out_of_time_stops(dss: LocalDSS, slow_directory: Path)
     """`execution_timeout` ends a running upload together with its threads."""
     with new_dag("upload_timeout") as dag:
         upload(slow_directory, dss.bucket, execution_timeout=timedelta(seconds=3))
-    dag_run = run(dag)
-    assert states(dag_run) == {"upload": "failed"}
+    with suppress(AirflowTaskTimeout):  # Airflow 2 lets it out of `dag.test()`
+        assert states(run(dag)) == {"upload": "failed"}
     time.sleep(1)
     seen = requests_of(dss, "PUT", "/v1/files/")
     time.sleep(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.model import check_replica
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.engine import Uploader
 from airflow_provider_hca.upload.plan import Plan, plan_directory
-from airflow_provider_hca.upload.staging import Staging, open_staging
-from tests.local.server import VERSION, LocalDSS, new_uuid
+from airflow_provider_hca.upload.staging import OnSent, Staging, open_staging
+from airflow_provider_hca.upload.staging_s3 import S3Staging
+from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 
 CREATOR = 8008
+LATER = 150_000  # bytes: above what the DSS of these tests copies at once
 # Enough for what passes, and short enough for what does not.
 SHORT = RetryPolicy(attempts=3, seconds=5.0, first_delay=0.05, longest_delay=0.1)
 
@@ -90,3 +94,70 @@ def requests_seen(dss: LocalDSS, method: str, part: str) -> int:
 def upload_threads() -> list[str]:
     """Return the names of the upload threads that are alive."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-")]
+
+
+def small(count: int) -> dict[str, bytes]:
+    salt = new_uuid()
+    return {f"d{number % 3}/file {number:03}.json": f"{salt} {number}".encode() for number in range(count)}
+
+
+def large(seed: str) -> bytes:
+    return random.Random(seed).randbytes(LATER)
+
+
+def expected_store(planned: Plan, replica: str) -> dict[str, Any]:
+    """Return what a store has to have of a plan, computed from the files in another way than the engine does."""
+    files, members = [], []
+    for file in planned.files:
+        content = file.path.read_bytes()
+        labels = {name.removeprefix("hca-dss-"): value for name, value in sums(content).items()}
+        named = {"uuid": file.uuid, "version": planned.bundle_version, "content_type": file.content_type}
+        files.append({**named, **labels, "replica": replica, "size": len(content), "creator_uid": CREATOR})
+        members.append({"name": file.name, "uuid": file.uuid, "indexed": file.indexed, "sha256": labels["sha256"]})
+    return {"files": sorted(files, key=lambda file: str(file["uuid"])), "members": members}
+
+
+def assert_stored(dss: LocalDSS, planned: Plan, replica: str = "aws") -> None:
+    """See that a store has all of a plan, each file and the bundle once, and nothing else of it."""
+    stored, expected = stored_of(dss, planned), expected_store(planned, replica)
+    assert stored["files"] == expected["files"]
+    assert len(stored["bundles"]) == 1
+    bundle = stored["bundles"][0]
+    assert (bundle["uuid"], bundle["version"], bundle["replica"]) == (
+        planned.bundle_uuid,
+        planned.bundle_version,
+        replica,
+    )
+    assert bundle["manifest"]["creator_uid"] == CREATOR
+    members = [
+        {name: file[name] for name in ("name", "uuid", "indexed", "sha256")} for file in bundle["manifest"]["files"]
+    ]
+    assert members == expected["members"]
+
+
+def fault(dss: LocalDSS, **fault: Any) -> None:
+    dss.control("POST", "faults", fault)
+
+
+class Meddling(S3Staging):
+    """A staging bucket during whose uploads something happens.
+
+    :param meddle: called with a key and what was sent of it: 0 before, -1 after it is staged
+    """
+
+    def __init__(self, bucket: str, meddle: Callable[[str, int], None]) -> None:
+        super().__init__(bucket)
+        self._meddle = meddle
+
+    def put(
+        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = lambda _: None
+    ) -> None:
+        """Stage an object, with something happening meanwhile."""
+
+        def meddle_on_sent(count: int) -> None:
+            self._meddle(key, count)
+            on_sent(count)
+
+        self._meddle(key, 0)
+        super().put(key, content, sums, content_type, meddle_on_sent)
+        self._meddle(key, -1)
