@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         from .process import run
 
         run(options, state, listeners)
+    except ModuleNotFoundError as error:
+        sys.exit(_complain(f"{error.name} is missing: pip install 'airflow-provider-hca[local]'"))
     except KeyboardInterrupt:  # before it was ready; later the signal has its handler
         sys.exit(130)
     finally:

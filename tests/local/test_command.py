@@ -69,6 +69,17 @@ def test_state_that_cannot_be(tmp_path: Path) -> None:
     assert "file" in _refused("--state", str(tmp_path / "file"), *FREE)
 
 
+@pytest.mark.parametrize("module", ["moto", "fastapi"])
+def test_without_its_extra(tmp_path: Path, module: str) -> None:
+    """Where the extra `local` is not installed, it says so in one sentence."""
+    code = f"import sys; sys.modules['{module}'] = None; from airflow_provider_hca.local.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "--state", str(tmp_path), *FREE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'airflow-provider-hca[local]'" in done.stderr
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Iterator[list[str]]:
     state = tmp_path / "a state's"
