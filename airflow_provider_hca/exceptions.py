@@ -184,7 +184,7 @@ class InvalidDirectoryError(DSSError, ValueError):
     """
 
     def __init__(self, directory: str, offenders: Sequence[tuple[str, str]], *, permanent: bool = True) -> None:
-        super().__init__(f"{directory} cannot become a bundle, and nothing was registered:\n{listed(offenders)}")
+        super().__init__(f"{directory} cannot become a bundle, and this try registered nothing:\n{listed(offenders)}")
         self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
 
 

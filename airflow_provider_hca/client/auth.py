@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
-from airflow_provider_hca.client.messages import Call, Request, json_object
+from airflow_provider_hca.client.messages import Call, Request, json_object, pause
 from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ DEFAULT_GROUP = "hca"
 _CLAIM = "https://auth.data.humancellatlas.org/"
 _RENEW_BEFORE = 300.0  # seconds; longer than any one call, retries included, goes on with its token
 _SENDABLE = re.compile("[!-~]+")
+_LOOK_AGAIN = 0.2  # seconds
 _REFRESH_TAKES = 60.0  # seconds a refresh under way keeps others from starting one
 
 OnToken = Callable[[str], None]
@@ -166,17 +167,22 @@ class UserToken:
     def token(self) -> Call[str | None]:
         """Return the token, refreshed when it is about to expire.
 
-        While one caller refreshes, the others go on with the token they have, as long as it is good.
+        While one caller refreshes, the others go on with the token they have, or wait if it is not good any more.
 
         :raises DSSCredentialsError: when the OAuth2 server refuses
         """
-        now = time.time()
-        with self._lock:
-            good = bool(self._token) and now < self._expires
-            if good and (now < self._expires - self._margin or now < self._refresh_until):
-                return self._token
-            self._refresh_until = now + _REFRESH_TAKES
-            current = self._token
+        while True:
+            now = time.time()
+            with self._lock:
+                current, refreshing = self._token, now < self._refresh_until
+                good = bool(current) and now < self._expires
+                if good and (refreshing or now < self._expires - self._margin):
+                    return current
+                if not refreshing:
+                    self._refresh_until = now + _REFRESH_TAKES
+                    break
+            # Not a second refresh: some servers take a refresh token but once, and revoke it when it comes again.
+            yield pause(_LOOK_AGAIN)
         try:
             return (yield from self._refreshed())
         except DSSCredentialsError as error:
@@ -184,6 +190,8 @@ class UserToken:
                 raise
             log.warning("%s; the token at hand is still good", error)
             return current
+        finally:
+            self._refresh_until = 0.0  # also when it failed, or this call was given up: another may try
 
     def rejected(self, token: str) -> bool:
         """Drop the token, so that the next call refreshes it."""
@@ -233,7 +241,6 @@ class UserToken:
         with self._lock:
             self._token, self._expires, self._refresh_token = token, time.time() + lifetime, following
             self._margin = min(_RENEW_BEFORE, lifetime / 2)
-            self._refresh_until = 0.0
         log.info("refreshed the DSS token at %s; it is good for %.0f s", host, lifetime)
         return token
 

@@ -179,11 +179,12 @@ def _failure(request: Request, response: Response, token: str | None) -> DSSErro
     where = f"{request.method} {request.path}"
     if response.status < 400:
         return DSSProtocolError(f"{where}: no DSS answers {response.status} to this")
-    if request.method != "HEAD" and is_no_route(error):
+    if request.method != "HEAD" and is_no_route(response):
         # Otherwise a mistake in the address would pass for a bundle that is not there yet.
+        asked = f" (request id {error.request_id})" if error.request_id else ""
         return DSSProtocolError(
             f"{where}: {response.status}: {error.title}: there is no such route at {request.origin}; does the "
-            "address have the base path of a DSS's API, such as '/v1'?"
+            f"address have the base path of a DSS's API, such as '/v1'?{asked}"
         )
     return error
 

@@ -74,6 +74,11 @@ class Response:
     body: bytes = field(default=b"", repr=False)
 
 
+def pause(seconds: float) -> Request:
+    """Return what a call yields when it only has to wait: a transport sends nothing, and answers with status 0."""
+    return Request("", "", delay=seconds)
+
+
 # A call yields what it wants sent, is sent the answer (or thrown a DSSConnectionError), and returns its result.
 Call = Generator[Request, Response, T]
 
@@ -171,14 +176,19 @@ def decode_error(request: Request, response: Response, secret: str | None = None
     )
 
 
-def is_no_route(error: DSSResponseError) -> bool:
+def is_no_route(response: Response) -> bool:
     """Return whether it is the route that is missing, and not what was asked for.
 
-    The gateway of a DSS answers 403 then, another web server 404 or 405 without the code of a DSS.
+    The gateway of a DSS answers 403 with a `message` then, another web server 404 or 405 in its own words.
     """
-    if error.status == 403:
-        return not error.code and error.title == "Missing Authentication Token"
-    return error.status in {404, 405} and not error.code
+    try:
+        value = json.loads(response.body)
+    except (ValueError, RecursionError):
+        value = None
+    body = value if isinstance(value, dict) else {}
+    if response.status == 403:
+        return body.get("message") == "Missing Authentication Token"
+    return response.status in {404, 405} and not {"status", "code", "title"} & set(body)
 
 
 def _code_and_title(body: bytes) -> tuple[str, str]:

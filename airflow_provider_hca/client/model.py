@@ -105,8 +105,8 @@ def check_name(name: str) -> str:
         raise ValueError("the name is not UTF-8") from None
     if _REFUSED_NAME.search(name):
         raise ValueError(
-            "a DSS refuses the name: it wants relative paths with '/', without '\\\\', line breaks, '.', '..' or '~/' "
-            "segments, and without dots at the start (but for the first) or end of a segment"
+            f"a DSS refuses the name {name!r}: it wants relative paths with '/', without '\\\\', line breaks, "
+            "'.', '..' or '~/' segments, and without dots at the start (but for the first) or end of a segment"
         )
     return name
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_hca.client.exchange import Auth, Exchange, RetryPolicy
-from airflow_provider_hca.client.identifiers import check_uuid, check_version
+from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
 from airflow_provider_hca.client.messages import (
     Call,
     Request,
@@ -54,6 +54,7 @@ _OK = frozenset({200})
 _STORED = frozenset({200, 201})
 _ACCEPTED = frozenset({200, 201, 202})
 _PAGE = frozenset({200, 206})
+_NO_BUNDLE = derive_uuid("a bundle that nobody makes")
 _POLL_FIRST, _POLL_GROWTH, _POLL_LONGEST = 0.5, 1.5, 30.0
 
 
@@ -256,24 +257,43 @@ class DSSAPI:
     # Checks
 
     def check_reachable(self) -> Call[None]:
-        """Ask the DSS for something that needs no token, to see that it is one (`GET /bundles/all`)."""
-        request = self._request("GET", "/bundles/all", {"replica": "aws", "per_page": "10"})
-        answer = json_object(request, (yield from self._exchange.send(request, accept=_PAGE)))
-        if "bundles" not in answer:
-            raise DSSProtocolError(f"{self.url} answers, but not as a DSS does: is it the address of the API?")
+        """Ask for a bundle that is not there, which needs no token, to see that this is a DSS (`GET /bundles`)."""
+        try:
+            yield from self.find_bundle(_NO_BUNDLE, replica="aws")
+        except DSSResponseError as error:
+            if error.status != 400:  # one without that replica is a DSS too
+                raise
+
+    def authenticate(self) -> Call[None]:
+        """Have a token made or renewed, if there are credentials; the DSS is not asked.
+
+        :raises DSSCredentialsError: when none can be made
+        """
+        if self.auth is not None:
+            yield from self.auth.token()
 
     def check_token(self) -> Call[None]:
-        """Ask the DSS for something that needs a token and changes nothing (`GET /collections`).
+        """See whether the DSS lets this token register files, and change nothing.
 
-        A DSS without collections has no such route, which tells nothing about the token, and passes.
+        `GET /collections` wants all that a registration wants. Where it fails, which may have other reasons (a DSS
+        without collections, a token without an e-mail), a registration decides that no DSS can take, since its version
+        is none.
 
         :raises DSSAuthError: when the token is missing or refused
+        :raises DSSCredentialsError: when none can be made
         """
-        request = self._request("GET", "/collections", {"per_page": "10"})
+        yield from self.authenticate()
+        query = self._request("GET", "/collections", {"per_page": "10"})
+        brief = Exchange(self._exchange.home, self.auth, RetryPolicy(attempts=2, seconds=2))
         try:
-            yield from self._exchange.send(request, accept=_PAGE, authorize=True)
-        except DSSProtocolError:
-            log.debug("this DSS has no collections, so the token could not be checked")
+            yield from brief.send(query, accept=_PAGE, authorize=True)
+        except DSSError as error:
+            log.debug("the token was not taken at /collections: %s", error)
+        else:
+            return
+        body = _body("s3://none/none", 0)
+        request = self._request("PUT", f"/files/{_NO_BUNDLE}", {"version": "none"}, body)
+        yield from self._exchange.send(request, accept=frozenset({400}), authorize=True)
 
     def _request(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None

@@ -87,6 +87,8 @@ class RequestsTransport:
 
         if self._stop.wait(request.delay) if request.delay else self._stop.is_set():
             raise UploadAbortedError("stopped")
+        if not request.method:
+            return Response(0)
         outer = sys.exception()
         try:
             answer = self._session.request(
@@ -159,6 +161,8 @@ class AiohttpTransport:
 
         if request.delay:
             await asyncio.sleep(request.delay)
+        if not request.method:
+            return Response(0)
         timeout = aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout)
         outer = sys.exception()
         try:

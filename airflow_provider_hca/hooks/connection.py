@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 _OAUTH = ("refresh_token", "token_uri", "client_id", "client_secret")
 _SERVICE_ACCOUNT = ("key_path", "key_json")
+_TEXT = (*_OAUTH, "key_path", "audience", "group")
 _KNOWN = {
     *_OAUTH,
     *_SERVICE_ACCOUNT,
@@ -86,6 +87,9 @@ class Settings:
             )
         policy = RetryPolicy()
         verify = extra.get("verify", True)
+        verify = {"true": True, "false": False}.get(str(verify).lower(), str(verify))
+        if isinstance(verify, str) and not Path(verify).exists():
+            raise ValueError(f"its extra 'verify' names no CA bundle on this worker: {verify!r}")
         return cls(
             url=url,
             auth=_auth((connection.password or "").strip(), extra),
@@ -95,7 +99,7 @@ class Settings:
             ),
             connect_timeout=_number(extra, "connect_timeout", 10.0),
             read_timeout=_number(extra, "read_timeout", 40.0),
-            verify={"true": True, "false": False}.get(str(verify).lower(), str(verify)),
+            verify=verify,
             creator_uid=int(_number(extra, "creator_uid", 0)),
         )
 
@@ -131,7 +135,7 @@ class AdvisingTransport(RequestsTransport):
         except DSSError as error:
             advice = self._advice(error)
             if advice:
-                error.args = (f"{error}. {advice}",)
+                error.args = (f"{error}{'' if str(error).endswith('?') else '.'} {advice}",)
             raise
 
     def _advice(self, error: DSSError) -> str | None:
@@ -141,6 +145,8 @@ class AdvisingTransport(RequestsTransport):
                 return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
             case DSSConnectionError() | DSSProtocolError():
                 return f"Check the host of {conn}, and whether the DSS is up"
+            case DSSAuthError(method="HEAD"):  # which carries no token
+                return f"Check the base path, such as '/v1', in the host of {conn}"
             case DSSAuthError() if not self._has_credentials:
                 return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
             case DSSAuthError(status=401):
@@ -165,7 +171,11 @@ def _extra(connection: Any) -> dict[str, Any]:
     unknown = sorted(set(extra) - _KNOWN)
     if unknown:
         log.warning("the DSS connection's extra has keys that mean nothing here: %s", ", ".join(unknown))
-    return {key: value for key, value in extra.items() if value not in (None, "")}
+    given = {key: value for key, value in extra.items() if value not in (None, "")}
+    odd = sorted(name for name in _TEXT if not isinstance(given.get(name, ""), str))
+    if odd:
+        raise ValueError(f"its extra has {', '.join(odd)} that should be text")
+    return given
 
 
 def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
@@ -174,8 +184,11 @@ def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
         missing = [name for name in _OAUTH if name not in extra]
         if missing:
             raise ValueError(f"its extra lacks {', '.join(missing)} of the OAuth2 fields {', '.join(_OAUTH)}")
-        for name in ("refresh_token", "client_secret"):
-            mask_secret(extra[name])
+        for secret in (extra["refresh_token"], extra["client_secret"], password):
+            if secret:
+                mask_secret(secret)
+        if password:
+            StaticToken(password)  # complains of a token that no header can hold
         if not extra["token_uri"].startswith(("https://", "http://")):
             raise ValueError(f"its extra 'token_uri' must be a full URL, not {extra['token_uri']!r}")
         return UserToken(
@@ -227,8 +240,8 @@ def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
     value = extra.get(name, default)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
-    if number < 0 or isinstance(value, bool):
+    if not 0 <= number < float("inf") or isinstance(value, bool):
         raise ValueError(f"its extra {name!r} must be a number, 0 or more, not {value!r}")
     return number

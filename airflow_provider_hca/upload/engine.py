@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.model import PutBundle, Replica
+from airflow_provider_hca.client.model import FileMetadata, PutBundle, Replica
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
@@ -40,6 +40,7 @@ DEFAULT_WORKERS = 8
 # A file up to this size is read once, into memory, and sent from there. A larger one is read twice, a MiB at a time,
 # so that a worker never needs more memory than this.
 _IN_MEMORY = 8 * MIB
+_HEADS_FAIL_AT_MOST = 3
 
 
 class _FileChangedError(DSSError):
@@ -71,6 +72,7 @@ class _Tally:
     summed: int = 0
     skipped_size: int = 0
     registered_files: int = 0
+    heads_failed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **counts: int) -> None:
@@ -133,10 +135,10 @@ class Uploader:
         self._tally = _Tally()
         items = [_Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
-        skipped = f"; {plan.skipped:,} were left out by the patterns, or are hidden" if plan.skipped else ""
+        skipped = f"; {plan.skipped:,} were left out (include, exclude, hidden, symlinks)" if plan.skipped else ""
         log.info("uploading %s%s", amount(len(items), plan.size), skipped)
         # Before hours of staging: does the DSS answer, does it take the token, is the bucket there?
-        self._transport.run(self._dss.check_reachable())
+        self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))
         self._transport.run(self._dss.check_token())
         self._persistently(self._staging.check)
 
@@ -149,7 +151,7 @@ class Uploader:
         to_register = [item for item in items if not item.registered]
         if to_register:
             # Staging may outlast a token: it is renewed here, once, and not by all threads together.
-            self._transport.run(self._dss.check_token())
+            self._transport.run(self._dss.authenticate())
         self._raise(self._phase("register", to_register, self._register, seconds), items)
 
         copying = [item for item in items if item.copying]
@@ -177,15 +179,14 @@ class Uploader:
 
     def _stage(self, item: _Item, *, resume: bool) -> None:
         file = item.file
-        stored = self._stored_sha256(file) if resume else None
+        stored = self._stored(file) if resume else None
         content = _read(file) if file.size <= _IN_MEMORY else None
         item.sums = (
             checksum_bytes(content) if content is not None else checksum_file(file.path, file.size, self._on_summed)
         )
         _check_unchanged(file, content)
         if stored is not None:
-            if stored != item.sha256:
-                raise _changed_since_registered(file)
+            self._check_same(file, item.sha256, stored)
             item.registered = True
             self._tally.add(skipped_size=file.size)
             return
@@ -196,15 +197,31 @@ class Uploader:
         _check_unchanged(file, content)
         self._tally.add(staged_files=1, staged_size=file.size)
 
-    def _stored_sha256(self, file: PlannedFile) -> str | None:
+    def _stored(self, file: PlannedFile) -> FileMetadata | None:
         call = self._dss.head_file(file.uuid, replica=self._replica, version=file.version)
         try:
-            return self._transport.run(call).sha256
+            return self._transport.run(call)
         except DSSResponseError as error:
             # 422 and 500 are what a DSS answers for ever after an earlier try's copy failed: it is to be done again.
-            if error.status not in {404, 422, 500}:
+            # 500 for many files is a DSS in trouble.
+            self._tally.add(heads_failed=int(error.status == 500))
+            if error.status not in {404, 422, 500} or self._tally.heads_failed > _HEADS_FAIL_AT_MOST:
                 raise
             return None
+
+    def _check_same(self, file: PlannedFile, sha256: str, stored: FileMetadata) -> None:
+        now = {"content": sha256, "content type": file.content_type, "creator_uid": self._creator_uid}
+        then = {"content": stored.sha256, "content type": stored.content_type, "creator_uid": stored.creator_uid}
+        changed = [what for what in now if now[what] != then[what]]
+        if changed:
+            raise DSSConflictError(
+                "HEAD",
+                f"/files/{file.uuid}",
+                409,
+                "file_already_exists",
+                f"an earlier try registered version {file.version} with another {' and another '.join(changed)}: clear "
+                "the DAG run, or give another bundle_version, and it becomes a new version",
+            )
 
     def _is_staged(self, file: PlannedFile, sums: Checksums) -> bool:
         try:
@@ -352,17 +369,6 @@ def _check_unchanged(file: PlannedFile, content: bytes | None) -> None:
     same = (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
     if not same or (content is not None and len(content) != file.size):
         raise _FileChangedError("changed while it was being uploaded: let whatever writes it finish first")
-
-
-def _changed_since_registered(file: PlannedFile) -> DSSConflictError:
-    return DSSConflictError(
-        "HEAD",
-        f"/files/{file.uuid}",
-        409,
-        "file_already_exists",
-        f"an earlier try registered other content as version {file.version}: clear the DAG run, or give another "
-        "bundle_version, and it becomes a new version",
-    )
 
 
 def _directory(plan: Plan) -> str:

@@ -17,14 +17,17 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError,  # noqa: A004 - botocore's own, and the only one used here
+    CredentialRetrievalError,
     HTTPClientError,
+    MetadataRetrievalError,
+    SSLError,
 )
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
 from s3transfer.utils import OSUtils, ReadFileChunk
 
-from airflow_provider_hca.exceptions import DSSError, StagingError
+from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums, part_size
 from airflow_provider_hca.upload.staging import OnSent, unwatched
 
@@ -32,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 _LARGE_THREADS = 2  # parts of one large file under way at once; other workers send other files meanwhile
-_PUT_RIGHT_AT_MOST = 5  # failures of obstore that boto3 puts right, before obstore is not asked any more
+_PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, before obstore is given up
 _SHA256 = "hca-dss-sha256"
 
 _NO_CREDENTIALS = (
@@ -107,7 +110,7 @@ class S3Staging:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:  # HEAD has no body, and so no code
                 raise StagingError(self.url(""), _ADVICE["NoSuchBucket"], permanent=True) from None
-            if status != 403:
+            if status not in {400, 403}:  # 400: credentials or region, which the first PUT tells in words
                 raise _staging_error(self.url(""), error) from None
         except BotoCoreError as error:
             raise _staging_error(self.url(""), error) from None
@@ -132,7 +135,7 @@ class S3Staging:
             )
 
     def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
-        """Return whether an object is there with this ETag, these sums and this type."""
+        """Return whether an object is there with this ETag, type and, as metadata, these sums; tags are not asked."""
         try:
             head = self._client.head_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
@@ -162,6 +165,7 @@ class S3Staging:
             try:
                 attributes = {"Content-Type": content_type, **metadata}
                 result = obstore.put(store, key, content, attributes=attributes, tags=metadata, use_multipart=False)
+                self._put_right = 0
                 return str(result["e_tag"])
             except (ObstoreError, OSError) as error:
                 failure = type(error).__name__
@@ -169,7 +173,7 @@ class S3Staging:
         answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **_extra(metadata, content_type))
         if failure:
             self._put_right += 1
-            if self._put_right == _PUT_RIGHT_AT_MOST:
+            if self._put_right >= _PUT_RIGHT_AT_MOST and self._store is not None:
                 log.warning("%s: obstore fails (%s) where boto3 does not; going on without it", self.url(""), failure)
                 self._store = None
         return str(answer["ETag"])
@@ -217,7 +221,7 @@ def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
     return {"ContentType": content_type, "Metadata": metadata, "Tagging": urlencode(metadata)}
 
 
-def _staging_error(url: str, error: Exception) -> StagingError | DSSError:
+def _staging_error(url: str, error: Exception) -> StagingError:
     if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError):
         error = error.__context__
     if isinstance(error, ClientError):
@@ -225,6 +229,10 @@ def _staging_error(url: str, error: Exception) -> StagingError | DSSError:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
         message = _ADVICE.get(code) or f"the store answered {status} {code}"
         return StagingError(url, message, permanent=400 <= status < 500 and status not in {408, 409, 429})
+    if isinstance(error, SSLError):
+        return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
+    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
+        return StagingError(url, f"the worker's AWS credentials cannot be fetched now: {error}")
     if isinstance(error, ConnectionError | HTTPClientError):
         endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
         return StagingError(url, f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3 and the region")

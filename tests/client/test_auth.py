@@ -263,16 +263,39 @@ def test_others_go_on_while_one_refreshes(clock: Clock) -> None:
 def test_a_refresh_that_never_ends_is_taken_over(clock: Clock) -> None:
     """When the caller that refreshes was killed, another one does it after a minute."""
     auth = user(token="t0", expires_at=clock.now + 200)
-    next(auth.token())
+    hanging = auth.token()
+    next(hanging)
     clock.now += 61
     assert feed(auth.token(), granted("t1")).value == "t1"
 
 
-def test_nobody_goes_on_with_an_expired_token(clock: Clock) -> None:
-    """While one caller refreshes a token that has expired, another does not use it."""
+def test_others_wait_while_an_expired_token_is_refreshed(clock: Clock) -> None:
+    """While one caller refreshes a token that is not good any more, the others wait, and then have the new one."""
     auth = user(token="t0", expires_at=clock.now - 1)
-    next(auth.token())
-    assert feed(auth.token(), granted("t1")).value == "t1"
+    refreshing, waiting = auth.token(), auth.token()
+    assert next(refreshing).url == TOKEN_URI
+    for request in (next(waiting), waiting.send(Response(0))):
+        assert (request.method, request.delay) == ("", 0.2)  # nothing is sent
+    with pytest.raises(StopIteration) as first:
+        refreshing.send(granted("t1"))
+    with pytest.raises(StopIteration) as second:
+        waiting.send(Response(0))
+    assert (first.value.value, second.value.value) == ("t1", "t1")
+
+
+@pytest.mark.parametrize("end", ["refused", "given up"])
+def test_one_who_waits_takes_over(clock: Clock, end: str) -> None:
+    """When the caller that refreshes fails, or is given up, one that waited tries itself."""
+    auth = user(token="t0", expires_at=clock.now - 1)
+    refreshing, waiting = auth.token(), auth.token()
+    next(refreshing)
+    next(waiting)
+    if end == "refused":
+        with pytest.raises(DSSCredentialsError):
+            refreshing.send(ok({}, 400))
+    else:
+        refreshing.close()
+    assert waiting.send(Response(0)).url == TOKEN_URI
 
 
 def test_a_rotated_refresh_token_is_used_next(clock: Clock) -> None:

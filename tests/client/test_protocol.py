@@ -485,38 +485,60 @@ def test_get_bundles_all(dss: DSSAPI) -> None:
     assert fed.sent == ["GET /bundles/all?replica=aws&per_page=10&prefix=ce", "GET /next?token=x", "GET /last"]
 
 
-def test_check_reachable(dss: DSSAPI) -> None:
-    """A DSS answers with bundles, which costs no token."""
-    fed = feed(dss.check_reachable(), ok({"bundles": []}, 206))
+@pytest.mark.parametrize("answer", [problem(404, "not_found"), problem(400, "illegal_arguments"), page("a")])
+def test_check_reachable(dss: DSSAPI, answer: Response) -> None:
+    """A DSS says that a bundle is not there, or that it has no such replica; asking costs no token."""
+    fed = feed(dss.check_reachable(), answer)
     assert fed.error is None
     assert fed.tokens == [None]
 
 
-@pytest.mark.parametrize("answer", [ok({"hello": "world"}), Response(200, {}, b"<html>")])
+@pytest.mark.parametrize(
+    "answer", [ok({"hello": "world"}), Response(200, {}, b"<html>"), Response(404, {}, b"<html>"), ok({}, 404)]
+)
 def test_check_reachable_of_something_else(dss: DSSAPI, answer: Response) -> None:
-    """Something that answers 200 to everything is not taken for a DSS."""
+    """Something that answers 200 to everything, or 404 in its own words, is not taken for a DSS."""
     feed(dss.check_reachable(), answer).failed(DSSProtocolError)
 
 
 def test_check_token(dss: DSSAPI) -> None:
-    """The token is sent to a call that needs one, and a refusal is told."""
+    """A token that is taken at a call that wants all that a registration wants is good."""
     fed = feed(dss.check_token(), ok({"collections": []}))
     assert fed.error is None
     assert (fed.sent, fed.tokens) == (["GET /collections?per_page=10"], ["tok-3"])
-    assert feed(dss.check_token(), problem(401, "Unauthorized")).failed(DSSAuthError).code == "Unauthorized"
 
 
 @pytest.mark.parametrize(
-    "answer", [ok({"message": "Missing Authentication Token"}, 403), Response(404, {}, b"<p>no</p>"), Response(405)]
+    "answer",
+    [
+        ok({"message": "Missing Authentication Token"}, 403),
+        Response(404, {}, b"<p>no</p>"),
+        problem(401, "Unauthorized", "no e-mail claim"),
+        problem(403, "Forbidden"),
+    ],
 )
-def test_check_token_on_a_dss_without_collections(dss: DSSAPI, answer: Response) -> None:
-    """A DSS that has no collections says nothing about the token, and the check passes."""
-    assert feed(dss.check_token(), answer).error is None
+def test_check_token_where_collections_say_nothing(dss: DSSAPI, answer: Response) -> None:
+    """Where that call fails, a registration that no DSS can take decides: refused for its version, or for its token."""
+    fed = feed(dss.check_token(), answer, problem(400, "illegal_version"))
+    assert fed.error is None
+    assert fed.tokens == ["tok-3"] * 2
+    assert fed.sent[1].startswith("PUT /files/")
+    assert "version=none" in fed.sent[1]
+    for status in (401, 403):
+        refused = feed(dss.check_token(), answer, problem(status, "Forbidden"))
+        assert refused.failed(DSSAuthError).status == status
 
 
-def test_check_token_tells_a_refusal_from_a_missing_route(dss: DSSAPI) -> None:
-    """403 with a code is a refusal."""
-    assert feed(dss.check_token(), problem(403, "Forbidden")).failed(DSSAuthError).code == "Forbidden"
+def test_authenticate(dss: DSSAPI) -> None:
+    """A token can be had before it is needed; the DSS is not asked, and without credentials there is nothing to do."""
+    assert feed(dss.authenticate()).requests == []
+    assert feed(DSSAPI(URL).authenticate()).requests == []
+
+
+def test_a_404_in_the_other_shape_is_a_bundle_that_is_not_there(dss: DSSAPI) -> None:
+    """A 404 with type, title, detail and status is the DSS's, not that of a web server without the route."""
+    answer = ok({"type": "about:blank", "title": "Not Found", "detail": "no such bundle", "status": 404}, 404)
+    assert feed(dss.find_bundle(UUID, replica="aws"), answer).result is None
 
 
 def test_timeouts_are_those_of_the_client(clock: Clock) -> None:

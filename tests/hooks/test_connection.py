@@ -42,10 +42,10 @@ def test_each_kind_of_credentials(tmp_path: Path) -> None:
     assert isinstance(settings(extra={"key_json": KEY}).auth, ServiceAccountKey)
     assert isinstance(settings(extra={"key_json": json.dumps(KEY)}).auth, ServiceAccountKey)
     assert isinstance(settings(extra=OAUTH).auth, UserToken)
-    assert isinstance(settings(extra=OAUTH, password="first token").auth, UserToken)
+    assert isinstance(settings(extra=OAUTH, password="first-token").auth, UserToken)
 
 
-def test_everything_can_be_set() -> None:
+def test_everything_can_be_set(tmp_path: Path) -> None:
     """Numbers may be strings, as the form of Airflow's UI makes them; an empty field is no field."""
     extra = {
         "audience": "https://dss.example.org/",
@@ -56,14 +56,14 @@ def test_everything_can_be_set() -> None:
         "retry_attempts": "3",
         "retry_seconds": 4,
         "creator_uid": "5",
-        "verify": "/etc/ca.pem",
+        "verify": str(tmp_path),
     }
     found = settings(extra=extra)
     assert isinstance(found.auth, ServiceAccountKey)
     assert found.auth.audience == "https://dss.example.org/"
     assert found.auth.group == "hca"
     assert (found.connect_timeout, found.read_timeout, found.creator_uid) == (1.5, 2, 5)
-    assert (found.retry.attempts, found.retry.seconds, found.verify) == (3, 4, "/etc/ca.pem")
+    assert (found.retry.attempts, found.retry.seconds, found.verify) == (3, 4, str(tmp_path))
 
 
 @pytest.mark.parametrize("value", [False, "false", "False"])
@@ -89,6 +89,14 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number"),
         ({"extra": {"retry_seconds": -1}}, "'retry_seconds' must be a number, 0 or more"),
         ({"extra": {"creator_uid": True}}, "'creator_uid' must be a number"),
+        ({"extra": '{"creator_uid": 1e999}'}, "'creator_uid' must be a number"),
+        ({"extra": {"retry_seconds": "nan"}}, "'retry_seconds' must be a number"),
+        ({"extra": {**OAUTH, "token_uri": 5}}, "token_uri that should be text"),
+        ({"extra": {**OAUTH, "token_uri": "login"}}, "'token_uri' must be a full URL"),
+        ({"extra": {"client_id": "c"}}, "lacks refresh_token, token_uri, client_secret"),
+        ({"extra": {"key_path": 5}}, "key_path that should be text"),
+        ({"extra": {"verify": "/no/such.pem"}}, "'verify' names no CA bundle on this worker"),
+        ({"extra": OAUTH, "password": "to\nken"}, "token"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_connections_id(fields: dict[str, Any], message: str) -> None:

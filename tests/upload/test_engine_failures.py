@@ -25,6 +25,7 @@ from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.staging_s3 import S3Staging
 from tests.local.server import LocalDSS, new_uuid
 from tests.upload.support import (
+    CREATOR,
     SHORT,
     assert_stored,
     fault,
@@ -92,7 +93,49 @@ def test_a_staging_bucket_that_is_not_there(dss: LocalDSS, tmp_path: Path, resum
     staging = open_staging("aws", "no-such-bucket")
     with pytest.raises(StagingError, match="staging_bucket"):
         uploader(dss, staging=staging).upload(planned, resume=resume)
-    assert {each["path"] for each in dss.control("GET", "requests")} == {"/v1/bundles/all", "/v1/collections"}
+    assert {each["path"] for each in dss.control("GET", "requests")} == {
+        f"/v1/bundles/{planned.bundle_uuid}",
+        "/v1/collections",
+    }
+
+
+def test_a_token_that_is_good_enough(dss: LocalDSS, tmp_path: Path) -> None:
+    """A token without an e-mail, which collections want and registrations do not, uploads."""
+    claims = {"email": None, "https://auth.data.humancellatlas.org/email": None}
+    api = DSSAPI(dss.url, auth=StaticToken(dss.token(claims=claims)), retry=RetryPolicy(attempts=2, seconds=1))
+    planned = plan(write_tree(tmp_path, small(2)))
+    with RequestsTransport() as transport:
+        report = Uploader(api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=1).upload(planned)
+    assert report.created
+
+
+@pytest.mark.parametrize(("change", "named"), [("content_types", "content type"), ("creator_uid", "creator_uid")])
+def test_what_else_changed_between_tries(dss: LocalDSS, tmp_path: Path, change: str, named: str) -> None:
+    """A file that an earlier try registered with another type or creator is a conflict that names which."""
+    write_tree(tmp_path, small(2))
+    first = plan(tmp_path)
+    uploader(dss).upload(first)
+    types = {"*": "text/x-other"} if change == "content_types" else None
+    engine = uploader(dss)
+    if change == "creator_uid":
+        with RequestsTransport() as transport:
+            api = DSSAPI(dss.url, auth=StaticToken(dss.token()))
+            engine = Uploader(api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=CREATOR + 1)
+    again = plan(tmp_path, bundle=first.bundle_uuid, content_types=types)
+    with pytest.raises(UploadError, match=f"with another {named}") as caught:
+        engine.upload(again, resume=True)
+    assert caught.value.permanent
+
+
+def test_a_dss_in_trouble_when_an_upload_is_resumed(dss: LocalDSS, tmp_path: Path) -> None:
+    """500 to the question for one file may be a copy that broke; for many it is the DSS, and ends the try."""
+    planned = plan(write_tree(tmp_path, small(40)))
+    fault(dss, method="HEAD", path="/files/", status=500, times=1000)
+    with pytest.raises(UploadError) as caught:
+        uploader(dss, workers=2).upload(planned, resume=True)
+    assert not caught.value.permanent
+    assert requests_seen(dss, "HEAD", "/files/") <= 8 * SHORT.attempts
+    assert stored_of(dss, planned) == {"files": [], "bundles": []}
 
 
 class _SlowStaging(S3Staging):
