@@ -169,7 +169,7 @@ def listed(offenders: Sequence[tuple[str, str]]) -> str:
 
     :param offenders: pairs of a name and what is wrong with it
     """
-    lines = [f"  {name!r}: {reason}" for name, reason in offenders[:_LISTED]]
+    lines = [f"  {name!r}: {reason}" if name else f"  {reason}" for name, reason in offenders[:_LISTED]]
     if len(offenders) > _LISTED:
         lines.append(f"  ... and {len(offenders) - _LISTED:,} more")
     return "\n".join(lines)
