@@ -50,7 +50,6 @@ from airflow_provider_hca.exceptions import (
 
 log = logging.getLogger(__name__)
 
-_OK = frozenset({200})
 _STORED = frozenset({200, 201})
 _ACCEPTED = frozenset({200, 201, 202})
 _PAGE = frozenset({200, 206})
