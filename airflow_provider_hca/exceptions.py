@@ -9,10 +9,12 @@
     +-- DSSCredentialsError       no token could be made or refreshed
     +-- DSSProtocolError          an answer that no DSS gives
     +-- DSSCopyError              an asynchronous copy failed, or took too long
+    +-- DSSContentError           what was downloaded is not what the DSS says it is
+    +-- DSSChangeError            a change of a bundle or collection stopped half-way
     +-- StagingError              the staging bucket refused, or is not there
     +-- InvalidDirectoryError     a directory that cannot become a bundle (also a ValueError)
     +-- UploadError               some files of a directory could not be staged or registered
-    +-- UploadAbortedError        the upload was told to stop
+    +-- DSSAbortedError           it was told to stop
 
 Every error carries its data as attributes, so nobody has to parse a message, and survives pickling, so it can
 cross a process. No message ever holds a token, a header or a request body.
@@ -151,6 +153,38 @@ class DSSCopyError(DSSError):
         self.permanent = reason == "failed"
 
 
+class DSSContentError(DSSError):
+    """The content that came is not what the DSS says it is, to the end of its trials.
+
+    :param uuid: of the file
+    :param version: of the file
+    :param message: what is different
+    """
+
+    def __init__(self, uuid: str, version: str, message: str) -> None:
+        super().__init__(f"file {uuid}.{version}: {message}")
+        self.uuid, self.version = uuid, version
+
+
+class DSSChangeError(DSSError):
+    """A change that takes several PATCHes stopped half-way; the versions made until then stay.
+
+    :param what: `bundle` or `collection`
+    :param uuid: of the bundle or collection
+    :param version: the last good one: it has the changes of the calls that succeeded; a repeat goes on from there
+    :param done: how many calls succeeded
+    :param cause: why the next one did not; kept as `reason`, its text
+    """
+
+    def __init__(
+        self, what: Literal["bundle", "collection"], uuid: str, version: str, done: int, cause: DSSError
+    ) -> None:
+        calls = f"{done} PATCH{'es' if done > 1 else ''}"
+        super().__init__(f"{what} {uuid}: stopped after {calls}; the last good version is {version}: {cause}")
+        self.what, self.uuid, self.version, self.done, self.reason = what, uuid, version, done, str(cause)
+        self.permanent = cause.permanent
+
+
 class StagingError(DSSError):
     """The object store did not take, or does not have, a staged object.
 
@@ -205,5 +239,5 @@ class UploadError(DSSError):
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 
-class UploadAbortedError(DSSError):
-    """The upload was told to stop: the task was killed or ran out of time."""
+class DSSAbortedError(DSSError):
+    """It was told to stop: the task was killed or ran out of time."""

@@ -10,9 +10,12 @@ import pytest
 
 from airflow_provider_hca import exceptions
 from airflow_provider_hca.exceptions import (
+    DSSAbortedError,
     DSSAuthError,
+    DSSChangeError,
     DSSConflictError,
     DSSConnectionError,
+    DSSContentError,
     DSSCopyError,
     DSSCredentialsError,
     DSSError,
@@ -21,7 +24,6 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
     InvalidDirectoryError,
     StagingError,
-    UploadAbortedError,
     UploadError,
 )
 
@@ -56,6 +58,11 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
         {"uuid": "u", "version": "v", "reason": "failed", "permanent": True},
     ),
     (DSSCopyError("u", "v", "deadline", "late"), {"reason": "deadline", "permanent": False}),
+    (DSSContentError("u", "v", "other content came"), {"uuid": "u", "version": "v", "permanent": False}),
+    (
+        DSSChangeError("bundle", "u", "v", 2, DSSNotFoundError(*ANSWER)),
+        {"what": "bundle", "uuid": "u", "version": "v", "done": 2, "permanent": True},
+    ),
     (StagingError("s3://b/k", "no"), {"url": "s3://b/k", "permanent": False}),
     (StagingError("s3://b/k", "no", permanent=True), {"permanent": True}),
     (
@@ -67,7 +74,7 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
         {"failures": (("a", "gone"),), "done": 2, "total": 3, "permanent": False},
     ),
     (UploadError([("a", "gone")], done=0, total=1, permanent=True), {"permanent": True}),
-    (UploadAbortedError("stopped"), {"permanent": False}),
+    (DSSAbortedError("stopped"), {"permanent": False}),
 ]
 
 

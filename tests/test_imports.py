@@ -15,10 +15,13 @@ _ALLOWED = {
     "exceptions": set(),
     "get_provider_info": set(),
     "client": {"exceptions"},
-    "upload": {"client", "exceptions"},
-    "hooks": {"upload", "client", "exceptions", "get_provider_info"},
-    "operators": {"hooks", "upload", "client", "exceptions"},
-    "sensors": {"hooks", "upload", "client", "exceptions"},
+    "parallel": {"exceptions"},
+    "upload": {"parallel", "client", "exceptions"},
+    "download": {"parallel", "client", "exceptions"},
+    "hooks": {"upload", "download", "client", "exceptions", "get_provider_info"},
+    "operators": {"hooks", "triggers", "upload", "download", "client", "exceptions"},
+    "sensors": {"hooks", "triggers", "client", "exceptions"},
+    "triggers": {"hooks", "client", "exceptions"},
     "local": {"client.identifiers"},
 }
 _HEAVY = {
@@ -61,14 +64,14 @@ def test_dependencies_point_one_way(room: str) -> None:
             assert any(inner == each or inner.startswith(f"{each}.") for each in allowed), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("room", ["exceptions", "client", "upload", "local"])
+@pytest.mark.parametrize("room", ["exceptions", "parallel", "client", "upload", "download", "local"])
 def test_only_the_upper_rooms_know_airflow(room: str) -> None:
     """Client, upload engine and local DSS run without Airflow."""
     for path in list((_PACKAGE / room).rglob("*.py")) or [_PACKAGE / f"{room}.py"]:
         assert not [name for name in _imports(path) if name.split(".")[0] == "airflow"], path
 
 
-@pytest.mark.parametrize("room", ["hooks", "operators", "sensors", "client"])
+@pytest.mark.parametrize("room", ["hooks", "operators", "sensors", "triggers", "client"])
 def test_no_heavy_library_at_module_level(room: str) -> None:
     """Parsing a DAG imports no HTTP library and no cloud SDK."""
     for path in (_PACKAGE / room).rglob("*.py"):

@@ -5,7 +5,8 @@ Every call of the protocol goes through `Exchange.send`, so the rules are in one
 - An idempotent request is repeated after a connection error, a read timeout, 429, 500, 502, 503 and 504, with
   growing waits and `Retry-After`, within a number of attempts *and* a total time. A permanent mistake that the
   server dresses as `500` with `Retry-After: 10` therefore ends soon, with the server's own title.
-- Anything else is sent once: only the caller can know whether a PATCH that was not answered was done.
+- Anything else is sent again only when it certainly was not done: no connection came about, or the DSS refused it
+  unread (429, read-only). Only the caller can know whether a PATCH that was not answered was done.
 - A token goes to the DSS's own origin only, wherever a redirect points, and is renewed once after a 401.
 """
 
@@ -27,12 +28,13 @@ from airflow_provider_hca.client.messages import (
     retry_after,
     target,
 )
-from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSProtocolError
+from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOT_SENT = frozenset({"dns", "refused", "connect timeout"})
 _HOPS = 20
 _TELL_EVERY = 2.0  # seconds
 _NO_WAIT = 0.1  # seconds; following a shorter `Retry-After` for ten minutes would be a hot loop
@@ -144,7 +146,8 @@ class Exchange:
                 if response.status not in RETRIED:
                     raise failure
                 asked = retry_after(response)
-            delay = self.policy.delay(attempt, time.monotonic() - started, asked) if repeatable else None
+            again = repeatable or _was_not_done(failure)
+            delay = self.policy.delay(attempt, time.monotonic() - started, asked) if again else None
             if delay is None:
                 raise failure
             attempt += 1
@@ -172,6 +175,16 @@ class Exchange:
         if elapsed + (wait or 0) > self.policy.redirect_seconds or ((wait or 0) < _NO_WAIT and hops > _HOPS):
             raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s")
         return replace(request, url=url, delay=wait or 0.0)
+
+
+def _was_not_done(failure: DSSError) -> bool:
+    """Return whether the DSS cannot have done what it was asked to."""
+    match failure:
+        case DSSConnectionError():
+            return failure.kind in _NOT_SENT
+        case DSSResponseError():
+            return failure.status == 429 or failure.code == "read_only"
+    return False
 
 
 def _failure(request: Request, response: Response, token: str | None) -> DSSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,9 +23,16 @@ from airflow_provider_hca.exceptions import (
 T = TypeVar("T")
 
 _LINK_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*?\brel\s*=\s*["']?next\b""", re.IGNORECASE)
+_XML_ERROR = re.compile(r"<Error>(?:(?!</Error>).)*", re.DOTALL)
+_XML_PART = re.compile(r"<(Code|Message)>([^<]*)</")
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _HTML_TAG = re.compile(r"<[^>]*>")
 _TITLE_LENGTH = 500
+
+
+# Takes the status and the headers of an answer, and returns what takes its body, chunk by chunk; None when the body is
+# to come with the `Response`, as that of an error.
+Receive = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class Request:
     :ivar delay: seconds to wait before sending
     :ivar connect_timeout: seconds to wait for a connection
     :ivar read_timeout: seconds to wait for the answer
+    :ivar receive: for a body that is not to be held in memory: asked, once the headers are there, where it is to go
     """
 
     method: str
@@ -48,6 +56,7 @@ class Request:
     delay: float = 0.0
     connect_timeout: float = 10.0
     read_timeout: float = 40.0
+    receive: Receive | None = field(default=None, repr=False)
 
     @property
     def path(self) -> str:
@@ -196,6 +205,10 @@ def _code_and_title(body: bytes) -> tuple[str, str]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
+        xml = _XML_ERROR.search(text)
+        if xml:  # an object store's, which also repeats what was signed, and the signature
+            parts = dict(_XML_PART.findall(xml[0]))
+            return parts.get("Code", ""), parts.get("Message", "")
         found = _HTML_TITLE.search(text)
         return "", " ".join(_HTML_TAG.sub(" ", found[1] if found else text).split())
     if not isinstance(value, dict):

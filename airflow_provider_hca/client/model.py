@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
@@ -16,6 +16,21 @@ REPLICAS: tuple[Replica, ...] = ("aws", "gcp")
 # stricter than its description, and lets the empty name and "dir//b" pass, which no file system can hold.
 _REFUSED_NAME = re.compile(r"^/|^~/|\\|[\n\r\0]|\./|/\.|//|/$|^\.{0,2}$")
 _BY_SCHEME: dict[str, Replica] = {"s3": "aws", "gs": "gcp"}
+
+
+CHECKOUT_STATUSES = ("RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN_JOB_ID")
+MOST_CHANGES = 1000  # what a DSS takes of each kind in one PATCH, and of contents in a PUT of a collection
+_LINKED = frozenset({"file", "bundle", "collection"})
+
+
+class FQID(NamedTuple):
+    """A version of a bundle, file or collection. As text it is `uuid.version`."""
+
+    uuid: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.uuid}.{self.version}"
 
 
 class BundleFile(TypedDict):
@@ -34,6 +49,19 @@ class Bundle(TypedDict):
     version: str
     creator_uid: int
     files: list[dict[str, Any]]
+
+
+class CollectionItem(TypedDict):
+    """A link in a collection.
+
+    `type` is `file`, `bundle`, `collection`, or a name of your own for a fragment of a metadata file, which
+    `fragment`, a JSON pointer, then names.
+    """
+
+    type: str
+    uuid: str
+    version: str
+    fragment: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +86,33 @@ class PutBundle:
     uuid: str
     version: str
     outcome: Literal["created", "identical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """How a checkout is going.
+
+    :ivar cause: why it failed
+    :ivar location: where the files are, if the DSS says so
+    """
+
+    job_id: str
+    status: Literal["RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN_JOB_ID"]
+    cause: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change of a bundle or collection came to.
+
+    :ivar version: that has all of it
+    :ivar patches: how many PATCHes it took this time; none if an earlier try, or somebody else, had done it all
+    """
+
+    uuid: str
+    version: str
+    patches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +195,42 @@ def bundle_file(file: Mapping[str, Any]) -> BundleFile:
         "name": check_name(file["name"]),
         "indexed": file["indexed"],
     }
+
+
+def collection_item(item: Mapping[str, Any]) -> CollectionItem:
+    """Return a link as `PUT /collections` wants it, checked.
+
+    :param item: with `type`, `uuid`, `version`, and `fragment` where the type is a name of your own
+    :raises ValueError: when one is missing or is not well-formed, or another key is there
+    """
+    missing = [key for key in ("type", "uuid", "version") if not item.get(key)]
+    unknown = sorted(set(item) - {"type", "uuid", "version", "fragment"})
+    if missing or unknown:
+        wrong = f"{', '.join(missing)} is missing" if missing else f"{', '.join(unknown)} means nothing"
+        raise ValueError(f"a collection's item has type, uuid, version and maybe fragment; {wrong} in {dict(item)!r}")
+    kind = str(item["type"])
+    checked: CollectionItem = {
+        "type": kind,
+        "uuid": check_uuid(item["uuid"], f"uuid of a {kind} in the collection"),
+        "version": check_version(item["version"], f"version of {kind} {item['uuid']}"),
+    }
+    fragment = item.get("fragment")
+    if kind not in _LINKED and not isinstance(fragment, str):
+        raise ValueError(
+            f"an item of type {kind!r} needs a fragment, a JSON pointer such as '/cells/0'; only file, bundle and "
+            "collection go without"
+        )
+    if fragment is not None:
+        checked["fragment"] = str(fragment)
+    return checked
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Raise if a list in it is longer than a DSS takes in one call.
+
+    :param changes: lists by what they are called there
+    :raises ValueError: when one is
+    """
+    for name, value in changes.items():
+        if isinstance(value, list) and len(value) > MOST_CHANGES:
+            raise ValueError(f"a DSS takes {MOST_CHANGES:,} {name} in one call, not {len(value):,}")

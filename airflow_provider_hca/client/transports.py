@@ -2,7 +2,8 @@
 
 A transport sends what a call yields and gives it the answer. It never follows a redirect (a token must not follow to
 another host), gives header names in lower case, and turns every error of its library into one `DSSConnectionError`
-that names method, path and kind: the library's own text may hold a URL with a signature.
+that names method, path and kind: the library's own text may hold a URL with a signature. A body that a request wants
+to `receive` is handed over as it comes, as the bytes that were sent: content that is stored compressed stays so.
 
 The libraries are imported when a transport is made: together they take 0.4 s, which parsing a DAG must not pay.
 """
@@ -13,18 +14,20 @@ import asyncio
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.messages import Call, Request, Response
-from airflow_provider_hca.exceptions import ConnectionFailure, DSSConnectionError, UploadAbortedError
+from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
 
 if TYPE_CHECKING:
     import requests
 
 T = TypeVar("T")
+
+_CHUNK = 1024 * 1024
 
 USER_AGENT = f"airflow-provider-hca/{__version__}"
 
@@ -34,7 +37,7 @@ class RequestsTransport:
 
     :param pool_size: connections kept open; as many as there are threads
     :param verify: whether to check the server's certificate, or the path of a CA bundle
-    :param stop: when set, waits end at once with an `UploadAbortedError`, and nothing more is sent
+    :param stop: when set, waits end at once with an `DSSAbortedError`, and nothing more is sent
     """
 
     def __init__(self, *, pool_size: int = 10, verify: bool | str = True, stop: threading.Event | None = None) -> None:
@@ -64,7 +67,7 @@ class RequestsTransport:
         """Return the result of a call.
 
         :raises DSSError: what the call raises
-        :raises UploadAbortedError: when told to stop
+        :raises DSSAbortedError: when told to stop
         """
         try:
             request = next(call)
@@ -86,10 +89,11 @@ class RequestsTransport:
         import urllib3
 
         if self._stop.wait(request.delay) if request.delay else self._stop.is_set():
-            raise UploadAbortedError("stopped")
+            raise DSSAbortedError("stopped")
         if not request.method:
             return Response(0)
         outer = sys.exception()
+        unanswered = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
         try:
             answer = self._session.request(
                 request.method,
@@ -98,12 +102,29 @@ class RequestsTransport:
                 data=request.body,
                 timeout=(request.connect_timeout, request.read_timeout),
                 allow_redirects=False,
+                stream=request.receive is not None,
                 verify=self._verify,  # as the session's, REQUESTS_CA_BUNDLE would overrule it
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            take = request.receive(answer.status_code, headers) if request.receive else None
+            if take is None:
+                return Response(answer.status_code, headers, answer.content)
+            chunks = answer.raw.stream(_CHUNK, decode_content=False)
+        except unanswered as error:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status_code, headers, answer.content)
+        with answer:
+            while True:
+                try:
+                    chunk = next(chunks, None)
+                except unanswered as error:
+                    raise DSSConnectionError(
+                        request.method, request.origin, request.path, _kind(error, outer)
+                    ) from None
+                if chunk is None:
+                    return Response(answer.status_code, headers)
+                if self._stop.is_set():
+                    raise DSSAbortedError("stopped")
+                take(chunk)  # not inside `try`: a disk that is full is no broken connection
 
 
 class AiohttpTransport:
@@ -119,11 +140,16 @@ class AiohttpTransport:
         # aiohttp's own `trust_env` would let ~/.netrc take the place of the token.
         self._proxy_of: Callable[[str], str | None] = lambda url: select_proxy(url, get_environ_proxies(url))
         tls: bool | ssl.SSLContext = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"user-agent": USER_AGENT},
-        )
+        self._connector = aiohttp.TCPConnector(ssl=tls)
+        self._options: dict[str, Any] = {
+            "connector": self._connector,
+            "connector_owner": False,
+            "cookie_jar": aiohttp.DummyCookieJar(),
+            "headers": {"user-agent": USER_AGENT},
+        }
+        self._session = aiohttp.ClientSession(**self._options)
+        # Whether a body is decompressed is a property of the session.
+        self._raw_session = aiohttp.ClientSession(auto_decompress=False, **self._options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,6 +160,8 @@ class AiohttpTransport:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+        await self._raw_session.close()
+        await self._connector.close()
 
     async def run(self, call: Call[T]) -> T:
         """Return the result of a call.
@@ -165,8 +193,9 @@ class AiohttpTransport:
             return Response(0)
         timeout = aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout)
         outer = sys.exception()
+        session = self._raw_session if request.receive else self._session
         try:
-            async with self._session.request(
+            async with session.request(
                 request.method,
                 yarl.URL(request.url, encoded=True),
                 headers=request.headers,
@@ -175,14 +204,36 @@ class AiohttpTransport:
                 allow_redirects=False,
                 proxy=self._proxy_of(request.url),
             ) as answer:
-                body = await answer.read()
+                headers = _lower_case(answer.headers)
+                take = request.receive(answer.status, headers) if request.receive else None
+                if take is None:
+                    return Response(answer.status, headers, await answer.read())
+                async for chunk in answer.content.iter_chunked(_CHUNK):
+                    try:
+                        take(chunk)
+                    except OSError as error:  # a disk that is full is no broken connection
+                        raise _TakingError(error) from None
+                return Response(answer.status, headers)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
-        headers: dict[str, str] = {}
-        for name, value in answer.headers.items():
-            lowered = name.lower()
-            headers[lowered] = f"{headers[lowered]}, {value}" if lowered in headers else value
-        return Response(answer.status, headers, body)
+        except _TakingError as failed:
+            raise failed.error from None
+
+
+class _TakingError(Exception):
+    """What takes a body failed."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
+    lowered: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        lowered[key] = f"{lowered[key]}, {value}" if key in lowered else value
+    return lowered
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:

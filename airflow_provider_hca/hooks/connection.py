@@ -111,6 +111,7 @@ class Settings:
         return DSSAPI(
             self.url,
             auth=self.auth,
+            creator_uid=self.creator_uid,
             retry=self.retry if patient else RetryPolicy(attempts=2, seconds=2),
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -14,11 +15,38 @@ from airflow_provider_hca.get_provider_info import get_provider_info
 if TYPE_CHECKING:
     # The client is imported when the hook is first used: parsing a DAG imports this module and never needs it.
     from airflow_provider_hca.client.messages import Call
-    from airflow_provider_hca.client.model import Bundle, FileMetadata, PutBundle, PutFile
     from airflow_provider_hca.client.protocol import DSSAPI
     from airflow_provider_hca.client.transports import RequestsTransport
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _api() -> type[DSSAPI]:
+    from airflow_provider_hca.client.protocol import DSSAPI
+
+    return DSSAPI
+
+
+class _Delegated(Generic[P, T]):
+    """A method that runs a call of the client: with its name, its parameters, its documentation and its result.
+
+    :param find: returns the call; used when the method is, so that a class that nobody uses imports nothing
+    """
+
+    def __init__(self, find: Callable[[], Callable[Concatenate[DSSAPI, P], Call[T]]]) -> None:
+        self._find = find
+
+    def __get__(self, hook: DSSHook | None, owner: type[DSSHook]) -> Callable[P, T]:
+        call = self._find()
+
+        @functools.wraps(call)
+        def method(*arguments: P.args, **options: P.kwargs) -> T:
+            if hook is None:
+                raise TypeError(f"{owner.__name__}.{call.__name__} is a method of a hook: make one first")
+            return hook.get_conn().run(call(hook.api, *arguments, **options))
+
+        return method
 
 
 class DSSHook(BaseHook):
@@ -35,12 +63,13 @@ class DSSHook(BaseHook):
     - extra, all optional: `creator_uid` (0), `connect_timeout` (10 s), `read_timeout` (40 s), `retry_attempts` (10),
       `retry_seconds` (50), `verify` (true, false, or the path of a CA bundle)
 
-    Methods are named as in the DSS's original Python bindings. All raise a `DSSError` with status, code, title and
+    Methods are named as in the DSS's original Python bindings, and are those of the client: see
+    `airflow_provider_hca.client.protocol.DSSAPI` for each. All raise a `DSSError` with status, code, title and
     request id (see `airflow_provider_hca.exceptions`), or a `ValueError` for an argument that is not well-formed.
 
     :param dss_conn_id: the Airflow connection
     :param pool_size: connections kept open; as many as there are threads
-    :param stop: when set, running calls end at once with an `UploadAbortedError`
+    :param stop: when set, running calls end at once with an `DSSAbortedError`
     """
 
     conn_name_attr = "dss_conn_id"
@@ -61,7 +90,6 @@ class DSSHook(BaseHook):
         self._stop = stop
         self._api: DSSAPI | None = None
         self._transport: RequestsTransport | None = None
-        self._creator_uid = 0
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -88,9 +116,8 @@ class DSSHook(BaseHook):
 
     @property
     def creator_uid(self) -> int:
-        """The connection's `creator_uid`."""
-        self._open()
-        return self._creator_uid
+        """The connection's `creator_uid`: who creates files and bundles, unless a call says otherwise."""
+        return self.api.creator_uid
 
     def get_conn(self) -> RequestsTransport:
         """Return what runs the calls of `api`: `hook.get_conn().run(hook.api.get_bundle(...))`.
@@ -99,90 +126,39 @@ class DSSHook(BaseHook):
         """
         return self._open()[1]
 
-    def put_file(self, uuid: str, version: str, *, source_url: str, creator_uid: int | None = None) -> PutFile:
-        """Register a staged object as a version of a file (`PUT /files/{uuid}`).
+    # Files
+    put_file = _Delegated(lambda: _api().put_file)
+    head_file = _Delegated(lambda: _api().head_file)
+    get_file = _Delegated(lambda: _api().get_file)
+    wait_for_file = _Delegated(lambda: _api().wait_for_file)
 
-        :param uuid: of the file
-        :param version: of the file, a DSS_VERSION
-        :param source_url: `s3://bucket/key` or `gs://bucket/key`, staged with its four checksums
-        :param creator_uid: who creates it; the connection's if None
-        :return: its `outcome` is `created`, `identical`, or `copying`: then call `wait_for_file`
-        :raises DSSConflictError: when that version exists with other content
-        """
-        creator = self.creator_uid if creator_uid is None else creator_uid
-        return self._run(self.api.put_file(uuid, version, source_url=source_url, creator_uid=creator))
+    # Bundles
+    put_bundle = _Delegated(lambda: _api().put_bundle)
+    get_bundle = _Delegated(lambda: _api().get_bundle)
+    find_bundle = _Delegated(lambda: _api().find_bundle)
+    get_bundles_all = _Delegated(lambda: _api().get_bundles_all)
+    patch_bundle = _Delegated(lambda: _api().patch_bundle)
+    change_bundle = _Delegated(lambda: _api().change_bundle)
+    delete_bundle = _Delegated(lambda: _api().delete_bundle)
+    post_bundles_checkout = _Delegated(lambda: _api().post_bundles_checkout)
+    get_bundles_checkout = _Delegated(lambda: _api().get_bundles_checkout)
 
-    def head_file(self, uuid: str, *, replica: str, version: str | None = None) -> FileMetadata:
-        """Return size, type and checksums of a file (`HEAD /files/{uuid}`).
+    # Collections
+    get_collections = _Delegated(lambda: _api().get_collections)
+    put_collection = _Delegated(lambda: _api().put_collection)
+    get_collection = _Delegated(lambda: _api().get_collection)
+    patch_collection = _Delegated(lambda: _api().patch_collection)
+    change_collection = _Delegated(lambda: _api().change_collection)
+    delete_collection = _Delegated(lambda: _api().delete_collection)
 
-        :param uuid: of the file
-        :param replica: `aws` or `gcp`
-        :param version: of the file; the latest if None
-        :raises DSSNotFoundError: when it is not there, or not yet
-        """
-        return self._run(self.api.head_file(uuid, replica=replica, version=version))
-
-    def wait_for_file(self, uuid: str, version: str, *, replica: str, sha256: str, seconds: float) -> FileMetadata:
-        """Wait until an asynchronous copy is done, and check that the stored content is the staged one.
-
-        :param uuid: of the file
-        :param version: of the file
-        :param replica: `aws` or `gcp`
-        :param sha256: of the staged content
-        :param seconds: how long to wait at most
-        :raises DSSConflictError: when the stored content is another
-        :raises DSSCopyError: when the copy failed or took too long
-        """
-        return self._run(self.api.wait_for_file(uuid, version, replica=replica, sha256=sha256, seconds=seconds))
-
-    def put_bundle(
-        self,
-        uuid: str,
-        version: str,
-        *,
-        replica: str,
-        files: Iterable[Mapping[str, Any]],
-        creator_uid: int | None = None,
-    ) -> PutBundle:
-        """Make a version of a bundle of registered files (`PUT /bundles/{uuid}`).
-
-        :param uuid: of the bundle
-        :param version: of the bundle, a DSS_VERSION
-        :param replica: `aws` or `gcp`
-        :param files: members with `uuid`, `version`, `name`, `indexed`, in a stable order
-        :param creator_uid: who creates it; the connection's if None
-        :return: its `outcome` is `created` or `identical`
-        :raises DSSConflictError: when that version exists with another manifest
-        """
-        creator = self.creator_uid if creator_uid is None else creator_uid
-        return self._run(self.api.put_bundle(uuid, version, replica=replica, files=files, creator_uid=creator))
-
-    def get_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> Bundle:
-        """Return a bundle's manifest, all pages of it (`GET /bundles/{uuid}`).
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param version: of the bundle; the latest if None
-        :raises DSSNotFoundError: when it is not there, or deleted
-        """
-        return self._run(self.api.get_bundle(uuid, replica=replica, version=version))
-
-    def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> str | None:
-        """Return the version of a bundle if it is available in a replica, else None.
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param version: of the bundle; the latest if None
-        """
-        return self._run(self.api.find_bundle(uuid, replica=replica, version=version))
-
-    def get_bundles_all(self, *, replica: str, prefix: str = "") -> list[dict[str, str]]:
-        """Return `uuid` and `version` of all bundles of a replica (`GET /bundles/all`).
-
-        :param replica: `aws` or `gcp`
-        :param prefix: of the uuids
-        """
-        return self._run(self.api.get_bundles_all(replica=replica, prefix=prefix))
+    # Search, subscriptions, events
+    post_search = _Delegated(lambda: _api().post_search)
+    get_subscriptions = _Delegated(lambda: _api().get_subscriptions)
+    put_subscription = _Delegated(lambda: _api().put_subscription)
+    get_subscription = _Delegated(lambda: _api().get_subscription)
+    delete_subscription = _Delegated(lambda: _api().delete_subscription)
+    get_events = _Delegated(lambda: _api().get_events)
+    get_event = _Delegated(lambda: _api().get_event)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the DSS answers and takes the token, and what is wrong if not."""
@@ -205,7 +181,6 @@ class DSSHook(BaseHook):
             from airflow_provider_hca.hooks.connection import AdvisingTransport, Settings
 
             settings = Settings.of(self.get_connection(self.dss_conn_id), self.dss_conn_id)
-            self._creator_uid = settings.creator_uid
             self._api = settings.api(patient=patient)
             self._transport = AdvisingTransport(
                 self.dss_conn_id,

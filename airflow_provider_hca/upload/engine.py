@@ -19,17 +19,17 @@ from airflow_provider_hca.client.model import FileMetadata, PutBundle, Replica
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
+    DSSAbortedError,
     DSSConflictError,
     DSSCopyError,
     DSSError,
     DSSResponseError,
     InvalidDirectoryError,
     StagingError,
-    UploadAbortedError,
     UploadError,
 )
+from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, checksum_file
-from airflow_provider_hca.upload.parallel import run_parallel
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
 from airflow_provider_hca.upload.report import UploadReport, amount
 from airflow_provider_hca.upload.staging import Staging
@@ -93,7 +93,7 @@ class Uploader:
     :param workers: files under way at once; each needs up to 8 MiB of memory
     :param copy_seconds: how long to wait for the DSS's asynchronous copies
     :param policy: how long to go on trying to stage a file; as with calls of the DSS if None
-    :param stop: when set, `upload` ends within seconds with an `UploadAbortedError`
+    :param stop: when set, `upload` ends within seconds with an `DSSAbortedError`
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Uploader:
         :raises StagingError: when the bucket is not there; nothing was staged
         :raises InvalidDirectoryError: when files changed or could not be read; nothing was registered by this try
         :raises UploadError: when files could not be staged or registered; no bundle was made
-        :raises UploadAbortedError: when told to stop
+        :raises DSSAbortedError: when told to stop
         """
         self._tally = _Tally()
         items = [_Item(file) for file in plan.files]
@@ -236,7 +236,7 @@ class Uploader:
                 self._staging.put(
                     self._key(file), file.path if content is None else content, sums, file.content_type, self._on_sent
                 )
-            except UploadAbortedError:
+            except DSSAbortedError:
                 raise
             except Exception:
                 _check_unchanged(file, content)  # else the store is not to blame, and trying again will not help
@@ -351,7 +351,7 @@ class Uploader:
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
-            raise UploadAbortedError("the upload was stopped; a retry goes on from what is registered")
+            raise DSSAbortedError("the upload was stopped; a retry goes on from what is registered")
 
 
 def _is_of_one_file(error: Exception) -> bool:

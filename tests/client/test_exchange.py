@@ -151,11 +151,23 @@ def test_what_a_poll_waits_is_not_retry_time(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("method", ["PATCH", "POST"])
-@pytest.mark.parametrize("trouble", [problem(503), problem(429, retry_after="1"), broken("read timeout"), broken()])
+@pytest.mark.parametrize("trouble", [problem(500), problem(503), problem(504), broken("read timeout"), broken()])
 def test_what_is_not_idempotent_is_sent_once(clock: Clock, method: str, trouble: Response | DSSConnectionError) -> None:
     """A PATCH or POST is never repeated blindly: it may have been done."""
     fed = send(trouble, clock=clock, request=get(method))
     assert isinstance(fed.error, DSSError)
+
+
+@pytest.mark.parametrize("method", ["PATCH", "POST"])
+@pytest.mark.parametrize(
+    "trouble",
+    [problem(429), problem(503, "read_only"), broken("dns"), broken("refused"), broken("connect timeout")],
+)
+def test_what_was_certainly_not_done_is_sent_again(
+    clock: Clock, method: str, trouble: Response | DSSConnectionError
+) -> None:
+    """A PATCH or POST that no DSS has worked at is repeated like everything else."""
+    assert send(trouble, ok(), clock=clock, request=get(method)).value.status == 200
 
 
 def test_the_caller_may_say_that_it_is_repeatable(clock: Clock) -> None:

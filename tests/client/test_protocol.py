@@ -379,7 +379,7 @@ def test_get_bundle(dss: DSSAPI) -> None:
     fed = feed(dss.get_bundle(UUID.upper(), replica="aws", version=VERSION), page("a", "b"))
     assert [file["name"] for file in fed.value["files"]] == ["a", "b"]
     assert (fed.value["version"], fed.value["creator_uid"]) == (VERSION, 8008)
-    assert fed.sent == [f"GET /bundles/{UUID}?replica=aws&per_page=500&{NAMED}"]
+    assert fed.sent == [f"GET /bundles/{UUID}?replica=aws&{NAMED}&per_page=500"]
     assert fed.tokens == [None]
 
 
@@ -403,7 +403,7 @@ def test_a_version_made_between_two_pages(dss: DSSAPI) -> None:
     answers = [page("a", status=206, following=f"{URL}/next"), newer, page("a", "b")]
     fed = feed(dss.get_bundle(UUID, replica="aws"), *answers)
     assert [file["name"] for file in fed.value["files"]] == ["a", "b"]
-    assert fed.sent[2] == f"GET /bundles/{UUID}?replica=aws&per_page=500&{NAMED}"
+    assert fed.sent[2] == f"GET /bundles/{UUID}?replica=aws&{NAMED}&per_page=500"
 
 
 def test_pages_of_different_versions(dss: DSSAPI) -> None:

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.messages import Call, Request, Response
 from airflow_provider_hca.client.transports import AiohttpTransport, RequestsTransport
-from airflow_provider_hca.exceptions import DSSConnectionError, UploadAbortedError
+from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
 from .drivers import DRIVERS, Run, driver
 from .server import Reply, Server
@@ -330,7 +330,7 @@ def test_a_stop_ends_a_wait_at_once() -> None:
         waiting = call(get(server.url), get(server.url, delay=30))
         threading.Timer(0.2, stop.set).start()
         started = time.monotonic()
-        with pytest.raises(UploadAbortedError):
+        with pytest.raises(DSSAbortedError):
             transport.run(waiting)
         assert time.monotonic() - started < 2
         assert len(server.asked) == 1
@@ -342,7 +342,7 @@ def test_after_a_stop_nothing_is_sent() -> None:
     stop = threading.Event()
     stop.set()
     with Server() as server, RequestsTransport(stop=stop) as transport:
-        with pytest.raises(UploadAbortedError):
+        with pytest.raises(DSSAbortedError):
             transport.run(call(get(server.url)))
         assert server.asked == []
 

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_hca.client.identifiers import derive_uuid
-from airflow_provider_hca.exceptions import UploadAbortedError
+from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.operators.dss import (
     DSSOperator,
     DSSPutBundleOperator,
@@ -325,7 +325,7 @@ def test_a_killed_task_stops_within_seconds(dss: LocalDSS, slow_directory: Path)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(UploadAbortedError):
+    with pytest.raises(DSSAbortedError):
         operator.execute(fake_context())
     took = time.monotonic() - killed[0]
     seen = requests_of(dss, "PUT", "/v1/files/")

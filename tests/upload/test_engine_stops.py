@@ -18,7 +18,7 @@ import pytest
 
 from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.exceptions import (
-    UploadAbortedError,
+    DSSAbortedError,
 )
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.plan import Plan
@@ -109,7 +109,7 @@ def _assert_stops(dss: LocalDSS, planned: Plan, stop: threading.Event, engine: A
 
     noter = threading.Thread(target=note)
     noter.start()
-    with pytest.raises(UploadAbortedError):
+    with pytest.raises(DSSAbortedError):
         engine.upload(planned)
     noter.join()
     assert time.monotonic() - told[0] < within
@@ -232,7 +232,7 @@ def test_stopped_before_it_begins(dss: LocalDSS, tmp_path: Path) -> None:
     planned = plan(write_tree(tmp_path, small(3)))
     stop = threading.Event()
     stop.set()
-    with pytest.raises(UploadAbortedError):
+    with pytest.raises(DSSAbortedError):
         uploader(dss, stop=stop).upload(planned)
     assert dss.control("GET", "requests") == []
 

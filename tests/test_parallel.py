@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_hca.exceptions import UploadAbortedError
-from airflow_provider_hca.upload.parallel import run_parallel
+from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.parallel import run_parallel
 from tests.upload.support import upload_threads
 
 
@@ -92,7 +92,7 @@ def test_stop() -> None:
     def work(item: int) -> None:
         tried.append(item)
         if stop.wait(5):
-            raise UploadAbortedError("stopped")
+            raise DSSAbortedError("stopped")
 
     threading.Timer(0.3, stop.set).start()
     started = time.monotonic()

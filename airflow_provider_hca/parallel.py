@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from airflow_provider_hca.exceptions import UploadAbortedError
+from airflow_provider_hca.exceptions import DSSAbortedError
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class _Shared(Generic[T]):
             failure: Exception | None = None
             try:
                 self._work(item)
-            except UploadAbortedError:
+            except DSSAbortedError:
                 return
             except Exception as error:  # noqa: BLE001 - nobody is above a thread: everything is reported
                 failure = error

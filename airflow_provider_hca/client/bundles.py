@@ -1,0 +1,287 @@
+"""The calls about bundles: make, look at, list, change, delete, check out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_hca.client.calls import DONE, PAGE, Calls, new_version, objects, replica_and_version, text
+from airflow_provider_hca.client.identifiers import check_uuid, check_version
+from airflow_provider_hca.client.messages import Call, Request, Response, json_object
+from airflow_provider_hca.client.model import (
+    CHECKOUT_STATUSES,
+    FQID,
+    Bundle,
+    BundleFile,
+    Checkout,
+    PutBundle,
+    bundle_file,
+    check_changes,
+    check_replica,
+)
+from airflow_provider_hca.exceptions import (
+    DSSConnectionError,
+    DSSError,
+    DSSNotFoundError,
+    DSSProtocolError,
+    DSSResponseError,
+)
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 5.0  # seconds; the DSS itself waits 15 before it says that a file is missing
+
+
+class BundleCalls(Calls):
+    """The calls about bundles."""
+
+    def put_bundle(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        files: Iterable[Mapping[str, Any]],
+        creator_uid: int | None = None,
+        missing_seconds: float = 0.0,
+    ) -> Call[PutBundle]:
+        """Make a version of a bundle of registered files (`PUT /bundles/{uuid}`).
+
+        A DSS stores a large bundle even when it answers 504, so before failing this looks whether it is there.
+
+        :param uuid: of the bundle
+        :param version: of the bundle
+        :param replica: `aws` or `gcp`
+        :param files: the members in a stable order, since a repeat in another order is a conflict; each with `uuid`,
+            `version`, `name` and `indexed` (other keys are left out)
+        :param creator_uid: who creates it; if None whoever this client is told to act for
+        :param missing_seconds: how long to go on while the DSS answers `file_missing`, as it does while it copies
+        :raises DSSConflictError: when that version exists with another manifest
+        """
+        uuid, version = check_uuid(uuid, "bundle uuid"), check_version(version, "bundle version")
+        members = [bundle_file(file) for file in files]
+        query = {"version": version, "replica": check_replica(replica)}
+        creator = self.creator_uid if creator_uid is None else creator_uid
+        request = self._request("PUT", f"/bundles/{uuid}", query, {"creator_uid": creator, "files": members})
+        try:
+            response = yield from self._put_when_complete(request, time.monotonic() + missing_seconds)
+        except (DSSConnectionError, DSSResponseError) as error:
+            if isinstance(error, DSSResponseError) and error.status < 500:
+                raise
+            if not (yield from self._is_stored(uuid, version, replica, creator, members)):
+                raise
+            log.info("the DSS has stored bundle %s.%s, although: %s", uuid, version, error)
+            return PutBundle(uuid, version, "created")
+        stored = json_object(request, response).get("version", version)
+        return PutBundle(uuid, str(stored), "created" if response.status == 201 else "identical")
+
+    def get_bundle(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        directurls: bool = False,
+        presignedurls: bool = False,
+    ) -> Call[Bundle]:
+        """Return a bundle's manifest, all pages of it (`GET /bundles/{uuid}`).
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param version: of the bundle; the latest if None
+        :param directurls: whether each file is to have a `url` of the object store's kind, `s3://` or `gs://`
+        :param presignedurls: whether each file is to have a `url` to download it from; waits until there is one
+        :raises DSSNotFoundError: when it is not there, or deleted
+        """
+        query = {**self._urls(directurls, presignedurls), "per_page": "500"}
+        request = self._bundle_request(uuid, replica, version, query)
+        bundle: Bundle | None = None
+        for call in self._pages(request):
+            page = _bundle(request, (yield from call))
+            if bundle is None:
+                bundle = page
+            elif page["version"] == bundle["version"]:
+                bundle["files"].extend(page["files"])
+            elif version is not None:
+                raise DSSProtocolError(f"{request.method} {request.path}: its pages are of different versions")
+            else:  # a newer version was made between two pages of the latest one
+                again = self.get_bundle(
+                    uuid,
+                    replica=replica,
+                    version=bundle["version"],
+                    directurls=directurls,
+                    presignedurls=presignedurls,
+                )
+                return (yield from again)
+        assert bundle is not None, "there is a first page, or an error"  # noqa: S101 - for the type checker
+        return bundle
+
+    def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> Call[str | None]:
+        """Return the version of a bundle if it is available in a replica, else None (`GET /bundles/{uuid}`).
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param version: of the bundle; the latest if None
+        :raises DSSError: for anything but "it is there" and "it is not there"
+        """
+        request = self._bundle_request(uuid, replica, version, {"per_page": "10"})
+        try:
+            response = yield from self._exchange.send(request, accept=PAGE)
+        except DSSNotFoundError:
+            return None
+        return _bundle(request, json_object(request, response))["version"]
+
+    def get_bundles_all(
+        self, *, replica: str, prefix: str = "", newer_than: str = "", per_page: int = 500
+    ) -> Call[list[dict[str, str]]]:
+        """Return the `uuid` and `version` of the bundles of a replica (`GET /bundles/all`), ordered by uuid.
+
+        :param replica: `aws` or `gcp`
+        :param prefix: of the uuids
+        :param newer_than: a DSS_VERSION; leaves out that version and older ones, which saves memory, not requests
+        :param per_page: 10 to 500; a DSS can lose versions of one uuid between two pages
+        """
+        query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
+        request = self._request("GET", "/bundles/all", query)
+        found: list[dict[str, str]] = []
+        for page in self._pages(request):
+            found += [each for each in objects(request, (yield from page), "bundles") if each["version"] > newer_than]
+        return found
+
+    def patch_bundle(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        add_files: Iterable[Mapping[str, Any]] = (),
+        remove_files: Iterable[Mapping[str, Any]] = (),
+    ) -> Call[FQID]:
+        """Make a new version of a bundle by adding and removing files (`PATCH /bundles/{uuid}`).
+
+        It is sent once: after an error only a look at the DSS tells whether it was done. `change_bundle` does that, and
+        takes any number of files.
+
+        :param uuid: of the bundle
+        :param version: of the bundle that is changed
+        :param replica: `aws` or `gcp`
+        :param add_files: at most 1,000, each with `uuid`, `version`, `name` and `indexed`
+        :param remove_files: at most 1,000, each with `uuid`, `version`, `name` and `indexed`
+        :return: the new version, whose name the DSS chooses; there is one even where nothing changes
+        :raises DSSNotFoundError: when there is no such version
+        """
+        uuid, version = check_uuid(uuid, "bundle uuid"), check_version(version, "bundle version")
+        changes = {"add_files": [*map(bundle_file, add_files)], "remove_files": [*map(bundle_file, remove_files)]}
+        check_changes(changes)
+        query = {"version": version, "replica": check_replica(replica)}
+        request = self._request("PATCH", f"/bundles/{uuid}", query, changes)
+        return new_version(request, (yield from self._exchange.send(request, authorize=True)), uuid)
+
+    def delete_bundle(self, uuid: str, *, replica: str, reason: str, version: str | None = None) -> Call[None]:
+        """Delete a bundle, or one version of it (`DELETE /bundles/{uuid}`). Only administrators of the DSS may.
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param reason: why; a repeat with the same reason succeeds
+        :param version: which is deleted; all of them if None
+        :raises DSSNotFoundError: when there is no such bundle
+        :raises DSSConflictError: when it was deleted for another reason
+        """
+        if not reason.strip():
+            raise ValueError("a bundle is deleted for a reason: reason must not be empty")
+        query = replica_and_version(replica, version, "bundle")
+        request = self._request("DELETE", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", query, {"reason": reason})
+        yield from self._exchange.send(request, authorize=True)
+
+    def post_bundles_checkout(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        destination: str | None = None,
+        email: str | None = None,
+    ) -> Call[str]:
+        """Have a bundle's files copied to a bucket (`POST /bundles/{uuid}/checkout`).
+
+        It is sent once: each call begins another checkout.
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param version: of the bundle; the latest if None
+        :param destination: a bucket that the DSS may write to; one of its own if None
+        :param email: who is told when it is done
+        :return: the id of the checkout, for `get_bundles_checkout`
+        :raises DSSNotFoundError: when there is no such bundle
+        """
+        given = {"destination": destination, "email": email}
+        query = replica_and_version(replica, version, "bundle")
+        request = self._request(
+            "POST",
+            f"/bundles/{check_uuid(uuid, 'bundle uuid')}/checkout",
+            query,
+            {name: value for name, value in given.items() if value},
+        )
+        response = yield from self._exchange.send(request)
+        return text(request, json_object(request, response), "checkout_job_id")
+
+    def get_bundles_checkout(self, checkout_job_id: str, *, replica: str) -> Call[Checkout]:
+        """Return how a checkout is going (`GET /bundles/checkout/{checkout_job_id}`).
+
+        :param checkout_job_id: from `post_bundles_checkout`
+        :param replica: `aws` or `gcp`, the same as there
+        :raises DSSNotFoundError: when the DSS knows no such checkout and says so with a 404
+        """
+        path = f"/bundles/checkout/{quote(checkout_job_id, safe='')}"
+        request = self._request("GET", path, {"replica": check_replica(replica)})
+        answer = json_object(request, (yield from self._exchange.send(request)))
+        status = text(request, answer, "status")
+        if status not in CHECKOUT_STATUSES:
+            raise DSSProtocolError(f"{request.method} {request.path}: no DSS has the status {status!r}")
+        told = {name: str(answer.get(name) or "") for name in ("cause", "location")}
+        return Checkout(checkout_job_id, status, **told)  # type: ignore[arg-type]  # it was looked up
+
+    def _put_when_complete(self, request: Request, deadline: float) -> Call[Response]:
+        """Send a PUT of a bundle; wait and repeat while files of it are missing and there is time."""
+        while True:
+            try:
+                return (yield from self._exchange.send(request, accept=DONE, authorize=True))
+            except DSSResponseError as error:
+                remaining = deadline - time.monotonic()
+                if error.code != "file_missing" or remaining <= 0:
+                    raise
+                log.info("%s. Waiting, for another %.0f s at most", error, remaining)
+                request = replace(request, delay=min(_LOOK_AGAIN, remaining))
+
+    def _bundle_request(self, uuid: str, replica: str, version: str | None, query: Mapping[str, str | None]) -> Request:
+        asked = {**replica_and_version(replica, version, "bundle"), **query}
+        return self._request("GET", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", asked)
+
+    def _urls(self, directurls: bool, presignedurls: bool) -> dict[str, str | None]:
+        if directurls and presignedurls:
+            raise ValueError("a bundle is asked for with directurls or with presignedurls, not with both")
+        wanted = {"directurls": directurls, "presignedurls": presignedurls}
+        return {name: "true" if value else None for name, value in wanted.items()}
+
+    def _is_stored(
+        self, uuid: str, version: str, replica: str, creator_uid: int, members: list[BundleFile]
+    ) -> Call[bool]:
+        try:
+            bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
+            stored = [bundle_file(file) for file in bundle["files"]]
+        except (DSSError, ValueError):
+            return False  # the caller has the error that matters
+        return stored == members and bundle.get("creator_uid") == creator_uid
+
+
+def _bundle(request: Request, answer: dict[str, Any]) -> Bundle:
+    bundle = answer.get("bundle")
+    bundle = bundle if isinstance(bundle, dict) else {}
+    files = bundle.get("files")
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files) or "version" not in bundle:
+        raise DSSProtocolError(f"{request.method} {request.path}: the answer holds no bundle")
+    return bundle  # type: ignore[return-value]  # as the interface definition says

@@ -1,0 +1,85 @@
+"""What the DSS operators have in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_hca.hooks.dss import DSSHook
+from airflow_provider_hca.hooks.failures import retries_only_if_useful
+
+
+class DSSOperator(BaseOperator):
+    """What the DSS operators have in common: a connection, a creator, an end when killed, errors that end retries.
+
+    An error that would come again (a wrong argument, a refused token, a conflict) is raised as an
+    `AirflowFailException`, which spends no retry; any other as the `DSSError` that it is.
+
+    :param dss_conn_id: the Airflow connection (templated)
+    :param creator_uid: who creates; the connection's `creator_uid` if None (templated)
+    """
+
+    template_fields: Sequence[str] = ("dss_conn_id", "creator_uid")
+    ui_color = "#dcecf7"
+
+    _stop: threading.Event | None = None
+
+    def __init__(
+        self, *, dss_conn_id: str = DSSHook.default_conn_name, creator_uid: int | str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dss_conn_id = dss_conn_id
+        self.creator_uid = creator_uid
+
+    def on_kill(self) -> None:
+        """Tell the work to stop: nothing more is begun; a request under way is the last."""
+        if self._stop is not None:
+            self._stop.set()
+
+    @contextmanager
+    def _running(self, *, pool_size: int = 2) -> Iterator[tuple[DSSHook, int]]:
+        """Give the hook and the creator's uid to the work inside, and sort its errors."""
+        self._stop = threading.Event()
+        try:
+            with retries_only_if_useful(), DSSHook(self.dss_conn_id, pool_size=pool_size, stop=self._stop) as hook:
+                yield hook, hook.creator_uid if self.creator_uid is None else integer("creator_uid", self.creator_uid)
+        finally:
+            self._stop = None  # an operator is copied and pickled, an event cannot be
+
+
+def integer(what: str, value: int | str) -> int:
+    """Return a whole number, which a template gives as text.
+
+    :param what: what it is, for the error message
+    """
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a whole number, not {value!r}") from None
+
+
+def boolean(what: str, value: bool | str) -> bool:
+    """Return a truth value, which a template gives as text.
+
+    :param what: what it is, for the error message
+    """
+    text = str(value).strip().lower()
+    if text not in {"true", "false"}:
+        raise ValueError(f"{what} must be true or false, not {value!r}")
+    return text == "true"
+
+
+def seconds(what: str, value: float | timedelta) -> float:
+    """Return a time in seconds.
+
+    :param what: what it is, for the error message
+    """
+    try:
+        return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a number of seconds or a timedelta, not {value!r}") from None

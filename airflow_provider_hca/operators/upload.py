@@ -1,0 +1,148 @@
+"""The operator that uploads a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_hca.operators.base import DSSOperator, seconds
+from airflow_provider_hca.operators.identity import run_version, task_uuid
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_hca.upload.plan import Hidden, Symlinks
+    from airflow_provider_hca.upload.report import UploadReport
+
+
+class DSSUploadDirectoryOperator(DSSOperator):
+    """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
+
+    A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
+    bundle version, and each file once. A cleared DAG run makes a new version of the same bundle.
+
+    Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
+    `replica`, `file_count`, `byte_count`, `created` (whether this try made the bundle), and what this try did:
+    `staged_file_count`, `staged_byte_count`, `registered_file_count`, `copied_file_count`.
+
+    Patterns are shell globs, matched with the path relative to the directory; `*` matches `/` too.
+
+    :param directory: on the worker; the files in it and below it become the bundle (templated)
+    :param staging_bucket: bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp`; the worker's own
+        cloud credentials are used (templated)
+    :param replica: `aws` or `gcp` (templated)
+    :param staging_prefix: of the staged objects' keys (templated)
+    :param bundle_uuid: of the bundle; if None it derives from DAG run, task and map index (templated)
+    :param bundle_version: of the bundle and its files, a DSS_VERSION; if None it derives from the run (templated)
+    :param include: patterns of the files to take (templated)
+    :param exclude: patterns of the files to leave out of those (templated)
+    :param hidden: `skip` leaves out files and directories whose names begin with a dot, `include` takes them
+    :param symlinks: whether a symbolic link is an `error`, to `follow`, or to `skip`
+    :param indexed: patterns of the files that the DSS is to index (templated)
+    :param content_types: content types by pattern, as in `{"*.gz": "application/gzip; dcp-type=data"}`; others are
+        guessed from the name (templated)
+    :param max_workers: files under way at once; each takes up to 8 MiB of memory
+    :param copy_timeout: how long to wait for the DSS's asynchronous copies (files above 64 MiB), in seconds
+    :param creator_uid: who creates all of it; the connection's `creator_uid` if None (templated)
+    :param dss_conn_id: the Airflow connection (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "directory",
+        "staging_bucket",
+        "replica",
+        "staging_prefix",
+        "bundle_uuid",
+        "bundle_version",
+        "include",
+        "exclude",
+        "indexed",
+        "content_types",
+        *DSSOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
+
+    def __init__(
+        self,
+        *,
+        directory: str,
+        staging_bucket: str,
+        replica: str = "aws",
+        staging_prefix: str = "",
+        bundle_uuid: str | None = None,
+        bundle_version: str | None = None,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        hidden: Hidden = "skip",
+        symlinks: Symlinks = "error",
+        indexed: Sequence[str] = ("*.json",),
+        content_types: Mapping[str, str] | None = None,
+        max_workers: int = 8,
+        copy_timeout: float | timedelta = 3600,
+        multiple_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        self.directory = directory
+        self.staging_bucket = staging_bucket
+        self.replica = replica
+        self.staging_prefix = staging_prefix
+        self.bundle_uuid = bundle_uuid
+        self.bundle_version = bundle_version
+        self.include = include
+        self.exclude = exclude
+        self.hidden = hidden
+        self.symlinks = symlinks
+        self.indexed = indexed
+        self.content_types = content_types
+        self.max_workers = max_workers
+        self.copy_timeout = copy_timeout
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Upload the directory; return what the bundle is called and what was done."""
+        from airflow_provider_hca.client.model import check_replica
+        from airflow_provider_hca.upload.engine import Uploader
+        from airflow_provider_hca.upload.plan import plan_directory
+        from airflow_provider_hca.upload.staging import open_staging
+
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
+            plan = plan_directory(
+                self.directory,
+                bundle_uuid=self.bundle_uuid or task_uuid(context),
+                bundle_version=self.bundle_version or run_version(context),
+                include=self.include,
+                exclude=self.exclude,
+                hidden=self.hidden,
+                symlinks=self.symlinks,
+                indexed=self.indexed,
+                content_types=self.content_types,
+            )
+            uploader = Uploader(
+                hook.api,
+                hook.get_conn(),
+                open_staging(self.replica, self.staging_bucket, workers=self.max_workers),
+                replica=check_replica(self.replica),
+                creator_uid=creator_uid,
+                staging_prefix=self.staging_prefix,
+                workers=self.max_workers,
+                copy_seconds=seconds("copy_timeout", self.copy_timeout),
+                stop=self._stop,
+            )
+            return _as_xcom(uploader.upload(plan, resume=context["ti"].try_number > 1))
+
+
+def _as_xcom(report: UploadReport) -> dict[str, Any]:
+    return {
+        "uuid": report.uuid,
+        "version": report.version,
+        "fqid": f"{report.uuid}.{report.version}",
+        "replica": report.replica,
+        "file_count": report.files,
+        "byte_count": report.size,
+        "created": report.created,
+        "staged_file_count": report.staged_files,
+        "staged_byte_count": report.staged_size,
+        "registered_file_count": report.registered_files,
+        "copied_file_count": report.copied_files,
+    }
