@@ -78,9 +78,7 @@ class DSSPutFileOperator(DSSOperator):
                     "uuid": self.file_uuid or task_uuid(context, name),
                     "version": self.file_version or run_version(context),
                     "name": name,
-                    "indexed": fnmatchcase(name, "*.json")
-                    if self.indexed is None
-                    else boolean("indexed", self.indexed),
+                    "indexed": indexed,
                 }
             )
             answer = hook.put_file(file["uuid"], file["version"], source_url=self.source_url, creator_uid=creator_uid)
