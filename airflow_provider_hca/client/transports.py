@@ -11,6 +11,7 @@ The libraries are imported when a transport is made: together they take 0.4 s, w
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 import sys
 import threading
@@ -23,6 +24,7 @@ from airflow_provider_hca.client.messages import Call, Request, Response
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
 
 if TYPE_CHECKING:
+    import aiohttp
     import requests
 
 T = TypeVar("T")
@@ -131,25 +133,24 @@ class AiohttpTransport:
     """Runs calls on `aiohttp`. One serves all tasks of an event loop; make it inside that loop.
 
     :param verify: whether to check the server's certificate, or the path of a CA bundle
+    :param keep_alive: whether connections are kept open between requests; not worth a socket for those who ask once a
+        minute
     """
 
-    def __init__(self, *, verify: bool | str = True) -> None:
+    def __init__(self, *, verify: bool | str = True, keep_alive: bool = True) -> None:
         import aiohttp
         from requests.utils import get_environ_proxies, select_proxy
 
         # aiohttp's own `trust_env` would let ~/.netrc take the place of the token.
         self._proxy_of: Callable[[str], str | None] = lambda url: select_proxy(url, get_environ_proxies(url))
-        tls: bool | ssl.SSLContext = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
-        self._connector = aiohttp.TCPConnector(ssl=tls)
+        tls = _tls_context(verify) if isinstance(verify, str) else verify
         self._options: dict[str, Any] = {
-            "connector": self._connector,
-            "connector_owner": False,
+            "connector": aiohttp.TCPConnector(ssl=tls, force_close=not keep_alive),
             "cookie_jar": aiohttp.DummyCookieJar(),
             "headers": {"user-agent": USER_AGENT},
         }
         self._session = aiohttp.ClientSession(**self._options)
-        # Whether a body is decompressed is a property of the session.
-        self._raw_session = aiohttp.ClientSession(auto_decompress=False, **self._options)
+        self._raw_session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,9 +160,18 @@ class AiohttpTransport:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._raw_session is not None:
+            await self._raw_session.close()
         await self._session.close()
-        await self._raw_session.close()
-        await self._connector.close()
+
+    def _raw(self) -> aiohttp.ClientSession:
+        """Return a session that hands over bodies as they were sent, on the same connections."""
+        import aiohttp
+
+        if self._raw_session is None:
+            options = {**self._options, "connector_owner": False}
+            self._raw_session = aiohttp.ClientSession(auto_decompress=False, **options)
+        return self._raw_session
 
     async def run(self, call: Call[T]) -> T:
         """Return the result of a call.
@@ -193,7 +203,7 @@ class AiohttpTransport:
             return Response(0)
         timeout = aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout)
         outer = sys.exception()
-        session = self._raw_session if request.receive else self._session
+        session = self._raw() if request.receive else self._session
         try:
             async with session.request(
                 request.method,
@@ -218,6 +228,12 @@ class AiohttpTransport:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
         except _TakingError as failed:
             raise failed.error from None
+
+
+@functools.cache
+def _tls_context(bundle: str) -> ssl.SSLContext:
+    """Return what trusts a CA bundle; each takes half a megabyte, and there may be thousands of transports."""
+    return ssl.create_default_context(cafile=bundle)
 
 
 class _TakingError(Exception):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_hca.client.auth import (
@@ -22,7 +24,7 @@ from airflow_provider_hca.client.auth import (
 from airflow_provider_hca.client.exchange import Auth, RetryPolicy
 from airflow_provider_hca.client.messages import Call
 from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.client.transports import AiohttpTransport, RequestsTransport
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConnectionError,
@@ -131,34 +133,73 @@ class AdvisingTransport(RequestsTransport):
 
     def run(self, call: Call[T]) -> T:
         """Return the result of a call; see `RequestsTransport.run`."""
-        try:
+        with _advising(self._conn_id, has_credentials=self._has_credentials):
             return super().run(call)
-        except DSSError as error:
-            advice = self._advice(error)
-            if advice:
-                error.args = (f"{error}{'' if str(error).endswith('?') else '.'} {advice}",)
-            raise
 
-    def _advice(self, error: DSSError) -> str | None:
-        conn = f"connection {self._conn_id!r}"
-        match error:
-            case DSSConnectionError(kind="tls"):
-                return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
-            case DSSConnectionError() | DSSProtocolError():
-                return f"Check the host of {conn}, and whether the DSS is up"
-            case DSSAuthError(method="HEAD"):  # which carries no token
-                return f"Check the base path, such as '/v1', in the host of {conn}"
-            case DSSAuthError() if not self._has_credentials:
-                return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
-            case DSSAuthError(status=401):
-                return f"Check the credentials of {conn}, and the 'audience' in its extra"
-            case DSSAuthError():
-                return f"Check whether the account of {conn} may do this, and the 'group' in its extra"
-            case DSSCredentialsError():
-                return f"Check the credentials of {conn}"
-            case DSSResponseError(method="PUT", status=500 | 422) if "/files/" in error.path:
-                return "Check that the staged object is there with its four checksums, and that the DSS may read it"
-        return None
+
+class AsyncAdvisingTransport(AiohttpTransport):
+    """Runs calls in an event loop, and says in their errors which connection to look at.
+
+    :param conn_id: of the connection
+    :param has_credentials: whether it has any
+    """
+
+    def __init__(self, conn_id: str, *, has_credentials: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._conn_id, self._has_credentials = conn_id, has_credentials
+
+    async def run(self, call: Call[T]) -> T:
+        """Return the result of a call; see `AiohttpTransport.run`."""
+        with _advising(self._conn_id, has_credentials=self._has_credentials):
+            return await super().run(call)
+
+
+@asynccontextmanager
+async def connected(conn_id: str, *, keep_alive: bool = False) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
+    """Give a trigger the calls of a connection, and what runs them.
+
+    :param conn_id: of the Airflow connection
+    :param keep_alive: whether connections to the DSS are kept open between requests
+    :raises ValueError: when the connection is not well-formed
+    """
+    settings = Settings.of(await get_async_connection(conn_id), conn_id)
+    api = settings.api()
+    async with AsyncAdvisingTransport(
+        conn_id, has_credentials=api.auth is not None, verify=settings.verify, keep_alive=keep_alive
+    ) as transport:
+        yield api, transport
+
+
+@contextmanager
+def _advising(conn_id: str, *, has_credentials: bool) -> Iterator[None]:
+    try:
+        yield
+    except DSSError as error:
+        advice = _advice(error, f"connection {conn_id!r}", has_credentials=has_credentials)
+        if advice:
+            error.args = (f"{error}{'' if str(error).endswith('?') else '.'} {advice}",)
+        raise
+
+
+def _advice(error: DSSError, conn: str, *, has_credentials: bool) -> str | None:
+    match error:
+        case DSSConnectionError(kind="tls"):
+            return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
+        case DSSConnectionError() | DSSProtocolError():
+            return f"Check the host of {conn}, and whether the DSS is up"
+        case DSSAuthError(method="HEAD"):  # which carries no token
+            return f"Check the base path, such as '/v1', in the host of {conn}"
+        case DSSAuthError() if not has_credentials:
+            return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
+        case DSSAuthError(status=401):
+            return f"Check the credentials of {conn}, and the 'audience' in its extra"
+        case DSSAuthError():
+            return f"Check whether the account of {conn} may do this, and the 'group' in its extra"
+        case DSSCredentialsError():
+            return f"Check the credentials of {conn}"
+        case DSSResponseError(method="PUT", status=500 | 422) if "/files/" in error.path:
+            return "Check that the staged object is there with its four checksums, and that the DSS may read it"
+    return None
 
 
 def _extra(connection: Any) -> dict[str, Any]:
