@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--async-above", type=_bytes, default=_PART_SIZE, metavar="BYTES", help="copy larger files later (%(default)s)")
     add("--copy-delay", type=_seconds, default=0, metavar="SECONDS", help="how long such a copy waits (%(default)s)")
     add("--file-wait", type=_seconds, default=15, metavar="SECONDS", help="wait for files of a bundle (%(default)s)")
-    add("--checkout-delay", type=_seconds, default=1, metavar="SECONDS", help="first download's wait (%(default)s)")
+    add("--checkout-delay", type=_seconds, default=1, metavar="SECONDS", help="how long a checkout takes (%(default)s)")
     add("--audience", default=_DEFAULT_AUDIENCE, help="what tokens must be made for (%(default)s)")
     add("--json", action="store_true", help="say where everything is as one line of JSON")
     return parser.parse_args(arguments)
