@@ -172,8 +172,8 @@ class BundleCalls(Calls):
         :raises DSSNotFoundError: when there is no such bundle
         :raises DSSConflictError: when it was deleted for another reason
         """
-        if not reason.strip():
-            raise ValueError("a bundle is deleted for a reason: reason must not be empty")
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"a bundle is deleted for a reason: reason must be a text, not {reason!r}")
         query = replica_and_version(replica, version, "bundle")
         request = self._request("DELETE", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", query, {"reason": reason})
         yield from self._exchange.send(request, authorize=True)
