@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .sync import note
+
 if TYPE_CHECKING:
     from .database import Database
 
@@ -74,6 +76,7 @@ class CollectionRecords:
                 "INSERT OR REPLACE INTO collections VALUES (?, ?, ?, ?, ?)",
                 (record.replica, record.uuid, record.version, record.owner, json.dumps(record.body)),
             )
+            note(db, "collection", record.replica, record.uuid, record.version)
             db.execute(
                 "INSERT OR IGNORE INTO collection_lists VALUES (?, ?, ?)", (record.owner, record.uuid, record.version)
             )
@@ -85,15 +88,25 @@ class CollectionRecords:
                 "INSERT OR IGNORE INTO collections VALUES (?, ?, ?, ?, ?)",
                 (record.replica, record.uuid, record.version, record.owner, json.dumps(record.body)),
             )
-            return cursor.rowcount == 1
+            added = cursor.rowcount == 1
+            if added:
+                note(db, "collection", record.replica, record.uuid, record.version)
+        return added
 
     def bury(self, replica: str, uuid: str, owner: str) -> None:
         """Delete every version of a collection, and take it from its owner's list."""
         with self._db.transaction() as db:
             db.execute("INSERT OR IGNORE INTO collection_tombstones VALUES (?, ?, ?)", (replica, uuid, owner))
+            note(db, "collection tombstone", replica, uuid, "")
             db.execute("DELETE FROM collection_lists WHERE owner = ? AND uuid = ?", (owner, uuid))
 
     def listed(self, owner: str) -> list[tuple[str, str]]:
         """Return the (uuid, version) of what somebody has put, in order."""
         rows = self._db.rows("SELECT uuid, version FROM collection_lists WHERE owner = ? ORDER BY uuid, version", owner)
         return [(uuid, version) for uuid, version in rows]
+
+    def everything(self) -> list[dict[str, Any]]:
+        """Return all there are, deleted or not, in one canonical order, so that two states can be compared."""
+        rows = self._db.rows("SELECT replica, uuid, version, owner, body FROM collections ORDER BY 1, 2, 3")
+        names = ("replica", "uuid", "version", "owner")
+        return [dict(zip(names, row[:4], strict=True)) | {"body": json.loads(row[4])} for row in rows]

@@ -26,6 +26,7 @@ from .serving import Connections, serve
 from .sockets import url_of
 from .staging_s3 import S3Server
 from .store import Store
+from .sync import Sync
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
     write_files(state, about)
 
     database, blobs = Database(state / "records.sqlite"), Blobs(state / "blobs")
-    store = Store(database)
+    store, collections = Store(database), CollectionRecords(database)
     servers: list[Any] = [S3Server(state / "s3", options.bucket)]
     stagings: dict[str, Staging] = {"aws": servers[0]}
     servers[0].start(listeners["s3_url"])
@@ -65,10 +66,13 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
     copies = Copies(store, blobs, stagings, options.copy_delay)
     checkouts = CheckoutJobs(database, store, blobs, stagings, options.checkout_delay)
     workers: list[Copies | Background] = [copies, Background(checkouts.step)]
+    sync = Sync(database, options.sync_delay or 0)  # notes are taken in any case: a later start may copy by them
+    if options.sync_delay is not None:
+        workers.append(Background(sync.step))
     authority = Authority(secrets, options.audience)
     services = Services(
         store=store,
-        collections=CollectionRecords(database),
+        collections=collections,
         blobs=blobs,
         stagings=stagings,
         copies=copies,
@@ -80,7 +84,7 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
         checkout_delay=options.checkout_delay,
     )
     book, connections = FaultBook(), Connections()
-    controls = [window_router(book, store), token_router(authority, secrets)]
+    controls = [window_router(book, store, collections), token_router(authority, secrets)]
     app = make_app(services, controls, str(urls["dss_url"]))
     front = FaultyFront(app, book, connections.drop)
     objects = objects_app(services.presigner, blobs)

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .checksums import Checksums
+from .sync import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,6 +115,8 @@ class Store:
                 astuple(file),
             )
             added = cursor.rowcount == 1
+            if added:
+                note(db, "file", file.replica, file.uuid, file.version)
             if copy:
                 db.execute("DELETE FROM copies WHERE number = ?", (copy.number,))
         stored = self.file(file.replica, file.uuid, file.version)
@@ -193,7 +196,10 @@ class Store:
                 "INSERT OR IGNORE INTO bundles VALUES (?, ?, ?, ?)",
                 (replica, uuid, version, json.dumps(manifest)),
             )
-            return cursor.rowcount == 1
+            added = cursor.rowcount == 1
+            if added:
+                note(db, "bundle", replica, uuid, version)
+        return added
 
     def bundle(self, replica: str, uuid: str, version: str | None, *, dead_too: bool = False) -> dict[str, Any] | None:
         """Return the manifest of a bundle, by default of the latest version that is not deleted."""
@@ -226,7 +232,11 @@ class Store:
         :param version: the version deleted, empty for the whole uuid
         """
         with self._db.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)", (replica, uuid, version, reason))
+            cursor = db.execute(
+                "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)", (replica, uuid, version, reason)
+            )
+            if cursor.rowcount == 1:
+                note(db, "tombstone", replica, uuid, version)
             row = db.execute(
                 "SELECT reason FROM tombstones WHERE replica = ? AND uuid = ? AND version = ?",
                 (replica, uuid, version),
