@@ -132,9 +132,15 @@ class DSSCredentialsError(DSSError):
 
 
 class DSSProtocolError(DSSError):
-    """The answer is not one that a DSS gives: the address is probably not that of a DSS's API."""
+    """The answer is not one that a DSS gives: the address is probably not that of a DSS's API.
 
-    permanent = True
+    :param message: what came
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, message: str, *, permanent: bool = True) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class DSSCopyError(DSSError):
@@ -172,14 +178,14 @@ class DSSChangeError(DSSError):
     :param what: `bundle` or `collection`
     :param uuid: of the bundle or collection
     :param version: the last good one: it has the changes of the calls that succeeded; a repeat goes on from there
-    :param done: how many calls succeeded
+    :param done: how many calls succeeded this time
     :param cause: why the next one did not; kept as `reason`, its text
     """
 
     def __init__(
         self, what: Literal["bundle", "collection"], uuid: str, version: str, done: int, cause: DSSError
     ) -> None:
-        calls = f"{done} PATCH{'es' if done > 1 else ''}"
+        calls = f"{done} PATCH{'' if done == 1 else 'es'}"
         super().__init__(f"{what} {uuid}: stopped after {calls}; the last good version is {version}: {cause}")
         self.what, self.uuid, self.version, self.done, self.reason = what, uuid, version, done, str(cause)
         self.permanent = cause.permanent

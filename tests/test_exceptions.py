@@ -53,6 +53,7 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
     (DSSCredentialsError("no key"), {"permanent": True}),
     (DSSCredentialsError("no answer", permanent=False), {"permanent": False}),
     (DSSProtocolError("no DSS"), {"permanent": True}),
+    (DSSProtocolError("another version", permanent=False), {"permanent": False}),
     (
         DSSCopyError("u", "v", "failed", "broke"),
         {"uuid": "u", "version": "v", "reason": "failed", "permanent": True},

@@ -185,7 +185,7 @@ def _advice(error: DSSError, conn: str, *, has_credentials: bool) -> str | None:
     match error:
         case DSSConnectionError(kind="tls"):
             return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
-        case DSSConnectionError() | DSSProtocolError():
+        case DSSConnectionError() | DSSProtocolError(permanent=True):
             return f"Check the host of {conn}, and whether the DSS is up"
         case DSSAuthError(method="HEAD"):  # which carries no token
             return f"Check the base path, such as '/v1', in the host of {conn}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -83,3 +83,17 @@ def seconds(what: str, value: float | timedelta) -> float:
         return value.total_seconds() if isinstance(value, timedelta) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{what} must be a number of seconds or a timedelta, not {value!r}") from None
+
+
+def mappings(what: str, value: Any) -> list[Mapping[str, Any]]:
+    """Return a list of mappings, such as mapped tasks give one by one.
+
+    :param what: what it is, for the error message
+    """
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        raise ValueError(f"{what} must be a list, not {value!r:.200}")
+    items = list(value)
+    odd = next((item for item in items if not isinstance(item, Mapping)), None)
+    if odd is not None:
+        raise ValueError(f"{what} must be a list of mappings; {odd!r:.200} is none")
+    return items

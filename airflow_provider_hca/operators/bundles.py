@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_hca.operators.base import DSSOperator
+from airflow_provider_hca.operators.base import DSSOperator, mappings
 from airflow_provider_hca.operators.identity import run_version, task_uuid
 
 if TYPE_CHECKING:
@@ -89,3 +89,118 @@ def _members(given: Any) -> list[Mapping[str, Any]]:
     if twice:
         raise ValueError(f"a bundle's files need different names; more than once there are: {', '.join(twice)}")
     return files
+
+
+class DSSPatchBundleOperator(DSSOperator):
+    """Have files in a bundle and others out of it, as a new version of it (`PATCH /bundles/{uuid}`).
+
+    More than 1,000 changes become several PATCHes, each of the version that the one before made. A retry asks the DSS
+    how far the try before came and does the rest, and a PATCH that was not answered clearly is looked for before it is
+    sent again, so that nothing is made twice. Where everything is as wanted already, no version is made.
+
+    Returns, also as an XCom each, `uuid`, `version` (the one that has all of it), `fqid`, `replica`, `file_count` (of
+    that version) and `patch_count` (how many PATCHes this try took).
+
+    :param bundle_uuid: of the bundle (templated)
+    :param bundle_version: the version that is changed, a DSS_VERSION; the latest if None (templated)
+    :param replica: `aws` or `gcp` (templated)
+    :param add_files: those to be in it, each with `uuid`, `version`, `name` and `indexed`, such as what mapped
+        `DSSPutFileOperator`s return; any number. One that takes the name of another needs that one in `remove_files`
+        (templated)
+    :param remove_files: those to be out of it, each with `uuid`, `version`, `name` and `indexed`; any number
+        (templated)
+    :param dss_conn_id: the Airflow connection (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "bundle_uuid",
+        "bundle_version",
+        "replica",
+        "add_files",
+        "remove_files",
+        "dss_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"add_files": "json", "remove_files": "json"}
+
+    def __init__(
+        self,
+        *,
+        bundle_uuid: str,
+        bundle_version: str | None = None,
+        replica: str = "aws",
+        add_files: Iterable[Mapping[str, Any]] | XComArg = (),
+        remove_files: Iterable[Mapping[str, Any]] | XComArg = (),
+        multiple_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        self.bundle_uuid = bundle_uuid
+        self.bundle_version = bundle_version
+        self.replica = replica
+        self.add_files = add_files
+        self.remove_files = remove_files
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+        """Change the bundle; return what it is called now."""
+        with self._running() as (hook, _):
+            change = hook.change_bundle(
+                self.bundle_uuid,
+                version=self.bundle_version,
+                replica=self.replica,
+                add_files=mappings("add_files", self.add_files),
+                remove_files=mappings("remove_files", self.remove_files),
+            )
+            self.log.info("bundle %s.%s after %d PATCHes", change.uuid, change.version, change.patches)
+            return {
+                "uuid": change.uuid,
+                "version": change.version,
+                "fqid": f"{change.uuid}.{change.version}",
+                "replica": self.replica,
+                "file_count": change.count,
+                "patch_count": change.patches,
+            }
+
+
+class DSSDeleteBundleOperator(DSSOperator):
+    """Delete a bundle, or one version of it (`DELETE /bundles/{uuid}`). Only administrators of the DSS may.
+
+    Deleting what is deleted already, for the same reason, succeeds, so a retry or a cleared run does no harm. Another
+    reason, and a bundle that the DSS does not know, are errors that spend no retry.
+
+    Returns, also as an XCom each, `uuid`, `version` (None if all of them) and `replica`.
+
+    :param bundle_uuid: of the bundle (templated)
+    :param bundle_version: which is deleted, a DSS_VERSION; all of them if None (templated)
+    :param replica: `aws` or `gcp`; some time later it is deleted in the other one too (templated)
+    :param reason: why; the DSS keeps it (templated)
+    :param dss_conn_id: the Airflow connection, with an administrator's credentials (templated)
+    """
+
+    template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replica", "reason", "dss_conn_id")
+
+    def __init__(
+        self,
+        *,
+        bundle_uuid: str,
+        reason: str,
+        bundle_version: str | None = None,
+        replica: str = "aws",
+        multiple_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        self.bundle_uuid = bundle_uuid
+        self.reason = reason
+        self.bundle_version = bundle_version
+        self.replica = replica
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+        """Delete the bundle; return what it was called."""
+        from airflow_provider_hca.client.identifiers import check_uuid
+
+        with self._running() as (hook, _):
+            uuid = check_uuid(self.bundle_uuid, "bundle_uuid")
+            hook.delete_bundle(uuid, version=self.bundle_version, replica=self.replica, reason=self.reason)
+            which = self.bundle_version or "all versions"
+            self.log.info("bundle %s (%s) is deleted", uuid, which)
+            return {"uuid": uuid, "version": self.bundle_version, "replica": self.replica}
