@@ -41,7 +41,7 @@ T = TypeVar("T")
 _OAUTH = ("refresh_token", "token_uri", "client_id", "client_secret")
 _SERVICE_ACCOUNT = ("key_path", "key_json")
 _TEXT = (*_OAUTH, "key_path", "audience", "group")
-_KNOWN = {
+KNOWN_EXTRAS = {
     *_OAUTH,
     *_SERVICE_ACCOUNT,
     *("audience", "group", "creator_uid"),
@@ -210,7 +210,7 @@ def _extra(connection: Any) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ValueError("its extra is not a JSON object")
-    unknown = sorted(set(extra) - _KNOWN)
+    unknown = sorted(set(extra) - KNOWN_EXTRAS)
     if unknown:
         log.warning("the DSS connection's extra has keys that mean nothing here: %s", ", ".join(unknown))
     given = {key: value for key, value in extra.items() if value not in (None, "")}
