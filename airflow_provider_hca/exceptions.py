@@ -9,6 +9,8 @@
     +-- DSSCredentialsError       no token could be made or refreshed
     +-- DSSProtocolError          an answer that no DSS gives
     +-- DSSCopyError              an asynchronous copy failed, or took too long
+    +-- DSSCheckoutError          a checkout failed, or took too long
+    +-- DSSWaitError              a wait in the triggerer failed
     +-- DSSContentError           what was downloaded is not what the DSS says it is
     +-- DSSChangeError            a change of a bundle or collection stopped half-way
     +-- StagingError              the staging bucket refused, or is not there
@@ -157,6 +159,29 @@ class DSSCopyError(DSSError):
         super().__init__(f"file {uuid}.{version}: {message}")
         self.uuid, self.version, self.reason = uuid, version, reason
         self.permanent = reason == "failed"
+
+
+class DSSCheckoutError(DSSError):
+    """A checkout came to nothing. Another one may fare better.
+
+    :param job_id: of the checkout
+    :param status: what the DSS says: `FAILED`, `UNKNOWN_JOB_ID`, or `RUNNING` when it took too long
+    :param cause: why
+    """
+
+    _TOLD: ClassVar = {
+        "FAILED": "it failed",
+        "UNKNOWN_JOB_ID": "the DSS does not know it (any more)",
+        "RUNNING": "it is not done in time: give it a longer checkout_timeout",
+    }
+
+    def __init__(self, job_id: str, status: str, cause: str = "") -> None:
+        super().__init__(f"checkout {job_id}: {self._TOLD.get(status, status)}{f': {cause}' if cause else ''}")
+        self.job_id, self.status, self.cause = job_id, status, cause
+
+
+class DSSWaitError(DSSError):
+    """A wait that was left to the triggerer failed there; the message is that of the error."""
 
 
 class DSSContentError(DSSError):

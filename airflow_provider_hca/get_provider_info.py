@@ -39,6 +39,15 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_hca.sensors.dss"],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": "HCA Data Storage System",
+                "python-modules": [
+                    "airflow_provider_hca.triggers.dss",
+                    "airflow_provider_hca.triggers.new_bundles",
+                ],
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "hca_dss",

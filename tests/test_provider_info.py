@@ -48,7 +48,7 @@ def test_it_is_a_literal_without_imports() -> None:
 def test_everything_it_names_is_there() -> None:
     """Every module and class in the description can be imported."""
     info = get_provider_info()
-    for kind in ("hooks", "operators", "sensors"):
+    for kind in ("hooks", "operators", "sensors", "triggers"):
         for group in info[kind]:
             for module in group["python-modules"]:
                 importlib.import_module(module)

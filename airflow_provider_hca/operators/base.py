@@ -6,12 +6,16 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
+from airflow_provider_hca.triggers.dss import DSSWaitTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_hca.client.waiting import Wait
 
 
 class DSSOperator(BaseOperator):
@@ -50,6 +54,44 @@ class DSSOperator(BaseOperator):
                 yield hook, hook.creator_uid if self.creator_uid is None else integer("creator_uid", self.creator_uid)
         finally:
             self._stop = None  # an operator is copied and pickled, an event cannot be
+
+
+class DSSWaitingOperator(DSSOperator):
+    """A DSS operator that may have to wait, in its worker or in the triggerer.
+
+    :param deferrable: whether to wait in the triggerer, so that no worker slot is held; by default as Airflow's
+        `[operators] default_deferrable` says
+    :param poll_interval: seconds between two looks there
+    """
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+
+    def _wait_in_triggerer(self, wait: Wait, deadline: float, carried: dict[str, Any]) -> NoReturn:
+        """Leave the worker until something has come; `execute_complete` goes on then.
+
+        :param wait: what for
+        :param deadline: in seconds since the epoch
+        :param carried: what `execute_complete` has to know
+        """
+        trigger = DSSWaitTrigger.on(
+            wait,
+            dss_conn_id=self.dss_conn_id,
+            poll_interval=self.poll_interval,
+            deadline=deadline,
+            carried=carried,
+        )
+        self.log.info("waiting for %s in the triggerer", wait)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
+        raise AssertionError("defer() raises")
 
 
 def integer(what: str, value: int | str) -> int:

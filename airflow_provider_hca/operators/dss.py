@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_provider_hca.operators.base import DSSOperator
 from airflow_provider_hca.operators.bundles import (
+    DSSCheckoutBundleOperator,
     DSSDeleteBundleOperator,
     DSSPatchBundleOperator,
     DSSPutBundleOperator,
@@ -17,6 +18,7 @@ from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 
 __all__ = [
+    "DSSCheckoutBundleOperator",
     "DSSDeleteBundleOperator",
     "DSSDeleteCollectionOperator",
     "DSSOperator",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_hca.client.messages import Call, Request, Response
@@ -138,13 +138,19 @@ def converse(call: Call[T], answer: Callable[[Request], Answer], *, clock: Clock
     :param clock: is put forward by what each request waits
     """
     fed: Fed[T] = Fed()
+    paused = 0.0
     try:
         request = next(call)
         while True:
             assert_no_secret(request)
-            fed.requests.append(request)
             if clock:
                 clock.now += request.delay
+            if not request.method:  # it only waits: told as the delay of what follows
+                paused += request.delay
+                request = call.send(Response(0))
+                continue
+            fed.requests.append(replace(request, delay=request.delay + paused))
+            paused = 0.0
             answered = answer(request)
             request = call.throw(answered) if isinstance(answered, DSSConnectionError) else call.send(answered)
     except StopIteration as end:

@@ -74,8 +74,6 @@ class Shelf:
 
     def __call__(self, request: Request) -> Answer:
         """Answer a request."""
-        if not request.method:
-            return Response(0)
         for due, work in self._late:
             if due <= self.clock.now:
                 work()
