@@ -281,7 +281,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
                 destination=self.destination or None,
                 email=self.notify or None,
             )
-            if store:
+            if store is not None:
                 store.set(_CHECKOUT, job)
             self.log.info("checkout %s of bundle %s has begun", job, self.bundle_uuid)
             wait = CheckoutWait(job, self.replica)
@@ -297,7 +297,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
 
     def _begun(self, hook: DSSHook, store: Any) -> str | None:
         """Return the checkout that an earlier try began, if it may still come to something."""
-        job = store.get(_CHECKOUT) if store else None
+        job = None if store is None else store.get(_CHECKOUT)
         if not isinstance(job, str):
             return None
         try:
@@ -310,7 +310,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         if result is None:
             raise DSSCheckoutError(job, "RUNNING")
         store: Any = context.get("task_state_store")
-        if store:
+        if store is not None:
             store.delete(_CHECKOUT)  # it would outlive a clear, which is to check out anew
         self.log.info("checkout %s is done%s", job, f": {result['location']}" if result["location"] else "")
         return result

@@ -200,11 +200,11 @@ class LocalDSS:
         body = {"files": files, "creator_uid": creator_uid}
         return self.call("PUT", f"/bundles/{bundle or new_uuid()}", body, version=version, replica=replica)
 
-    def wait_for_head(self, file: str, status: int, replica: str = "aws") -> requests.Response:
+    def wait_for_head(self, file: str, status: int, replica: str = "aws", version: str = VERSION) -> requests.Response:
         """Ask HEAD until it answers `status`."""
         end = time.monotonic() + 20
         while True:
-            answer = self.call("HEAD", f"/files/{file}", replica=replica, version=VERSION)
+            answer = self.call("HEAD", f"/files/{file}", replica=replica, version=version)
             if answer.status_code == status or time.monotonic() > end:
                 assert answer.status_code == status
                 return answer
