@@ -42,9 +42,10 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     What the DSS has when a watcher starts for the first time is known and fires nothing, unless `since` is given. From
     then on each bundle version fires **at least once**, whenever the triggerer is stopped or killed, as Airflow 3.3
     and newer keep the watcher's state with the asset. After a kill, what was fired within the last `poll_interval` may
-    fire again: what handles an event must not mind. One asset's state is kept, so DAGs that wait for the same bundles
-    share one asset. On Airflow 3.0 to 3.2 the state is in memory: what is put while the triggerer is down fires only
-    with `since`, which then fires all since that version again.
+    fire again, and of several bundles that one poll finds the last fires again with the next, so that Airflow starts a
+    DAG run for all of them: what handles an event must not mind. One asset's state is kept, so DAGs that wait for the
+    same bundles share one asset. On Airflow 3.0 to 3.2 the state is in memory: what is put while the triggerer is down
+    fires only with `since`, which then fires all since that version again.
 
     Versions are chosen by those who put bundles, and may be older than what was there before: a retried or backfilled
     run names its bundle after its date. Such a bundle fires when its version is at most `lookback` older than the
@@ -111,11 +112,14 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         """Poll and yield an event per new bundle version, for ever."""
         seen: SeenBundles | None = None
         new: list[dict[str, str]] = []
+        several = False
         failures = 0
         while True:
             try:
                 seen = seen or await self._begin()
-                new = new or await self._find(seen)
+                if not new:
+                    new = await self._find(seen)
+                    several = len(new) > 1
                 failures = 0
             # Whatever it is: an error that ended the trigger at once would come again within a second or two, when the
             # triggerer starts it anew, and again.
@@ -126,14 +130,22 @@ class DSSNewBundleTrigger(BaseEventTrigger):
                 continue
             batch, new = new[:_AT_ONCE], new[_AT_ONCE:]
             for bundle in batch:
-                about = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle)}
-                yield TriggerEvent({**about, "replica": self.replica})  # type: ignore[no-untyped-call]  # Airflow ships it so
+                yield self._event(bundle)
             await sleep(_STORED_WITHIN if new else self._pause())
+            if several and not new:
+                # The first event starts a DAG run, which has no later one, and Airflow without apache/airflow#70972
+                # (3.3.2 and older) starts none for those that come before that run is made: one more does, for all.
+                yield self._event(batch[-1])
+                await sleep(_STORED_WITHIN)
             if batch:
                 # Only now: the triggerer stores an event some time after it was yielded. With a state that already has
                 # the bundle, a kill in between would lose the event for ever.
                 seen.add(batch)
                 await self._keep(seen)
+
+    def _event(self, bundle: dict[str, str]) -> TriggerEvent:
+        about = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle), "replica": self.replica}
+        return TriggerEvent(about)  # type: ignore[no-untyped-call]  # Airflow ships it so
 
     async def _begin(self) -> SeenBundles:
         """Return what is known from before, or, where nothing is, from now on."""
