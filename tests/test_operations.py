@@ -1,0 +1,90 @@
+"""The table of operations in the documentation, against the interface and against what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_hca.hooks.dss import DSSHook
+from airflow_provider_hca.operators import dss as _operators
+from airflow_provider_hca.sensors import dss as _sensors
+from tests.local.server import LocalDSS
+
+_ROOT = Path(__file__).parent.parent
+# The interface definition itself, where somebody has put it beside the project; it is not ours to ship.
+_DEFINITION = _ROOT.parent / "shared" / "dss" / "dss-api.yml"
+
+OPERATIONS = {
+    "POST /search",
+    "HEAD /files/{uuid}",
+    "GET /files/{uuid}",
+    "PUT /files/{uuid}",
+    "GET /subscriptions",
+    "PUT /subscriptions",
+    "GET /subscriptions/{uuid}",
+    "DELETE /subscriptions/{uuid}",
+    "GET /collections",
+    "PUT /collections",
+    "GET /collections/{uuid}",
+    "PATCH /collections/{uuid}",
+    "DELETE /collections/{uuid}",
+    "GET /bundles/all",
+    "GET /bundles/{uuid}",
+    "PUT /bundles/{uuid}",
+    "PATCH /bundles/{uuid}",
+    "DELETE /bundles/{uuid}",
+    "POST /bundles/{uuid}/checkout",
+    "GET /bundles/checkout/{checkout_job_id}",
+    "GET /events",
+    "GET /events/{uuid}",
+}
+
+
+def _table() -> dict[str, list[set[str]]]:
+    """Return the rows: by operation, what stands in the other columns."""
+    rows = {}
+    for line in (_ROOT / "docs" / "operations.md").read_text().splitlines():
+        cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in line.strip("|").split("|")]
+        if line.startswith("| `"):
+            ((operation,), *others) = cells
+            assert operation not in rows
+            rows[operation] = others
+    return rows
+
+
+def test_every_operation_has_its_row() -> None:
+    """The table has exactly the operations of the interface, each with a hook method."""
+    table = _table()
+    assert set(table) == OPERATIONS
+    assert all(methods for methods, _, _ in table.values())
+
+
+def test_the_local_dss_has_every_operation(dss: LocalDSS) -> None:
+    """The local DSS defines the same operations."""
+    definition = requests.get(f"{dss.url}/swagger.json", timeout=10).json()
+    defined = {f"{method.upper()} {path}" for path, methods in definition["paths"].items() for method in methods}
+    assert defined == OPERATIONS
+
+
+@pytest.mark.parametrize("definition", [_DEFINITION] if _DEFINITION.exists() else [])
+def test_the_list_is_that_of_the_definition(definition: Path) -> None:
+    """The list above is what the interface definition says."""
+    found, path = set(), ""
+    paths = definition.read_text().partition("\npaths:\n")[2].partition("\ndefinitions:\n")[0]
+    for line in paths.splitlines():
+        if match := re.fullmatch(r"  (/\S*):", line):
+            path = match[1]
+        elif match := re.fullmatch(r"    (get|put|post|patch|delete|head):", line):
+            found.add(f"{match[1].upper()} {path}")
+    assert found == OPERATIONS
+
+
+def test_what_the_table_names_exists() -> None:
+    """Hook methods, operators and sensors in the table exist, and no operator or sensor is missing from it."""
+    columns = [set().union(*cells) for cells in zip(*_table().values(), strict=True)]
+    assert all(callable(getattr(DSSHook, method)) for method in columns[0])
+    assert columns[1] == set(_operators.__all__) - {"DSSOperator"}
+    assert columns[2] == {name for name in vars(_sensors) if re.fullmatch(r"DSS\w+Sensor", name)}
