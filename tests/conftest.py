@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,8 +53,12 @@ def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
 
 
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
-    """Make Airflow's database anew, in the tests' own home."""
+def airflow_db() -> Path:
+    """Make Airflow's database anew, in the tests' own home; return a copy that no test writes into."""
     from airflow.utils.db import initdb
 
     initdb()
+    untouched = _HOME / "untouched.db"
+    with closing(sqlite3.connect(_HOME / "airflow.db")) as made, closing(sqlite3.connect(untouched)) as copy:
+        made.backup(copy)
+    return untouched
