@@ -127,7 +127,8 @@ class CollectionCalls(Calls):
         :raises DSSAuthError: when it is another's
         """
         query = {"replica": check_replica(replica)}
-        yield from self._delete(self._request("DELETE", f"/collections/{check_uuid(uuid, 'collection uuid')}", query))
+        request = self._request("DELETE", f"/collections/{check_uuid(uuid, 'collection uuid')}", query)
+        yield from self._exchange.send(request, authorize=True, deletes=True)
 
 
 def said(name: str | None, description: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
