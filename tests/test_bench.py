@@ -86,7 +86,7 @@ def test_triggers(name: str) -> None:
     results = _objects(name, "--count", "20", "40", "--interval", "1", "--seconds", "1.5")
     assert [result["waits"] for result in results] == [20, 40]
     for result in results:
-        assert result["requests_per_s"] > 0.5 * result["waits"]
+        assert result["requests_per_s"] > 0.2 * result["waits"]
         assert result["rss_mb"] > 0
         assert result["core"] > 0
 
