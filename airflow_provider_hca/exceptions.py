@@ -108,11 +108,11 @@ class DSSResponseError(DSSError):
         self.method, self.path, self.status = method, path, status
         self.code, self.title, self.request_id, self.retry_after = code, title, request_id, retry_after
         passing = status in self._PASSING_STATUS or code in self._PASSING_CODE
-        self.permanent = 400 <= status < 500 and not passing
+        self.permanent = (400 <= status < 500 or code == "forbidden") and not passing
 
 
 class DSSAuthError(DSSResponseError):
-    """401 or 403: the token is missing, refused, or not enough."""
+    """401 or 403, or a 500 with code `forbidden`: the token is missing, refused, or not enough."""
 
 
 class DSSNotFoundError(DSSResponseError):

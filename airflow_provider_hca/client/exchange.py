@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REFUSALS = frozenset({"forbidden", "file_missing"})  # which a DSS may send as a 500; see `decode_error`
 _NOT_SENT = frozenset({"dns", "refused", "connect timeout"})
 _HOPS = 20
 _TELL_EVERY = 2.0  # seconds
@@ -145,7 +146,7 @@ class Exchange:
                     started, attempt = time.monotonic() + request.delay, 1
                     continue
                 failure = _failure(request, response, token)
-                if response.status not in RETRIED:
+                if response.status not in RETRIED or _code(failure) in _REFUSALS:
                     raise failure
                 asked = retry_after(response)
             unclear = is_unclear(failure)
@@ -188,7 +189,12 @@ def is_unclear(failure: DSSError) -> bool:
     """Return whether the DSS may have done what it was asked to, or may do it yet, although it did not say so."""
     if isinstance(failure, DSSConnectionError):
         return failure.kind not in _NOT_SENT
-    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code != "read_only"
+    clear = {"read_only", *_REFUSALS}
+    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code not in clear
+
+
+def _code(failure: DSSError) -> str:
+    return failure.code if isinstance(failure, DSSResponseError) else ""
 
 
 def _failure(request: Request, response: Response, token: str | None) -> DSSError:

@@ -18,6 +18,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutBundleOperator,
     DSSPutCollectionOperator,
 )
+from tests.client.feeding import refusal
 from tests.client.server import Reply, Server
 from tests.local.server import VERSION, LocalDSS, User, new_uuid
 from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, output, requests_of, run, states, tries, xcom
@@ -183,6 +184,17 @@ def test_a_dss_that_shows_what_others_have(monkeypatch: pytest.MonkeyPatch, same
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(settings))
         with pytest.raises(Exception, match=r"exists and belongs to she@example\.org\. Nothing was overwritten"):
             put(collection_uuid=uuid, collection_version=VERSION).execute(fake_context())
+        assert [asked.method for asked in server.asked] == ["GET", "GET"]
+
+
+def test_a_dss_that_makes_a_500_of_its_403(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a DSS really answers to those who ask for another's collection is taken for that, and not tried again."""
+    refused = Reply(500, body=refusal().body)
+    with Server([refused, Reply(body=b'{"collections": []}')]) as server:
+        settings = {"conn_type": "hca_dss", "host": server.url, "password": "a.b.c"}
+        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(settings))
+        with pytest.raises(Exception, match=f"exists and belongs to {STRANGE}"):
+            put(collection_uuid=new_uuid(), collection_version=VERSION).execute(fake_context())
         assert [asked.method for asked in server.asked] == ["GET", "GET"]
 
 
