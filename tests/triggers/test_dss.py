@@ -116,8 +116,9 @@ def test_a_dss_in_trouble_ends_it_after_some_requests(dss: LocalDSS) -> None:
         wait_result(event)
 
 
-def test_trouble_that_passes_is_ridden_out(dss: LocalDSS) -> None:
+def test_trouble_that_passes_is_ridden_out(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 503 and a dropped connection in between do not end the wait."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=10))
     uuid = new_uuid()
     assert dss.put_bundle([dss.entry("a")], uuid).status_code == 201
     for what in ({"action": "status", "status": 503}, {"action": "drop"}):
