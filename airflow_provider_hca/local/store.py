@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .checksums import Checksums
+from .event_records import note_created, note_deleted
 from .sync import note
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Store:
                 note(db, "file", file.replica, file.uuid, file.version)
             if copy:
                 db.execute("DELETE FROM copies WHERE number = ?", (copy.number,))
-        stored = self.file(file.replica, file.uuid, file.version)
+        stored = file if added else self.file(file.replica, file.uuid, file.version)
         if stored is None:
             raise RuntimeError("a file vanished right after it was recorded")
         return stored, added
@@ -199,6 +200,7 @@ class Store:
             added = cursor.rowcount == 1
             if added:
                 note(db, "bundle", replica, uuid, version)
+                note_created(db, replica, uuid, version)
         return added
 
     def bundle(self, replica: str, uuid: str, version: str | None, *, dead_too: bool = False) -> dict[str, Any] | None:
@@ -237,6 +239,7 @@ class Store:
             )
             if cursor.rowcount == 1:
                 note(db, "tombstone", replica, uuid, version)
+                note_deleted(db, replica, uuid, version, reason)
             row = db.execute(
                 "SELECT reason FROM tombstones WHERE replica = ? AND uuid = ? AND version = ?",
                 (replica, uuid, version),

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 GROUP = "https://auth.data.humancellatlas.org/group"
 COLLECTIONS = ["GET collections", "PUT collections", "GET collection", "PATCH collection", "DELETE collection"]
-CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", *COLLECTIONS]
+SUBSCRIPTIONS = ["GET subscriptions", "PUT subscriptions", "GET subscription", "DELETE subscription"]
+CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", *COLLECTIONS, *SUBSCRIPTIONS]
 
 
 def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requests.Response:
     method, kind = what.split()
-    path = "/collections" if kind == "collections" else f"/{kind}s/{bundle or new_uuid()}"
+    path = f"/{kind}" if kind.endswith("s") else f"/{kind}s/{bundle or new_uuid()}"
     bodies: dict[str, Any] = {
         "PUT file": {"source_url": dss.stage(b"x"), "creator_uid": 1},
         "PUT bundle": {"files": [], "creator_uid": 1},
@@ -31,6 +32,7 @@ def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requ
         "DELETE bundle": {"reason": "test"},
         "PUT collections": {"name": "n", "description": "d", "details": {}, "contents": []},
         "PATCH collection": {},
+        "PUT subscriptions": {"callback_url": "http://127.0.0.1:9/"},
     }
     query = {} if what == "GET collections" else {"version": VERSION, "replica": "aws", "uuid": new_uuid()}
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
