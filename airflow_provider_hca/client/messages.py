@@ -28,6 +28,9 @@ _XML_PART = re.compile(r"<(Code|Message)>([^<]*)</")
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _HTML_TAG = re.compile(r"<[^>]*>")
 _TITLE_LENGTH = 500
+# Some refusals have codes that the interface definition lacks. A DSS checks its own answers by that, and sends a 500
+# with this in the place of the 403 for what is another's, and of the 400 for a missing file in a PATCH.
+_REFUSAL = re.compile(r"does not conform to specification: '(forbidden|file_missing)' is not one of")
 
 
 # Takes the status and the headers of an answer, and returns what takes its body, chunk by chunk; None when the body is
@@ -166,6 +169,9 @@ def decode_error(request: Request, response: Response, secret: str | None = None
     code, title = _code_and_title(response.body)
     if not title:
         title = _phrase(response.status)
+    refusal = _REFUSAL.search(title) if response.status == 500 else None
+    if refusal:
+        code = refusal[1]
     if secret:
         code, title = code.replace(secret, "***"), title.replace(secret, "***")
     kinds: dict[int, type[DSSResponseError]] = {
@@ -174,7 +180,7 @@ def decode_error(request: Request, response: Response, secret: str | None = None
         404: DSSNotFoundError,
         409: DSSConflictError,
     }
-    return kinds.get(response.status, DSSResponseError)(
+    return kinds.get(403 if code == "forbidden" else response.status, DSSResponseError)(
         request.method,
         request.path,
         response.status,

@@ -178,7 +178,7 @@ def _look(hook: DSSHook, uuid: str, version: str, replica: str) -> _There | None
         except DSSNotFoundError:
             continue
         except DSSAuthError as error:
-            if error.status != 403:
+            if error.status == 401:
                 raise
             content = {}
         # It raises, and rightly so, when it is the token that is refused, and not a stranger.

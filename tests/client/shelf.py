@@ -122,12 +122,12 @@ class BundleShelf(Shelf):
 
     :ivar remembered: the latest version, as servers tell it
     :ivar shown: which version is shown in the place of which
-    :ivar missing: uuids of files that are not in the DSS
+    :ivar missing: uuids of files that are not in the DSS, and what is answered to a PATCH that adds one
     """
 
     remembered: str | None = None
     shown: dict[str, str] = field(default_factory=dict)
-    missing: frozenset[str] = frozenset()
+    missing: dict[str, Answer] = field(default_factory=dict)
 
     def show(self, request: Request, query: dict[str, str]) -> Answer:
         """Answer GET /bundles/all, GET /bundles and HEAD /files."""
@@ -149,9 +149,7 @@ class BundleShelf(Shelf):
         new = [file for file in old if (file["name"], file["uuid"], file["version"]) not in gone] + body["add_files"]
         if len({file["name"] for file in new}) < len(new):
             return problem(400, "duplicate_filename")
-        if self.missing & {file["uuid"] for file in body["add_files"]}:
-            return ok({"message": "Internal server error"}, 500)
-        return new
+        return next((self.missing[file["uuid"]] for file in body["add_files"] if file["uuid"] in self.missing), new)
 
     def names(self, version: str) -> list[str]:
         """Return the names of the files of a version."""
