@@ -259,6 +259,16 @@ class Store:
         )
         return [(uuid, version) for uuid, version in rows]
 
+    def bundles_and_reasons(self, replica: str) -> list[tuple[str, str, str | None]]:
+        """Return (uuid, version, reason of deletion) of all bundles, the greatest uuid first."""
+        rows = self._db.rows(
+            "SELECT uuid, version, (SELECT reason FROM tombstones t WHERE t.replica = b.replica AND t.uuid = b.uuid "
+            "AND t.version IN ('', b.version) ORDER BY t.version DESC LIMIT 1) FROM bundles b WHERE replica = ? "
+            "ORDER BY uuid DESC, version DESC",
+            replica,
+        )
+        return [(uuid, version, reason) for uuid, version, reason in rows]
+
     def everything(self) -> dict[str, Any]:
         """Return all there is, in one canonical order, so that two states can be compared."""
         names = [name.strip() for name in _FILE.split(",")]

@@ -108,11 +108,20 @@ def test_the_key_file_signs(dss: LocalDSS) -> None:
 
 
 def test_reading_needs_no_token(dss: LocalDSS) -> None:
-    """Files and bundles are read, and listed, without a token."""
+    """Files, bundles and events are read, listed, searched and checked out without a token."""
     bundle, file = new_uuid(), dss.new_file()
     dss.put_bundle([dss.entry("a", file)], bundle)
-    for path in (f"/files/{file}", f"/bundles/{bundle}", "/bundles/all"):
+    for path in (
+        f"/files/{file}",
+        f"/bundles/{bundle}",
+        "/bundles/all",
+        "/events",
+        f"/events/{bundle}?version={VERSION}",
+    ):
         assert requests.get(dss.url + path, {"replica": "aws"}, allow_redirects=False, timeout=10).status_code < 400
+    query: dict[str, Any] = {"es_query": {"query": {"match_all": {}}}}
+    for path, body in ((f"/bundles/{bundle}/checkout", None), ("/search", query)):
+        assert requests.post(dss.url + path, json=body, params={"replica": "aws"}, timeout=10).status_code < 400
 
 
 def _refresh(dss: LocalDSS, **changes: str) -> requests.Response:

@@ -42,8 +42,14 @@ def test_who_needs_a_token(definition: dict[str, Any]) -> None:
 def test_pages_and_redirects(definition: dict[str, Any]) -> None:
     """Paged operations have a 206 and GET file a 302: the original client decides by that."""
     paths = definition["paths"]
-    paged = {path for path, methods in paths.items() if "206" in methods.get("get", {"responses": {}})["responses"]}
-    assert paged == {"/bundles/{uuid}", "/bundles/all", "/collections", "/events"}
+    paged = {
+        f"{method} {path}"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if "206" in operation["responses"]
+    }
+    lists = {f"get /{noun}" for noun in ("bundles/{uuid}", "bundles/all", "collections", "events")}
+    assert paged == {*lists, "post /search"}
     assert "302" in paths["/files/{uuid}"]["get"]["responses"]
 
 
@@ -56,7 +62,7 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
         if "requestBody" in operation
     ]
     new = ["NewBundle", "NewCollection", "NewFile", "NewSubscription"]
-    assert sorted(bodies) == ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", *new]
+    assert sorted(bodies) == ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", *new, "Search"]
     for name in bodies:
         for described in definition["components"]["schemas"][name]["properties"].values():
             assert described["type"] in {"string", "integer", "array", "object"}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
 
 from .server import VERSION, LocalDSS, User, code_of, new_uuid
-
-if TYPE_CHECKING:
-    pass
 
 GROUP = "https://auth.data.humancellatlas.org/group"
 WISH: dict[str, Any] = {"callback_url": "http://127.0.0.1:9/hook"}
