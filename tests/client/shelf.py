@@ -122,18 +122,21 @@ class BundleShelf(Shelf):
 
     :ivar remembered: the latest version, as servers tell it
     :ivar shown: which version is shown in the place of which
+    :ivar unlisted: versions that the list lacks, as a DSS loses some between two pages
     :ivar missing: uuids of files that are not in the DSS, and what is answered to a PATCH that adds one
     """
 
     remembered: str | None = None
     shown: dict[str, str] = field(default_factory=dict)
+    unlisted: frozenset[str] = frozenset()
     missing: dict[str, Answer] = field(default_factory=dict)
 
     def show(self, request: Request, query: dict[str, str]) -> Answer:
         """Answer GET /bundles/all, GET /bundles and HEAD /files."""
         if request.path.endswith("/bundles/all"):
             assert query["prefix"] == UUID
-            return ok({"bundles": [{"uuid": UUID, "version": version} for version in sorted(self.contents)]})
+            listed = sorted(set(self.contents) - self.unlisted)
+            return ok({"bundles": [{"uuid": UUID, "version": version} for version in listed]})
         if request.method == "HEAD":
             return problem(404) if request.path.rsplit("/", 1)[-1] in self.missing else stored()
         version = query.get("version") or self.remembered or max(self.contents)

@@ -215,8 +215,8 @@ def test_a_version_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf, cap
 
 def test_a_step_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf) -> None:
     """What is shown in the place of another version is not taken for the content of that one."""
-    shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "theirs"])}
-    shelf.shown = {FIRST: SECOND}
+    shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "c", "d"])}
+    shelf.shown, shelf.unlisted = {FIRST: SECOND}, frozenset({SECOND})
     result = change(dss, shelf, members(["c", "d"])).value
     assert shelf.named == [START]
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
