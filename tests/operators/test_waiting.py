@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 
-from airflow_provider_hca.exceptions import DSSWaitError, InvalidDirectoryError
+from airflow_provider_hca.exceptions import DSSResponseError, DSSWaitError, InvalidDirectoryError
 from airflow_provider_hca.operators.dss import (
     DSSCheckoutBundleOperator,
     DSSPutBundleOperator,
@@ -229,16 +229,26 @@ def slow_dss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalD
         yield slow
 
 
-@pytest.mark.parametrize(("patience", "state"), [(timedelta(seconds=30), "success"), (0, "failed")])
-def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS, patience: Any, state: str) -> None:
-    """`file_missing` is waited out within copy_timeout; without any time it fails the try."""
+def put_bundle_of(file: str, patience: Any) -> DSSPutBundleOperator:
+    member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
+    at = {"bundle_uuid": new_uuid(), "bundle_version": VERSION}
+    return DSSPutBundleOperator(task_id="put", files=[member], copy_timeout=patience, **at)
+
+
+def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) -> None:
+    """`file_missing` is waited out within copy_timeout."""
     file = new_uuid()
     assert slow_dss.put_file(slow_dss.stage(large()), file).status_code == 202
-    member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
-    with new_dag(f"put_bundle_missing_{state}") as dag:
-        DSSPutBundleOperator(task_id="put", files=[member], copy_timeout=patience)
-    assert states(run(dag)) == {"put": state}
-    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == (2 if state == "success" else 1)
+    result = put_bundle_of(file, timedelta(seconds=60)).execute(Context())
+    assert result["created"]
+    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 2
+
+
+def test_put_bundle_does_not_wait_for_ever(slow_dss: LocalDSS) -> None:
+    """A file that never comes fails the try at the end of copy_timeout, and may come before the next one."""
+    with pytest.raises(DSSResponseError, match="file_missing"):
+        put_bundle_of(new_uuid(), 0).execute(Context())
+    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 1
 
 
 def checkout(bundle: str, **options: Any) -> DSSCheckoutBundleOperator:
