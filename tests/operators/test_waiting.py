@@ -231,8 +231,9 @@ def slow_dss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalD
 
 def put_bundle_of(file: str, patience: Any) -> DSSPutBundleOperator:
     member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
-    at = {"bundle_uuid": new_uuid(), "bundle_version": VERSION}
-    return DSSPutBundleOperator(task_id="put", files=[member], copy_timeout=patience, **at)
+    return DSSPutBundleOperator(
+        task_id="put", files=[member], copy_timeout=patience, bundle_uuid=new_uuid(), bundle_version=VERSION
+    )
 
 
 def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) -> None:
