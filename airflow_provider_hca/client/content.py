@@ -25,6 +25,18 @@ class Writable(Protocol):
         ...
 
 
+class Readable(Protocol):
+    """What content can be read from that came earlier: a file open in binary mode."""
+
+    def seek(self, offset: int, /) -> object:
+        """Go to a place."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, and none at the end."""
+        ...
+
+
 class Content:
     """What has come of a file.
 
@@ -37,7 +49,7 @@ class Content:
         self._write = to.write
         self._sha256 = hashlib.sha256()
 
-    def begin_with(self, file: BinaryIO) -> None:
+    def begin_with(self, file: Readable) -> None:
         """Take what an earlier try wrote for the beginning.
 
         :param file: the same that the rest is written to, open for reading too; is read from its beginning to its end
