@@ -1,6 +1,7 @@
 """What the parts of the server share, and the form every request has to have."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,10 +16,12 @@ from .collection_records import CollectionRecords
 from .copies import Copies
 from .errors import ProblemError
 from .files_on_disk import Blobs
+from .journals import Journals
 from .objects import Presigner
 from .plain_json import check, is_doubtful
 from .staging import Staging
 from .store import Store
+from .subscription_records import SubscriptionRecords
 
 UUID_PATTERN = "^[A-Za-z0-9]{8}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{12}$"
 
@@ -30,9 +33,11 @@ class Services:
     store: Store
     collections: CollectionRecords
     blobs: Blobs
-    stagings: dict[str, Staging]
+    stagings: Mapping[str, Staging]
     copies: Copies
     checkouts: CheckoutJobs
+    journals: Journals
+    subscriptions: SubscriptionRecords
     authority: Authority
     presigner: Presigner
     async_above: int

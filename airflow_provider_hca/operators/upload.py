@@ -52,7 +52,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         `timedelta`
     :param deferrable: whether to wait for them in the triggerer, so that no worker slot is held; by default as
         Airflow's `[operators] default_deferrable` says
-    :param poll_interval: seconds between two looks there
+    :param poll_interval: between two looks there, in seconds or as a `timedelta`
     :param creator_uid: who creates all of it; the connection's `creator_uid` if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """

@@ -34,14 +34,22 @@ def test_who_needs_a_token(definition: dict[str, Any]) -> None:
     }
     writing = {"PUT /files/{uuid}", "PUT /bundles/{uuid}", "PATCH /bundles/{uuid}", "DELETE /bundles/{uuid}"}
     collections = {f"{method} /collections/{{uuid}}" for method in ("GET", "PATCH", "DELETE")}
-    assert secured == {*writing, "GET /collections", "PUT /collections", *collections}
+    lists = {f"{method} /{noun}" for method in ("GET", "PUT") for noun in ("collections", "subscriptions")}
+    subscriptions = {f"{method} /subscriptions/{{uuid}}" for method in ("GET", "DELETE")}
+    assert secured == {*writing, *lists, *collections, *subscriptions}
 
 
 def test_pages_and_redirects(definition: dict[str, Any]) -> None:
     """Paged operations have a 206 and GET file a 302: the original client decides by that."""
     paths = definition["paths"]
-    paged = {path for path, methods in paths.items() if "206" in methods.get("get", {"responses": {}})["responses"]}
-    assert paged == {"/bundles/{uuid}", "/bundles/all", "/collections"}
+    paged = {
+        f"{method} {path}"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if "206" in operation["responses"]
+    }
+    lists = {f"get /{noun}" for noun in ("bundles/{uuid}", "bundles/all", "collections", "events")}
+    assert paged == {*lists, "post /search"}
     assert "302" in paths["/files/{uuid}"]["get"]["responses"]
 
 
@@ -53,8 +61,8 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
         for operation in methods.values()
         if "requestBody" in operation
     ]
-    names = ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", "NewBundle", "NewCollection", "NewFile"]
-    assert sorted(bodies) == names
+    new = ["NewBundle", "NewCollection", "NewFile", "NewSubscription"]
+    assert sorted(bodies) == ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", *new, "Search"]
     for name in bodies:
         for described in definition["components"]["schemas"][name]["properties"].values():
             assert described["type"] in {"string", "integer", "array", "object"}

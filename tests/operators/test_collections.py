@@ -142,12 +142,12 @@ def test_something_else_is_not_overwritten(dss: LocalDSS, numbers: str, change: 
     assert found(uuid) == before
 
 
-def test_skipping_and_overwriting_what_is_mine(dss: LocalDSS) -> None:
+def test_skipping_and_overwriting_what_is_mine(dss: LocalDSS, numbers: str) -> None:
     """`skip` leaves what is there and succeeds, `overwrite` puts."""
     options = {"collection_uuid": new_uuid(), "collection_version": VERSION}
     put(**options).execute(fake_context())
-    skipped = put(**options, name="x", if_exists="skip").execute(fake_context())
-    assert (skipped["version"], skipped["created"]) == (VERSION, False)
+    skipped = put(**options, name="x", if_exists="skip", contents=links(numbers, [1])).execute(fake_context())
+    assert (skipped["version"], skipped["item_count"], skipped["created"]) == (VERSION, 0, False)
     assert found(options["collection_uuid"])["name"] == "n"
     overwritten = put(**options, name="x", if_exists="overwrite").execute(fake_context())
     assert (overwritten["version"], overwritten["created"]) == (VERSION, True)
@@ -168,6 +168,7 @@ def test_what_is_somebody_elses(dss: LocalDSS, version: str) -> None:
     skipped = put(**options, if_exists="skip").execute(fake_context())
     expected = (version, f"{uuid}.{version}", False) if version == VERSION else (None, None, False)
     assert (skipped["version"], skipped["fqid"], skipped["created"]) == expected
+    assert skipped["item_count"] is None
     assert owner.call("GET", f"/collections/{uuid}", replica="aws").json()["owner"] == owner.email
     assert put(**options, if_exists="overwrite").execute(fake_context())["created"]
     assert found(uuid)["owner"] != owner.email

@@ -23,7 +23,7 @@ from tests.running import connection, new_dag, requests_of, run, states, tries, 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
-NOW = {"retry_delay": timedelta(0), "poll_interval": 1}
+NOW = {"retry_delay": timedelta(0), "poll_interval": timedelta(seconds=1)}
 
 
 def large() -> bytes:
@@ -301,6 +301,29 @@ def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle:
     assert requests_of(dss, "POST", "/v1/bundles/") == 1
     assert store == {}
     assert checkout(bundle).execute(context)["checkout_job_id"] != job
+
+
+@pytest.mark.parametrize("change", [{"destination": "another-bucket"}, {"bundle_version": VERSION}, {"bundle": ""}])
+def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
+    """Who mends a task's arguments and clears it gets the checkout asked for, not the one that was begun before."""
+    store = Store()
+    context = Context(task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    jobs = []
+    for options in ({"bundle": bundle}, {"bundle": bundle, **change}):
+        if not options["bundle"]:
+            options["bundle"] = new_uuid()
+            assert dss.put_bundle([dss.entry("b.txt")], options["bundle"]).status_code == 201
+        left = deferred(checkout(**options, deferrable=True), context)
+        jobs.append(left.trigger.serialize()[1]["wait"]["checkout_job_id"])
+    assert len(set(jobs)) == 2
+    assert requests_of(dss, "POST", "/v1/bundles/") == 2
+
+
+@pytest.mark.parametrize("interval", ["soon", None])
+def test_an_interval_that_is_none_is_refused(interval: Any) -> None:
+    """A poll_interval that is no time is told when the DAG is read."""
+    with pytest.raises(ValueError, match="poll_interval must be a number of seconds or a timedelta"):
+        checkout(new_uuid(), poll_interval=interval)
 
 
 def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
