@@ -293,13 +293,14 @@ class DownloadError(DSSError):
     """Some files could not be downloaded; the other ones are in their places.
 
     :param failures: pairs of a file's name and why it failed
-    :param done: how many files are there, if all others were tried
+    :param done: how many files are in their places
     :param total: how many files were wanted
     :param permanent: whether a retry is a waste
     """
 
     def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
-        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded:\n{listed(failures)}")
+        kept = f"{done:,} are there" + ("" if permanent else ", and a retry will not fetch them again")
+        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded ({kept}):\n{listed(failures)}")
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 

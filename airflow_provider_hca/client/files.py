@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -31,6 +32,7 @@ _ACCEPTED = frozenset({200, 201, 202})
 _FOUND = frozenset({302, 303, 307})
 _CONTENT = frozenset({200, 206})
 _EXPIRED = frozenset({400, 401, 403})
+_NO_MORE = 416  # the range begins where the content ends
 _POLL_FIRST, _POLL_GROWTH, _POLL_LONGEST = 0.5, 1.5, 30.0
 
 
@@ -159,16 +161,17 @@ class FileCalls(Calls):
         :param content: what has come of it so far, and where the rest goes
         """
         request = self._file_request("GET", uuid, replica, version)
-        attempt, started = 1, time.monotonic()
+        attempt, started = 1, 0.0
         while True:
             # Again after each failure: where the content is to be had is told for a limited time.
             metadata, where = yield from self._locate(request, replica)
             known = content.size
             if known >= metadata.size:
                 break
-            rest = replace(where, headers=content.headers, receive=content.receive)
+            if attempt == 1:
+                started = time.monotonic()  # not before: a checkout may take longer than one goes on
             try:
-                yield from self._exchange.send(rest, accept=_CONTENT, repeatable=False)
+                yield from self._fetch(where, metadata, content)
                 break
             except (DSSConnectionError, DSSResponseError) as error:
                 if content.size > known:
@@ -181,6 +184,20 @@ class FileCalls(Calls):
                 request = replace(self._file_request("GET", uuid, replica, metadata.version), delay=delay)
         content.check(metadata)
         return metadata
+
+    def _fetch(self, where: Request, file: FileMetadata, content: Content) -> Call[None]:
+        """Ask once for what is missing of a file, and take what comes."""
+        known = content.size
+        request = replace(where, headers=content.headers, receive=partial(content.receive, file))
+        try:
+            yield from self._exchange.send(request, accept=_CONTENT, repeatable=False)
+        except DSSResponseError as error:
+            if error.status != _NO_MORE:
+                raise
+            return  # the check of the whole tells that it is too short
+        if known < content.size < file.size:
+            # An answer without a length breaks off like this, and before urllib3 2 every one does.
+            raise DSSConnectionError(request.method, request.origin, request.path, "dropped")
 
     def _delay(self, error: DSSConnectionError | DSSResponseError, attempt: int, elapsed: float) -> float | None:
         """Return the seconds to wait before content is asked for again, or None to give up."""

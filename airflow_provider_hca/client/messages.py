@@ -159,12 +159,12 @@ def next_page(request: Request, response: Response) -> str | None:
     return target(request, match[1]) if match else None
 
 
-def decode_error(request: Request, response: Response, secret: str | None = None) -> DSSResponseError:
+def decode_error(request: Request, response: Response, *secrets: str) -> DSSResponseError:
     """Return the error that an answer means, whichever of its shapes the body has.
 
     :param request: what was asked
     :param response: the answer
-    :param secret: a token to keep out of the error, should the server echo it
+    :param secrets: what to keep out of the error, should the server echo it
     """
     code, title = _code_and_title(response.body)
     if not title:
@@ -172,7 +172,7 @@ def decode_error(request: Request, response: Response, secret: str | None = None
     refusal = _REFUSAL.search(title) if response.status == 500 else None
     if refusal:
         code = refusal[1]
-    if secret:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be in another
         code, title = code.replace(secret, "***"), title.replace(secret, "***")
     kinds: dict[int, type[DSSResponseError]] = {
         401: DSSAuthError,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CHUNK = 1024 * 1024
+_CHUNK = 128 * 1024  # of a chunk that a connection breaks in, all is lost
 
 USER_AGENT = f"airflow-provider-hca/{__version__}"
 
