@@ -35,7 +35,8 @@ from tests.local.server import LocalDSS  # noqa: E402 - after the environment is
 def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
     state = tmp_path_factory.mktemp("dss")
-    with LocalDSS(state, "--gcs", "--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4") as dss:
+    options = ("--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4", "--sync-delay", "off")
+    with LocalDSS(state, "--gcs", *options) as dss:
         yield dss
 
 

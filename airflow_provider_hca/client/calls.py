@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from airflow_provider_hca.client.exchange import Auth, Exchange, RetryPolicy
+from airflow_provider_hca.client.exchange import Auth, Exchange, RetryPolicy, is_unclear
 from airflow_provider_hca.client.identifiers import check_version
 from airflow_provider_hca.client.messages import Call, Request, Response, json_object, next_page, origin
 from airflow_provider_hca.client.model import FQID, check_replica
-from airflow_provider_hca.exceptions import DSSProtocolError
+from airflow_provider_hca.exceptions import DSSConnectionError, DSSNotFoundError, DSSProtocolError, DSSResponseError
 
 DONE = frozenset({200, 201})
 PAGE = frozenset({200, 206})
@@ -60,7 +61,10 @@ class Calls:
     def _request(
         self, method: str, path: str, query: Mapping[str, str | None], body: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return a request; what is None in its query is left out."""
+        """Return a request; what is None in its query is left out.
+
+        :raises ValueError: when JSON cannot hold the body
+        """
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
@@ -69,7 +73,7 @@ class Calls:
             method,
             f"{self.url}{path}{'?' if asked else ''}{asked}",
             headers,
-            None if body is None else json.dumps(body).encode(),
+            None if body is None else _json(body),
             connect_timeout=self._connect_timeout,
             read_timeout=self._read_timeout,
         )
@@ -101,6 +105,26 @@ class Calls:
         for page in self._pages(request, authorize=authorize, repeatable=repeatable):
             items += objects(request, (yield from page), key)
         return items
+
+    def _delete(self, request: Request) -> Call[None]:
+        """Send a DELETE that a DSS answers 404 to when it is done already, which after a failure is what was wanted."""
+        try:
+            yield from self._exchange.send(request, authorize=True, repeatable=False)
+        except (DSSConnectionError, DSSResponseError) as error:
+            delay = self.retry.delay(1, 0.0, getattr(error, "retry_after", None)) if is_unclear(error) else None
+            if delay is None:
+                raise
+        else:
+            return
+        with suppress(DSSNotFoundError):
+            yield from self._exchange.send(replace(request, delay=delay), authorize=True)
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"JSON cannot hold what was to be sent: {error}") from None
 
 
 def objects(request: Request, answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ class Exchange:
                 if response.status not in RETRIED:
                     raise failure
                 asked = retry_after(response)
-            again = repeatable or _was_not_done(failure)
+            again = repeatable or not is_unclear(failure)
             delay = self.policy.delay(attempt, time.monotonic() - started, asked) if again else None
             if delay is None:
                 raise failure
@@ -177,14 +177,11 @@ class Exchange:
         return replace(request, url=url, delay=wait or 0.0)
 
 
-def _was_not_done(failure: DSSError) -> bool:
-    """Return whether the DSS cannot have done what it was asked to."""
-    match failure:
-        case DSSConnectionError():
-            return failure.kind in _NOT_SENT
-        case DSSResponseError():
-            return failure.status == 429 or failure.code == "read_only"
-    return False
+def is_unclear(failure: DSSError) -> bool:
+    """Return whether the DSS may have done what it was asked to, or may do it yet, although it did not say so."""
+    if isinstance(failure, DSSConnectionError):
+        return failure.kind not in _NOT_SENT
+    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code != "read_only"
 
 
 def _failure(request: Request, response: Response, token: str | None) -> DSSError:

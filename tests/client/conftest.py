@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_hca.client import auth, bundles, changes, exchange, files
+from airflow_provider_hca.client import auth, bundles, changes, exchange, files, waiting
 
 from .drivers import DRIVERS, Run, driver
 from .feeding import Clock
@@ -25,7 +25,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the client a clock that stands still unless it is put forward."""
     clock = Clock()
-    for module in (auth, bundles, changes, exchange, files):
+    for module in (auth, bundles, changes, exchange, files, waiting):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
