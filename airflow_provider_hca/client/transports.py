@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.connections import Connections
-from airflow_provider_hca.client.messages import Call, Request, Response
+from airflow_provider_hca.client.messages import Call, Request, Response, retry_after
+from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK = 1024 * 1024
+_THROTTLED = frozenset({429, 503})
 
 USER_AGENT = f"airflow-provider-hca/{__version__}"
 
@@ -39,10 +41,12 @@ class RequestsTransport:
     :param pool_size: connections kept open; as many as there are threads
     :param verify: whether to check the server's certificate, or the path of a CA bundle
     :param stop: when set, waits end at once with an `DSSAbortedError`, and nothing more is sent
+    :ivar pace: how many requests a second there are at most; after an answer of 429 or 503 to one thread all go slower
     """
 
     def __init__(self, *, pool_size: int = 10, verify: bool | str = True, stop: threading.Event | None = None) -> None:
         self._stop = stop or threading.Event()
+        self.pace = Pace()
         self._connections = Connections(pool_size=pool_size, verify=verify, user_agent=USER_AGENT)
 
     def __enter__(self) -> Self:
@@ -84,6 +88,9 @@ class RequestsTransport:
             raise DSSAbortedError("stopped")
         if not request.method:
             return Response(0)
+        self.pace.wait(self._stop)
+        if self._stop.is_set():
+            raise DSSAbortedError("stopped")
         outer = sys.exception()
         unanswered = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
         try:
@@ -98,7 +105,7 @@ class RequestsTransport:
             headers = _lower_case(answer.headers)
             take = request.receive(answer.status, headers) if request.receive else None
             if take is None:
-                return Response(answer.status, headers, answer.data)
+                return self._heeded(Response(answer.status, headers, answer.data))
         except unanswered as error:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
         chunks = answer.stream(_CHUNK, decode_content=False)
@@ -118,6 +125,12 @@ class RequestsTransport:
                 take(chunk)  # not inside `try`: a disk that is full is no broken connection
         finally:
             answer.close()  # unless it was released: what is left of the body would be taken for the next answer
+
+    def _heeded(self, response: Response) -> Response:
+        """Return an answer; one that asks for fewer requests asks that of all threads."""
+        if response.status in _THROTTLED:
+            self.pace.slow_down(retry_after(response))
+        return response
 
 
 class AiohttpTransport:
