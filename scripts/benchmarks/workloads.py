@@ -54,18 +54,19 @@ WORKLOADS = {
     )
 }
 _SHORT = {
-    "a": {"files": 20},
-    "b": {"files": 3},
-    "c": {"files": 2, "size": 65 * MIB},
-    "d": {"size": 129 * MIB},
-    "e": {"files": 4},
-    "f": {"files": 200},
+    "a": (20, 4 * KIB),
+    "b": (3, MIB),
+    "c": (2, 65 * MIB),
+    "d": (1, 129 * MIB),
+    "e": (4, 4 * KIB),
+    "f": (200, 4 * KIB),
 }
 
 
 def short(workload: Workload) -> Workload:
     """Return a workload of the same kind that takes a moment."""
-    return replace(workload, **_SHORT[workload.name])
+    files, size = _SHORT[workload.name]
+    return replace(workload, files=files, size=size)
 
 
 def write_files(workload: Workload, directory: Path) -> dict[str, str]:
