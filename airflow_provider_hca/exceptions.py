@@ -9,11 +9,15 @@
     +-- DSSCredentialsError       no token could be made or refreshed
     +-- DSSProtocolError          an answer that no DSS gives
     +-- DSSCopyError              an asynchronous copy failed, or took too long
+    +-- DSSCheckoutError          a checkout failed, or took too long
+    +-- DSSWaitError              a wait in the triggerer failed
     +-- DSSContentError           what was downloaded is not what the DSS says it is
     +-- DSSChangeError            a change of a bundle or collection stopped half-way
     +-- StagingError              the staging bucket refused, or is not there
     +-- InvalidDirectoryError     a directory that cannot become a bundle (also a ValueError)
     +-- UploadError               some files of a directory could not be staged or registered
+    +-- InvalidManifestError      a bundle whose names cannot be a directory's (also a ValueError)
+    +-- DownloadError             some files of a bundle could not be downloaded
     +-- DSSAbortedError           it was told to stop
 
 Every error carries its data as attributes, so nobody has to parse a message, and survives pickling, so it can
@@ -132,9 +136,15 @@ class DSSCredentialsError(DSSError):
 
 
 class DSSProtocolError(DSSError):
-    """The answer is not one that a DSS gives: the address is probably not that of a DSS's API."""
+    """The answer is not one that a DSS gives: the address is probably not that of a DSS's API.
 
-    permanent = True
+    :param message: what came
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, message: str, *, permanent: bool = True) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class DSSCopyError(DSSError):
@@ -151,6 +161,29 @@ class DSSCopyError(DSSError):
         super().__init__(f"file {uuid}.{version}: {message}")
         self.uuid, self.version, self.reason = uuid, version, reason
         self.permanent = reason == "failed"
+
+
+class DSSCheckoutError(DSSError):
+    """A checkout came to nothing. Another one may fare better.
+
+    :param job_id: of the checkout
+    :param status: what the DSS says: `FAILED`, `UNKNOWN_JOB_ID`, or `RUNNING` when it took too long
+    :param cause: why
+    """
+
+    _TOLD: ClassVar = {
+        "FAILED": "it failed",
+        "UNKNOWN_JOB_ID": "the DSS does not know it (any more)",
+        "RUNNING": "it is not done in time: give it a longer checkout_timeout",
+    }
+
+    def __init__(self, job_id: str, status: str, cause: str = "") -> None:
+        super().__init__(f"checkout {job_id}: {self._TOLD.get(status, status)}{f': {cause}' if cause else ''}")
+        self.job_id, self.status, self.cause = job_id, status, cause
+
+
+class DSSWaitError(DSSError):
+    """A wait that was left to the triggerer failed there; the message is that of the error."""
 
 
 class DSSContentError(DSSError):
@@ -172,14 +205,14 @@ class DSSChangeError(DSSError):
     :param what: `bundle` or `collection`
     :param uuid: of the bundle or collection
     :param version: the last good one: it has the changes of the calls that succeeded; a repeat goes on from there
-    :param done: how many calls succeeded
+    :param done: how many calls succeeded this time
     :param cause: why the next one did not; kept as `reason`, its text
     """
 
     def __init__(
         self, what: Literal["bundle", "collection"], uuid: str, version: str, done: int, cause: DSSError
     ) -> None:
-        calls = f"{done} PATCH{'es' if done > 1 else ''}"
+        calls = f"{done} PATCH{'' if done == 1 else 'es'}"
         super().__init__(f"{what} {uuid}: stopped after {calls}; the last good version is {version}: {cause}")
         self.what, self.uuid, self.version, self.done, self.reason = what, uuid, version, done, str(cause)
         self.permanent = cause.permanent
@@ -236,6 +269,37 @@ class UploadError(DSSError):
         super().__init__(
             f"{len(failures):,} of {total:,} files failed ({kept}); no bundle was made:\n{listed(failures)}"
         )
+        self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
+
+
+class InvalidManifestError(DSSError, ValueError):
+    """The files of a bundle cannot be put into a directory; nothing was written.
+
+    :param fqid: of the bundle
+    :param offenders: pairs of a file's name and what is wrong with it
+    """
+
+    permanent = True
+
+    def __init__(self, fqid: str, offenders: Sequence[tuple[str, str]]) -> None:
+        super().__init__(
+            f"bundle {fqid} cannot be a directory, and nothing was written. Leave these files out by data_files and "
+            f"metadata_files:\n{listed(offenders)}"
+        )
+        self.fqid, self.offenders = fqid, tuple(offenders)
+
+
+class DownloadError(DSSError):
+    """Some files could not be downloaded; the other ones are in their places.
+
+    :param failures: pairs of a file's name and why it failed
+    :param done: how many files are there, if all others were tried
+    :param total: how many files were wanted
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
+        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded:\n{listed(failures)}")
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 

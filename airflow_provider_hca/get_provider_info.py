@@ -39,6 +39,15 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_hca.sensors.dss"],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": "HCA Data Storage System",
+                "python-modules": [
+                    "airflow_provider_hca.triggers.dss",
+                    "airflow_provider_hca.triggers.new_bundles",
+                ],
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "hca_dss",
@@ -49,8 +58,81 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"host": "API URL", "password": "Token"},
                     "placeholders": {
                         "host": "https://dss.example.org/v1",
-                        "password": "a token (JWT); or leave empty and give key_path in extra",
-                        "extra": '{"key_path": "/etc/dss/key.json", "audience": "https://dss.example.org/"}',
+                        "password": "a token (JWT) that lasts; or leave it empty and use one of the ways below",
+                    },
+                },
+                # In the order of the form. Airflow keeps them in the connection's extra.
+                "conn-fields": {
+                    "key_path": {
+                        "label": "Service account key, path",
+                        "description": "Of a Google service account's key file (JSON) on the workers.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "key_json": {
+                        "label": "Service account key, content",
+                        "description": "The content of the key file (JSON), instead of its path.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "audience": {
+                        "label": "Audience",
+                        "description": "For a service account: the aud claim that the DSS expects; a trailing slash "
+                        "counts. By default https://dev.data.humancellatlas.org/.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "group": {
+                        "label": "Group",
+                        "description": "For a service account: the group claim. By default hca.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "refresh_token": {
+                        "label": "Refresh token",
+                        "description": "Of a person's OAuth2 login; goes with the three fields below.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "token_uri": {
+                        "label": "Token URI",
+                        "description": "Where the OAuth2 token is refreshed, such as https://login.example.org/token.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "client_id": {
+                        "label": "Client id",
+                        "description": "Of the OAuth2 client.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "client_secret": {
+                        "label": "Client secret",
+                        "description": "Of the OAuth2 client.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "creator_uid": {
+                        "label": "Creator uid",
+                        "description": "Who creates files and bundles, unless a task says otherwise. By default 0.",
+                        "schema": {"type": ["integer", "null"], "minimum": 0},
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "true, false, or the path of a CA bundle on the workers. By default true.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "connect_timeout": {
+                        "label": "Connect timeout",
+                        "description": "Seconds to wait for a connection. By default 10.",
+                        "schema": {"type": ["number", "null"], "minimum": 0},
+                    },
+                    "read_timeout": {
+                        "label": "Read timeout",
+                        "description": "Seconds to wait for an answer. By default 40.",
+                        "schema": {"type": ["number", "null"], "minimum": 0},
+                    },
+                    "retry_attempts": {
+                        "label": "Retry attempts",
+                        "description": "How often an idempotent request is sent at most. By default 10.",
+                        "schema": {"type": ["integer", "null"], "minimum": 0},
+                    },
+                    "retry_seconds": {
+                        "label": "Retry seconds",
+                        "description": "How long an idempotent request is repeated at most. By default 50.",
+                        "schema": {"type": ["number", "null"], "minimum": 0},
                     },
                 },
             }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,8 @@ from tests.local.server import LocalDSS  # noqa: E402 - after the environment is
 def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
     state = tmp_path_factory.mktemp("dss")
-    with LocalDSS(state, "--gcs", "--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4") as dss:
+    options = ("--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4", "--sync-delay", "off")
+    with LocalDSS(state, "--gcs", *options) as dss:
         yield dss
 
 
@@ -50,8 +53,12 @@ def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
 
 
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
-    """Make Airflow's database anew, in the tests' own home."""
+def airflow_db() -> Path:
+    """Make Airflow's database anew, in the tests' own home; return a copy that no test writes into."""
     from airflow.utils.db import initdb
 
     initdb()
+    untouched = _HOME / "untouched.db"
+    with closing(sqlite3.connect(_HOME / "airflow.db")) as made, closing(sqlite3.connect(untouched)) as copy:
+        made.backup(copy)
+    return untouched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG
@@ -42,6 +43,20 @@ def _store(dag: DAG) -> None:
         lazy = LazyDeserializedDAG.from_dag(dag)
         SerializedDAG.bulk_write_to_db("testing", None, [lazy], session=session)
         SerializedDagModel.write_dag(lazy, bundle_name="testing", session=session)
+
+
+def fake_context(try_number: int = 1) -> Any:
+    """Return the parts of a context that the operators use, outside Airflow."""
+    run = SimpleNamespace(
+        logical_date=LOGICAL_DATE, data_interval_end=None, run_after=None, run_id="manual__1", clear_number=0
+    )
+    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=try_number)
+    return {"dag_run": run, "ti": ti}
+
+
+def output(operator: Any, key: str) -> Any:
+    """Return what a task will push under a key, as another task takes it."""
+    return operator.output[key]
 
 
 def states(dag_run: Any) -> dict[str, str]:

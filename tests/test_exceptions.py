@@ -10,9 +10,11 @@ import pytest
 
 from airflow_provider_hca import exceptions
 from airflow_provider_hca.exceptions import (
+    DownloadError,
     DSSAbortedError,
     DSSAuthError,
     DSSChangeError,
+    DSSCheckoutError,
     DSSConflictError,
     DSSConnectionError,
     DSSContentError,
@@ -22,7 +24,9 @@ from airflow_provider_hca.exceptions import (
     DSSNotFoundError,
     DSSProtocolError,
     DSSResponseError,
+    DSSWaitError,
     InvalidDirectoryError,
+    InvalidManifestError,
     StagingError,
     UploadError,
 )
@@ -53,11 +57,14 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
     (DSSCredentialsError("no key"), {"permanent": True}),
     (DSSCredentialsError("no answer", permanent=False), {"permanent": False}),
     (DSSProtocolError("no DSS"), {"permanent": True}),
+    (DSSProtocolError("another version", permanent=False), {"permanent": False}),
     (
         DSSCopyError("u", "v", "failed", "broke"),
         {"uuid": "u", "version": "v", "reason": "failed", "permanent": True},
     ),
     (DSSCopyError("u", "v", "deadline", "late"), {"reason": "deadline", "permanent": False}),
+    (DSSCheckoutError("j", "FAILED", "no bucket"), {"job_id": "j", "status": "FAILED", "cause": "no bucket"}),
+    (DSSWaitError("x"), {"permanent": False}),
     (DSSContentError("u", "v", "other content came"), {"uuid": "u", "version": "v", "permanent": False}),
     (
         DSSChangeError("bundle", "u", "v", 2, DSSNotFoundError(*ANSWER)),
@@ -74,6 +81,14 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
         {"failures": (("a", "gone"),), "done": 2, "total": 3, "permanent": False},
     ),
     (UploadError([("a", "gone")], done=0, total=1, permanent=True), {"permanent": True}),
+    (
+        InvalidManifestError("u.v", [("../x", "is no relative path")]),
+        {"fqid": "u.v", "offenders": (("../x", "is no relative path"),), "permanent": True},
+    ),
+    (
+        DownloadError([("a", "gone")], done=2, total=3, permanent=True),
+        {"failures": (("a", "gone"),), "done": 2, "total": 3, "permanent": True},
+    ),
     (DSSAbortedError("stopped"), {"permanent": False}),
 ]
 

@@ -11,9 +11,14 @@ from pathlib import Path
 import airflow
 import jsonschema
 import pytest
+from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 
 import airflow_provider_hca
 from airflow_provider_hca.get_provider_info import get_provider_info
+from airflow_provider_hca.hooks.connection import KNOWN_EXTRAS
+from airflow_provider_hca.hooks.dss import DSSHook
+
+AIRFLOW_V_3_2_PLUS = get_base_airflow_version_tuple() >= (3, 2, 0)
 
 _AIRFLOW = Path(airflow.__file__).parent
 
@@ -43,13 +48,36 @@ def test_it_is_a_literal_without_imports() -> None:
 def test_everything_it_names_is_there() -> None:
     """Every module and class in the description can be imported."""
     info = get_provider_info()
-    for kind in ("hooks", "operators", "sensors"):
+    for kind in ("hooks", "operators", "sensors", "triggers"):
         for group in info[kind]:
             for module in group["python-modules"]:
                 importlib.import_module(module)
     for connection in info["connection-types"]:
         module, _, name = connection["hook-class-name"].rpartition(".")
         assert getattr(importlib.import_module(module), name).conn_type == connection["connection-type"]
+
+
+def test_the_form_has_what_a_connection_can_say() -> None:
+    """Every extra that the hook reads has a field with a label and a description; what is secret is a password."""
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+    assert set(fields) == KNOWN_EXTRAS
+    assert all(field["label"] and field["description"] for field in fields.values())
+    secret = {name for name, field in fields.items() if field["schema"].get("format") == "password"}
+    assert secret == {"key_json", "refresh_token", "client_secret"}
+
+
+if not AIRFLOW_V_3_2_PLUS:  # newer ones read the description, and come without what the form of old was made of
+
+    def test_the_form_is_the_same_for_an_older_airflow() -> None:
+        """The hook's own fields have the names and the kinds of those in the description."""
+        fields = get_provider_info()["connection-types"][0]["conn-fields"]
+        widgets = DSSHook.get_connection_form_widgets()
+        assert list(widgets) == list(fields)
+        for name, widget in widgets.items():
+            assert str(widget.args[0]) == fields[name]["label"]
+            assert widget.kwargs["description"] == fields[name]["description"]
+            secret = fields[name]["schema"].get("format") == "password"
+            assert widget.field_class.__name__ == ("PasswordField" if secret else "StringField")
 
 
 def test_the_entry_point_gives_it() -> None:

@@ -34,6 +34,7 @@ from airflow_provider_hca.exceptions import (
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 5.0  # seconds; the DSS itself waits 15 before it says that a file is missing
+_READINGS = 5  # each by whichever of the DSS's servers answers; not all of them remember the wrong thing
 
 
 class BundleCalls(Calls):
@@ -97,28 +98,8 @@ class BundleCalls(Calls):
         :param presignedurls: whether each file is to have a `url` to download it from; waits until there is one
         :raises DSSNotFoundError: when it is not there, or deleted
         """
-        query = {**self._urls(directurls, presignedurls), "per_page": "500"}
-        request = self._bundle_request(uuid, replica, version, query)
-        bundle: Bundle | None = None
-        for call in self._pages(request):
-            page = _bundle(request, (yield from call))
-            if bundle is None:
-                bundle = page
-            elif page["version"] == bundle["version"]:
-                bundle["files"].extend(page["files"])
-            elif version is not None:
-                raise DSSProtocolError(f"{request.method} {request.path}: its pages are of different versions")
-            else:  # a newer version was made between two pages of the latest one
-                again = self.get_bundle(
-                    uuid,
-                    replica=replica,
-                    version=bundle["version"],
-                    directurls=directurls,
-                    presignedurls=presignedurls,
-                )
-                return (yield from again)
-        assert bundle is not None, "there is a first page, or an error"  # noqa: S101 - for the type checker
-        return bundle
+        urls = self._urls(directurls, presignedurls)
+        return (yield from self._whole_bundle(uuid, replica, version, urls, exact=True))
 
     def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> Call[str | None]:
         """Return the version of a bundle if it is available in a replica, else None (`GET /bundles/{uuid}`).
@@ -191,8 +172,8 @@ class BundleCalls(Calls):
         :raises DSSNotFoundError: when there is no such bundle
         :raises DSSConflictError: when it was deleted for another reason
         """
-        if not reason.strip():
-            raise ValueError("a bundle is deleted for a reason: reason must not be empty")
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"a bundle is deleted for a reason: reason must be a text, not {reason!r}")
         query = replica_and_version(replica, version, "bundle")
         request = self._request("DELETE", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", query, {"reason": reason})
         yield from self._exchange.send(request, authorize=True)
@@ -256,6 +237,36 @@ class BundleCalls(Calls):
                     raise
                 log.info("%s. Waiting, for another %.0f s at most", error, remaining)
                 request = replace(request, delay=min(_LOOK_AGAIN, remaining))
+
+    def _whole_bundle(
+        self, uuid: str, replica: str, version: str | None, urls: Mapping[str, str | None], *, exact: bool
+    ) -> Call[Bundle]:
+        """Return all pages of a manifest, of one and the same version.
+
+        :param exact: whether another version than the one asked for is no answer. After a PATCH some servers of a DSS
+            show the newer one, and say so
+        """
+        for _ in range(_READINGS):
+            request = self._bundle_request(uuid, replica, version, {**urls, "per_page": "500"})
+            bundle, whole = yield from self._joined_pages(request)
+            if whole and (not exact or version in {None, bundle["version"]}):
+                return bundle
+            version = version or bundle["version"]  # a newer one was made between two pages of the latest
+        raise DSSProtocolError(
+            f"{request.method} {request.path}: asked for version {version} time and again, it answers another one",
+            permanent=False,
+        )
+
+    def _joined_pages(self, request: Request) -> Call[tuple[Bundle, bool]]:
+        """Return the pages of a manifest as one, and whether they are all of one version."""
+        pages = self._pages(request)
+        bundle = _bundle(request, (yield from next(pages)))
+        for call in pages:
+            page = _bundle(request, (yield from call))
+            if page["version"] != bundle["version"]:
+                return bundle, False
+            bundle["files"].extend(page["files"])
+        return bundle, True
 
     def _bundle_request(self, uuid: str, replica: str, version: str | None, query: Mapping[str, str | None]) -> Request:
         asked = {**replica_and_version(replica, version, "bundle"), **query}

@@ -60,7 +60,10 @@ class Calls:
     def _request(
         self, method: str, path: str, query: Mapping[str, str | None], body: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return a request; what is None in its query is left out."""
+        """Return a request; what is None in its query is left out.
+
+        :raises ValueError: when JSON cannot hold the body
+        """
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
@@ -69,7 +72,7 @@ class Calls:
             method,
             f"{self.url}{path}{'?' if asked else ''}{asked}",
             headers,
-            None if body is None else json.dumps(body).encode(),
+            None if body is None else _json(body),
             connect_timeout=self._connect_timeout,
             read_timeout=self._read_timeout,
         )
@@ -101,6 +104,13 @@ class Calls:
         for page in self._pages(request, authorize=authorize, repeatable=repeatable):
             items += objects(request, (yield from page), key)
         return items
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"JSON cannot hold what was to be sent: {error}") from None
 
 
 def objects(request: Request, answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

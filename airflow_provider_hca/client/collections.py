@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_hca.client.calls import DONE, Calls, new_version, replica_and_version
+from airflow_provider_hca.client.calls import DONE, Calls, new_version, objects, replica_and_version
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, json_object
-from airflow_provider_hca.client.model import FQID, check_changes, check_replica, collection_item
+from airflow_provider_hca.client.model import FQID, check_changes, check_replica, collection_item, existing_item
 
 
 class CollectionCalls(Calls):
@@ -50,7 +50,12 @@ class CollectionCalls(Calls):
         uuid, version = check_uuid(uuid, "collection uuid"), check_version(version, "collection version")
         links = [collection_item(item) for item in contents]
         check_changes({"contents": links})
-        body = {"name": name, "description": description, "details": dict(details or {}), "contents": links}
+        body = {
+            "name": _text("name", name),
+            "description": _text("description", description),
+            "details": dict(details or {}),
+            "contents": links,
+        }
         query = {"uuid": uuid, "version": version, "replica": check_replica(replica)}
         request = self._request("PUT", "/collections", query, body)
         response = yield from self._exchange.send(request, accept=DONE, authorize=True)
@@ -64,10 +69,13 @@ class CollectionCalls(Calls):
         :param version: of the collection; the latest if None
         :return: `owner`, `name`, `description`, `details` and `contents`; a DSS does not say which version it is
         :raises DSSNotFoundError: when it is not there, or deleted
+        :raises DSSAuthError: when it is another's
         """
         query = replica_and_version(replica, version, "collection")
         request = self._request("GET", f"/collections/{check_uuid(uuid, 'collection uuid')}", query)
-        return json_object(request, (yield from self._exchange.send(request, authorize=True)))
+        collection = json_object(request, (yield from self._exchange.send(request, authorize=True)))
+        objects(request, collection, "contents")
+        return collection
 
     def patch_collection(
         self,
@@ -90,7 +98,7 @@ class CollectionCalls(Calls):
         :param version: of the collection that is changed
         :param replica: `aws` or `gcp`
         :param add_contents: at most 1,000 links; what is there already is not added again
-        :param remove_contents: at most 1,000 links
+        :param remove_contents: at most 1,000 links, with all that they have there; what is not there is ignored
         :param name: a new one, or None
         :param description: a new one, or None
         :param details: new ones, or None
@@ -100,11 +108,10 @@ class CollectionCalls(Calls):
             when the collection is another's
         """
         uuid, version = check_uuid(uuid, "collection uuid"), check_version(version, "collection version")
-        given = {"name": name, "description": description, "details": None if details is None else dict(details)}
         changes = {
             "add_contents": [collection_item(item) for item in add_contents],
-            "remove_contents": [collection_item(item) for item in remove_contents],
-            **{key: value for key, value in given.items() if value is not None},
+            "remove_contents": [existing_item(item) for item in remove_contents],
+            **said(name, description, details),
         }
         check_changes(changes)
         query = {"version": version, "replica": check_replica(replica)}
@@ -112,12 +119,29 @@ class CollectionCalls(Calls):
         return new_version(request, (yield from self._exchange.send(request, authorize=True)), uuid)
 
     def delete_collection(self, uuid: str, *, replica: str) -> Call[None]:
-        """Delete a collection (`DELETE /collections/{uuid}`), for ever: its uuid cannot be used again.
+        """Delete a collection (`DELETE /collections/{uuid}`), for ever: what is put under its uuid later stays unseen.
 
         :param uuid: of the collection
         :param replica: `aws` or `gcp`
-        :raises DSSNotFoundError: when it is not there
+        :raises DSSNotFoundError: when it is not there, which it also says when it is deleted already
+        :raises DSSAuthError: when it is another's
         """
         query = {"replica": check_replica(replica)}
         request = self._request("DELETE", f"/collections/{check_uuid(uuid, 'collection uuid')}", query)
-        yield from self._exchange.send(request, authorize=True)
+        yield from self._exchange.send(request, authorize=True, deletes=True)
+
+
+def said(name: str | None, description: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what is said of a collection, without what is None.
+
+    :raises ValueError: when a text is none
+    """
+    texts = {"name": name, "description": description}
+    given: dict[str, Any] = {key: _text(key, value) for key, value in texts.items() if value is not None}
+    return given if details is None else {**given, "details": dict(details)}
+
+
+def _text(what: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be text, not {value!r}")
+    return value

@@ -52,29 +52,54 @@ class EventCalls(Calls):
 
     def put_subscription(
         self,
-        /,
         *,
         replica: str,
         callback_url: str,
         jmespath_query: str | None = None,
         es_query: Mapping[str, Any] | None = None,
-        **options: Any,
+        method: Literal["POST", "PUT"] | None = None,
+        encoding: Literal["application/json", "multipart/form-data"] | None = None,
+        form_fields: Mapping[str, str] | None = None,
+        payload_form_field: str | None = None,
+        attachments: Mapping[str, Any] | None = None,
+        hmac_key_id: str | None = None,
+        hmac_secret_key: str | None = None,
     ) -> Call[str]:
         """Have a URL told when something happens to bundles (`PUT /subscriptions`).
 
-        It is sent once: each call makes another subscription.
+        It is sent once: each call makes another subscription. After an error `get_subscriptions` tells whether there is
+        one.
 
         :param replica: `aws` or `gcp`
         :param callback_url: what is told
-        :param jmespath_query: of which events, by JMESPath
+        :param jmespath_query: of which events, by JMESPath; of all if None
         :param es_query: of which new bundles, by an Elasticsearch query; one of the two at most
-        :param options: `method`, `encoding`, `form_fields`, `payload_form_field`, `attachments`, `hmac_key_id` and
-            `hmac_secret_key`, as the interface describes them
+        :param method: with which it is told; the DSS's own choice is `POST`
+        :param encoding: of what it is told; the DSS's own choice is `application/json`
+        :param form_fields: to send besides, with `multipart/form-data`
+        :param payload_form_field: in which the news are, with `multipart/form-data`
+        :param attachments: metadata to send besides, by name, each `{"type": "jmespath", "expression": ...}`
+        :param hmac_key_id: the name of the key
+        :param hmac_secret_key: to sign with what is sent to the URL; a DSS does not tell it to anybody
         :return: the uuid of the subscription
+        :raises DSSResponseError: when a query or an attachment is not understood, or there are too many subscriptions
         """
         if jmespath_query is not None and es_query is not None:
             raise ValueError("a subscription has a jmespath_query or an es_query, not both")
-        given = {"callback_url": callback_url, "jmespath_query": jmespath_query, "es_query": es_query, **options}
+        if hmac_secret_key is not None and not isinstance(hmac_secret_key, str):
+            raise ValueError("hmac_secret_key must be text")  # else the DSS's error would quote it
+        given = {
+            "callback_url": callback_url,
+            "jmespath_query": jmespath_query,
+            "es_query": es_query,
+            "method": method,
+            "encoding": encoding,
+            "form_fields": form_fields,
+            "payload_form_field": payload_form_field,
+            "attachments": attachments,
+            "hmac_key_id": hmac_key_id,
+            "hmac_secret_key": hmac_secret_key,
+        }
         body = {name: value for name, value in given.items() if value is not None}
         request = self._request("PUT", "/subscriptions", {"replica": check_replica(replica)}, body)
         response = yield from self._exchange.send(request, accept=DONE, authorize=True, repeatable=False)
@@ -106,7 +131,7 @@ class EventCalls(Calls):
         """
         path = f"/subscriptions/{check_uuid(uuid, 'subscription uuid')}"
         request = self._request("DELETE", path, _of_type(replica, subscription_type))
-        yield from self._exchange.send(request, authorize=True)
+        yield from self._exchange.send(request, authorize=True, deletes=True)
 
     def get_events(
         self, *, replica: str, from_date: str | None = None, to_date: str | None = None, per_page: int = 10

@@ -108,6 +108,7 @@ class Exchange:
         accept: frozenset[int] = frozenset({200}),
         authorize: bool = False,
         repeatable: bool | None = None,
+        deletes: bool = False,
     ) -> Call[Response]:
         """Return the first answer whose status is in `accept`.
 
@@ -115,13 +116,14 @@ class Exchange:
         :param accept: the statuses that are answers; the others are errors
         :param authorize: whether the operation wants a token
         :param repeatable: whether it may be sent again after a failure; by default GET, HEAD, PUT and DELETE are
+        :param deletes: whether a DSS knows nothing of it once it is done: `404` then answers a repeat of what was done
         :raises DSSError: the last failure, when no attempt is left or none would help
         """
         if repeatable is None:
             repeatable = request.method in {"GET", "HEAD", "PUT", "DELETE"}
         # The first sending: what a poll waits before it is not time spent on retries.
         began = started = time.monotonic() + request.delay
-        attempt, hops, renewed = 1, 0, False
+        attempt, hops, renewed, maybe_done = 1, 0, False, False
         while True:
             token = (yield from self._token()) if authorize and request.origin == self.home else None
             failure: DSSError
@@ -131,7 +133,7 @@ class Exchange:
             except DSSConnectionError as error:
                 failure = error
             else:
-                if response.status in accept:
+                if response.status in accept or (deletes and maybe_done and _is_gone(response)):
                     return response
                 if response.status == 401 and token and not renewed and self.auth and self.auth.rejected(token):
                     renewed, request = True, replace(request, delay=0.0)
@@ -146,7 +148,8 @@ class Exchange:
                 if response.status not in RETRIED:
                     raise failure
                 asked = retry_after(response)
-            again = repeatable or _was_not_done(failure)
+            unclear = is_unclear(failure)
+            maybe_done, again = maybe_done or unclear, repeatable or not unclear
             delay = self.policy.delay(attempt, time.monotonic() - started, asked) if again else None
             if delay is None:
                 raise failure
@@ -177,14 +180,15 @@ class Exchange:
         return replace(request, url=url, delay=wait or 0.0)
 
 
-def _was_not_done(failure: DSSError) -> bool:
-    """Return whether the DSS cannot have done what it was asked to."""
-    match failure:
-        case DSSConnectionError():
-            return failure.kind in _NOT_SENT
-        case DSSResponseError():
-            return failure.status == 429 or failure.code == "read_only"
-    return False
+def _is_gone(response: Response) -> bool:
+    return response.status == 404 and not is_no_route(response)
+
+
+def is_unclear(failure: DSSError) -> bool:
+    """Return whether the DSS may have done what it was asked to, or may do it yet, although it did not say so."""
+    if isinstance(failure, DSSConnectionError):
+        return failure.kind not in _NOT_SENT
+    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code != "read_only"
 
 
 def _failure(request: Request, response: Response, token: str | None) -> DSSError:

@@ -14,7 +14,7 @@ from airflow_provider_hca.client.calls import Calls, replica_and_version
 from airflow_provider_hca.client.content import Content, Writable, whole_file
 from airflow_provider_hca.client.exchange import RETRIED
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
-from airflow_provider_hca.client.messages import Call, Request, Response, json_object, target
+from airflow_provider_hca.client.messages import Call, Request, Response, json_object, pause, target
 from airflow_provider_hca.client.model import FileMetadata, PutFile, replica_of
 from airflow_provider_hca.exceptions import (
     DSSConflictError,
@@ -69,6 +69,41 @@ class FileCalls(Calls):
         request = self._file_request("HEAD", uuid, replica, version)
         return _file_metadata(request, (yield from self._exchange.send(request)))
 
+    def find_file(
+        self, uuid: str, *, replica: str, version: str | None = None, sha256: str | None = None
+    ) -> Call[FileMetadata | None]:
+        """Return what the DSS knows of a file, or None when it is not there yet (`HEAD /files/{uuid}`).
+
+        :param uuid: of the file
+        :param replica: `aws` or `gcp`
+        :param version: of the file; the latest if None
+        :param sha256: of the content that was staged, if that is to be compared: an asynchronous PUT that conflicts
+            also answers 202, and its copy is dropped
+        :raises DSSConflictError: when the stored content is another
+        :raises DSSCopyError: when an asynchronous copy failed
+        """
+        request = self._file_request("HEAD", uuid, replica, version)
+        try:
+            response = yield from self._exchange.send(request)
+        except DSSNotFoundError:
+            return None
+        except DSSResponseError as error:
+            if error.status not in {422, 500}:
+                raise
+            raise _copy_failure(uuid, version or "latest", error) from None
+        metadata = _file_metadata(request, response)
+        if sha256 is not None and metadata.sha256 != sha256:
+            raise DSSConflictError(
+                request.method,
+                request.path,
+                409,
+                "file_already_exists",
+                f"version {metadata.version} exists with sha256 {metadata.sha256}, and {sha256} was to be stored: the "
+                "content changed, so it needs another version",
+                response.headers.get("x-aws-request-id", ""),
+            )
+        return metadata
+
     def wait_for_file(
         self, uuid: str, version: str, *, replica: str, sha256: str, seconds: float
     ) -> Call[FileMetadata]:
@@ -77,46 +112,21 @@ class FileCalls(Calls):
         :param uuid: of the file
         :param version: of the file
         :param replica: `aws` or `gcp`
-        :param sha256: of the content that was staged: an asynchronous PUT that conflicts also answers 202, and its
-            copy is dropped
+        :param sha256: of the content that was staged
         :param seconds: how long to wait at most
         :raises DSSConflictError: when the stored content is other than what was staged
         :raises DSSCopyError: when the copy failed or took too long
         """
-        request = self._file_request("HEAD", uuid, replica, version)
         deadline, delay = time.monotonic() + seconds, _POLL_FIRST
         while True:
-            try:
-                response = yield from self._exchange.send(request)
-                break
-            except DSSNotFoundError:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise DSSCopyError(
-                        uuid,
-                        version,
-                        "deadline",
-                        "the DSS accepted it and has not stored it in time: give it a longer copy_timeout, or ask the "
-                        "operator of the DSS whether its copies are running",
-                    ) from None
-            except DSSResponseError as error:
-                if error.status not in {422, 500}:
-                    raise
-                raise _copy_failure(uuid, version, error) from None
-            request = replace(request, delay=min(delay, remaining))
+            found = yield from self.find_file(uuid, replica=replica, version=version, sha256=sha256)
+            if found is not None:
+                return found
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise late_copy(uuid, version)
+            yield pause(min(delay, remaining))
             delay = min(_POLL_LONGEST, delay * _POLL_GROWTH)
-        metadata = _file_metadata(request, response)
-        if metadata.sha256 != sha256:
-            raise DSSConflictError(
-                request.method,
-                request.path,
-                409,
-                "file_already_exists",
-                f"version {version} exists with sha256 {metadata.sha256}, and {sha256} was to be stored: the content "
-                "changed, so it needs another version",
-                response.headers.get("x-aws-request-id", ""),
-            )
-        return metadata
 
     def get_file(
         self, uuid: str, *, replica: str, version: str | None = None, to: str | Path | Writable
@@ -195,6 +205,17 @@ class FileCalls(Calls):
         return self._request(
             method, f"/files/{check_uuid(uuid, 'file uuid')}", replica_and_version(replica, version, "file")
         )
+
+
+def late_copy(uuid: str, version: str) -> DSSCopyError:
+    """Return the error of a copy that takes too long."""
+    return DSSCopyError(
+        uuid,
+        version,
+        "deadline",
+        "the DSS accepted it and has not stored it in time: give it a longer copy_timeout, or ask the operator of the "
+        "DSS whether its copies are running",
+    )
 
 
 def _copy_failure(uuid: str, version: str, error: DSSResponseError) -> DSSCopyError:

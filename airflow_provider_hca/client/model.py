@@ -107,11 +107,13 @@ class Change:
     """What a change of a bundle or collection came to.
 
     :ivar version: that has all of it
+    :ivar count: how many files or links it has
     :ivar patches: how many PATCHes it took this time; none if an earlier try, or somebody else, had done it all
     """
 
     uuid: str
     version: str
+    count: int
     patches: int
 
 
@@ -203,26 +205,39 @@ def collection_item(item: Mapping[str, Any]) -> CollectionItem:
     :param item: with `type`, `uuid`, `version`, and `fragment` where the type is a name of your own
     :raises ValueError: when one is missing or is not well-formed, or another key is there
     """
-    missing = [key for key in ("type", "uuid", "version") if not item.get(key)]
     unknown = sorted(set(item) - {"type", "uuid", "version", "fragment"})
-    if missing or unknown:
-        wrong = f"{', '.join(missing)} is missing" if missing else f"{', '.join(unknown)} means nothing"
-        raise ValueError(f"a collection's item has type, uuid, version and maybe fragment; {wrong} in {dict(item)!r}")
-    kind = str(item["type"])
-    checked: CollectionItem = {
-        "type": kind,
-        "uuid": check_uuid(item["uuid"], f"uuid of a {kind} in the collection"),
-        "version": check_version(item["version"], f"version of {kind} {item['uuid']}"),
-    }
-    fragment = item.get("fragment")
+    if unknown:
+        raise ValueError(
+            f"a collection's item has type, uuid, version and maybe fragment; {', '.join(unknown)} means nothing in "
+            f"{dict(item)!r}"
+        )
+    checked = existing_item(item)
+    kind, fragment = checked["type"], checked.get("fragment")
     if kind not in _LINKED and not isinstance(fragment, str):
         raise ValueError(
             f"an item of type {kind!r} needs a fragment, a JSON pointer such as '/cells/0'; only file, bundle and "
             "collection go without"
         )
-    if fragment is not None:
-        checked["fragment"] = str(fragment)
     return checked
+
+
+def existing_item(item: Mapping[str, Any]) -> CollectionItem:
+    """Return a link as `PATCH /collections` wants it to remove it: with whatever else it has, which must match.
+
+    :param item: with `type`, `uuid`, `version`, and what else it has
+    :raises ValueError: when one is missing or is not well-formed
+    """
+    missing = [key for key in ("type", "uuid", "version") if not item.get(key)]
+    if missing:
+        raise ValueError(f"a collection's item has type, uuid and version; {', '.join(missing)} is missing in {item!r}")
+    kind = str(item["type"])
+    checked: dict[str, Any] = {
+        **{key: value for key, value in item.items() if (key, value) != ("fragment", None)},
+        "type": kind,
+        "uuid": check_uuid(item["uuid"], f"uuid of a {kind} in the collection"),
+        "version": check_version(item["version"], f"version of {kind} {item['uuid']}"),
+    }
+    return checked  # type: ignore[return-value]  # with more than that
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:

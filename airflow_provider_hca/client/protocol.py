@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 
+from airflow_provider_hca.client.bundle_changes import BundleChanges
 from airflow_provider_hca.client.calls import PAGE
-from airflow_provider_hca.client.changes import ChangeCalls
+from airflow_provider_hca.client.collection_changes import CollectionChanges
 from airflow_provider_hca.client.events import EventCalls
 from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
 from airflow_provider_hca.client.identifiers import derive_uuid
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _NO_BUNDLE = derive_uuid("a bundle that nobody makes")
 
 
-class DSSAPI(ChangeCalls, EventCalls):
+class DSSAPI(BundleChanges, CollectionChanges, EventCalls):
     """The calls to one DSS.
 
     They are named as in the DSS's original Python bindings: `put_file` is `PUT /files/{uuid}`, `get_bundles_all` is

@@ -41,7 +41,7 @@ T = TypeVar("T")
 _OAUTH = ("refresh_token", "token_uri", "client_id", "client_secret")
 _SERVICE_ACCOUNT = ("key_path", "key_json")
 _TEXT = (*_OAUTH, "key_path", "audience", "group")
-_KNOWN = {
+KNOWN_EXTRAS = {
     *_OAUTH,
     *_SERVICE_ACCOUNT,
     *("audience", "group", "creator_uid"),
@@ -66,20 +66,21 @@ class Settings:
     creator_uid: int
 
     @classmethod
-    def of(cls, connection: Any, conn_id: str) -> Settings:
+    def of(cls, connection: Any, conn_id: str, *, credentials: bool = True) -> Settings:
         """Return what a connection says.
 
         :param connection: an Airflow `Connection`
         :param conn_id: its id, for the error messages
+        :param credentials: whether to read them too; where nothing needs them they are better left where they are
         :raises ValueError: when something in it is missing or wrong; no secret is quoted
         """
         try:
-            return cls._of(connection)
+            return cls._of(connection, credentials=credentials)
         except ValueError as error:
             raise ValueError(f"connection {conn_id!r}: {error}") from None
 
     @classmethod
-    def _of(cls, connection: Any) -> Settings:
+    def _of(cls, connection: Any, *, credentials: bool) -> Settings:
         extra = _extra(connection)
         url = connection.host or ""
         if not url.startswith(("https://", "http://")):
@@ -94,7 +95,7 @@ class Settings:
             raise ValueError(f"its extra 'verify' names no CA bundle on this worker: {verify!r}")
         return cls(
             url=url,
-            auth=_auth((connection.password or "").strip(), extra),
+            auth=_auth((connection.password or "").strip(), extra) if credentials else None,
             retry=RetryPolicy(
                 attempts=int(_number(extra, "retry_attempts", policy.attempts)),
                 seconds=_number(extra, "retry_seconds", policy.seconds),
@@ -138,19 +139,18 @@ class AdvisingTransport(RequestsTransport):
 
 
 class AsyncAdvisingTransport(AiohttpTransport):
-    """Runs calls in an event loop, and says in their errors which connection to look at.
+    """Runs calls without a token in an event loop, and says in their errors which connection to look at.
 
     :param conn_id: of the connection
-    :param has_credentials: whether it has any
     """
 
-    def __init__(self, conn_id: str, *, has_credentials: bool, **options: Any) -> None:
+    def __init__(self, conn_id: str, **options: Any) -> None:
         super().__init__(**options)
-        self._conn_id, self._has_credentials = conn_id, has_credentials
+        self._conn_id = conn_id
 
     async def run(self, call: Call[T]) -> T:
         """Return the result of a call; see `AiohttpTransport.run`."""
-        with _advising(self._conn_id, has_credentials=self._has_credentials):
+        with _advising(self._conn_id, has_credentials=None):
             return await super().run(call)
 
 
@@ -158,20 +158,20 @@ class AsyncAdvisingTransport(AiohttpTransport):
 async def connected(conn_id: str, *, keep_alive: bool = False) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
     """Give a trigger the calls of a connection, and what runs them.
 
+    They carry no token, since what a trigger looks at needs none: so no key has to be on the triggerer's machine, and
+    no secret passes through its event loop.
+
     :param conn_id: of the Airflow connection
     :param keep_alive: whether connections to the DSS are kept open between requests
     :raises ValueError: when the connection is not well-formed
     """
-    settings = Settings.of(await get_async_connection(conn_id), conn_id)
-    api = settings.api()
-    async with AsyncAdvisingTransport(
-        conn_id, has_credentials=api.auth is not None, verify=settings.verify, keep_alive=keep_alive
-    ) as transport:
-        yield api, transport
+    settings = Settings.of(await get_async_connection(conn_id), conn_id, credentials=False)
+    async with AsyncAdvisingTransport(conn_id, verify=settings.verify, keep_alive=keep_alive) as transport:
+        yield settings.api(), transport
 
 
 @contextmanager
-def _advising(conn_id: str, *, has_credentials: bool) -> Iterator[None]:
+def _advising(conn_id: str, *, has_credentials: bool | None) -> Iterator[None]:
     try:
         yield
     except DSSError as error:
@@ -181,14 +181,16 @@ def _advising(conn_id: str, *, has_credentials: bool) -> Iterator[None]:
         raise
 
 
-def _advice(error: DSSError, conn: str, *, has_credentials: bool) -> str | None:
+def _advice(error: DSSError, conn: str, *, has_credentials: bool | None) -> str | None:
     match error:
         case DSSConnectionError(kind="tls"):
             return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
-        case DSSConnectionError() | DSSProtocolError():
+        case DSSConnectionError() | DSSProtocolError(permanent=True):
             return f"Check the host of {conn}, and whether the DSS is up"
         case DSSAuthError(method="HEAD"):  # which carries no token
             return f"Check the base path, such as '/v1', in the host of {conn}"
+        case DSSAuthError() if has_credentials is None:
+            return f"Waits carry no token. Check the base path, such as '/v1', in the host of {conn}"
         case DSSAuthError() if not has_credentials:
             return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
         case DSSAuthError(status=401):
@@ -210,7 +212,7 @@ def _extra(connection: Any) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ValueError("its extra is not a JSON object")
-    unknown = sorted(set(extra) - _KNOWN)
+    unknown = sorted(set(extra) - KNOWN_EXTRAS)
     if unknown:
         log.warning("the DSS connection's extra has keys that mean nothing here: %s", ", ".join(unknown))
     given = {key: value for key, value in extra.items() if value not in (None, "")}

@@ -97,6 +97,24 @@ class DSSHook(BaseHook):
         behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
         return {key.replace("-", "_"): value for key, value in behaviour.items()}
 
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the further fields of the connection's form for Airflow before 3.2, as `get_ui_field_behaviour`."""
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import PasswordField, StringField
+        from wtforms.validators import Optional
+
+        widgets = {}
+        for name, told in get_provider_info()["connection-types"][0]["conn-fields"].items():
+            secret = told["schema"].get("format") == "password"
+            kind, widget = (PasswordField, BS3PasswordFieldWidget()) if secret else (StringField, BS3TextFieldWidget())
+            # Text also for numbers: Airflow 2 would show, and store, a default for a number that nobody gave.
+            widgets[name] = kind(
+                lazy_gettext(told["label"]), validators=[Optional()], description=told["description"], widget=widget
+            )
+        return widgets
+
     def __enter__(self) -> Self:
         return self
 

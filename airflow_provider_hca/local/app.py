@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from . import bundles, collection_list, files
+from . import bundles, checkouts, files, user_collections
 from .errors import BareServerError, ProblemError, about_blank, bare_error, problem_response
 from .services import WrongContentTypeError
 
@@ -35,7 +35,7 @@ def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> Fas
         openapi_url=None,
     )
     api.state.services = services
-    for module in (files, bundles, collection_list):
+    for module in (files, checkouts, bundles, user_collections):
         api.include_router(module.router)
     _shape_errors(api)
 

@@ -17,6 +17,7 @@ from .errors import BareServerError, ProblemError
 from .files import check_token, direct_url, make_token, not_ready
 from .names import refusal
 from .services import (
+    UUID_PATTERN,
     AnyCaller,
     Caller,
     Ctx,
@@ -49,7 +50,7 @@ class BundleFile(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    uuid: str = Field(pattern="^[A-Za-z0-9]{8}(-[A-Za-z0-9]{4}){3}-[A-Za-z0-9]{12}$", description="Which file.")
+    uuid: str = Field(pattern=UUID_PATTERN, description="Which file.")
     version: str = Field(description="Which version of it, a DSS_VERSION.")
     name: Annotated[str, AfterValidator(_acceptable)] = Field(description="Its name in the bundle.")
     indexed: bool = Field(description="Whether its content can be searched for.")
@@ -318,7 +319,7 @@ def delete_bundle(
 ) -> JSONResponse:
     """Put up a tombstone; the records stay."""
     require_administrator(claims)
-    if services.store.bundle(replica, uuid, version, dead_too=True) is None:
+    if not services.store.has_bundle(replica, uuid, version):
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'any'}")
     written = services.store.bury(replica, uuid, version or "", body.reason)
     if written != body.reason:

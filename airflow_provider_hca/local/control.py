@@ -8,7 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from .answers import Answer
 from .auth import Authority
+from .collection_records import CollectionRecords
 from .faults import Fault, FaultBook
 from .keys import Secrets
 from .store import Store
@@ -33,11 +35,12 @@ class Lifetime(BaseModel):
     expires_in: float
 
 
-def window_router(book: FaultBook, store: Store) -> APIRouter:
+def window_router(book: FaultBook, store: Store, collections: CollectionRecords) -> APIRouter:
     """Return the routes that switch faults on and show what happened.
 
     :param book: the faults and the requests seen
     :param store: shown as a whole
+    :param collections: shown with it
     """
     router = APIRouter(prefix="/_local")
 
@@ -65,8 +68,8 @@ def window_router(book: FaultBook, store: Store) -> APIRouter:
         return []
 
     @router.get("/store")
-    def show_store() -> JSONResponse:
-        return JSONResponse(store.everything())
+    def show_store() -> Answer:
+        return Answer(store.everything() | {"collections": collections.everything()})
 
     return router
 

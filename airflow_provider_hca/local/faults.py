@@ -30,7 +30,7 @@ class Fault(BaseModel):
     method: str = "*"
     path: str = ""  # a regular expression, searched for in the path of the URL
     times: int = Field(default=1, ge=1)
-    action: Literal["status", "drop", "slow", "fail_copy"] = "status"
+    action: Literal["status", "drop", "slow", "fail_copy", "fail_checkout"] = "status"
     status: int | None = Field(default=None, ge=200, le=599)  # by default 503; of fail_copy 422
     retry_after: float | None = None
     seconds: float = Field(default=1.0, ge=0)
@@ -118,6 +118,9 @@ class FaultyFront:
     async def _fail(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.action == "fail_copy":
             await self._app({**scope, "dss.fail_copy": fault.status or 422}, receive, send)
+            return
+        if fault.action == "fail_checkout":
+            await self._app({**scope, "dss.fail_checkout": True}, receive, send)
             return
         answer: list[Message] = []
 

@@ -27,7 +27,7 @@ from .services import (
     this_url,
     writable_version,
 )
-from .staging import Source, Staged, declared_sums, parse_source
+from .staging import SCHEMES, Source, Staged, declared_sums, parse_source
 from .store import FileRecord
 
 router = APIRouter(redirect_slashes=False)
@@ -167,8 +167,7 @@ def direct_url(file: FileRecord) -> str:
 
     :param file: the file
     """
-    scheme = "s3" if file.replica == "aws" else "gs"
-    return f"{scheme}://dss-local/blobs/{file.sha256}.{file.sha1}.{file.s3_etag}.{file.crc32c}"
+    return f"{SCHEMES[file.replica]}://dss-local/blobs/{file.sha256}.{file.sha1}.{file.s3_etag}.{file.crc32c}"
 
 
 def make_token() -> str:

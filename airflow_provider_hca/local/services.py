@@ -9,15 +9,18 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from airflow_provider_hca.client.identifiers import check_version
 
-from .auth import Authority
+from .auth import Authority, email_of, require_group
+from .checkout_jobs import CheckoutJobs
+from .collection_records import CollectionRecords
 from .copies import Copies
 from .errors import ProblemError
 from .files_on_disk import Blobs
 from .objects import Presigner
+from .plain_json import check, is_doubtful
 from .staging import Staging
 from .store import Store
 
-_UUID = "[A-Za-z0-9]{8}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{12}"
+UUID_PATTERN = "^[A-Za-z0-9]{8}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{12}$"
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,11 @@ class Services:
     """Everything an endpoint may need."""
 
     store: Store
+    collections: CollectionRecords
     blobs: Blobs
     stagings: dict[str, Staging]
     copies: Copies
+    checkouts: CheckoutJobs
     authority: Authority
     presigner: Presigner
     async_above: int
@@ -57,6 +62,16 @@ async def _json_body(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent and kind != "application/json":
         raise WrongContentTypeError(kind)
+    if sent and is_doubtful(await request.body()):
+        try:
+            check(await request.json())
+        except ValueError as error:
+            raise ProblemError(400, "illegal_arguments", f"body: {error}") from None
+
+
+async def _owner(claims: "Caller") -> str:
+    require_group(claims)
+    return email_of(claims)
 
 
 class WrongContentTypeError(Exception):
@@ -64,10 +79,12 @@ class WrongContentTypeError(Exception):
 
 
 Caller = Annotated[dict[str, Any], Depends(_caller)]
+Owner = Annotated[str, Depends(_owner)]  # the e-mail address of a caller in the group
 AnyCaller = Depends(_caller)  # for endpoints that ask no more of a caller than a good token
 JsonBody = Depends(_json_body)
 Replica = Annotated[Literal["aws", "gcp"], Query(description="The replica to read or write.")]
-Uuid = Annotated[str, Path(pattern=f"^{_UUID}$", description="A uuid.")]
+Uuid = Annotated[str, Path(pattern=UUID_PATTERN, description="A uuid.")]
+UuidQuery = Annotated[str, Query(pattern=UUID_PATTERN, description="A uuid.")]
 Version = Annotated[str, Query(description="A DSS_VERSION.")]
 LatestVersion = Annotated[str | None, Query(description="A DSS_VERSION; the latest by default.")]
 Token = Annotated[str | None, Query(description="Given by the server when it redirects; not to be made up.")]

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 _PART_SIZE = 64 * 1024 * 1024  # what a DSS copies while the client waits
+_SYNC_DELAY = 5  # seconds; so long that a client which does not wait for the other replica is found out
 _DEFAULT_AUDIENCE = "https://dev.data.humancellatlas.org/"
 
 
@@ -15,6 +16,10 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError("must not be negative")
     return value
+
+
+def _seconds_or_off(text: str) -> float | None:
+    return None if text == "off" else _seconds(text)
 
 
 def _port(text: str) -> int:
@@ -54,13 +59,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--port", type=_port, default=8090, help="port of the DSS, 0 for a free one (%(default)s)")
     add("--s3-port", type=_port, default=8091, help="port of the S3 server (%(default)s)")
     add("--objects-port", type=_port, default=8092, help="port of presigned URLs (%(default)s)")
-    add("--gcs", action="store_true", help="have the replica gcp too, with a GCS server")
+    add("--gcs", action="store_true", help="have a GCS server too, to stage for the replica gcp")
     add("--gcs-port", type=_port, default=8093, help="port of the GCS server (%(default)s)")
     add("--bucket", type=_bucket, default="dss-staging", metavar="NAME", help="the staging bucket (%(default)s)")
     add("--async-above", type=_bytes, default=_PART_SIZE, metavar="BYTES", help="copy larger files later (%(default)s)")
     add("--copy-delay", type=_seconds, default=0, metavar="SECONDS", help="how long such a copy waits (%(default)s)")
     add("--file-wait", type=_seconds, default=15, metavar="SECONDS", help="wait for files of a bundle (%(default)s)")
-    add("--checkout-delay", type=_seconds, default=1, metavar="SECONDS", help="first download's wait (%(default)s)")
+    add("--checkout-delay", type=_seconds, default=1, metavar="SECONDS", help="how long a checkout takes (%(default)s)")
+    add(
+        "--sync-delay",
+        type=_seconds_or_off,
+        default=_SYNC_DELAY,
+        metavar="SECONDS",
+        help="when what is written in a replica comes to the other, or 'off' (%(default)s)",
+    )
     add("--audience", default=_DEFAULT_AUDIENCE, help="what tokens must be made for (%(default)s)")
     add("--json", action="store_true", help="say where everything is as one line of JSON")
     return parser.parse_args(arguments)

@@ -11,6 +11,7 @@ from .errors import ProblemError, retry_later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import BinaryIO
 
 _FORMS = {
@@ -19,6 +20,7 @@ _FORMS = {
     "s3_etag": re.compile(r"[a-z0-9]{32}(-([2-9]|[1-9]\d{1,3}|10000))?"),
     "crc32c": re.compile(r"[a-z0-9]{8}"),
 }
+SCHEMES = {"aws": "s3", "gcp": "gs"}
 _SOURCE = re.compile(r"(?P<scheme>s3|gs|wasb)://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 
 
@@ -33,14 +35,21 @@ class Staged:
     parts_etag: str | None  # the ETag the store gave it, where that shows the parts it came in
 
 
+class NoBucketError(Exception):
+    """There is no such bucket to write to."""
+
+
 class Staging(Protocol):
-    """Where staged objects are."""
+    """The object store of a replica: where staged objects are, and where bundles are checked out to."""
 
     def find(self, bucket: str, key: str) -> Staged | None:
         """Return the object, or None."""
 
     def open(self, bucket: str, key: str) -> BinaryIO | None:
         """Return its content, open for reading, or None."""
+
+    def write(self, bucket: str, key: str, content: Path, content_type: str) -> None:
+        """Make an object of a file; `NoBucketError` where there is no such bucket."""
 
 
 @dataclass(frozen=True)

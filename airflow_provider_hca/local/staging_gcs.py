@@ -8,18 +8,20 @@ import logging
 import threading
 import time
 from functools import partial
+from http import HTTPStatus
 from http.server import ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from gcp_storage_emulator.exceptions import NotFound
-from gcp_storage_emulator.handlers import buckets
+from gcp_storage_emulator.handlers import buckets, objects
 from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.settings import STORAGE_DIR
 from gcp_storage_emulator.storage import Storage
 
 from .errors import retry_later
 from .files_on_disk import write_atomically
-from .staging import Staged
+from .staging import NoBucketError, Staged
 
 if TYPE_CHECKING:
     import socket
@@ -95,6 +97,7 @@ class GCSServer:
         """
         logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # it logs every 404 as an error
         address = listener.getsockname()[:2]
+        self._url = f"http://{address[0]}:{address[1]}"
         self._server = _Server(address, partial(_Handler, self._storage), bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = listener
@@ -133,3 +136,15 @@ class GCSServer:
                 return io.BytesIO(self._storage.get_file(bucket, key))
             except NotFound:
                 return None
+
+    def write(self, bucket: str, key: str, content: Path, content_type: str) -> None:
+        """Make an object of a file; `NoBucketError` where there is no such bucket."""
+        place = {"bucket_name": bucket, "object_id": key}
+        request = SimpleNamespace(
+            base_url=self._url, params=place, data=content.read_bytes(), get_header=lambda *_: content_type
+        )
+        response = SimpleNamespace(status=HTTPStatus.OK)
+        with _LOCK:
+            objects.xml_upload(request, response, self._storage)
+        if response.status == HTTPStatus.NOT_FOUND:
+            raise NoBucketError(bucket)

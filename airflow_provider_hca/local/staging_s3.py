@@ -33,7 +33,7 @@ from moto.s3.models import FakeKey, S3Backend, s3_backends
 from werkzeug.serving import make_server
 
 from .files_on_disk import write_atomically
-from .staging import Staged
+from .staging import NoBucketError, Staged
 
 if TYPE_CHECKING:
     import socket
@@ -173,6 +173,21 @@ class Keeper:
             self._backend.put_object_tagging(key, record["tags"])
         self._kept[bucket, record["key"]] = key
 
+    def write(self, bucket: str, key: str, content: bytes, content_type: str) -> None:
+        """Make an object, in moto and on disk.
+
+        :param bucket: its bucket
+        :param key: its key
+        :param content: its content
+        :param content_type: its content type
+        :raises NoBucketError: when there is no such bucket
+        """
+        if bucket not in self._backend.buckets:
+            raise NoBucketError(bucket)
+        made = self._backend.put_object(bucket, key, content, disable_notification=True)
+        made.set_metadata({"content-type": content_type}, replace=True)
+        self.keep(bucket, key)
+
     def keep(self, bucket: str, key: str) -> None:
         """Bring the disk up to what moto has under this path, be it a bucket or a key.
 
@@ -263,13 +278,14 @@ def _changes(environ: dict[str, Any]) -> bool:
 
 
 class S3Server:
-    """moto's S3 on a socket that is already bound."""
+    """moto's S3 on a socket that is already bound; also where the DSS finds staged objects."""
 
     def __init__(self, directory: Path, bucket: str) -> None:
-        self.files = StagedFiles(directory)
-        keeper = Keeper(self.files)
-        keeper.load(bucket)
-        self._application = _KeepBeforeAnswering(DomainDispatcherApplication(create_backend_app), keeper)
+        files = StagedFiles(directory)
+        self.find, self.open = files.find, files.open
+        self._keeper = Keeper(files)
+        self._keeper.load(bucket)
+        self._application = _KeepBeforeAnswering(DomainDispatcherApplication(create_backend_app), self._keeper)
 
     def start(self, listener: socket.socket) -> None:
         """Serve in a thread.
@@ -297,3 +313,7 @@ class S3Server:
         end = time.monotonic() + patience
         while self._application.running and time.monotonic() < end:
             time.sleep(0.02)
+
+    def write(self, bucket: str, key: str, content: Path, content_type: str) -> None:
+        """Make an object of a file; `NoBucketError` where there is no such bucket."""
+        self._keeper.write(bucket, key, content.read_bytes(), content_type)

@@ -1,23 +1,18 @@
-"""The records of the DSS, in SQLite: files, bundles, tombstones, and copies that are still to be made.
-
-One connection behind one lock. Statements take microseconds here, so that nothing is gained by more, and there is no
-"database is locked" to be met. The write-ahead log makes every commit outlive a kill of the process.
-"""
+"""The records of files, bundles and tombstones, and of copies that are still to be made."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .checksums import Checksums
+from .sync import note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterable
+
+    from .database import Database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -78,31 +73,13 @@ class Copy:
 class Store:
     """Everything that was acknowledged."""
 
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.executescript(_SCHEMA)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._db.execute(statement, values).fetchall()
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        database.create(_SCHEMA)
 
     def file(self, replica: str, uuid: str, version: str | None) -> FileRecord | None:
         """Return a file; the latest version, which is the greatest string, when none is asked for."""
-        rows = self._rows(
+        rows = self._db.rows(
             f"SELECT {_FILE} FROM files WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "  # noqa: S608 - constant names
             "ORDER BY version DESC LIMIT 1",
             replica,
@@ -116,9 +93,9 @@ class Store:
         """Return the files by (uuid, version), None for those there are not."""
         statement = f"SELECT {_FILE} FROM files WHERE replica = ? AND uuid = ? AND version = ?"  # noqa: S608 - constant names
         found: dict[tuple[str, str], FileRecord | None] = {}
-        with self._lock:
+        with self._db.reading() as db:
             for uuid, version in wanted:
-                row = self._db.execute(statement, (replica, uuid, version)).fetchone()
+                row = db.execute(statement, (replica, uuid, version)).fetchone()
                 found[uuid, version] = FileRecord(*row) if row else None
         return found
 
@@ -128,7 +105,7 @@ class Store:
         :param file: the file, whose content is in place
         :param copy: the copy that is hereby done
         """
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?)",
                 (file.replica, *astuple(file.sums), file.size),
@@ -138,6 +115,8 @@ class Store:
                 astuple(file),
             )
             added = cursor.rowcount == 1
+            if added:
+                note(db, "file", file.replica, file.uuid, file.version)
             if copy:
                 db.execute("DELETE FROM copies WHERE number = ?", (copy.number,))
         stored = self.file(file.replica, file.uuid, file.version)
@@ -147,7 +126,7 @@ class Store:
 
     def has_content(self, replica: str, sums: Checksums, size: int) -> bool:
         """Tell whether exactly this content is in the replica already."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT 1 FROM blobs WHERE replica = ? "
             "AND sha256 = ? AND sha1 = ? AND crc32c = ? AND s3_etag = ? AND size = ?",
             replica,
@@ -159,7 +138,7 @@ class Store:
     def add_copy(self, task_id: str, source: str, file: FileRecord, doomed: int) -> tuple[Copy, bool]:
         """Record that `file` is to be copied, unless the same copy waits already; return it, and whether it is new."""
         columns = " AND ".join(f"{name.strip()} = ?" for name in _FILE.split(","))
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             row = db.execute(
                 f"SELECT number, task_id, source, doomed FROM copies WHERE failed = 0 AND source = ? AND {columns}",  # noqa: S608 - constant names
                 (source, *astuple(file)),
@@ -179,19 +158,19 @@ class Store:
 
     def fail_copy(self, copy: Copy, status: int) -> None:
         """Record that `copy` will never be done, and what HEAD answers from now on."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("UPDATE copies SET failed = ? WHERE number = ?", (status, copy.number))
 
     def pending_copies(self) -> list[Copy]:
         """Return the copies a process that ended left undone, oldest first."""
-        rows = self._rows(
+        rows = self._db.rows(
             f"SELECT number, task_id, source, doomed, {_FILE} FROM copies WHERE failed = 0 ORDER BY number"  # noqa: S608 - constant names
         )
         return [Copy(row[0], row[1], row[2], row[3], FileRecord(*row[4:])) for row in rows]
 
     def failure(self, replica: str, uuid: str, version: str | None) -> int | None:
         """Return the status of the failed copy of this file, None when none failed or another one is under way."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT failed FROM copies WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "
             "ORDER BY failed = 0 DESC, number DESC LIMIT 1",
             replica,
@@ -203,7 +182,7 @@ class Store:
 
     def checked_out(self, replica: str, sha256: str, now: float, delay: float) -> bool:
         """Tell whether a copy for downloading exists; the first to ask has one made, which takes `delay` seconds."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("INSERT OR IGNORE INTO checkouts VALUES (?, ?, ?)", (replica, sha256, now + delay))
             row = db.execute(
                 "SELECT ready_at FROM checkouts WHERE replica = ? AND sha256 = ?", (replica, sha256)
@@ -212,16 +191,19 @@ class Store:
 
     def add_bundle(self, replica: str, uuid: str, version: str, manifest: dict[str, Any]) -> bool:
         """Record a bundle unless its uuid and version are taken; tell whether that was done."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT OR IGNORE INTO bundles VALUES (?, ?, ?, ?)",
                 (replica, uuid, version, json.dumps(manifest)),
             )
-            return cursor.rowcount == 1
+            added = cursor.rowcount == 1
+            if added:
+                note(db, "bundle", replica, uuid, version)
+        return added
 
     def bundle(self, replica: str, uuid: str, version: str | None, *, dead_too: bool = False) -> dict[str, Any] | None:
         """Return the manifest of a bundle, by default of the latest version that is not deleted."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT manifest FROM bundles b WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "  # noqa: S608 - constant names
             f"AND (? OR {_ALIVE}) ORDER BY version DESC LIMIT 1",
             replica,
@@ -233,13 +215,28 @@ class Store:
         manifest: dict[str, Any] | None = json.loads(rows[0][0]) if rows else None
         return manifest
 
+    def has_bundle(self, replica: str, uuid: str, version: str | None) -> bool:
+        """Tell whether there is a bundle, or any version of it, deleted or not."""
+        rows = self._db.rows(
+            "SELECT 1 FROM bundles WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) LIMIT 1",
+            replica,
+            uuid,
+            version,
+            version,
+        )
+        return bool(rows)
+
     def bury(self, replica: str, uuid: str, version: str, reason: str) -> str:
         """Put up a tombstone unless there is one; return the reason on it.
 
         :param version: the version deleted, empty for the whole uuid
         """
-        with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)", (replica, uuid, version, reason))
+        with self._db.transaction() as db:
+            cursor = db.execute(
+                "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)", (replica, uuid, version, reason)
+            )
+            if cursor.rowcount == 1:
+                note(db, "tombstone", replica, uuid, version)
             row = db.execute(
                 "SELECT reason FROM tombstones WHERE replica = ? AND uuid = ? AND version = ?",
                 (replica, uuid, version),
@@ -248,7 +245,7 @@ class Store:
 
     def bundles_after(self, replica: str, prefix: str, after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
         """Return the (uuid, version) of bundles that are not deleted, in order."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT uuid, version FROM bundles b WHERE replica = ? AND substr(uuid, 1, length(?)) = ? "  # noqa: S608 - constant names
             f"AND (uuid, version) > (?, ?) AND {_ALIVE} ORDER BY uuid, version LIMIT ?",
             replica,
@@ -262,9 +259,9 @@ class Store:
     def everything(self) -> dict[str, Any]:
         """Return all there is, in one canonical order, so that two states can be compared."""
         names = [name.strip() for name in _FILE.split(",")]
-        files = self._rows(f"SELECT {_FILE} FROM files ORDER BY 1, 2, 3")  # noqa: S608 - constant names
-        bundles = self._rows("SELECT replica, uuid, version, manifest FROM bundles ORDER BY 1, 2, 3")
-        tombstones = self._rows("SELECT replica, uuid, version, reason FROM tombstones ORDER BY 1, 2, 3")
+        files = self._db.rows(f"SELECT {_FILE} FROM files ORDER BY 1, 2, 3")  # noqa: S608 - constant names
+        bundles = self._db.rows("SELECT replica, uuid, version, manifest FROM bundles ORDER BY 1, 2, 3")
+        tombstones = self._db.rows("SELECT replica, uuid, version, reason FROM tombstones ORDER BY 1, 2, 3")
         return {
             "files": [dict(zip(names, row, strict=True)) for row in files],
             "bundles": [

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
+from airflow_provider_hca.triggers.dss import DSSWaitTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_hca.client.waiting import Wait
 
 
 class DSSOperator(BaseOperator):
@@ -52,6 +56,44 @@ class DSSOperator(BaseOperator):
             self._stop = None  # an operator is copied and pickled, an event cannot be
 
 
+class DSSWaitingOperator(DSSOperator):
+    """A DSS operator that may have to wait, in its worker or in the triggerer.
+
+    :param deferrable: whether to wait in the triggerer, so that no worker slot is held; by default as Airflow's
+        `[operators] default_deferrable` says
+    :param poll_interval: seconds between two looks there
+    """
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+
+    def _wait_in_triggerer(self, wait: Wait, deadline: float, carried: dict[str, Any]) -> NoReturn:
+        """Leave the worker until something has come; `execute_complete` goes on then.
+
+        :param wait: what for
+        :param deadline: in seconds since the epoch
+        :param carried: what `execute_complete` has to know
+        """
+        trigger = DSSWaitTrigger.on(
+            wait,
+            dss_conn_id=self.dss_conn_id,
+            poll_interval=self.poll_interval,
+            deadline=deadline,
+            carried=carried,
+        )
+        self.log.info("waiting for %s in the triggerer", wait)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
+        raise AssertionError("defer() raises")
+
+
 def integer(what: str, value: int | str) -> int:
     """Return a whole number, which a template gives as text.
 
@@ -83,3 +125,17 @@ def seconds(what: str, value: float | timedelta) -> float:
         return value.total_seconds() if isinstance(value, timedelta) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{what} must be a number of seconds or a timedelta, not {value!r}") from None
+
+
+def mappings(what: str, value: Any) -> list[Mapping[str, Any]]:
+    """Return a list of mappings, such as mapped tasks give one by one.
+
+    :param what: what it is, for the error message
+    """
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        raise ValueError(f"{what} must be a list, not {value!r:.200}")
+    items = list(value)
+    odd = next((item for item in items if not isinstance(item, Mapping)), None)
+    if odd is not None:
+        raise ValueError(f"{what} must be a list of mappings; {odd!r:.200} is none")
+    return items

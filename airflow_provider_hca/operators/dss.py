@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from airflow_provider_hca.operators.base import DSSOperator
-from airflow_provider_hca.operators.bundles import DSSPutBundleOperator
+from airflow_provider_hca.operators.bundles import (
+    DSSCheckoutBundleOperator,
+    DSSDeleteBundleOperator,
+    DSSPatchBundleOperator,
+    DSSPutBundleOperator,
+)
+from airflow_provider_hca.operators.collections import (
+    DSSDeleteCollectionOperator,
+    DSSPatchCollectionOperator,
+    DSSPutCollectionOperator,
+)
+from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 
 __all__ = [
+    "DSSCheckoutBundleOperator",
+    "DSSDeleteBundleOperator",
+    "DSSDeleteCollectionOperator",
+    "DSSDownloadBundleOperator",
     "DSSOperator",
+    "DSSPatchBundleOperator",
+    "DSSPatchCollectionOperator",
     "DSSPutBundleOperator",
+    "DSSPutCollectionOperator",
     "DSSPutFileOperator",
     "DSSUploadDirectoryOperator",
 ]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_hca.operators.base import DSSOperator, boolean, seconds
+from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, boolean, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.triggers.dss import wait_result
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_hca.client.model import BundleFile
+    from airflow_provider_hca.hooks.dss import DSSHook
 
-class DSSPutFileOperator(DSSOperator):
+
+class DSSPutFileOperator(DSSWaitingOperator):
     """Register one staged object as a file (`PUT /files/{uuid}`), and wait until the DSS has it.
+
+    A DSS copies content above 64 MiB after it has answered. With `deferrable=True` no worker slot is held meanwhile.
 
     Returns the file as `DSSPutBundleOperator(files=...)` takes it: `uuid`, `version`, `name`, `indexed`. Mapped, its
     output is all the files of a bundle.
@@ -28,7 +35,10 @@ class DSSPutFileOperator(DSSOperator):
     :param file_version: of the file, a DSS_VERSION; if None it derives from the DAG run (templated)
     :param sha256: of the content; if None it is read from the staged object when it is needed, which takes credentials
         for the bucket on the worker. It is needed above 64 MiB, to know that the file stored is this one (templated)
-    :param copy_timeout: how long to wait for an asynchronous copy, in seconds
+    :param copy_timeout: how long to wait for an asynchronous copy, in seconds or as a `timedelta`
+    :param deferrable: whether to wait for it in the triggerer; by default as Airflow's `[operators]
+        default_deferrable` says
+    :param poll_interval: seconds between two looks there
     :param creator_uid: who creates it; the connection's `creator_uid` if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """
@@ -67,7 +77,6 @@ class DSSPutFileOperator(DSSOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the object; return the file."""
         from airflow_provider_hca.client.model import bundle_file, replica_of
-        from airflow_provider_hca.upload.staging import staged_sha256
 
         with self._running() as (hook, creator_uid):
             replica = replica_of(self.source_url)
@@ -84,11 +93,27 @@ class DSSPutFileOperator(DSSOperator):
             answer = hook.put_file(file["uuid"], file["version"], source_url=self.source_url, creator_uid=creator_uid)
             self.log.info("file %s.%s (%s): %s", file["uuid"], file["version"], name, answer.outcome)
             if answer.outcome == "copying":
-                hook.wait_for_file(
-                    file["uuid"],
-                    file["version"],
-                    replica=replica,
-                    sha256=self.sha256 or staged_sha256(self.source_url),
-                    seconds=seconds("copy_timeout", self.copy_timeout),
-                )
+                self._await_copy(hook, replica, file)
             return dict(file)
+
+    def _await_copy(self, hook: DSSHook, replica: str, file: BundleFile) -> None:
+        from airflow_provider_hca.client.waiting import FilesWait
+        from airflow_provider_hca.upload.staging import staged_sha256
+
+        uuid, version = file["uuid"], file["version"]
+        sha256 = self.sha256 or staged_sha256(self.source_url)
+        timeout = seconds("copy_timeout", self.copy_timeout)
+        if self.deferrable:
+            wait = FilesWait([{"uuid": uuid, "version": version, "sha256": sha256}], [replica])
+            self._wait_in_triggerer(wait, time.time() + timeout, {"file": file})
+        hook.wait_for_file(uuid, version, replica=replica, sha256=sha256, seconds=timeout)
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+        """Take up the task after its wait in the triggerer; return the file."""
+        from airflow_provider_hca.client.files import late_copy
+
+        result, carried = wait_result(event)
+        file: dict[str, Any] = carried["file"]
+        if result is None:
+            raise late_copy(file["uuid"], file["version"])
+        return file

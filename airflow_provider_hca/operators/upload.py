@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_hca.operators.base import DSSOperator, seconds
+from airflow_provider_hca.exceptions import DSSWaitError
+from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.triggers.dss import wait_result
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_hca.upload.plan import Hidden, Symlinks
+    from airflow_provider_hca.hooks.dss import DSSHook
+    from airflow_provider_hca.upload.engine import Uploader
+    from airflow_provider_hca.upload.plan import Hidden, Plan, Symlinks
     from airflow_provider_hca.upload.report import UploadReport
 
 
-class DSSUploadDirectoryOperator(DSSOperator):
+class DSSUploadDirectoryOperator(DSSWaitingOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
 
     A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
@@ -43,7 +48,11 @@ class DSSUploadDirectoryOperator(DSSOperator):
     :param content_types: content types by pattern, as in `{"*.gz": "application/gzip; dcp-type=data"}`; others are
         guessed from the name (templated)
     :param max_workers: files under way at once; each takes up to 8 MiB of memory
-    :param copy_timeout: how long to wait for the DSS's asynchronous copies (files above 64 MiB), in seconds
+    :param copy_timeout: how long to wait for the DSS's asynchronous copies (files above 64 MiB), in seconds or as a
+        `timedelta`
+    :param deferrable: whether to wait for them in the triggerer, so that no worker slot is held; by default as
+        Airflow's `[operators] default_deferrable` says
+    :param poll_interval: seconds between two looks there
     :param creator_uid: who creates all of it; the connection's `creator_uid` if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """
@@ -101,35 +110,64 @@ class DSSUploadDirectoryOperator(DSSOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory; return what the bundle is called and what was done."""
-        from airflow_provider_hca.client.model import check_replica
-        from airflow_provider_hca.upload.engine import Uploader
-        from airflow_provider_hca.upload.plan import plan_directory
-        from airflow_provider_hca.upload.staging import open_staging
+        from airflow_provider_hca.client.waiting import FilesWait
 
         with self._running(pool_size=self.max_workers) as (hook, creator_uid):
-            plan = plan_directory(
-                self.directory,
-                bundle_uuid=self.bundle_uuid or task_uuid(context),
-                bundle_version=self.bundle_version or run_version(context),
-                include=self.include,
-                exclude=self.exclude,
-                hidden=self.hidden,
-                symlinks=self.symlinks,
-                indexed=self.indexed,
-                content_types=self.content_types,
-            )
-            uploader = Uploader(
-                hook.api,
-                hook.get_conn(),
-                open_staging(self.replica, self.staging_bucket, workers=self.max_workers),
-                replica=check_replica(self.replica),
-                creator_uid=creator_uid,
-                staging_prefix=self.staging_prefix,
-                workers=self.max_workers,
-                copy_seconds=seconds("copy_timeout", self.copy_timeout),
-                stop=self._stop,
-            )
-            return _as_xcom(uploader.upload(plan, resume=context["ti"].try_number > 1))
+            plan, uploader = self._plan(context), self._uploader(hook, creator_uid)
+            registered = uploader.register(plan, resume=context["ti"].try_number > 1)
+            if self.deferrable and registered.copying:
+                files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
+                deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
+                self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, registered.without_copies())
+            return _as_xcom(uploader.finish(plan, uploader.await_copies(plan, registered)))
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Take up the task after the DSS has copied what it copies later: put the bundle.
+
+        The directory is planned again, so it has to be there, but its files are not read again.
+        """
+        from airflow_provider_hca.upload.report import Registered
+
+        result, carried = wait_result(event)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
+            if result is None:
+                raise DSSWaitError(
+                    "the DSS has not copied all files in time: give it a longer copy_timeout; a retry goes on waiting"
+                )
+            registered = Registered(copying=(), **carried)
+            return _as_xcom(self._uploader(hook, creator_uid).finish(self._plan(context), registered))
+
+    def _plan(self, context: Context) -> Plan:
+        from airflow_provider_hca.upload.plan import plan_directory
+
+        return plan_directory(
+            self.directory,
+            bundle_uuid=self.bundle_uuid or task_uuid(context),
+            bundle_version=self.bundle_version or run_version(context),
+            include=self.include,
+            exclude=self.exclude,
+            hidden=self.hidden,
+            symlinks=self.symlinks,
+            indexed=self.indexed,
+            content_types=self.content_types,
+        )
+
+    def _uploader(self, hook: DSSHook, creator_uid: int) -> Uploader:
+        from airflow_provider_hca.client.model import check_replica
+        from airflow_provider_hca.upload.engine import Uploader
+        from airflow_provider_hca.upload.staging import open_staging
+
+        return Uploader(
+            hook.api,
+            hook.get_conn(),
+            open_staging(self.replica, self.staging_bucket, workers=self.max_workers),
+            replica=check_replica(self.replica),
+            creator_uid=creator_uid,
+            staging_prefix=self.staging_prefix,
+            workers=self.max_workers,
+            copy_seconds=seconds("copy_timeout", self.copy_timeout),
+            stop=self._stop,
+        )
 
 
 def _as_xcom(report: UploadReport) -> dict[str, Any]:

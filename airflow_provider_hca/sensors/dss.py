@@ -1,36 +1,141 @@
-"""A sensor for the Data Storage System (DSS): wait until a bundle is available."""
+"""Sensors for the Data Storage System (DSS): wait until a bundle, or files, are available."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
 
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
+from airflow_provider_hca.triggers.dss import DSSWaitTrigger, wait_result
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_hca.client.waiting import Wait
 
 
-class DSSBundleSensor(BaseSensorOperator):
+class DSSSensor(BaseSensorOperator):
+    """What the sensors of the DSS have in common.
+
+    With `deferrable=True` the wait goes on in the triggerer, and no worker slot is held; `mode="reschedule"` holds one
+    for each look. `timeout`, `soft_fail`, `never_fail`, `silent_fail` and retries mean the same in each of them.
+    What would never come true, such as a refused request or a uuid that is none, fails at once and spends no retry. A
+    DSS that is down for longer than the connection's `retry_seconds` fails the try.
+
+    :param dss_conn_id: the Airflow connection (templated)
+    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
+    """
+
+    template_fields: Sequence[str] = ("dss_conn_id",)
+    ui_color = "#e8f4dc"
+
+    def __init__(
+        self,
+        *,
+        dss_conn_id: str = DSSHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        multiple_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        self.dss_conn_id = dss_conn_id
+        self.deferrable = deferrable
+
+    @abstractmethod
+    def _wait(self) -> Wait:
+        """Return what to wait for."""
+
+    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+        """Return whether it has come."""
+        with retries_only_if_useful():
+            wait = self._wait()
+            with DSSHook(self.dss_conn_id) as hook:
+                result = hook.get_conn().run(wait.look(hook.api))
+        if result is None:
+            self.log.info("%s: not yet", wait)
+            return PokeReturnValue(is_done=False)
+        self.log.info("%s: there", wait)
+        return PokeReturnValue(is_done=True, xcom_value=result)
+
+    def execute(self, context: Context) -> Any:
+        """Wait, in the way that is wanted; return what has come."""
+        if not self.deferrable:
+            return super().execute(context)
+        deadline = time.time() + self.timeout
+        with self._failing_as_told():
+            found = self.poke(context)
+            if found:
+                return found.xcom_value
+        self._defer(deadline)
+        return None
+
+    def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - Airflow's signature
+        """Take up the task after its wait in the triggerer; return what has come."""
+        with self._failing_as_told():
+            result, _ = wait_result(event)
+            if result is None:
+                raise AirflowSensorTimeout(f"{self._wait()}: not within the timeout of {self.timeout:.0f} s")
+            self.log.info("%s: there", self._wait())
+            return result
+        self._defer(event["carried"]["deadline"])  # silent_fail: after an error it goes on
+        return None
+
+    def _defer(self, deadline: float) -> None:
+        trigger = DSSWaitTrigger.on(
+            self._wait(),
+            dss_conn_id=self.dss_conn_id,
+            poll_interval=self.poke_interval,
+            deadline=deadline,
+            carried={"deadline": deadline},
+        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
+
+    @contextmanager
+    def _failing_as_told(self) -> Iterator[None]:
+        """Fail, skip, or go on after an error as `BaseSensorOperator.execute` does."""
+        try:
+            yield
+        except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped, as the sensor is told to be soft: {error}") from error
+            raise
+        except Exception as error:
+            if self.silent_fail:
+                self.log.exception("it goes on in spite of this, as the sensor is told to be silent")
+            elif self.never_fail:
+                raise AirflowSkipException(f"Skipped, as the sensor is never to fail: {error}") from error
+            else:
+                raise
+
+
+class DSSBundleSensor(DSSSensor):
     """Wait until a bundle is available in one or more replicas (`GET /bundles/{uuid}`).
 
-    Use `mode="reschedule"` for waits of minutes, so that no worker slot is held. What would never come true, such as
-    a refused token or a uuid that is none, fails at once and spends no retry. A DSS that is down for longer than the
-    connection's `retry_seconds` fails the try.
-
-    Returns, also as an XCom each, `uuid`, `version` and `versions`, the version found in each replica.
+    Returns, also as an XCom each, `uuid`, `version` and `versions`, the version found in each replica. How it waits is
+    told by `deferrable` and `mode`; see `DSSSensor`.
 
     :param bundle_uuid: of the bundle (templated)
     :param bundle_version: of the bundle, a DSS_VERSION; any version will do if None (templated)
     :param replicas: those that must all have it, of `aws` and `gcp` (templated)
     :param dss_conn_id: the Airflow connection (templated)
+    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
     """
 
-    template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replicas", "dss_conn_id")
-    ui_color = "#e8f4dc"
+    template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replicas", *DSSSensor.template_fields)
 
     def __init__(
         self,
@@ -38,43 +143,49 @@ class DSSBundleSensor(BaseSensorOperator):
         bundle_uuid: str,
         bundle_version: str | None = None,
         replicas: Sequence[str] = ("aws",),
-        dss_conn_id: str = DSSHook.default_conn_name,
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
         self.replicas = replicas
-        self.dss_conn_id = dss_conn_id
 
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
-        """Return whether all replicas have the bundle."""
-        with retries_only_if_useful():
-            versions = self._versions()
-        missing = [replica for replica, version in versions.items() if version is None]
-        if missing:
-            self.log.info("bundle %s is not in %s yet", self._fqid, ", ".join(missing))
-            return PokeReturnValue(is_done=False)
-        self.log.info("bundle %s is in %s", self._fqid, ", ".join(versions))
-        return PokeReturnValue(
-            is_done=True,
-            xcom_value={
-                "uuid": self.bundle_uuid.lower(),
-                "version": min(version for version in versions.values() if version),
-                "versions": versions,
-            },
-        )
+    def _wait(self) -> Wait:
+        from airflow_provider_hca.client.waiting import BundleWait
 
-    def _versions(self) -> dict[str, str | None]:
-        if isinstance(self.replicas, str) or not self.replicas:
-            raise ValueError(f"replicas must be a list such as ['aws', 'gcp'], not {self.replicas!r}")
-        with DSSHook(self.dss_conn_id) as hook:
-            return {
-                replica: hook.find_bundle(self.bundle_uuid, replica=replica, version=self.bundle_version or None)
-                for replica in self.replicas
-            }
+        return BundleWait(self.bundle_uuid, self.bundle_version, self.replicas)
 
-    @property
-    def _fqid(self) -> str:
-        return f"{self.bundle_uuid}.{self.bundle_version}" if self.bundle_version else self.bundle_uuid
+
+class DSSFileSensor(DSSSensor):
+    """Wait until files, one or many, are available in one or more replicas (`HEAD /files/{uuid}`).
+
+    Returns, also as an XCom each, `file_count` and `byte_count`; of a single file also `uuid`, `version`, `size`,
+    `sha256` and `content_type`. An asynchronous copy that failed, and other content than `sha256` says, are errors.
+    How it waits is told by `deferrable` and `mode`; see `DSSSensor`.
+
+    :param files: each with `uuid`, and maybe `version` (any will do without) and `sha256`, such as what mapped
+        `DSSPutFileOperator`s return or the `files` of a bundle (templated)
+    :param replicas: those that must all have them, of `aws` and `gcp` (templated)
+    :param dss_conn_id: the Airflow connection (templated)
+    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
+    """
+
+    template_fields: Sequence[str] = ("files", "replicas", *DSSSensor.template_fields)
+
+    def __init__(
+        self,
+        *,
+        files: Iterable[Mapping[str, Any]] | XComArg,
+        replicas: Sequence[str] = ("aws",),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.files = files
+        self.replicas = replicas
+
+    def _wait(self) -> Wait:
+        from airflow_provider_hca.client.waiting import FilesWait
+
+        if not isinstance(self.files, Iterable) or isinstance(self.files, str | Mapping):
+            raise ValueError(f"files must be a list of files, each with a uuid, not {self.files!r:.200}")
+        return FilesWait(self.files, self.replicas)

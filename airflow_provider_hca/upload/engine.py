@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.model import FileMetadata, PutBundle, Replica
@@ -31,7 +31,7 @@ from airflow_provider_hca.exceptions import (
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, checksum_file
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
-from airflow_provider_hca.upload.report import UploadReport, amount
+from airflow_provider_hca.upload.report import Registered, UploadReport, amount
 from airflow_provider_hca.upload.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ DEFAULT_WORKERS = 8
 # so that a worker never needs more memory than this.
 _IN_MEMORY = 8 * MIB
 _HEADS_FAIL_AT_MOST = 3
+_MISSING_SECONDS = 300.0  # every file was seen to be there: one that is missing is only not yet seen by all servers
 
 
 class _FileChangedError(DSSError):
@@ -49,17 +50,15 @@ class _FileChangedError(DSSError):
 
 @dataclass(slots=True)
 class _Item:
-    """A planned file on its way."""
+    """A planned file on its way.
+
+    :ivar sha256: of its content, once it is staged
+    """
 
     file: PlannedFile
-    sums: Checksums | None = None
+    sha256: str = ""
     registered: bool = False
     copying: bool = False
-
-    @property
-    def sha256(self) -> str:
-        assert self.sums is not None, "a file has its sums once it is staged"  # noqa: S101 - order of phases
-        return self.sums.sha256
 
 
 @dataclass(slots=True)
@@ -121,15 +120,25 @@ class Uploader:
         self._tally = _Tally()
 
     def upload(self, plan: Plan, *, resume: bool = False) -> UploadReport:
-        """Make the bundle that is planned.
+        """Make the bundle that is planned: `register`, `await_copies` and `finish` in one.
 
         :param plan: from `plan_directory`
         :param resume: whether an earlier try may have got somewhere: then each file is looked up first, and what is
             registered with the same content is neither staged nor registered again
+        :raises DSSError: what any of the three raises
+        """
+        registered = self.register(plan, resume=resume)
+        return self.finish(plan, self.await_copies(plan, registered))
+
+    def register(self, plan: Plan, *, resume: bool = False) -> Registered:
+        """Stage and register all files of a plan.
+
+        :param plan: from `plan_directory`
+        :param resume: whether an earlier try may have got somewhere
         :raises DSSError: when the DSS does not answer or does not take the token; nothing was staged
         :raises StagingError: when the bucket is not there; nothing was staged
         :raises InvalidDirectoryError: when files changed or could not be read; nothing was registered by this try
-        :raises UploadError: when files could not be staged or registered; no bundle was made
+        :raises UploadError: when files could not be staged or registered
         :raises DSSAbortedError: when told to stop
         """
         self._tally = _Tally()
@@ -153,26 +162,57 @@ class Uploader:
             # Staging may outlast a token: it is renewed here, once, and not by all threads together.
             self._transport.run(self._dss.authenticate())
         self._raise(self._phase("register", to_register, self._register, seconds), items)
-
-        copying = [item for item in items if item.copying]
-        deadline = time.monotonic() + self._copy_seconds
-        self._raise(self._phase("copy", copying, lambda item: self._await_copy(item, deadline), seconds), items)
-
-        started = time.monotonic()
-        result = self._put_bundle(plan)
-        seconds["bundle"] = time.monotonic() - started
-        report = UploadReport(
-            uuid=result.uuid,
-            version=result.version,
-            replica=self._replica,
-            files=len(items),
-            size=plan.size,
+        copying = tuple((item.file.uuid, item.file.version, item.sha256) for item in items if item.copying)
+        return Registered(
+            copying=copying,
+            digest=plan.digest,
             staged_files=self._tally.staged_files,
             staged_size=self._tally.staged_size,
             registered_files=self._tally.registered_files,
             copied_files=len(copying),
-            created=result.outcome == "created",
             seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
+        )
+
+    def await_copies(self, plan: Plan, registered: Registered) -> Registered:
+        """Wait until the DSS has copied what it copies asynchronously; return the same without copies to wait for.
+
+        :param plan: the same as registered
+        :param registered: from `register`
+        :raises UploadError: when copies failed, or took too long
+        :raises DSSAbortedError: when told to stop
+        """
+        sums = {uuid: sha256 for uuid, _, sha256 in registered.copying}
+        items = [_Item(file, sums.get(file.uuid, ""), registered=file.uuid not in sums) for file in plan.files]
+        copying = [item for item in items if not item.registered]
+        seconds = dict(registered.seconds)
+        deadline = time.monotonic() + self._copy_seconds
+        self._raise(self._phase("copy", copying, lambda item: self._await_copy(item, deadline), seconds), items)
+        return replace(registered, copying=(), seconds=seconds)
+
+    def finish(self, plan: Plan, registered: Registered) -> UploadReport:
+        """Put the bundle of files that are all there.
+
+        :param plan: the same as registered
+        :param registered: from `register`, its copies waited for
+        :raises InvalidDirectoryError: when it is another plan
+        """
+        if plan.digest != registered.digest:
+            told = "files came or went while the DSS was copying: a retry takes the directory as it is then"
+            raise InvalidDirectoryError(_directory(plan), [("", told)], permanent=False)
+        started = time.monotonic()
+        result = self._put_bundle(plan)
+        report = UploadReport(
+            uuid=result.uuid,
+            version=result.version,
+            replica=self._replica,
+            files=len(plan.files),
+            size=plan.size,
+            staged_files=registered.staged_files,
+            staged_size=registered.staged_size,
+            registered_files=registered.registered_files,
+            copied_files=registered.copied_files,
+            created=result.outcome == "created",
+            seconds={**registered.seconds, "bundle": round(time.monotonic() - started, 3)},
         )
         log.info("%s", report)
         return report
@@ -181,19 +221,18 @@ class Uploader:
         file = item.file
         stored = self._stored(file) if resume else None
         content = _read(file) if file.size <= _IN_MEMORY else None
-        item.sums = (
-            checksum_bytes(content) if content is not None else checksum_file(file.path, file.size, self._on_summed)
-        )
+        sums = checksum_bytes(content) if content is not None else checksum_file(file.path, file.size, self._on_summed)
+        item.sha256 = sums.sha256
         _check_unchanged(file, content)
         if stored is not None:
             self._check_same(file, item.sha256, stored)
             item.registered = True
             self._tally.add(skipped_size=file.size)
             return
-        if resume and self._is_staged(file, item.sums):
+        if resume and self._is_staged(file, sums):
             self._tally.add(skipped_size=file.size)
             return
-        self._put_object(file, content, item.sums)
+        self._put_object(file, content, sums)
         _check_unchanged(file, content)
         self._tally.add(staged_files=1, staged_size=file.size)
 
@@ -293,6 +332,7 @@ class Uploader:
                 replica=self._replica,
                 creator_uid=self._creator_uid,
                 files=[file.as_member() for file in plan.files],
+                missing_seconds=min(self._copy_seconds, _MISSING_SECONDS),
             )
         )
 

@@ -5,6 +5,8 @@ Everything that would go wrong later and can be known now is found here, all of 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mimetypes
 import os
 import re
@@ -77,6 +79,12 @@ class Plan:
     def size(self) -> int:
         """All files together, in bytes."""
         return sum(file.size for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """What tells whether another plan makes the same bundle: a sha256 over its name and its members."""
+        members = [self.bundle_uuid, self.bundle_version, *(file.as_member() for file in self.files)]
+        return hashlib.sha256(json.dumps(members).encode()).hexdigest()
 
 
 def plan_directory(

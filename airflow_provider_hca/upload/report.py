@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from airflow_provider_hca.client.model import Replica
 from airflow_provider_hca.upload.checksums import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What was done until all files were registered.
+
+    :ivar copying: those that the DSS still copies: uuid, version, sha256
+    :ivar digest: of the plan
+    :ivar staged_files: sent to the staging bucket by this try
+    :ivar staged_size: of those, in bytes
+    :ivar registered_files: registered by this try; the others already were, by an earlier one
+    :ivar copied_files: those of them that the DSS copies asynchronously
+    :ivar seconds: how long each phase took
+    """
+
+    copying: tuple[tuple[str, str, str], ...]
+    digest: str
+    staged_files: int
+    staged_size: int
+    registered_files: int
+    copied_files: int
+    seconds: dict[str, float]
+
+    def without_copies(self) -> dict[str, Any]:
+        """Return it as JSON has it, without the copies; `Registered(copying=(), **that)` is the rest."""
+        told = asdict(self)
+        del told["copying"]
+        return told
 
 
 @dataclass(frozen=True, slots=True)

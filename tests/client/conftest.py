@@ -4,8 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_hca.client import auth, bundles, changes, exchange, files
+from airflow_provider_hca.client import auth, bundles, changes, exchange, files, waiting
+from airflow_provider_hca.client.auth import ServiceAccountKey
+from airflow_provider_hca.client.protocol import DSSAPI
+from tests.local.server import LocalDSS
 
+from .contract import QUICK, key_of
 from .drivers import DRIVERS, Run, driver
 from .feeding import Clock
 from .server import Server
@@ -25,7 +29,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the client a clock that stands still unless it is put forward."""
     clock = Clock()
-    for module in (auth, bundles, changes, exchange, files):
+    for module in (auth, bundles, changes, exchange, files, waiting):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -42,3 +46,15 @@ def server() -> Iterator[Server]:
     """Give a web server that answers what it is told to."""
     with Server() as server:
         yield server
+
+
+@pytest.fixture
+def dss_auth(dss: LocalDSS) -> ServiceAccountKey:
+    """Give what signs tokens that the running DSS takes."""
+    return ServiceAccountKey(key_of(dss), audience=dss.about["audience"])
+
+
+@pytest.fixture
+def api(dss: LocalDSS, dss_auth: ServiceAccountKey) -> DSSAPI:
+    """Give the calls to the running DSS."""
+    return DSSAPI(dss.url, auth=dss_auth, retry=QUICK)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_hca.client.messages import Call, Request, Response
@@ -112,30 +112,53 @@ class Fed(Generic[T]):
 E = TypeVar("E", bound=BaseException)
 
 
-def feed(call: Call[T], *answers: Response | DSSConnectionError, clock: Clock | None = None) -> Fed[T]:
+Answer = Response | DSSConnectionError
+
+
+def feed(call: Call[T], *answers: Answer, clock: Clock | None = None) -> Fed[T]:
     """Run a call on these answers, which it has to use up exactly.
 
     :param clock: is put forward by what each request waits
     """
-    left: Iterator[Response | DSSConnectionError] = iter(answers)
+    left = iter(answers)
+
+    def next_one(request: Request) -> Answer:
+        answer = next(left, None)
+        assert answer is not None, f"{request} is one more than expected"
+        return answer
+
+    fed = converse(call, next_one, clock=clock)
+    assert next(left, None) is None, f"only {len(fed.requests)} requests were sent: {fed.error!r}"
+    return fed
+
+
+def converse(call: Call[T], answer: Callable[[Request], Answer], *, clock: Clock | None = None) -> Fed[T]:
+    """Run a call against something that answers each request.
+
+    :param clock: is put forward by what each request waits
+    """
     fed: Fed[T] = Fed()
+    paused = 0.0
     try:
         request = next(call)
         while True:
             assert_no_secret(request)
-            fed.requests.append(request)
             if clock:
                 clock.now += request.delay
-            answer = next(left, None)
-            assert answer is not None, f"{request} is one more than expected"
-            request = call.throw(answer) if isinstance(answer, DSSConnectionError) else call.send(answer)
+            if not request.method:  # it only waits: told as the delay of what follows
+                paused += request.delay
+                request = call.send(Response(0))
+                continue
+            fed.requests.append(replace(request, delay=request.delay + paused))
+            paused = 0.0
+            answered = answer(request)
+            request = call.throw(answered) if isinstance(answered, DSSConnectionError) else call.send(answered)
     except StopIteration as end:
         fed.result = end.value
     except AssertionError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
         fed.error = error
-    assert next(left, None) is None, f"only {len(fed.requests)} requests were sent: {fed.error!r}"
     return fed
 
 

@@ -407,10 +407,19 @@ def test_a_version_made_between_two_pages(dss: DSSAPI) -> None:
 
 
 def test_pages_of_different_versions(dss: DSSAPI) -> None:
-    """Pages of other versions than the one asked for are an error, and are not asked for again and again."""
+    """Pages of different versions are never mixed: all are read again, since not every server has the wrong ones."""
     other = page("x", version="2026-01-01T000000.000000Z")
-    answers = [page("a", status=206, following=f"{URL}/next"), other]
-    feed(dss.get_bundle(UUID, replica="aws", version=VERSION), *answers).failed(DSSProtocolError)
+    mixed = [page("a", status=206, following=f"{URL}/next"), other]
+    fed = feed(dss.get_bundle(UUID, replica="aws", version=VERSION), *mixed, *mixed, page("a", "b"))
+    assert [file["name"] for file in fed.value["files"]] == ["a", "b"]
+
+
+def test_a_version_in_the_place_of_another(dss: DSSAPI) -> None:
+    """Where a DSS shows only another version than the one asked for, that is an error which a retry may turn."""
+    other = page("x", version="2026-01-01T000000.000000Z")
+    error = feed(dss.get_bundle(UUID, replica="aws", version=VERSION), *[other] * 5).failed(DSSProtocolError)
+    assert not error.permanent
+    assert f"asked for version {VERSION} time and again, it answers another one" in str(error)
 
 
 def test_pages_on_another_host_get_no_token(dss: DSSAPI) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+EMAIL = "https://auth.data.humancellatlas.org/email"
 VERSION = "2024-01-31T235959.000001Z"
 MIB = 1024 * 1024
 
@@ -199,15 +200,29 @@ class LocalDSS:
         body = {"files": files, "creator_uid": creator_uid}
         return self.call("PUT", f"/bundles/{bundle or new_uuid()}", body, version=version, replica=replica)
 
-    def wait_for_head(self, file: str, status: int, replica: str = "aws") -> requests.Response:
+    def wait_for_head(self, file: str, status: int, replica: str = "aws", version: str = VERSION) -> requests.Response:
         """Ask HEAD until it answers `status`."""
         end = time.monotonic() + 20
         while True:
-            answer = self.call("HEAD", f"/files/{file}", replica=replica, version=VERSION)
+            answer = self.call("HEAD", f"/files/{file}", replica=replica, version=version)
             if answer.status_code == status or time.monotonic() > end:
                 assert answer.status_code == status
                 return answer
             time.sleep(0.05)
+
+
+class User:
+    """Somebody with a token and an e-mail address of his own."""
+
+    def __init__(self, dss: LocalDSS, **claims: Any) -> None:
+        self.email = f"{new_uuid()}@example.org"
+        self._url = dss.url
+        token = dss.token(claims={EMAIL: self.email, **claims})
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> requests.Response:
+        """Send one request with the token."""
+        return requests.request(method, self._url + path, json=body, params=query, headers=self._headers, timeout=30)
 
 
 def code_of(answer: requests.Response) -> tuple[int, str]:

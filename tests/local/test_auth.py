@@ -11,14 +11,14 @@ import jwt
 import pytest
 import requests
 
-from .server import VERSION, code_of, new_uuid
+from .server import EMAIL, VERSION, code_of, new_uuid
 
 if TYPE_CHECKING:
     from .server import LocalDSS
 
 GROUP = "https://auth.data.humancellatlas.org/group"
-EMAIL = "https://auth.data.humancellatlas.org/email"
-CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", "GET collections"]
+COLLECTIONS = ["GET collections", "PUT collections", "GET collection", "PATCH collection", "DELETE collection"]
+CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", *COLLECTIONS]
 
 
 def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requests.Response:
@@ -29,8 +29,10 @@ def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requ
         "PUT bundle": {"files": [], "creator_uid": 1},
         "PATCH bundle": {},
         "DELETE bundle": {"reason": "test"},
+        "PUT collections": {"name": "n", "description": "d", "details": {}, "contents": []},
+        "PATCH collection": {},
     }
-    query = {} if kind == "collections" else {"version": VERSION, "replica": "aws"}
+    query = {} if what == "GET collections" else {"version": VERSION, "replica": "aws", "uuid": new_uuid()}
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return requests.request(method, dss.url + path, json=bodies.get(what), params=query, headers=headers, timeout=10)
 
@@ -55,11 +57,21 @@ def test_refused_tokens(dss: LocalDSS, what: str) -> None:
         assert answer.json().keys() == {"Code", "Message"}
 
 
-@pytest.mark.parametrize(("what", "status"), [("PUT file", 403), ("GET collections", 403), ("PUT bundle", 201)])
+@pytest.mark.parametrize(
+    ("what", "status"), [("PUT file", 403), ("PUT bundle", 201), *((what, 403) for what in COLLECTIONS)]
+)
 @pytest.mark.parametrize("group", [None, "", "other", ["hca"]])
 def test_group(dss: LocalDSS, what: str, status: int, group: Any) -> None:
     """PUT file and the collections ask for the group `hca`, PUT bundle does not."""
     assert _call(dss, what, dss.token(claims={GROUP: group})).status_code == status
+
+
+@pytest.mark.parametrize("what", COLLECTIONS)
+def test_collections_need_an_email(dss: LocalDSS, what: str) -> None:
+    """The collections ask for an e-mail claim, of either name."""
+    assert code_of(_call(dss, what, dss.token(claims={EMAIL: None, "email": None}))) == (401, "Unauthorized")
+    for claims in ({EMAIL: None}, {"email": None}):
+        assert _call(dss, what, dss.token(claims=claims)).status_code in {200, 201, 404}
 
 
 def test_deletion_needs_an_administrator(dss: LocalDSS) -> None:

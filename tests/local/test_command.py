@@ -40,6 +40,7 @@ def _refused(*options: str) -> str:
         ["--port", "x"],
         ["--port", "70000"],
         ["--file-wait", "-1"],
+        ["--sync-delay", "never"],
         ["--async-above", "-1"],
         ["--bucket", "A"],
         ["--nonsense"],

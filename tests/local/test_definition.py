@@ -33,7 +33,8 @@ def test_who_needs_a_token(definition: dict[str, Any]) -> None:
         if operation.get("security")
     }
     writing = {"PUT /files/{uuid}", "PUT /bundles/{uuid}", "PATCH /bundles/{uuid}", "DELETE /bundles/{uuid}"}
-    assert secured == {*writing, "GET /collections"}
+    collections = {f"{method} /collections/{{uuid}}" for method in ("GET", "PATCH", "DELETE")}
+    assert secured == {*writing, "GET /collections", "PUT /collections", *collections}
 
 
 def test_pages_and_redirects(definition: dict[str, Any]) -> None:
@@ -52,7 +53,8 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
         for operation in methods.values()
         if "requestBody" in operation
     ]
-    assert sorted(bodies) == ["BundleChange", "Deletion", "NewBundle", "NewFile"]
+    names = ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", "NewBundle", "NewCollection", "NewFile"]
+    assert sorted(bodies) == names
     for name in bodies:
         for described in definition["components"]["schemas"][name]["properties"].values():
-            assert described["type"] in {"string", "integer", "array"}
+            assert described["type"] in {"string", "integer", "array", "object"}

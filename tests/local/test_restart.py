@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def module_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     state = tmp_path_factory.mktemp("restarted")
-    with LocalDSS(state, "--gcs", "--async-above", "8000000", "--copy-delay", "1") as dss:
+    with LocalDSS(state, "--gcs", "--async-above", "8000000", "--copy-delay", "1", "--sync-delay", "off") as dss:
         yield dss
 
 

@@ -22,7 +22,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, connection, new_dag, requests_of, run, states, tries, xcom
+from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -160,17 +160,6 @@ def test_bad_input_fails_at_once_and_changes_nothing(
         operator.execute(fake_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PUT", "/v1/") == 0
-
-
-def fake_context(try_number: int = 1) -> Any:
-    """Return the parts of a context that the operators use, outside Airflow."""
-    from types import SimpleNamespace
-
-    run = SimpleNamespace(
-        logical_date=LOGICAL_DATE, data_interval_end=None, run_after=None, run_id="manual__1", clear_number=0
-    )
-    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=try_number)
-    return {"dag_run": run, "ti": ti}
 
 
 def test_hopeless_errors_spend_no_retry(dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import Context
 
-from airflow_provider_hca.sensors.dss import DSSBundleSensor
+from airflow_provider_hca.sensors.dss import DSSBundleSensor, DSSFileSensor
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 from tests.running import connection, new_dag, requests_of, run, states, tries, xcom
 
@@ -15,6 +17,14 @@ pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 def sensor(uuid: str, **options: Any) -> DSSBundleSensor:
     return DSSBundleSensor(task_id="wait", bundle_uuid=uuid, **{"poke_interval": 0.2, "timeout": 5, **options})
+
+
+# The ways to wait, in which everything else is to be the same.
+WAYS = pytest.mark.parametrize("way", [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}], ids=str)
+
+
+def name_of(options: dict[str, Any]) -> str:
+    return "_".join(f"{name}_{value}" for name, value in options.items()) or "plain"
 
 
 def new_bundle(dss: LocalDSS, uuid: str = "") -> str:
@@ -34,16 +44,18 @@ def test_a_bundle_that_is_there_ends_the_wait(dss: LocalDSS) -> None:
     assert xcom(dag_run, "wait", "version") == VERSION
 
 
-@pytest.mark.parametrize("mode", ["poke", "reschedule"])
-def test_it_waits_until_the_bundle_is_there(dss: LocalDSS, mode: str) -> None:
-    """While the DSS answers 404 it goes on waiting, in both modes, and is not counted as a failure."""
+@WAYS
+def test_it_waits_until_the_bundle_is_there(dss: LocalDSS, way: dict[str, Any]) -> None:
+    """While the DSS answers 404 it goes on waiting, in each way, and is not counted as a failure."""
     uuid = new_bundle(dss)
     fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "status": 404, "times": 2}
     dss.control("POST", "faults", fault)
-    with new_dag(f"sensor_waits_{mode}") as dag:
-        sensor(uuid, mode=mode, retries=0)
+    with new_dag(f"sensor_waits_{name_of(way)}") as dag:
+        sensor(uuid, retries=0, **way)
     dag_run = run(dag)
     assert states(dag_run) == {"wait": "success"}
+    assert xcom(dag_run, "wait") == {"uuid": uuid, "version": VERSION, "versions": {"aws": VERSION}}
+    assert xcom(dag_run, "wait", "version") == VERSION
     assert requests_of(dss, "GET", f"/v1/bundles/{uuid}") == 3
 
 
@@ -68,14 +80,24 @@ def test_all_replicas_must_have_it(dss: LocalDSS) -> None:
     assert found.xcom_value == {"uuid": uuid, "version": VERSION, "versions": {"aws": VERSION, "gcp": VERSION}}
 
 
-def test_a_wait_has_an_end(dss: LocalDSS) -> None:
-    """A bundle that never comes fails the task when its timeout is over, or skips it if it is soft."""
-    with new_dag("sensor_timeout") as dag:
-        sensor(new_uuid(), timeout=0.5)
-    with new_dag("sensor_timeout_soft") as soft:
-        sensor(new_uuid(), timeout=0.5, soft_fail=True)
-    assert states(run(dag)) == {"wait": "failed"}
-    assert states(run(soft)) == {"wait": "skipped"}
+@WAYS
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [
+        ({}, "failed"),
+        ({"soft_fail": True}, "skipped"),
+        ({"never_fail": True}, "failed"),
+        ({"silent_fail": True}, "failed"),
+    ],
+)
+def test_a_wait_has_an_end(dss: LocalDSS, way: dict[str, Any], options: dict[str, Any], state: str) -> None:
+    """A bundle that never comes fails the task when its timeout is over, whatever its retries, or skips a soft one."""
+    if way.get("deferrable") and options.get("never_fail"):
+        state = "skipped"  # as Airflow does it with every deferred sensor
+    with new_dag(f"sensor_timeout_{name_of(way)}_{name_of(options)}") as dag:
+        sensor(new_uuid(), timeout=0.5, retries=2, retry_delay=timedelta(0), **way, **options)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "wait")) == ({"wait": state}, 1)
 
 
 @pytest.mark.parametrize(
@@ -96,16 +118,105 @@ def test_what_never_comes_true_fails_at_once(options: dict[str, Any], message: s
         sensor(**options).poke(Context())
 
 
-def test_a_refusal_fails_at_once_and_spends_no_retry(dss: LocalDSS) -> None:
-    """A 4xx other than 404 is permanent."""
+@WAYS
+@pytest.mark.parametrize(
+    ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped"), ({"never_fail": True}, "skipped")]
+)
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_refusal_ends_it_at_once_and_spends_no_retry(
+    dss: LocalDSS, way: dict[str, Any], options: dict[str, Any], state: str, looks: int
+) -> None:
+    """A 4xx other than 404 is permanent, at the first look and later, in each way."""
     uuid = new_uuid()
-    fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "status": 403, "times": 99}
-    dss.control("POST", "faults", fault)
-    with new_dag("sensor_refused") as dag:
-        sensor(uuid, retries=3, retry_delay=timedelta(0))
+    fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status"}
+    if looks:
+        dss.control("POST", "faults", {**fault, "status": 404, "times": looks})
+    dss.control("POST", "faults", {**fault, "status": 403, "times": 99})
+    with new_dag(f"sensor_refused_{name_of(way)}_{name_of(options)}_{looks}") as dag:
+        sensor(uuid, retries=3, retry_delay=timedelta(0), **way, **options)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "wait")) == ({"wait": state}, 1)
+    assert requests_of(dss, "GET", "/v1/bundles/") == looks + 1
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("options", "ends"),
+    [
+        ({"retries": 1}, ("success", 2)),
+        ({"retries": 0}, ("failed", 1)),
+        ({"retries": 0, "soft_fail": True}, ("failed", 1)),
+        ({"retries": 0, "never_fail": True}, ("skipped", 1)),
+        ({"retries": 0, "silent_fail": True}, ("success", 1)),
+    ],
+)
+def test_trouble_that_lasts_fails_the_try(
+    dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, way: dict[str, Any], options: dict[str, Any], ends: tuple[str, int]
+) -> None:
+    """A DSS that is down for longer than retry_seconds fails the try, which may be tried again, in each way alike."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
+    uuid = new_bundle(dss)
+    fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "times": 1}
+    for status in (404, 503):
+        dss.control("POST", "faults", {**fault, "status": status})
+    with new_dag(f"sensor_trouble_{name_of(way)}_{name_of(options)}") as dag:
+        sensor(uuid, retry_delay=timedelta(0), **way, **options)
+    dag_run = run(dag)
+    assert (states(dag_run)["wait"], tries(dag_run, "wait")) == ends
+
+
+def test_waiting_in_the_triggerer_is_airflows_default_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`deferrable` is what `[operators] default_deferrable` says, unless it is given."""
+    code = (
+        "from airflow_provider_hca.sensors.dss import DSSBundleSensor, DSSFileSensor\n"
+        "from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSCheckoutBundleOperator\n"
+        "from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator\n"
+        "print(DSSBundleSensor(task_id='a', bundle_uuid='u').deferrable,\n"
+        "      DSSFileSensor(task_id='b', files=[]).deferrable,\n"
+        "      DSSPutFileOperator(task_id='c', source_url='s3://b/k').deferrable,\n"
+        "      DSSCheckoutBundleOperator(task_id='d', bundle_uuid='u').deferrable,\n"
+        "      DSSUploadDirectoryOperator(task_id='e', directory='/', staging_bucket='b').deferrable)\n"
+    )
+    for said in ("True", "False"):
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", said)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == " ".join([said] * 5)
+
+
+def files_sensor(*files: dict[str, Any], **options: Any) -> DSSFileSensor:
+    return DSSFileSensor(task_id="wait", files=list(files), **{"poke_interval": 0.2, "timeout": 20, **options})
+
+
+@WAYS
+def test_files_are_waited_for(dss: LocalDSS, way: dict[str, Any]) -> None:
+    """All files have to be there; while one is being copied the wait goes on."""
+    there, content = dss.new_file(), b"8" * 150_000 + new_uuid().encode()  # copied later by the tests' DSS
+    copied = new_uuid()
+    assert dss.put_file(dss.stage(content), copied).status_code == 202
+    with new_dag(f"files_{name_of(way)}") as dag:
+        files_sensor({"uuid": there}, {"uuid": copied, "sha256": sums(content)["hca-dss-sha256"]}, **way)
+    dag_run = run(dag)
+    assert states(dag_run) == {"wait": "success"}
+    assert xcom(dag_run, "wait") == {"file_count": 2, "byte_count": len(b"content") + len(content)}
+
+
+@WAYS
+def test_a_copy_that_fails_is_not_waited_out(dss: LocalDSS, way: dict[str, Any]) -> None:
+    """A copy that the DSS gave up is an error at once, and spends no retry."""
+    dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422})
+    file = new_uuid()
+    assert dss.put_file(dss.stage(b"9" * 150_000 + new_uuid().encode()), file).status_code == 202
+    with new_dag(f"files_failed_{name_of(way)}") as dag:
+        files_sensor({"uuid": file, "version": VERSION}, retries=2, retry_delay=timedelta(0), **way)
     dag_run = run(dag)
     assert (states(dag_run), tries(dag_run, "wait")) == ({"wait": "failed"}, 1)
-    assert requests_of(dss, "GET", "/v1/bundles/") == 1
+
+
+@pytest.mark.parametrize("files", ["abc", {"uuid": "u"}, None, [], [{"name": "a"}]])
+def test_files_that_are_none(files: Any) -> None:
+    """What is no list of files is told at once."""
+    with pytest.raises(Exception, match="file"):
+        DSSFileSensor(task_id="wait", files=files).poke(Context())
 
 
 def test_a_dss_in_trouble_is_asked_again(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""Answers in JSON, and what the interface definition says of them."""
+
+import json
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+
+class Answer(JSONResponse):
+    """JSON in plain ASCII, so that whatever a store holds can be said."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body.
+
+        :param content: what it says
+        """
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+Documented = dict[int | str, dict[str, Any]]
+
+
+def says(status: int, description: str, model: type[BaseModel] | None = None) -> Documented:
+    """Return what the interface definition says of one status.
+
+    :param status: the HTTP status
+    :param description: what it means; of an error, its codes
+    :param model: the body, None where `definition.complete` fills in that of an error, or there is none
+    """
+    return {status: {"description": description} | ({"model": model} if model else {})}
+
+
+def page_headers(key: str, link: str | None = None) -> dict[str, str]:
+    """Return the headers by which clients page through a list.
+
+    :param key: where in the body the list is
+    :param link: the URL of the next page, None for the last one
+    """
+    headers = {"X-OpenAPI-Pagination": "true" if link else "false", "X-OpenAPI-Paginated-Content-Key": key}
+    return headers | ({"Link": f"<{link}>; rel='next'"} if link else {})
+
+
+class FQID(BaseModel):
+    """What identifies immutable content."""
+
+    uuid: str = Field(description="A uuid.")
+    version: str = Field(description="A DSS_VERSION.")

@@ -1,0 +1,176 @@
+"""What bundles and collections do when they are patched, for calls that run without a network and on a clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from airflow_provider_hca.client.messages import Request, Response
+
+from .feeding import OTHER, UUID, VERSION, Answer, Clock, broken, ok, problem, stored
+
+START = "2020-01-01T000000.000000Z"
+Done = Literal["done", "not done", "late"]
+LATE = 12.0  # seconds
+
+# Answers that leave open whether something was done.
+UNCLEAR: dict[str, Answer] = {
+    "500": ok({"message": "Internal server error"}, 500),
+    "502": problem(502),
+    "503": problem(503, "service_unavailable"),
+    "504": problem(504, "timed_out"),
+    "read timeout": broken("read timeout"),
+    "dropped": broken("dropped"),
+    "tls": broken("tls"),
+}
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def versions(count: int) -> list[str]:
+    """Return the versions that the first PATCHes make."""
+    return [f"2021-01-01T000000.{number:06}Z" for number in range(1, count + 1)]
+
+
+def members(names: Iterable[Any], **changes: Any) -> list[dict[str, Any]]:
+    """Return files of a bundle."""
+    return [{"uuid": OTHER, "version": VERSION, "name": str(name), "indexed": False} | changes for name in names]
+
+
+def links(numbers: Iterable[int], **changes: Any) -> list[dict[str, Any]]:
+    """Return links of a collection."""
+    return [
+        {"type": "file", "uuid": f"00000000-0000-4000-8000-{number:012}", "version": VERSION} | changes
+        for number in numbers
+    ]
+
+
+@dataclass
+class Shelf:
+    """The versions of one thing.
+
+    :ivar contents: by version
+    :ivar troubles: of the next PATCHes, in their order: what is answered, and whether it is done. None for no trouble
+    :ivar patches: those that came: the version that each named, its body
+    :ivar kill: with this PATCH the process ends, and whether it is done
+    """
+
+    clock: Clock
+    contents: dict[str, Any]
+    troubles: list[tuple[Answer, Done] | None] = field(default_factory=list)
+    patches: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    kill: tuple[int, Done] | None = None
+    _late: list[tuple[float, Callable[[], str]]] = field(default_factory=list)
+
+    @property
+    def named(self) -> list[str]:
+        """The versions that the PATCHes named."""
+        return [version for version, _ in self.patches]
+
+    def __call__(self, request: Request) -> Answer:
+        """Answer a request."""
+        for due, work in self._late:
+            if due <= self.clock.now:
+                work()
+        self._late = [each for each in self._late if each[0] > self.clock.now]
+        query = dict(parse_qsl(urlsplit(request.url).query))
+        assert query["replica"] == "aws"
+        if request.method == "PATCH":
+            return self._patch(query["version"], json.loads(request.body or b""))
+        return self.show(request, query)
+
+    def _patch(self, version: str, body: dict[str, Any]) -> Answer:
+        self.patches.append((version, body))
+        if version not in self.contents:
+            return problem(404, "not_found")
+        changed = self.changed(self.contents[version], body)
+        if isinstance(changed, Response):
+            return changed
+
+        def do() -> str:
+            made = versions(len(self.contents))[-1]
+            self.contents[made] = changed
+            return made
+
+        trouble = self.troubles.pop(0) if self.troubles else None
+        killed = self.kill is not None and self.kill[0] == len(self.patches)
+        done = self.kill[1] if killed and self.kill else trouble[1] if trouble else "done"
+        made = do() if done == "done" else ""
+        if done == "late":
+            self._late.append((self.clock.now + LATE, do))
+        if killed:
+            raise KilledError
+        return trouble[0] if trouble else ok({"uuid": UUID, "version": made})
+
+    def show(self, request: Request, query: dict[str, str]) -> Answer:
+        """Answer a request that changes nothing."""
+        raise NotImplementedError
+
+    def changed(self, old: Any, body: dict[str, Any]) -> Any:
+        """Return what a PATCH makes of it, or an error."""
+        raise NotImplementedError
+
+
+@dataclass
+class BundleShelf(Shelf):
+    """The versions of a bundle: of each its files.
+
+    :ivar remembered: the latest version, as servers tell it
+    :ivar shown: which version is shown in the place of which
+    :ivar missing: uuids of files that are not in the DSS
+    """
+
+    remembered: str | None = None
+    shown: dict[str, str] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+
+    def show(self, request: Request, query: dict[str, str]) -> Answer:
+        """Answer GET /bundles/all, GET /bundles and HEAD /files."""
+        if request.path.endswith("/bundles/all"):
+            assert query["prefix"] == UUID
+            return ok({"bundles": [{"uuid": UUID, "version": version} for version in sorted(self.contents)]})
+        if request.method == "HEAD":
+            return problem(404) if request.path.rsplit("/", 1)[-1] in self.missing else stored()
+        version = query.get("version") or self.remembered or max(self.contents)
+        version = self.shown.get(version, version)
+        if version not in self.contents:
+            return problem(404, "not_found")
+        files = [{**file, "size": 7, "s3_etag": "x"} for file in self.contents[version]]
+        return ok({"bundle": {"uuid": UUID, "version": version, "creator_uid": 1, "files": files}})
+
+    def changed(self, old: Any, body: dict[str, Any]) -> Any:
+        """Add and remove files, as a DSS does."""
+        gone = [(file["name"], file["uuid"], file["version"]) for file in body["remove_files"]]
+        new = [file for file in old if (file["name"], file["uuid"], file["version"]) not in gone] + body["add_files"]
+        if len({file["name"] for file in new}) < len(new):
+            return problem(400, "duplicate_filename")
+        if self.missing & {file["uuid"] for file in body["add_files"]}:
+            return ok({"message": "Internal server error"}, 500)
+        return new
+
+    def names(self, version: str) -> list[str]:
+        """Return the names of the files of a version."""
+        return [file["name"] for file in self.contents[version]]
+
+
+@dataclass
+class CollectionShelf(Shelf):
+    """The versions of a collection: of each what GET answers."""
+
+    def show(self, request: Request, query: dict[str, str]) -> Answer:
+        """Answer GET /collections/{uuid}."""
+        assert request.path.endswith(f"/collections/{UUID}")
+        version = query.get("version") or max(self.contents)
+        return ok(self.contents[version]) if version in self.contents else problem(404, "not_found")
+
+    def changed(self, old: Any, body: dict[str, Any]) -> Any:
+        """Add and remove links, as a DSS does."""
+        kept = [link for link in old["contents"] if link not in body["remove_contents"]]
+        contents = kept + [link for link in body["add_contents"] if link not in kept]
+        said = {key: body[key] for key in ("name", "description", "details") if key in body}
+        return old | said | {"contents": contents}

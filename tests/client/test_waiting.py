@@ -1,0 +1,142 @@
+"""The decisions of what waits, by fed answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.client.exchange import RetryPolicy
+from airflow_provider_hca.client.messages import Response
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.waiting import BundleWait, CheckoutWait, FilesWait, open_wait, wait_for
+from airflow_provider_hca.exceptions import DSSCheckoutError, DSSConflictError, DSSCopyError
+
+from .feeding import OTHER, SHA256, URL, UUID, VERSION, Clock, feed, ok, problem, stored
+
+LATER = "2026-01-01T000000.000000Z"
+JOB = "7f0a1b2c-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def dss(clock: Clock) -> DSSAPI:
+    return DSSAPI(URL, retry=RetryPolicy(attempts=2))
+
+
+def bundle(version: str = VERSION) -> Response:
+    return ok({"bundle": {"uuid": UUID, "version": version, "creator_uid": 1, "files": []}})
+
+
+def file(uuid: str = UUID, **more: Any) -> dict[str, Any]:
+    return {"uuid": uuid, "version": VERSION, **more}
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        BundleWait(UUID.upper(), None, ["aws", "gcp"]),
+        BundleWait(UUID, VERSION, ("aws",)),
+        FilesWait([file(sha256=SHA256), {"uuid": OTHER.upper()}], ["gcp"]),
+        CheckoutWait(JOB, "aws"),
+    ],
+)
+def test_a_wait_can_be_written_down(wait: BundleWait | FilesWait | CheckoutWait) -> None:
+    """A wait made again of its JSON is the same wait."""
+    again = open_wait(wait.kind, json.loads(json.dumps(wait.as_json())))
+    assert (type(again), again.as_json(), str(again)) == (type(wait), wait.as_json(), str(wait))
+    assert UUID.upper() not in str(wait)
+
+
+def test_a_wait_of_no_kind() -> None:
+    """What was written down by something else is refused."""
+    with pytest.raises(ValueError, match="of the kind 'weather'"):
+        open_wait("weather", {})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BundleWait("x", None, ["aws"]), "bundle uuid"),
+        (lambda: BundleWait(UUID, "1", ["aws"]), "bundle version"),
+        (lambda: BundleWait(UUID, None, "aws"), "replicas must be a list"),
+        (lambda: BundleWait(UUID, None, []), "replicas must be a list"),
+        (lambda: BundleWait(UUID, None, ["azure"]), "replica must be one of"),
+        (lambda: FilesWait([], ["aws"]), "no file"),
+        (lambda: FilesWait([{"version": VERSION}], ["aws"]), "needs a uuid"),
+        (lambda: FilesWait([UUID], ["aws"]), "needs a uuid"),  # type: ignore[list-item]  # wrong on purpose
+        (lambda: FilesWait([file(version="1")], ["aws"]), "file version"),
+        (lambda: CheckoutWait(JOB, "azure"), "replica must be one of"),
+    ],
+)
+def test_what_cannot_be_waited_for(make: Any, message: str) -> None:
+    """Something that will never come is a ValueError before anything is asked."""
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_bundle_is_wanted_in_all_replicas(dss: DSSAPI) -> None:
+    """A bundle has come when the last replica has it; the versions found are told, and the lowest of them."""
+    wait = BundleWait(UUID, None, ["aws", "gcp"])
+    missing = feed(wait.look(dss), bundle(LATER), problem(404))
+    found = feed(wait.look(dss), bundle(LATER), bundle(VERSION))
+    assert missing.result is None
+    assert missing.error is None
+    assert found.value == {"uuid": UUID, "version": VERSION, "versions": {"aws": LATER, "gcp": VERSION}}
+
+
+def test_files_cost_few_requests(dss: DSSAPI) -> None:
+    """A look ends at the first file that is not there, and the next one begins with it."""
+    wait = FilesWait([file(), file(OTHER)], ["aws", "gcp"])
+    first = feed(wait.look(dss), stored(), stored(), stored(), problem(404))
+    second = feed(wait.look(dss), stored(), stored())
+    assert first.result is None
+    assert first.error is None
+    assert [line.split("?")[0] for line in second.sent] == [f"HEAD /files/{OTHER}"] * 2
+    assert second.value == {"file_count": 2, "byte_count": 14}
+    assert feed(wait.look(dss)).value == second.value
+
+
+def test_a_single_file_is_described(dss: DSSAPI) -> None:
+    """Of one file what it is is told too."""
+    found = feed(FilesWait([{"uuid": UUID}], ["aws"]).look(dss), stored()).value
+    assert found == {
+        "file_count": 1,
+        "byte_count": 7,
+        "uuid": UUID,
+        "version": VERSION,
+        "size": 7,
+        "sha256": SHA256,
+        "content_type": "text/plain",
+    }
+
+
+def test_files_that_are_not_what_was_staged(dss: DSSAPI) -> None:
+    """Other content is a conflict, a refused copy a copy error: neither is waited out."""
+    conflict = feed(FilesWait([file(sha256="cd" * 32)], ["aws"]).look(dss), stored())
+    refused = feed(FilesWait([file()], ["aws"]).look(dss), Response(422))
+    assert conflict.failed(DSSConflictError).permanent
+    assert refused.failed(DSSCopyError).reason == "failed"
+
+
+def test_a_checkout(dss: DSSAPI) -> None:
+    """A running checkout is waited for, a successful one tells where the files are, any other is an error."""
+    wait = CheckoutWait(JOB, "aws")
+    assert feed(wait.look(dss), ok({"status": "RUNNING"})).result is None
+    done = feed(wait.look(dss), ok({"status": "SUCCEEDED", "location": "s3://b/x"})).value
+    assert done == {"checkout_job_id": JOB, "replica": "aws", "location": "s3://b/x"}
+    failed = feed(wait.look(dss), ok({"status": "FAILED", "cause": "no bucket"})).failed(DSSCheckoutError)
+    assert (failed.status, failed.cause, failed.permanent) == ("FAILED", "no bucket", False)
+    unknown = feed(wait.look(dss), ok({"status": "UNKNOWN_JOB_ID"})).failed(DSSCheckoutError)
+    assert "does not know it" in str(unknown)
+
+
+def test_waiting_in_place(dss: DSSAPI, clock: Clock) -> None:
+    """It is looked at until the time is over, a last time then; and never without a wait in between."""
+    wait, running = CheckoutWait(JOB, "aws"), ok({"status": "RUNNING"})
+    late = feed(wait_for(dss, wait, seconds=10, every=4), *[running] * 4, clock=clock)
+    assert (late.result, late.error, late.delays) == (None, None, [0, 4, 4, 2])
+    done = ok({"status": "SUCCEEDED"})
+    quick = feed(wait_for(dss, wait, seconds=10, every=0), running, done, clock=clock)
+    assert quick.delays[1] > 0
+    assert quick.value == {"checkout_job_id": JOB, "replica": "aws", "location": ""}

@@ -1,0 +1,143 @@
+"""What is written in one replica comes to the other."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from .server import VERSION, LocalDSS, User, new_uuid, sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+DELAY = 0.5
+
+
+@pytest.fixture(scope="module")
+def module_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
+    with LocalDSS(tmp_path_factory.mktemp("synced"), "--gcs", "--sync-delay", str(DELAY)) as dss:
+        yield dss
+
+
+@pytest.fixture
+def dss(module_dss: LocalDSS) -> LocalDSS:
+    """Give a server whose replicas are synced."""
+    return module_dss
+
+
+def _until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+def _head(dss: LocalDSS, file: str, replica: str) -> requests.Response:
+    return dss.call("HEAD", f"/files/{file}", replica=replica, version=VERSION)
+
+
+def _is_there(dss: LocalDSS, file: str, replica: str) -> bool:
+    return _head(dss, file, replica).status_code == 200
+
+
+def _get(dss: LocalDSS, bundle: str, replica: str, **query: str) -> requests.Response:
+    return dss.call("GET", f"/bundles/{bundle}", replica=replica, **query)
+
+
+def test_files_both_ways(dss: LocalDSS) -> None:
+    """A file is in its own replica at once and in the other after the delay, with its properties and content."""
+    content = new_uuid().encode()
+    staged = {"aws": dss.stage(content), "gcp": dss.stage_gcs(content + b"2", sums(content + b"2"))}
+    for replica, other in (("aws", "gcp"), ("gcp", "aws")):
+        file = new_uuid()
+        assert dss.put_file(staged[replica], file).status_code == 201
+        begun = time.monotonic()
+        assert _head(dss, file, other).status_code == 404
+        _until(partial(_is_there, dss, file, other))
+        assert time.monotonic() - begun > DELAY * 0.9
+        there, here = (
+            {name: value for name, value in _head(dss, file, where).headers.items() if name.startswith("x-dss")}
+            for where in (other, replica)
+        )
+        assert there == here
+        assert len(there) == 8
+        answer = dss.call("GET", f"/files/{file}", replica=other)
+        while answer.status_code == 301:
+            answer = requests.get(answer.headers["Location"], allow_redirects=False, timeout=10)
+        assert requests.get(answer.headers["Location"], timeout=10).content.startswith(content)
+
+
+def test_bundles_and_tombstones(dss: LocalDSS) -> None:
+    """A bundle comes with its files, a version made by PATCH follows, and tombstones delete it everywhere."""
+    bundle = new_uuid()
+    dss.put_bundle([dss.entry("a"), dss.entry("b", indexed=True)], bundle)
+    _until(lambda: _get(dss, bundle, "gcp").status_code == 200)
+    found = _get(dss, bundle, "gcp").json()
+    assert found == _get(dss, bundle, "aws").json()
+    assert all(_head(dss, file["uuid"], "gcp").status_code == 200 for file in found["bundle"]["files"])
+    patched = dss.call("PATCH", f"/bundles/{bundle}", {}, version=VERSION, replica="gcp").json()["version"]
+    _until(lambda: _get(dss, bundle, "aws", version=patched).status_code == 200)
+    dss.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="gcp", version=patched)
+    _until(lambda: _get(dss, bundle, "aws", version=patched).status_code == 404)
+    assert _get(dss, bundle, "aws").json()["bundle"]["version"] == VERSION
+    dss.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="aws")
+    _until(lambda: _get(dss, bundle, "gcp").status_code == 404)
+
+
+def test_collections(dss: LocalDSS) -> None:
+    """A collection comes to the other replica, so do its next content under the same version, and its deletion."""
+    user, uuid = User(dss), new_uuid()
+
+    def put(name: str) -> None:
+        body = {"name": name, "description": "d", "details": {}, "contents": []}
+        user.call("PUT", "/collections", body, uuid=uuid, version=VERSION, replica="aws")
+
+    def there() -> Any:
+        answer = user.call("GET", f"/collections/{uuid}", replica="gcp")
+        return answer.json()["name"] if answer.ok else answer.status_code
+
+    put("first")
+    _until(lambda: there() == "first")
+    put("second")
+    _until(lambda: there() == "second")
+    user.call("DELETE", f"/collections/{uuid}", replica="aws")
+    _until(lambda: there() == 404)
+
+
+def test_what_is_there_stays(dss: LocalDSS) -> None:
+    """A file that both replicas got under one uuid and version stays in each as it was put there."""
+    file, marker = new_uuid(), new_uuid()
+    dss.put_file(dss.stage(b"in aws"), file)
+    dss.put_file(dss.stage_gcs(b"in gcp", sums(b"in gcp")), file)
+    dss.put_file(dss.stage(b"later"), marker)
+    _until(partial(_is_there, dss, marker, "gcp"))
+    found = [_head(dss, file, replica).headers["X-DSS-SHA256"] for replica in ("aws", "gcp")]
+    assert found == [sums(content)["hca-dss-sha256"] for content in (b"in aws", b"in gcp")]
+
+
+def test_asynchronous_copies_come_too(tmp_path: Path) -> None:
+    """A file that was copied after the answer comes to the other replica once it is there, without a GCS server too."""
+    with LocalDSS(tmp_path, "--sync-delay", "0", "--async-above", "10", "--copy-delay", "0.3") as dss:
+        file = new_uuid()
+        assert dss.put_file(dss.stage(b"more than ten bytes"), file).status_code == 202
+        _until(partial(_is_there, dss, file, "gcp"))
+        assert _head(dss, file, "aws").status_code == 200
+
+
+def test_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """What was not yet copied when the process was killed is copied by the next one; with `off` nothing is."""
+    with LocalDSS(tmp_path, "--sync-delay", "off") as dss:
+        file, bundle = dss.new_file(), new_uuid()
+        dss.put_bundle([dss.entry("a", file)], bundle)
+        time.sleep(0.5)
+        assert _get(dss, bundle, "gcp").status_code == 404
+        dss.stop(9)
+        dss.options = ("--sync-delay", "0")
+        dss.start()
+        _until(lambda: _get(dss, bundle, "gcp").status_code == 200)
+        assert _head(dss, file, "gcp").status_code == 200

@@ -1,0 +1,321 @@
+"""What the operators wait for, in the worker and in the triggerer: copies, and checkouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Context, TaskDeferred
+
+from airflow_provider_hca.exceptions import DSSWaitError, InvalidDirectoryError
+from airflow_provider_hca.operators.dss import (
+    DSSCheckoutBundleOperator,
+    DSSPutBundleOperator,
+    DSSPutFileOperator,
+    DSSUploadDirectoryOperator,
+)
+from tests.local.server import VERSION, LocalDSS, new_uuid, sums
+from tests.running import connection, new_dag, requests_of, run, states, tries, xcom
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
+
+WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+NOW = {"retry_delay": timedelta(0), "poll_interval": 1}
+
+
+def large() -> bytes:
+    """Return content that the DSS of the tests copies later, and does not have."""
+    return new_uuid().encode() * 4_000
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    root = tmp_path / "cells"
+    root.mkdir()
+    (root / "project.json").write_text('{"name": "cells"}')
+    for number in range(3):
+        (root / f"large_{number}.bin").write_bytes(large())
+    return root
+
+
+def upload(directory: Path, bucket: str, **options: Any) -> DSSUploadDirectoryOperator:
+    return DSSUploadDirectoryOperator(
+        task_id="upload", directory=str(directory), staging_bucket=bucket, **{**NOW, **options}
+    )
+
+
+def put_file(dss: LocalDSS, content: bytes, **options: Any) -> DSSPutFileOperator:
+    return DSSPutFileOperator(task_id="put", source_url=dss.stage(content), **{**NOW, **options})
+
+
+@WAYS
+def test_put_file_waits_for_the_copy(dss: LocalDSS, deferrable: bool) -> None:
+    """The task ends when the copy is there, and returns the same in both ways."""
+    content = large()
+    with new_dag(f"put_copy_{deferrable}") as dag:
+        put_file(dss, content, name="a.bin", deferrable=deferrable)
+    dag_run = run(dag)
+    file = xcom(dag_run, "put")
+    assert states(dag_run) == {"put": "success"}
+    assert (file["name"], file["indexed"], set(file)) == ("a.bin", False, {"uuid", "version", "name", "indexed"})
+    found = dss.call("HEAD", f"/files/{file['uuid']}", replica="aws", version=file["version"])
+    assert found.headers["x-dss-sha256"] == sums(content)["hca-dss-sha256"]
+
+
+@WAYS
+def test_put_file_ends_with_a_copy_that_fails(dss: LocalDSS, deferrable: bool) -> None:
+    """A copy that the DSS refuses fails the task for good, in both ways."""
+    dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422})
+    with new_dag(f"put_copy_fails_{deferrable}") as dag:
+        put_file(dss, large(), retries=2, deferrable=deferrable)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "put")) == ({"put": "failed"}, 1)
+
+
+@WAYS
+def test_put_file_tries_again_when_a_copy_takes_too_long(dss: LocalDSS, deferrable: bool) -> None:
+    """The end of copy_timeout fails the try; the next one finds the file there."""
+    dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404})
+    with new_dag(f"put_copy_late_{deferrable}") as dag:
+        put_file(dss, large(), retries=1, retry_delay=timedelta(seconds=2), copy_timeout=0, deferrable=deferrable)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "put")) == ({"put": "success"}, 2)
+
+
+def test_what_is_stored_at_once_is_not_deferred(dss: LocalDSS) -> None:
+    """A small file, and a directory of small files, end in their workers."""
+    with new_dag("put_small") as dag:
+        put_file(dss, new_uuid().encode(), deferrable=True)
+    assert states(run(dag)) == {"put": "success"}
+    assert requests_of(dss, "HEAD", "/v1/files/") == 0
+
+
+@WAYS
+def test_an_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
+    """A directory of large files becomes one bundle, with the same report in both ways."""
+    with new_dag(f"upload_copies_{deferrable}") as dag:
+        upload(directory, dss.bucket, deferrable=deferrable)
+    dag_run = run(dag)
+    result = xcom(dag_run, "upload")
+    bundle = dss.call("GET", f"/bundles/{result['uuid']}", replica="aws", version=result["version"]).json()["bundle"]
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    assert states(dag_run) == {"upload": "success"}
+    assert [file["name"] for file in bundle["files"]] == sorted(path.name for path in directory.iterdir())
+    assert {name: result[name] for name in ("file_count", "staged_file_count", "registered_file_count")} == {
+        "file_count": 4,
+        "staged_file_count": 4,
+        "registered_file_count": 4,
+    }
+    assert (result["copied_file_count"], result["byte_count"], result["staged_byte_count"]) == (3, size, size)
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 1
+
+
+def deferred(operator: Any, context: Context) -> TaskDeferred:
+    """Run an operator until it leaves its worker."""
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(context)
+    return caught.value
+
+
+def context_of(dag_run: Any, task_id: str, try_number: int = 1) -> Context:
+    """Return as much of a context as the operators read."""
+    ti = dag_run.get_task_instance(task_id)
+    ti.try_number = try_number
+    return Context(dag_run=dag_run, ti=ti)
+
+
+@pytest.fixture
+def begun(dss: LocalDSS, directory: Path) -> tuple[DSSUploadDirectoryOperator, Context, dict[str, Any]]:
+    """Give an upload that has left its worker to wait for copies, and the event of their end."""
+    with new_dag(f"upload_begun_{new_uuid()}") as dag:
+        upload(directory, dss.bucket, deferrable=True, bundle_uuid=new_uuid())
+    dag_run = run(dag)
+    for path in directory.glob("*.bin"):
+        path.write_bytes(large())
+    operator = upload(directory, dss.bucket, deferrable=True, bundle_uuid=new_uuid())
+    context = context_of(dag_run, "upload")
+    left = deferred(operator, context)
+    assert left.method_name == "execute_complete"
+    carried = left.trigger.serialize()[1]["carried"]
+    return operator, context, {"status": "success", "result": {}, "carried": carried}
+
+
+def test_the_copies_are_what_the_trigger_carries(begun: Any) -> None:
+    """What travels through the event is small, and the same for one copy and for thousands."""
+    _, _, event = begun
+    assert set(event["carried"]) == {
+        "digest",
+        "staged_files",
+        "staged_size",
+        "registered_files",
+        "copied_files",
+        "seconds",
+    }
+
+
+def test_after_the_copies_only_the_bundle_is_put(dss: LocalDSS, begun: Any) -> None:
+    """The resumed task stages and registers nothing, and looks at no file."""
+    operator, context, event = begun
+    for path in Path(operator.directory).glob("*.bin"):
+        dss.wait_for_head(_uuid_of(dss, operator, path.name), 200, version=_version(operator, context))
+    dss.control("DELETE", "requests")
+    result = operator.execute_complete(context, event)
+    assert result["created"]
+    assert result["registered_file_count"] == 4
+    assert requests_of(dss, "PUT", "/v1/files/") == 0
+    assert requests_of(dss, "HEAD", "/v1/files/") == 0
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 1
+
+
+def _uuid_of(dss: LocalDSS, operator: DSSUploadDirectoryOperator, name: str) -> str:
+    from airflow_provider_hca.client.identifiers import derive_uuid
+
+    assert operator.bundle_uuid
+    return derive_uuid(operator.bundle_uuid, name)
+
+
+def _version(operator: DSSUploadDirectoryOperator, context: Context) -> str:
+    from airflow_provider_hca.operators.identity import run_version
+
+    return operator.bundle_version or run_version(context)
+
+
+def test_a_directory_that_changed_meanwhile_is_refused(dss: LocalDSS, begun: Any) -> None:
+    """A file that came while the DSS was copying would make another bundle: an error says so, and no bundle is put."""
+    operator, context, event = begun
+    (Path(operator.directory) / "new.json").write_text("{}")
+    dss.control("DELETE", "requests")
+    with pytest.raises(InvalidDirectoryError, match="files came or went"):
+        operator.execute_complete(context, event)
+    assert requests_of(dss, "PUT", "/v1/") == 0
+
+
+def test_copies_that_take_too_long_are_told(begun: Any) -> None:
+    """At the end of copy_timeout the try fails and says what to change."""
+    operator, context, event = begun
+    with pytest.raises(DSSWaitError, match="copy_timeout"):
+        operator.execute_complete(context, {"status": "timeout", "carried": event["carried"]})
+
+
+@WAYS
+def test_an_upload_goes_on_after_copies_that_took_too_long(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
+    """The next try stages and registers nothing again, and there is one bundle."""
+    with new_dag(f"upload_late_{deferrable}") as dag:
+        upload(
+            directory,
+            dss.bucket,
+            deferrable=deferrable,
+            retries=2,
+            retry_delay=timedelta(seconds=2),
+            copy_timeout=0,
+        )
+    dag_run = run(dag)
+    result = xcom(dag_run, "upload")
+    assert states(dag_run) == {"upload": "success"}
+    assert tries(dag_run, "upload") > 1
+    assert (result["staged_file_count"], result["registered_file_count"], result["file_count"]) == (0, 0, 4)
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 1
+
+
+@pytest.fixture
+def slow_dss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDSS]:
+    """Give a DSS whose copies take longer than it waits for a bundle's files."""
+    options = ("--async-above", "1000", "--copy-delay", "3", "--file-wait", "0.2")
+    with LocalDSS(tmp_path / "slow", *options) as slow:
+        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(slow))
+        yield slow
+
+
+@pytest.mark.parametrize(("patience", "state"), [(timedelta(seconds=30), "success"), (0, "failed")])
+def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS, patience: Any, state: str) -> None:
+    """`file_missing` is waited out within copy_timeout; without any time it fails the try."""
+    file = new_uuid()
+    assert slow_dss.put_file(slow_dss.stage(large()), file).status_code == 202
+    member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
+    with new_dag(f"put_bundle_missing_{state}") as dag:
+        DSSPutBundleOperator(task_id="put", files=[member], copy_timeout=patience)
+    assert states(run(dag)) == {"put": state}
+    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == (2 if state == "success" else 1)
+
+
+def checkout(bundle: str, **options: Any) -> DSSCheckoutBundleOperator:
+    return DSSCheckoutBundleOperator(task_id="checkout", bundle_uuid=bundle, **{**NOW, **options})
+
+
+@pytest.fixture
+def bundle(dss: LocalDSS) -> str:
+    uuid = new_uuid()
+    assert dss.put_bundle([dss.entry("a.txt")], uuid).status_code == 201
+    return uuid
+
+
+@WAYS
+def test_a_checkout_is_waited_for(dss: LocalDSS, bundle: str, deferrable: bool) -> None:
+    """The files are in the bucket when the task is done, and their place is told."""
+    with new_dag(f"checkout_{deferrable}") as dag:
+        checkout(bundle, destination=dss.bucket, deferrable=deferrable)
+    dag_run = run(dag)
+    result = xcom(dag_run, "checkout")
+    assert states(dag_run) == {"checkout": "success"}
+    assert xcom(dag_run, "checkout", "location") == result["location"]
+    listed = dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=result["location"].split(f"{dss.bucket}/")[1])
+    assert any(each["Key"].endswith("/a.txt") for each in listed["Contents"])
+
+
+@WAYS
+def test_a_checkout_that_fails_tells_why(
+    dss: LocalDSS, bundle: str, deferrable: bool, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The DSS's cause is in the error, and the next try begins another checkout."""
+    with new_dag(f"checkout_fails_{deferrable}") as dag:
+        checkout(bundle, destination="no-such-bucket-here", deferrable=deferrable, retries=1)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "checkout")) == ({"checkout": "failed"}, 2)
+    assert requests_of(dss, "POST", "/v1/bundles/") == 2
+    out, err = capfd.readouterr()  # where the log goes differs between the lines of Airflow
+    assert "no-such-bucket-here" in out + err + caplog.text
+
+
+class Store(dict[str, Any]):
+    """What Airflow 3.3 gives a task to keep its state in, as far as it is used here."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        self.pop(key, None)
+
+
+def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle: str) -> None:
+    """Where Airflow keeps a task's state, a second try waits for the first one's checkout; a clear begins another."""
+    store = Store()
+    context = Context(task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    first = deferred(checkout(bundle, deferrable=True), context)
+    job = first.trigger.serialize()[1]["wait"]["checkout_job_id"]
+    assert checkout(bundle).execute(context)["checkout_job_id"] == job
+    assert requests_of(dss, "POST", "/v1/bundles/") == 1
+    assert store == {}
+    assert checkout(bundle).execute(context)["checkout_job_id"] != job
+
+
+def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not done within checkout_timeout is an error that says what to change."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss))
+    with pytest.raises(Exception, match="checkout_timeout"):
+        checkout(bundle, checkout_timeout=0).execute(Context())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"bundle": "x"}, "bundle uuid"), ({"bundle_version": "1"}, "bundle version"), ({"replica": "x"}, "replica must")],
+)
+def test_a_checkout_of_what_cannot_be_is_refused(dss: LocalDSS, options: dict[str, Any], message: str) -> None:
+    """Bad input is told before anything is sent."""
+    with pytest.raises(Exception, match=message):
+        checkout(**{"bundle": new_uuid(), **options}).execute(Context())
+    assert requests_of(dss, "POST", "/v1/") == 0
