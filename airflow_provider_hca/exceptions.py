@@ -16,6 +16,8 @@
     +-- StagingError              the staging bucket refused, or is not there
     +-- InvalidDirectoryError     a directory that cannot become a bundle (also a ValueError)
     +-- UploadError               some files of a directory could not be staged or registered
+    +-- InvalidManifestError      a bundle whose names cannot be a directory's (also a ValueError)
+    +-- DownloadError             some files of a bundle could not be downloaded
     +-- DSSAbortedError           it was told to stop
 
 Every error carries its data as attributes, so nobody has to parse a message, and survives pickling, so it can
@@ -268,6 +270,37 @@ class UploadError(DSSError):
         super().__init__(
             f"{len(failures):,} of {total:,} files failed ({kept}); no bundle was made:\n{listed(failures)}"
         )
+        self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
+
+
+class InvalidManifestError(DSSError, ValueError):
+    """The files of a bundle cannot be put into a directory; nothing was written.
+
+    :param fqid: of the bundle
+    :param offenders: pairs of a file's name and what is wrong with it
+    """
+
+    permanent = True
+
+    def __init__(self, fqid: str, offenders: Sequence[tuple[str, str]]) -> None:
+        super().__init__(
+            f"bundle {fqid} cannot be a directory, and nothing was written. Leave these files out by data_files and "
+            f"metadata_files:\n{listed(offenders)}"
+        )
+        self.fqid, self.offenders = fqid, tuple(offenders)
+
+
+class DownloadError(DSSError):
+    """Some files could not be downloaded; the other ones are in their places.
+
+    :param failures: pairs of a file's name and why it failed
+    :param done: how many files are there, if all others were tried
+    :param total: how many files were wanted
+    :param permanent: whether a retry is a waste
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
+        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded:\n{listed(failures)}")
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 

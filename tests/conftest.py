@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,12 @@ os.environ.update(
 from tests.local.server import LocalDSS  # noqa: E402 - after the environment is set
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests that take chances be run for longer, and again as they were."""
+    parser.addoption("--kills", type=int, default=20, help="how often uploads are killed in tests/upload/test_kills.py")
+    parser.addoption("--kills-seed", type=int, default=7, help="of the moments at which they are")
+
+
 @pytest.fixture(scope="session")
 def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
@@ -51,8 +59,12 @@ def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
 
 
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
-    """Make Airflow's database anew, in the tests' own home."""
+def airflow_db() -> Path:
+    """Make Airflow's database anew, in the tests' own home; return a copy that no test writes into."""
     from airflow.utils.db import initdb
 
     initdb()
+    untouched = _HOME / "untouched.db"
+    with closing(sqlite3.connect(_HOME / "airflow.db")) as made, closing(sqlite3.connect(untouched)) as copy:
+        made.backup(copy)
+    return untouched

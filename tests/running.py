@@ -54,6 +54,11 @@ def fake_context(try_number: int = 1) -> Any:
     return {"dag_run": run, "ti": ti}
 
 
+def output(operator: Any, key: str) -> Any:
+    """Return what a task will push under a key, as another task takes it."""
+    return operator.output[key]
+
+
 def states(dag_run: Any) -> dict[str, str]:
     """Return how each task ended; of a mapped task, the last instance."""
     return {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}

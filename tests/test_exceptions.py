@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_hca import exceptions
 from airflow_provider_hca.exceptions import (
+    DownloadError,
     DSSAbortedError,
     DSSAuthError,
     DSSChangeError,
@@ -25,6 +26,7 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
     DSSWaitError,
     InvalidDirectoryError,
+    InvalidManifestError,
     StagingError,
     UploadError,
 )
@@ -79,6 +81,14 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
         {"failures": (("a", "gone"),), "done": 2, "total": 3, "permanent": False},
     ),
     (UploadError([("a", "gone")], done=0, total=1, permanent=True), {"permanent": True}),
+    (
+        InvalidManifestError("u.v", [("../x", "is no relative path")]),
+        {"fqid": "u.v", "offenders": (("../x", "is no relative path"),), "permanent": True},
+    ),
+    (
+        DownloadError([("a", "gone")], done=2, total=3, permanent=True),
+        {"failures": (("a", "gone"),), "done": 2, "total": 3, "permanent": True},
+    ),
     (DSSAbortedError("stopped"), {"permanent": False}),
 ]
 

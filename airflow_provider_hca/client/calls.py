@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from airflow_provider_hca.client.exchange import Auth, Exchange, RetryPolicy, is_unclear
+from airflow_provider_hca.client.exchange import Auth, Exchange, RetryPolicy
 from airflow_provider_hca.client.identifiers import check_version
 from airflow_provider_hca.client.messages import Call, Request, Response, json_object, next_page, origin
 from airflow_provider_hca.client.model import FQID, check_replica
-from airflow_provider_hca.exceptions import DSSConnectionError, DSSNotFoundError, DSSProtocolError, DSSResponseError
+from airflow_provider_hca.exceptions import DSSProtocolError
 
 DONE = frozenset({200, 201})
 PAGE = frozenset({200, 206})
@@ -110,19 +109,6 @@ class Calls:
         for page in self._pages(request, authorize=authorize, repeatable=repeatable):
             items += objects(request, (yield from page), key)
         return items
-
-    def _delete(self, request: Request) -> Call[None]:
-        """Send a DELETE that a DSS answers 404 to when it is done already, which after a failure is what was wanted."""
-        try:
-            yield from self._exchange.send(request, authorize=True, repeatable=False)
-        except (DSSConnectionError, DSSResponseError) as error:
-            delay = self.retry.delay(1, 0.0, getattr(error, "retry_after", None)) if is_unclear(error) else None
-            if delay is None:
-                raise
-        else:
-            return
-        with suppress(DSSNotFoundError):
-            yield from self._exchange.send(replace(request, delay=delay), authorize=True)
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

@@ -50,7 +50,12 @@ class CollectionCalls(Calls):
         uuid, version = check_uuid(uuid, "collection uuid"), check_version(version, "collection version")
         links = [collection_item(item) for item in contents]
         check_changes({"contents": links})
-        body = {"name": name, "description": description, "details": dict(details or {}), "contents": links}
+        body = {
+            "name": _text("name", name),
+            "description": _text("description", description),
+            "details": dict(details or {}),
+            "contents": links,
+        }
         query = {"uuid": uuid, "version": version, "replica": check_replica(replica)}
         request = self._request("PUT", "/collections", query, body)
         response = yield from self._exchange.send(request, accept=DONE, authorize=True)
@@ -122,10 +127,21 @@ class CollectionCalls(Calls):
         :raises DSSAuthError: when it is another's
         """
         query = {"replica": check_replica(replica)}
-        yield from self._delete(self._request("DELETE", f"/collections/{check_uuid(uuid, 'collection uuid')}", query))
+        request = self._request("DELETE", f"/collections/{check_uuid(uuid, 'collection uuid')}", query)
+        yield from self._exchange.send(request, authorize=True, deletes=True)
 
 
 def said(name: str | None, description: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what is said of a collection, without what is None."""
-    given = {"name": name, "description": description, "details": None if details is None else dict(details)}
-    return {key: value for key, value in given.items() if value is not None}
+    """Return what is said of a collection, without what is None.
+
+    :raises ValueError: when a text is none
+    """
+    texts = {"name": name, "description": description}
+    given: dict[str, Any] = {key: _text(key, value) for key, value in texts.items() if value is not None}
+    return given if details is None else {**given, "details": dict(details)}
+
+
+def _text(what: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be text, not {value!r}")
+    return value

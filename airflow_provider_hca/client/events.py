@@ -130,7 +130,8 @@ class EventCalls(Calls):
         :raises DSSNotFoundError: when there is none
         """
         path = f"/subscriptions/{check_uuid(uuid, 'subscription uuid')}"
-        yield from self._delete(self._request("DELETE", path, _of_type(replica, subscription_type)))
+        request = self._request("DELETE", path, _of_type(replica, subscription_type))
+        yield from self._exchange.send(request, authorize=True, deletes=True)
 
     def get_events(
         self, *, replica: str, from_date: str | None = None, to_date: str | None = None, per_page: int = 10

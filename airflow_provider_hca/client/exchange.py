@@ -110,6 +110,7 @@ class Exchange:
         accept: frozenset[int] = frozenset({200}),
         authorize: bool = False,
         repeatable: bool | None = None,
+        deletes: bool = False,
     ) -> Call[Response]:
         """Return the first answer whose status is in `accept`.
 
@@ -117,13 +118,14 @@ class Exchange:
         :param accept: the statuses that are answers; the others are errors
         :param authorize: whether the operation wants a token
         :param repeatable: whether it may be sent again after a failure; by default GET, HEAD, PUT and DELETE are
+        :param deletes: whether a DSS knows nothing of it once it is done: `404` then answers a repeat of what was done
         :raises DSSError: the last failure, when no attempt is left or none would help
         """
         if repeatable is None:
             repeatable = request.method in {"GET", "HEAD", "PUT", "DELETE"}
         # The first sending: what a poll waits before it is not time spent on retries.
         began = started = time.monotonic() + request.delay
-        attempt, hops, renewed = 1, 0, False
+        attempt, hops, renewed, maybe_done = 1, 0, False, False
         while True:
             token = (yield from self._token()) if authorize and request.origin == self.home else None
             failure: DSSError
@@ -133,7 +135,7 @@ class Exchange:
             except DSSConnectionError as error:
                 failure = error
             else:
-                if response.status in accept:
+                if response.status in accept or (deletes and maybe_done and _is_gone(response)):
                     return response
                 if response.status == 401 and token and not renewed and self.auth and self.auth.rejected(token):
                     renewed, request = True, replace(request, delay=0.0)
@@ -148,7 +150,8 @@ class Exchange:
                 if response.status not in RETRIED:
                     raise failure
                 asked = retry_after(response)
-            again = repeatable or not is_unclear(failure)
+            unclear = is_unclear(failure)
+            maybe_done, again = maybe_done or unclear, repeatable or not unclear
             delay = self.policy.delay(attempt, time.monotonic() - started, asked) if again else None
             if delay is None:
                 raise failure
@@ -178,6 +181,10 @@ class Exchange:
         if elapsed + (wait or 0) > self.policy.redirect_seconds or ((wait or 0) < _NO_WAIT and hops > _HOPS):
             raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s")
         return replace(request, url=url, delay=wait or 0.0)
+
+
+def _is_gone(response: Response) -> bool:
+    return response.status == 404 and not is_no_route(response)
 
 
 def is_unclear(failure: DSSError) -> bool:

@@ -153,7 +153,7 @@ class AiohttpTransport:
             "cookie_jar": aiohttp.DummyCookieJar(),
             "headers": {"user-agent": USER_AGENT},
         }
-        self._session = aiohttp.ClientSession(**self._options)
+        self._session = _session(self._options)
         self._raw_session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -170,11 +170,8 @@ class AiohttpTransport:
 
     def _raw(self) -> aiohttp.ClientSession:
         """Return a session that hands over bodies as they were sent, on the same connections."""
-        import aiohttp
-
         if self._raw_session is None:
-            options = {**self._options, "connector_owner": False}
-            self._raw_session = aiohttp.ClientSession(auto_decompress=False, **options)
+            self._raw_session = _session({**self._options, "connector_owner": False, "auto_decompress": False})
         return self._raw_session
 
     async def run(self, call: Call[T]) -> T:
@@ -232,6 +229,15 @@ class AiohttpTransport:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
         except _TakingError as failed:
             raise failed.error from None
+
+
+def _session(options: Mapping[str, Any]) -> aiohttp.ClientSession:
+    import aiohttp
+
+    session = aiohttp.ClientSession(**options)
+    # It would send a PUT or DELETE again by itself after a dropped connection, and not tell.
+    session._retry_connection = False  # noqa: SLF001 - aiohttp has no other switch; its own test client uses this one
+    return session
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from airflow_provider_hca.operators.collections import (
     DSSPatchCollectionOperator,
     DSSPutCollectionOperator,
 )
+from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 
@@ -21,6 +22,7 @@ __all__ = [
     "DSSCheckoutBundleOperator",
     "DSSDeleteBundleOperator",
     "DSSDeleteCollectionOperator",
+    "DSSDownloadBundleOperator",
     "DSSOperator",
     "DSSPatchBundleOperator",
     "DSSPatchCollectionOperator",

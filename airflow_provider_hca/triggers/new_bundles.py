@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import re
 from asyncio import sleep, to_thread
@@ -19,6 +20,8 @@ from airflow_provider_hca.client.model import check_replica
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.triggers.seen import SeenBundles, fqid
+
+log = logging.getLogger(__name__)
 
 # How long the triggerer may take to store an event that it was given: it needs a second or two.
 _STORED_WITHIN = 5.0
@@ -39,9 +42,10 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     What the DSS has when a watcher starts for the first time is known and fires nothing, unless `since` is given. From
     then on each bundle version fires **at least once**, whenever the triggerer is stopped or killed, as Airflow 3.3
     and newer keep the watcher's state with the asset. After a kill, what was fired within the last `poll_interval` may
-    fire again: what handles an event must not mind. One asset's state is kept, so DAGs that wait for the same bundles
-    share one asset. On Airflow 3.0 to 3.2 the state is in memory: what is put while the triggerer is down fires only
-    with `since`, which then fires all since that version again.
+    fire again, and of several bundles that one poll finds the last fires again with the next, so that Airflow starts a
+    DAG run for all of them: what handles an event must not mind. One asset's state is kept, so DAGs that wait for the
+    same bundles share one asset. On Airflow 3.0 to 3.2 the state is in memory: what is put while the triggerer is down
+    fires only with `since`, which then fires all since that version again.
 
     Versions are chosen by those who put bundles, and may be older than what was there before: a retried or backfilled
     run names its bundle after its date. Such a bundle fires when its version is at most `lookback` older than the
@@ -56,7 +60,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     :param prefix: of the bundles' uuids, hexadecimal; all bundles by default
     :param since: a DSS_VERSION; a watcher that starts for the first time fires for each bundle newer than it
     :param lookback: how much older than now the version of a new bundle may be, in seconds or a `timedelta`; a day by
-        default. Up to 6,000 bundles are remembered in it
+        default. Up to 5,000 bundles are remembered in it
     :param poll_interval: time between two polls, in seconds or a `timedelta`; 5 seconds or more
     :raises RuntimeError: on Airflow 2, which has no event-driven scheduling
     :raises ValueError: when an argument is not well-formed
@@ -91,7 +95,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         if not _STORED_WITHIN <= self.poll_interval < float("inf"):
             raise ValueError(f"poll_interval must be {_STORED_WITHIN:.0f} seconds or more, not {poll_interval!r}")
         self._page_sizes = itertools.cycle(_PAGE_SIZES)
-        self._next_limit = ""
+        self._next_limit = ""  # a restart keeps the limit: what came in days of standstill is above it
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the path of the class and its arguments; equal arguments are one watcher to Airflow."""
@@ -108,11 +112,14 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         """Poll and yield an event per new bundle version, for ever."""
         seen: SeenBundles | None = None
         new: list[dict[str, str]] = []
+        several = False
         failures = 0
         while True:
             try:
                 seen = seen or await self._begin()
-                new = new or await self._find(seen)
+                if not new:
+                    new = await self._find(seen)
+                    several = len(new) > 1
                 failures = 0
             # Whatever it is: an error that ended the trigger at once would come again within a second or two, when the
             # triggerer starts it anew, and again.
@@ -123,14 +130,22 @@ class DSSNewBundleTrigger(BaseEventTrigger):
                 continue
             batch, new = new[:_AT_ONCE], new[_AT_ONCE:]
             for bundle in batch:
-                about = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle)}
-                yield TriggerEvent({**about, "replica": self.replica})  # type: ignore[no-untyped-call]  # Airflow ships it so
+                yield self._event(bundle)
             await sleep(_STORED_WITHIN if new else self._pause())
+            if several and not new:
+                # The first event starts a DAG run, which has no later one, and Airflow without apache/airflow#70972
+                # (3.3.2 and older) starts none for those that come before that run is made: one more does, for all.
+                yield self._event(batch[-1])
+                await sleep(_STORED_WITHIN)
             if batch:
                 # Only now: the triggerer stores an event some time after it was yielded. With a state that already has
                 # the bundle, a kill in between would lose the event for ever.
                 seen.add(batch)
                 await self._keep(seen)
+
+    def _event(self, bundle: dict[str, str]) -> TriggerEvent:
+        about = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle), "replica": self.replica}
+        return TriggerEvent(about)  # type: ignore[no-untyped-call]  # Airflow ships it so
 
     async def _begin(self) -> SeenBundles:
         """Return what is known from before, or, where nothing is, from now on."""
@@ -147,14 +162,14 @@ class DSSNewBundleTrigger(BaseEventTrigger):
             seen.add(await self._list(seen.newer_than))
         # At once, unlike later: nothing was yielded, and what is put from now on is to be new after a restart too.
         await self._in_store("set", self._key, seen.to_state())
-        self.log.info("watching for bundles from now on; those newer than %s are known", seen.newer_than)
+        log.info("watching for bundles from now on; those newer than %s are known", seen.newer_than)
         return seen
 
     async def _find(self, seen: SeenBundles) -> list[dict[str, str]]:
         """Return the bundles that are new, and let the limit of what is known follow the time."""
         # All that the last listing had is known by now. The limit follows the clock, not the newest version: that one
         # may lie in the future, and would swallow all bundles until then.
-        seen.newer_than = max(seen.newer_than, self._next_limit)
+        seen.rise(self._next_limit)
         horizon = self._horizon()
         found = seen.unseen(await self._list(seen.newer_than))
         self._next_limit = horizon
@@ -176,10 +191,10 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         :param failures: polls in a row that failed
         """
         permanent = not isinstance(error, DSSError) or error.permanent
-        wait = (
-            self._pause() if permanent else min(self._pause() * 2 ** (failures - 1), max(_LONGEST_WAIT, self._pause()))
-        )
-        self.log.error(
+        wait = self._pause()
+        if not permanent:
+            wait = max(wait, min(wait * 2 ** (failures - 1), _LONGEST_WAIT))
+        log.error(
             "could not look for new bundles: %s. Waiting for %.0f s",
             *(str(error) or type(error).__name__, wait),
             exc_info=None if isinstance(error, DSSError | ValueError) else error,
@@ -193,7 +208,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         # Whatever a store raises: the events are stored. The state that the store still has makes them come again after
         # a restart; raising would restart at once, and make them come again and again.
         except Exception:
-            self.log.warning("the state could not be saved; the next time it will be tried again", exc_info=True)
+            log.warning("the state could not be saved; the next time it will be tried again", exc_info=True)
 
     async def _in_store(self, method: str, *arguments: Any) -> Any:
         """Call the asset's state store, if there is one; return what it returns."""

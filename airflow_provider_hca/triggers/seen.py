@@ -6,16 +6,17 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from airflow_provider_hca.client.identifiers import check_version
 
 log = logging.getLogger(__name__)
 
-# 8 bytes of a hash each: a new bundle is taken for a known one once in 10^15. In base64 so many are 64,000 characters,
-# just below the 64 KiB that a state store takes by default.
-_SIZE = 8
-MOST_KEPT = 6000
+# A key is the day of the version, by which old ones are found, and a hash: among so many, a new bundle is taken for a
+# known one once in 10^10. In base64 they are 60,000 characters, below the 64 KiB that a state store takes by default.
+_DAY, _HASH = 3, 6  # bytes
+MOST_KEPT = 5000
 
 
 class SeenBundles:
@@ -31,16 +32,13 @@ class SeenBundles:
     def __init__(self, newer_than: str, keys: Iterable[bytes] = ()) -> None:
         self.newer_than = newer_than
         self._keys = set(keys)
-        self._lately = set(self._keys)
 
     def add(self, bundles: Iterable[dict[str, str]]) -> None:
         """Know these from now on.
 
         :param bundles: each with `uuid` and `version`
         """
-        keys = {_key(bundle) for bundle in bundles}
-        self._keys |= keys
-        self._lately |= keys
+        self._keys.update(map(_key, bundles))
 
     def unseen(self, listed: Iterable[dict[str, str]]) -> list[dict[str, str]]:
         """Return what is not known of a listing, each once, ordered by version.
@@ -48,19 +46,24 @@ class SeenBundles:
         :param listed: all bundles newer than `newer_than`, each with `uuid` and `version`
         """
         found = {_key(bundle): bundle for bundle in listed}
-        # What was deleted, or is older than the limit by now, is not listed any more. It is forgotten only when missing
-        # twice: a DSS can leave a version out of one listing, and the next would make it new again.
-        self._keys &= self._lately | found.keys()
-        self._lately = set(found)
         unseen = [bundle for key, bundle in found.items() if key not in self._keys]
         return sorted(unseen, key=lambda bundle: (bundle["version"], bundle["uuid"]))
+
+    def rise(self, newer_than: str) -> None:
+        """Move the limit up, and forget single versions below it.
+
+        :param newer_than: a DSS_VERSION; nothing happens when it is older than the limit
+        """
+        self.newer_than = max(self.newer_than, newer_than)
+        oldest = _day(self.newer_than)
+        self._keys = {key for key in self._keys if key >= oldest}
 
     def to_state(self) -> dict[str, str]:
         """Return all of this as JSON for a state store, at most 64 KiB.
 
-        Of more than 6,000 single versions the others are left out: after a restart they are new again, not lost.
+        Of more than 5,000 single versions the others are left out: after a restart they are new again, not lost.
         """
-        kept = sorted(self._keys)[:MOST_KEPT]
+        kept = sorted(self._keys)[-MOST_KEPT:]  # the newest
         if len(kept) < len(self._keys):
             log.warning(
                 "%d bundle versions are newer than %s, and the state holds %d of them: a restart reports the others "
@@ -81,9 +84,10 @@ class SeenBundles:
             keys = base64.b64decode(state["seen"], validate=True)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"is none of a watcher for bundles: {error}") from None
-        if len(keys) % _SIZE:
+        size = _DAY + _HASH
+        if len(keys) % size:
             raise ValueError("is none of a watcher for bundles: it has been cut off")
-        return cls(newer_than, (keys[at : at + _SIZE] for at in range(0, len(keys), _SIZE)))
+        return cls(newer_than, (keys[at : at + size] for at in range(0, len(keys), size)))
 
 
 def fqid(bundle: dict[str, str]) -> str:
@@ -95,4 +99,8 @@ def fqid(bundle: dict[str, str]) -> str:
 
 
 def _key(bundle: dict[str, str]) -> bytes:
-    return hashlib.blake2b(fqid(bundle).encode(), digest_size=_SIZE).digest()
+    return _day(bundle["version"]) + hashlib.blake2b(fqid(bundle).encode(), digest_size=_HASH).digest()
+
+
+def _day(version: str) -> bytes:
+    return date.fromisoformat(version[:10]).toordinal().to_bytes(_DAY)

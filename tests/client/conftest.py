@@ -5,7 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_hca.client import auth, bundles, changes, exchange, files, waiting
+from airflow_provider_hca.client.auth import ServiceAccountKey
+from airflow_provider_hca.client.protocol import DSSAPI
+from tests.local.server import LocalDSS
 
+from .contract import QUICK, key_of
 from .drivers import DRIVERS, Run, driver
 from .feeding import Clock
 from .server import Server
@@ -42,3 +46,15 @@ def server() -> Iterator[Server]:
     """Give a web server that answers what it is told to."""
     with Server() as server:
         yield server
+
+
+@pytest.fixture
+def dss_auth(dss: LocalDSS) -> ServiceAccountKey:
+    """Give what signs tokens that the running DSS takes."""
+    return ServiceAccountKey(key_of(dss), audience=dss.about["audience"])
+
+
+@pytest.fixture
+def api(dss: LocalDSS, dss_auth: ServiceAccountKey) -> DSSAPI:
+    """Give the calls to the running DSS."""
+    return DSSAPI(dss.url, auth=dss_auth, retry=QUICK)

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.messages import Call
+from airflow_provider_hca.client.messages import Call, Response
 from airflow_provider_hca.client.model import FQID
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.exceptions import (
@@ -142,10 +142,17 @@ def test_a_deletion_of_what_is_not_there(dss: DSSAPI, delete: Callable[[DSSAPI],
 
 
 @deletions
+def test_a_route_that_is_not_there(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
+    """A 404 of another web server is no deletion, also after a failure."""
+    page = Response(404, {"content-type": "text/html"}, b"<title>Not here</title>")
+    feed(delete(dss), problem(500), page).failed(DSSProtocolError)
+
+
+@deletions
 def test_a_deletion_that_fails(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
     """A deletion is tried as often as everything that may be repeated, and refusals end it."""
-    feed(delete(dss), *[problem(503)] * 4).failed(DSSResponseError)
-    feed(delete(dss), *[broken()] * 4).failed(DSSConnectionError)
+    feed(delete(dss), *[problem(503)] * 3).failed(DSSResponseError)
+    feed(delete(dss), *[broken()] * 3).failed(DSSConnectionError)
     assert feed(delete(dss), problem(500), problem(403)).error is not None
 
 

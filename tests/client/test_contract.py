@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
-from airflow_provider_hca.client.auth import ServiceAccountKey, StaticToken, UserToken, read_key
-from airflow_provider_hca.client.exchange import Auth, RetryPolicy
+from airflow_provider_hca.client.auth import ServiceAccountKey, StaticToken, UserToken
+from airflow_provider_hca.client.exchange import Auth
 from airflow_provider_hca.client.messages import Call
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
@@ -30,59 +27,9 @@ from airflow_provider_hca.exceptions import (
 )
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 
+from .contract import LARGE, LATER, QUICK, counted, fault, fresh, key_of, member, some_file, stage
 from .drivers import Run
 from .server import Reply, Server
-
-LATER = "2024-02-01T000000.000000Z"
-QUICK = RetryPolicy(attempts=3, seconds=5, first_delay=0.02)
-LARGE = 100_001  # copied asynchronously
-
-
-def key_of(dss: LocalDSS) -> dict[str, Any]:
-    return read_key(Path(dss.about["key_file"]).read_text())
-
-
-@pytest.fixture
-def auth(dss: LocalDSS) -> ServiceAccountKey:
-    return ServiceAccountKey(key_of(dss), audience=dss.about["audience"])
-
-
-@pytest.fixture
-def api(dss: LocalDSS, auth: ServiceAccountKey) -> DSSAPI:
-    return DSSAPI(dss.url, auth=auth, retry=QUICK)
-
-
-def stage(dss: LocalDSS, content: bytes, **changes: str) -> str:
-    """Put an object into the staging bucket, its checksums as tags."""
-    key = f"staged/{new_uuid()}"
-    tags = {name: value for name, value in (sums(content) | changes).items() if value}
-    dss.s3.put_object(Bucket=dss.bucket, Key=key, Body=content, ContentType="text/plain", Tagging=urlencode(tags))
-    return f"s3://{dss.bucket}/{key}"
-
-
-def fresh(size: int = 20) -> bytes:
-    """Return content that the DSS does not have."""
-    return new_uuid().encode().ljust(size, b".")
-
-
-@functools.cache
-def some_file(dss: LocalDSS) -> str:
-    return dss.new_file()
-
-
-def member(dss: LocalDSS, name: str = "a.txt", **changes: Any) -> dict[str, Any]:
-    return {**dss.entry(name, some_file(dss)), **changes}
-
-
-def fault(dss: LocalDSS, **what: Any) -> None:
-    dss.control("POST", "faults", what)
-
-
-def counted(dss: LocalDSS, method: str, path: str) -> dict[int, int]:
-    """Return how often a request was answered with which status; 0 is a dropped connection."""
-    seen = dss.control("GET", "requests")
-    return {each["status"]: each["count"] for each in seen if (each["method"], each["path"]) == (method, f"/v1{path}")}
-
 
 # Files
 
@@ -473,9 +420,9 @@ def test_connections_that_are_always_dropped(run: Run, api: DSSAPI, dss: LocalDS
     assert (caught.value.kind, caught.value.path) == ("dropped", "/v1/bundles/all")
 
 
-def test_slow_answers(run: Run, dss: LocalDSS, auth: Auth) -> None:
+def test_slow_answers(run: Run, dss: LocalDSS, dss_auth: Auth) -> None:
     """An answer that does not come in time is asked for again."""
-    api = DSSAPI(dss.url, auth=auth, retry=QUICK, read_timeout=0.3)
+    api = DSSAPI(dss.url, auth=dss_auth, retry=QUICK, read_timeout=0.3)
     fault(dss, path="/bundles/all", action="slow", seconds=0.8)
     run(api.get_bundles_all(replica="aws", prefix="00"))
     fault(dss, path="/bundles/all", action="slow", seconds=0.8, times=3)
@@ -544,11 +491,11 @@ def test_the_wrong_path_on_a_dss(run: Run, dss: LocalDSS) -> None:
         run(DSSAPI(dss.url.replace("/v1", "/v2"), retry=QUICK).check_reachable())
 
 
-def test_a_dss_that_moved(run: Run, server: Server, dss: LocalDSS, auth: Auth) -> None:
+def test_a_dss_that_moved(run: Run, server: Server, dss: LocalDSS, dss_auth: Auth) -> None:
     """Reads follow a redirect to another host, without the token; writes say which address to use."""
     uuid = dss.new_file()
     server.replies = [Reply(301, [("Location", f"{dss.url}/files/{uuid}?replica=aws")])]
-    api = DSSAPI(server.url, auth=auth, retry=QUICK)
+    api = DSSAPI(server.url, auth=dss_auth, retry=QUICK)
     assert run(api.head_file(uuid, replica="aws")).uuid == uuid
     with pytest.raises(DSSProtocolError, match=f"redirected to {dss.url.removesuffix('/v1')}; write to that address"):
         run(api.put_file(uuid, VERSION, source_url=stage(dss, fresh()), creator_uid=1))

@@ -223,6 +223,17 @@ def test_dropped(run: Run, begun: bytes) -> None:
         assert failure(run, get(f"http://127.0.0.1:{port}/v1", method="PUT")).kind == "dropped"
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "POST"])
+@pytest.mark.parametrize("used", [False, True])
+def test_what_is_dropped_is_sent_once(run: Run, server: Server, method: str, used: bool) -> None:
+    """Whether a request is sent again is not for the transport to decide, on a fresh connection or one in use."""
+    server.replies = [Reply()] * used + [Reply(drop=True)]
+    if used:
+        run(call(get(server.url)))
+    assert failure(run, get(server.url, method=method)).kind == "dropped"
+    assert len(server.asked) == 1 + used
+
+
 def test_no_tls_there(run: Run, server: Server) -> None:
     """A server that does not speak TLS."""
     assert failure(run, get(server.url.replace("http:", "https:"))).kind == "tls"

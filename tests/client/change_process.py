@@ -1,0 +1,38 @@
+"""Changes a bundle or a collection in a process of its own, which tests kill.
+
+Takes one JSON object from its input. Prints the versions that it makes of a collection, each as soon as it is made,
+and at last the result as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+
+
+def main() -> None:
+    """Change what the input says."""
+    wish = json.load(sys.stdin)
+    dss = DSSAPI(wish["url"], auth=StaticToken(wish["token"]))
+    if wish["what"] == "bundle":
+        change = dss.change_bundle(wish["uuid"], version=wish["version"], replica="aws", add_files=wish["add"])
+    else:
+        change = dss.change_collection(
+            wish["uuid"],
+            wish["version"],
+            replica="aws",
+            add_contents=wish["add"],
+            reached=wish["reached"],
+            on_version=lambda version: print(version, flush=True),
+        )
+    with RequestsTransport() as transport:
+        print(json.dumps(asdict(transport.run(change))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

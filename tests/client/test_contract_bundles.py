@@ -1,0 +1,263 @@
+"""What the client promises of changed, deleted and checked-out bundles, on both transports, against a running DSS."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.model import FQID, Checkout
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSChangeError,
+    DSSConflictError,
+    DSSNotFoundError,
+    DSSResponseError,
+)
+from tests.local.server import EMAIL, VERSION, LocalDSS, new_uuid
+
+from .contract import LATER, QUICK, counted, fault, fresh, member
+from .drivers import Run
+
+
+@pytest.fixture
+def bundle(dss: LocalDSS) -> str:
+    """Give the uuid of a bundle of two files."""
+    uuid = new_uuid()
+    assert dss.put_bundle([member(dss, "a"), member(dss, "b")], uuid).status_code == 201
+    return uuid
+
+
+def names(run: Run, api: DSSAPI, uuid: str, version: str | None = None) -> list[str]:
+    return [file["name"] for file in run(api.get_bundle(uuid, replica="aws", version=version))["files"]]
+
+
+def versions(run: Run, api: DSSAPI, uuid: str) -> list[str]:
+    return [found["version"] for found in run(api.get_bundles_all(replica="aws", prefix=uuid))]
+
+
+# PATCH
+
+
+def test_a_bundle_is_patched(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """PATCH makes a version with files added and removed, in the name of who made the bundle; the old one stays."""
+    patched = run(
+        api.patch_bundle(
+            bundle.upper(), VERSION, replica="aws", add_files=[member(dss, "c")], remove_files=[member(dss, "a")]
+        )
+    )
+    assert patched == FQID(bundle, versions(run, api, bundle)[-1])
+    assert names(run, api, bundle, patched.version) == ["b", "c"]
+    assert run(api.get_bundle(bundle, replica="aws"))["creator_uid"] == 8008
+    assert names(run, api, bundle, VERSION) == ["a", "b"]
+
+
+def test_each_patch_makes_a_version(run: Run, api: DSSAPI, bundle: str) -> None:
+    """PATCH makes a version even when nothing changes, and what is not there is removed without an error."""
+    made = [run(api.patch_bundle(bundle, VERSION, replica="aws")).version for _ in range(2)]
+    gone = [{"uuid": new_uuid(), "version": VERSION, "name": "x", "indexed": False}]
+    made.append(run(api.patch_bundle(bundle, VERSION, replica="aws", remove_files=gone)).version)
+    assert versions(run, api, bundle) == [VERSION, *made]
+
+
+def test_a_patch_with_a_name_twice(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A name that is there already is refused by the DSS."""
+    with pytest.raises(DSSResponseError) as caught:
+        run(api.patch_bundle(bundle, VERSION, replica="aws", add_files=[member(dss, "a")]))
+    assert (caught.value.status, caught.value.code, caught.value.permanent) == (400, "duplicate_filename", True)
+    assert versions(run, api, bundle) == [VERSION]
+
+
+def test_a_patch_of_what_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A bundle, version or replica that is not there is a DSSNotFoundError."""
+    for uuid, version, replica in ((new_uuid(), VERSION, "aws"), (bundle, LATER, "aws"), (bundle, VERSION, "gcp")):
+        with pytest.raises(DSSNotFoundError) as caught:
+            run(api.patch_bundle(uuid, version, replica=replica, add_files=[member(dss, "c")]))
+        assert caught.value.code == "not_found"
+
+
+def test_a_patch_with_a_missing_file(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """The bare 500 that a DSS answers is passed on by `patch_bundle`, and explained by `change_bundle`."""
+    missing = member(dss, "c", uuid=new_uuid())
+    with pytest.raises(DSSResponseError) as caught:
+        run(api.patch_bundle(bundle, VERSION, replica="aws", add_files=[missing]))
+    assert (caught.value.status, caught.value.title) == (500, "An internal server error occurred.")
+    with pytest.raises(DSSResponseError, match=rf"500 file_missing: there is no file {missing['uuid']}") as caught:
+        run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=[missing]))
+    assert caught.value.request_id
+    assert versions(run, api, bundle) == [VERSION]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_patch_is_sent_once(run: Run, api: DSSAPI, bundle: str, dss: LocalDSS, after: bool) -> None:
+    """`patch_bundle` does not repeat what may have been done."""
+    fault(dss, method="PATCH", path=bundle, status=504, after=after)
+    with pytest.raises(DSSResponseError):
+        run(api.patch_bundle(bundle, VERSION, replica="aws"))
+    assert len(versions(run, api, bundle)) == 1 + after
+
+
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [
+        ({"status": 504, "after": True}, 1),
+        ({"status": 500, "after": True}, 1),
+        ({"status": 500}, 2),
+        ({"action": "drop", "after": True}, 1),
+        ({"status": 429}, 2),
+        ({"status": 503}, 2),
+    ],
+)
+def test_a_change_makes_each_version_once(
+    run: Run, api: DSSAPI, dss: LocalDSS, bundle: str, what: dict[str, Any], sent: int
+) -> None:
+    """A change whose second PATCH meets trouble makes the right bundle, and no version twice."""
+    fault(dss, method="PATCH", path=bundle, action="slow", seconds=0)
+    fault(dss, method="PATCH", path=bundle, **what)
+    files = [member(dss, f"{number}") for number in range(1001)]
+    change = run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=files))
+    assert (change.count, change.patches) == (1003, 2)
+    assert names(run, api, bundle, change.version) == ["a", "b", *(file["name"] for file in files)]
+    assert len(versions(run, api, bundle)) == 3
+    assert sum(counted(dss, "PATCH", f"/bundles/{bundle}").values()) == 1 + sent
+
+
+def test_a_change_that_stops_half_way(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A change that stops tells the last good version, and is finished by a repeat."""
+    fault(dss, method="PATCH", path=bundle, action="slow", seconds=0)
+    fault(dss, method="PATCH", path=bundle, status=403)
+    files = [member(dss, f"{number}") for number in range(1001)]
+    with pytest.raises(DSSChangeError) as caught:
+        run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=files))
+    assert caught.value.version == versions(run, api, bundle)[-1]
+    change = run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=files))
+    assert (change.count, change.patches) == (1003, 1)
+    assert len(versions(run, api, bundle)) == 3
+
+
+# DELETE
+
+
+def test_a_bundle_is_deleted(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A version is deleted, then all of them; a repeat for the same reason succeeds, for another it is a conflict."""
+    dss.put_bundle([], bundle, LATER)
+    for version, left in ((LATER, [VERSION]), (None, [])):
+        for uuid in (bundle, bundle.upper()):
+            run(api.delete_bundle(uuid, replica="aws", version=version, reason="a test"))
+        assert versions(run, api, bundle) == left
+        with pytest.raises(DSSConflictError) as caught:
+            run(api.delete_bundle(bundle, replica="aws", version=version, reason="another"))
+        assert (caught.value.code, caught.value.permanent) == ("bundle_tombstone_already_exists", True)
+    assert run(api.find_bundle(bundle, replica="aws")) is None
+
+
+def test_a_deletion_of_what_is_not_there(run: Run, api: DSSAPI, bundle: str) -> None:
+    """A bundle, version or replica that is not there is a DSSNotFoundError."""
+    for uuid, version, replica in ((new_uuid(), None, "aws"), (bundle, LATER, "aws"), (bundle, None, "gcp")):
+        with pytest.raises(DSSNotFoundError) as caught:
+            run(api.delete_bundle(uuid, version=version, replica=replica, reason="a test"))
+        assert caught.value.code == "not_found"
+
+
+def test_only_administrators_delete(run: Run, dss: LocalDSS, bundle: str) -> None:
+    """Somebody else may not, and nobody without a token."""
+    somebody = StaticToken(dss.token(claims={EMAIL: "somebody@example.org"}))
+    for auth, status, code in ((somebody, 403, "Forbidden"), (None, 401, "OAuthProblem")):
+        api = DSSAPI(dss.url, auth=auth, retry=QUICK)
+        with pytest.raises(DSSAuthError) as caught:
+            run(api.delete_bundle(bundle, replica="aws", reason="a test"))
+        assert (caught.value.status, caught.value.code) == (status, code)
+        assert names(run, api, bundle) == ["a", "b"]
+
+
+def test_a_deletion_through_troubles(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A deletion that was done and not answered is repeated, and that succeeds."""
+    fault(dss, method="DELETE", path=bundle, action="drop", after=True)
+    run(api.delete_bundle(bundle, replica="aws", reason="a test"))
+    assert counted(dss, "DELETE", f"/bundles/{bundle}") == {0: 1, 200: 1}
+
+
+# URLs
+
+
+def test_presigned_urls(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
+    """With presigned URLs each file of each page has one that it can be downloaded from, once it is checked out."""
+    uuid, content = new_uuid(), fresh()
+    file = dss.new_file(content)
+    dss.put_bundle([dss.entry(f"{number}", file) for number in range(501)], uuid)
+    started = time.monotonic()
+    files = run(api.get_bundle(uuid, replica="aws", presignedurls=True))["files"]
+    assert time.monotonic() - started >= 1  # what the DSS asks to wait
+    assert [found["name"] for found in files] == [f"{number}" for number in range(501)]
+    assert {requests.get(found["url"], timeout=10).content for found in (files[0], files[-1])} == {content}
+    assert counted(dss, "GET", f"/bundles/{uuid}")[206] == 1
+
+
+def test_direct_urls(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
+    """With direct URLs each file has one of the object store; both kinds at once are refused before a request."""
+    uuid = new_uuid()
+    dss.put_bundle([dss.entry("a", dss.new_file(b"direct"))], uuid)
+    (file,) = run(api.get_bundle(uuid, replica="aws", version=VERSION, directurls=True))["files"]
+    assert file["url"].startswith("s3://")
+    with pytest.raises(ValueError, match="not with both"):
+        run(api.get_bundle(uuid, replica="aws", directurls=True, presignedurls=True))
+
+
+# Checkouts
+
+
+def end(run: Run, api: DSSAPI, job: str) -> Checkout:
+    """Wait until a checkout has ended."""
+    deadline = time.monotonic() + 20
+    while (checkout := run(api.get_bundles_checkout(job, replica="aws"))).status == "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return checkout
+
+
+def test_a_checkout(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A checkout runs, and then has put the files into the bucket, under the location that is told."""
+    bucket = f"destination-{new_uuid()}"
+    dss.s3.create_bucket(Bucket=bucket)
+    options = {"version": VERSION, "destination": bucket, "email": "me@example.org"}
+    job = run(api.post_bundles_checkout(bundle.upper(), replica="aws", **options))
+    assert run(api.get_bundles_checkout(job, replica="aws")).status == "RUNNING"
+    checkout = end(run, api, job)
+    assert (checkout.job_id, checkout.status, checkout.cause) == (job, "SUCCEEDED", "")
+    assert checkout.location.startswith(f"s3://{bucket}/")
+    assert dss.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 2
+
+
+def test_a_checkout_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A checkout that fails tells why, and needs no token."""
+    fault(dss, method="POST", path="/checkout", action="fail_checkout")
+    api = DSSAPI(dss.url, retry=QUICK)
+    checkout = end(run, api, run(api.post_bundles_checkout(bundle, replica="aws")))
+    assert (checkout.status, checkout.cause) == ("FAILED", "A fault was switched on for this checkout")
+
+
+def test_checkouts_that_nobody_knows(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """An unknown checkout has a status of its own, or is a 404; an unknown bundle and a wrong bucket are errors."""
+    assert run(api.get_bundles_checkout(new_uuid(), replica="aws")).status == "UNKNOWN_JOB_ID"
+    fault(dss, method="GET", path="/bundles/checkout/", status=404)
+    with pytest.raises(DSSNotFoundError):
+        run(api.get_bundles_checkout(new_uuid(), replica="aws"))
+    for uuid, version, replica in ((new_uuid(), None, "aws"), (bundle, LATER, "aws"), (bundle, None, "gcp")):
+        with pytest.raises(DSSNotFoundError):
+            run(api.post_bundles_checkout(uuid, version=version, replica=replica))
+    with pytest.raises(DSSResponseError) as caught:
+        run(api.post_bundles_checkout(bundle, replica="aws", destination="a/b"))
+    assert (caught.value.status, caught.value.code) == (400, "illegal_arguments")
+
+
+def test_a_checkout_is_begun_once(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    """A POST that may have begun a checkout is not sent again."""
+    fault(dss, method="POST", path=bundle, status=504, after=True)
+    with pytest.raises(DSSResponseError) as caught:
+        run(api.post_bundles_checkout(bundle, replica="aws"))
+    assert caught.value.status == 504
+    assert counted(dss, "POST", f"/bundles/{bundle}/checkout") == {504: 1}

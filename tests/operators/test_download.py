@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Context
+
+from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator
+from tests.local.server import VERSION, LocalDSS, new_uuid
+from tests.running import connection, new_dag, run, states, tries, xcom
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
+
+CONTENTS = {"project.json": b"{}", "reads/r1.gz": b"ACGT", "reads/r2.gz": b"TGCA" * 50_000}
+
+
+@pytest.fixture
+def bundle(dss: LocalDSS) -> str:
+    uuid = new_uuid()
+    files = []
+    for name, content in CONTENTS.items():
+        file = new_uuid()
+        dss.put_file(dss.stage(content), file)
+        dss.wait_for_head(file, 200)
+        files.append(dss.entry(name, file, indexed=name.endswith(".json")))
+    assert dss.put_bundle(files, uuid).status_code == 201
+    return uuid
+
+
+def operator(bundle: str, directory: Path | str, **options: Any) -> DSSDownloadBundleOperator:
+    options = {"retry_delay": timedelta(0), **options}
+    return DSSDownloadBundleOperator(task_id="download", bundle_uuid=bundle, directory=str(directory), **options)
+
+
+def test_a_bundle_is_downloaded(bundle: str, tmp_path: Path) -> None:
+    """The files are in the directory, and the XComs say what and where."""
+    with new_dag("download") as dag:
+        operator("{{ params.bundle }}", tmp_path / "{{ params.bundle }}", params={"bundle": bundle})
+    dag_run = run(dag)
+    result = xcom(dag_run, "download")
+    target = tmp_path / bundle
+    size = sum(map(len, CONTENTS.values()))
+    assert states(dag_run) == {"download": "success"}
+    assert {name: (target / name).read_bytes() for name in CONTENTS} == CONTENTS
+    assert xcom(dag_run, "download", "directory") == str(target)
+    assert result == {
+        "uuid": bundle,
+        "version": VERSION,
+        "fqid": f"{bundle}.{VERSION}",
+        "replica": "aws",
+        "directory": str(target),
+        "file_count": 3,
+        "byte_count": size,
+        "downloaded_file_count": 3,
+        "downloaded_byte_count": size,
+    }
+
+
+def test_filters(bundle: str, tmp_path: Path) -> None:
+    """Data files and metadata files are chosen apart, also by templates."""
+    chosen = {"data_files": ["*{{ params.read }}*"], "metadata_files": [], "params": {"read": "r1"}}
+    with new_dag("download_filters") as dag:
+        operator(bundle, tmp_path / "t", bundle_version=VERSION, **chosen)
+    dag_run = run(dag)
+    assert xcom(dag_run, "download", "file_count") == 1
+    assert [path.name for path in (tmp_path / "t").rglob("*") if path.is_file()] == ["r1.gz"]
+
+
+def test_a_retry_fetches_what_is_missing(
+    dss: LocalDSS, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a try that failed for one file, the next one leaves the others alone."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
+    files = dss.call("GET", f"/bundles/{bundle}", replica="aws").json()["bundle"]["files"]
+    dss.control("POST", "faults", {"method": "GET", "path": files[-1]["uuid"], "action": "status", "status": 503})
+    with new_dag("download_retry") as dag:
+        operator(bundle, tmp_path / "t", retries=1, max_workers=1)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "download")) == ({"download": "success"}, 2)
+    assert xcom(dag_run, "download", "downloaded_file_count") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bundle": "x"}, "bundle uuid must be a uuid"),
+        ({"bundle": "0a1b2c3d-0000-4000-8000-00000000000f"}, "404"),
+        ({"bundle_version": "1"}, "bundle version must be a DSS_VERSION"),
+        ({"replica": "azure"}, "replica must be one of"),
+        ({"data_files": "*.gz"}, "data_files must be a list"),
+        ({"max_workers": 0}, "max_workers must be at least 1"),
+    ],
+)
+def test_what_cannot_be_fails_at_once(bundle: str, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    """Bad input spends no retry, says what to change, and makes no directory."""
+    with pytest.raises(Exception, match=message) as caught:
+        operator(**{"bundle": bundle, "directory": tmp_path / "t", **change}).execute(Context())
+    assert type(caught.value).__name__ == "AirflowFailException"
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_killed_task_stops_within_seconds(dss: LocalDSS, tmp_path: Path) -> None:
+    """`on_kill` ends the download, and no thread goes on."""
+    uuid = new_uuid()
+    files = [dss.entry(f"{number}", dss.new_file(b"%d" % number)) for number in range(40)]
+    assert dss.put_bundle(files, uuid).status_code == 201
+    fault = {"method": "GET", "path": "/v1/files/", "action": "slow", "seconds": 0.5, "times": 99}
+    dss.control("POST", "faults", fault)
+    killed = operator(uuid, tmp_path / "t", max_workers=2)
+    threading.Timer(1.0, killed.on_kill).start()
+    started = time.monotonic()
+    with pytest.raises(DSSAbortedError):
+        killed.execute(Context())
+    assert time.monotonic() - started < 5
+    assert not [each for each in threading.enumerate() if each.name.startswith("dss-download")]
