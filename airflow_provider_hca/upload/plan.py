@@ -60,7 +60,12 @@ class PlannedFile:
     @property
     def path(self) -> Path:
         """Where its content is."""
-        return Path(self.directory, self.name)
+        return Path(self.location)
+
+    @property
+    def location(self) -> str:
+        """Where its content is, as text: a `Path` takes as long to make as the file to open."""
+        return f"{self.directory}/{self.name}"
 
     def as_member(self) -> BundleFile:
         """Return it as `PUT /bundles` wants it."""
