@@ -139,10 +139,11 @@ def test_kills(story: Callable[[], _Story], pytestconfig: pytest.Config) -> None
     while killed < kills:
         current = story()
         stories += 1
-        while killed < kills and current.start().kill(_moment(source, current)):
+        upload = current.start()
+        while killed < kills and upload.kill(_moment(source, current)):
             killed += 1
-        if killed == kills:
-            current.start().finish()
+            upload = current.start()
+        upload.finish()
         sent += current.end()
         assert _contents(current.dss, current.planned) == expected
     more = sent / stories / needed - 1
