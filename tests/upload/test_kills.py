@@ -60,10 +60,11 @@ class _Story:
         assert_stored(self.dss, self.planned)
         assert_nothing_twice(self.store, self.service)
         assert not self.dss.s3.list_multipart_uploads(Bucket=self.dss.bucket).get("Uploads")
-        sent = sum(passing.sent for _, passing in units(self.store))
-        cut = sum(passing.sent for _, passing in units(self.store) if passing.status != 200)
-        assert sent - cut == self.planned.size
-        return sent
+        sent = units(self.store)
+        # What nobody was told of was under way when somebody was killed; the store may have it all the same.
+        answered = sum(passing.sent for _, passing in sent if passing.status == 200)
+        assert answered == self.planned.size if self.tries == 1 else answered <= self.planned.size
+        return sum(passing.sent for _, passing in sent)
 
 
 def _moment(source: random.Random, story: _Story) -> Callable[[], bool]:
@@ -134,11 +135,12 @@ def test_kills(story: Callable[[], _Story], pytestconfig: pytest.Config) -> None
     undisturbed = story()
     undisturbed.start().finish()
     needed = undisturbed.end()
+    assert needed == undisturbed.planned.size
     expected = _contents(undisturbed.dss, undisturbed.planned)
-    killed, sent, stories = 0, 0, 0
+    killed, sent, stories = 0, 0, list[_Story]()
     while killed < kills:
         current = story()
-        stories += 1
+        stories.append(current)
         upload = current.start()
         while killed < kills and upload.kill(_moment(source, current)):
             killed += 1
@@ -146,8 +148,10 @@ def test_kills(story: Callable[[], _Story], pytestconfig: pytest.Config) -> None
         upload.finish()
         sent += current.end()
         assert _contents(current.dss, current.planned) == expected
-    more = sent / stories / needed - 1
+    more = sent - len(stories) * needed
     print(
-        f"{killed} kills (seed {seed}) of {stories} uploads of {needed / MIB:,.1f} MiB: {sent / MIB:,.1f} MiB sent, "
-        f"{(sent - stories * needed) / MIB / killed:,.1f} MiB ({more:.0%}) more than needed for each kill"
+        f"{killed} kills (seed {seed}) of {len(stories)} uploads of {needed / MIB:,.1f} MiB: {sent / MIB:,.1f} MiB sent, "
+        f"{more / MIB:,.1f} MiB more than needed, {more / MIB / killed:,.1f} MiB for each kill"
     )
+    cut = [passing for each in stories for _, passing in units(each.store) if passing.status != 200]
+    assert any("partNumber" in passing.query for passing in cut), "no kill hit a part"
