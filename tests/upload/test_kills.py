@@ -150,8 +150,8 @@ def test_kills(story: Callable[[], _Story], pytestconfig: pytest.Config) -> None
         assert _contents(current.dss, current.planned) == expected
     more = sent - len(stories) * needed
     print(
-        f"{killed} kills (seed {seed}) of {len(stories)} uploads of {needed / MIB:,.1f} MiB: {sent / MIB:,.1f} MiB sent, "
-        f"{more / MIB:,.1f} MiB more than needed, {more / MIB / killed:,.1f} MiB for each kill"
+        f"{killed} kills (seed {seed}) of {len(stories)} uploads of {needed / MIB:,.1f} MiB: {sent / MIB:,.1f} MiB "
+        f"sent, {more / MIB:,.1f} MiB more than needed, {more / MIB / killed:,.1f} MiB for each kill"
     )
     cut = [passing for each in stories for _, passing in units(each.store) if passing.status != 200]
     assert any("partNumber" in passing.query for passing in cut), "no kill hit a part"
