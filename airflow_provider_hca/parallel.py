@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from airflow_provider_hca.exceptions import DSSAbortedError
@@ -53,21 +53,15 @@ def run_parallel(
     queue = _Shared(items, work, stop, goes_on, cost, budget)
     most = min(workers, len(items))
     size = _Size(min(at_first or most, most), most)
-    # Daemons, so that one that hangs in a library cannot keep a killed task alive.
-    threads: list[threading.Thread] = []
     try:
         reported = time.monotonic()
         while True:
-            threads = [thread for thread in threads if thread.is_alive()]
-            queue.wanted = size.now(queue.done)
-            for number in range(len(threads), queue.wanted if queue.more() else 0):
-                thread = threading.Thread(target=queue.drain, name=f"dss-{name}-{number}", daemon=True)
-                thread.start()
-                threads.append(thread)
-            if _ended(threads, time.monotonic() + _LOOK_SECONDS) and not queue.more():
+            if queue.more():
+                queue.employ(size.now(queue.done), name)
+            if queue.is_left(_LOOK_SECONDS):
                 break
             if stop.is_set():
-                _ended(threads, time.monotonic() + _STOP_SECONDS)
+                queue.is_left(_STOP_SECONDS)
                 break
             if time.monotonic() - reported >= _PROGRESS_SECONDS:
                 reported = time.monotonic()
@@ -75,7 +69,7 @@ def run_parallel(
     except BaseException:
         # A task's time-out is raised in the main thread only, which is this one: the others have to be told.
         stop.set()
-        _ended(threads, time.monotonic() + _STOP_SECONDS)
+        queue.is_left(_STOP_SECONDS)
         raise
     return queue.failures
 
@@ -128,7 +122,8 @@ class _Shared(Generic[T]):
     ) -> None:
         self.done = 0
         self.failures: list[tuple[T, Exception]] = []
-        self.wanted = 0
+        self._wanted = 0
+        self._workers: list[threading.Thread] = []
         self._items, self._work, self._goes_on, self._stop = items, work, goes_on, stop
         self._cost, self._budget, self._spent = cost, budget, 0
         self._taken = self._threads = 0
@@ -139,20 +134,34 @@ class _Shared(Generic[T]):
         """Return whether there is an item that no thread has taken."""
         return self._taken < len(self._items) and not self._over and not self._stop.is_set()
 
-    def drain(self) -> None:
-        """Work on items until there are none, or fewer threads are wanted."""
+    def employ(self, wanted: int, name: str) -> None:
+        """Have so many threads work on the items; if they are more, some of them end after their items."""
+        self._wanted = wanted
+        for number in range(self._threads, wanted):
+            with self._changed:
+                self._threads += 1
+            # Daemons, so that one that hangs in a library cannot keep a killed task alive.
+            worker = threading.Thread(target=self._drain, name=f"dss-{name}-{number}", daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    def is_left(self, seconds: float) -> bool:
+        """Wait until no thread works on the items any more, and return whether it is so.
+
+        :param seconds: how long to wait at most
+        """
+        # Not by `Thread.join`: when a signal's handler raises in it, as a time-out's does, the thread passes for ended.
         with self._changed:
-            self._threads += 1
+            if not self._changed.wait_for(lambda: not self._threads, seconds):
+                return False
+        for worker in self._workers:
+            worker.join()
+        return True
+
+    def _drain(self) -> None:
         while (index := self._next()) is not None:
-            item, failure = self._items[index], None
-            try:
-                self._work(item)
-            except DSSAbortedError:
-                break
-            except Exception as error:  # noqa: BLE001 - nobody is above a thread: everything is reported
-                failure = error
-            except BaseException as error:  # noqa: BLE001 - a panic in obstore is one: the item must not pass for done
-                failure = RuntimeError(f"{type(error).__name__}: {error}")
+            item = self._items[index]
+            failure = self._failure(item)
             with self._changed:
                 self.done += 1
                 self._spent -= self._cost(item)
@@ -162,9 +171,20 @@ class _Shared(Generic[T]):
                 if self._budget:
                     self._changed.notify_all()
 
+    def _failure(self, item: T) -> Exception | None:
+        try:
+            self._work(item)
+        except DSSAbortedError as error:
+            return None if self._stop.is_set() else error
+        except Exception as error:  # noqa: BLE001 - nobody is above a thread: everything is reported
+            return error
+        except BaseException as error:  # noqa: BLE001 - a panic in obstore is one: the item must not pass for done
+            return RuntimeError(f"{type(error).__name__}: {error}")
+        return None
+
     def _next(self) -> int | None:
         with self._changed:
-            while self.more() and self._threads <= self.wanted:
+            while self.more() and self._threads <= self._wanted:
                 index = self._taken
                 cost = self._cost(self._items[index])
                 if self._spent and self._spent + cost > self._budget:
@@ -174,10 +194,5 @@ class _Shared(Generic[T]):
                 self._spent += cost
                 return index
             self._threads -= 1
+            self._changed.notify_all()
             return None
-
-
-def _ended(threads: Iterable[threading.Thread], deadline: float) -> bool:
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return not any(thread.is_alive() for thread in threads)

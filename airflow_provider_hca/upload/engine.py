@@ -135,6 +135,7 @@ class Uploader:
         if changed and len(changed) == len(failures):
             raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)
         self._raise(failures, items)
+        self._staging.forget_begun()
 
         to_register = [item for item in items if not item.registered]
         if to_register:

@@ -101,6 +101,10 @@ class Staging(Protocol):
         """
         ...
 
+    def forget_begun(self) -> None:
+        """Have the store forget what `find` found begun and `begin` did not go on with."""
+        ...
+
     def stored_sum(self, sums: Checksums) -> str:
         """Return the one of the sums that the store computes itself."""
         ...

@@ -94,6 +94,9 @@ class GCSStaging:
             blobs = self._bucket.client.list_blobs(self._bucket, prefix=prefix, timeout=_TIMEOUT, retry=_RETRY)
             return {blob.name: _crc32c(blob) for blob in blobs}
 
+    def forget_begun(self) -> None:
+        """Do nothing: the store tells nobody of what is begun."""
+
     def stored_sum(self, sums: Checksums) -> str:
         """Return the crc32c."""
         return sums.crc32c

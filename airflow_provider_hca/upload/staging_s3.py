@@ -142,7 +142,7 @@ class S3Staging:
         with self.told(key):
             *older, newest = self._begun.pop(key, []) or [""]
             for upload in older:
-                self.client.abort_multipart_upload(**where, UploadId=upload)
+                self.abort({**where, "UploadId": upload})
             there: dict[int, tuple[str, int]] = {}
             if newest:
                 for page in self.client.get_paginator("list_parts").paginate(**where, UploadId=newest):
@@ -165,6 +165,23 @@ class S3Staging:
                     begun.setdefault(each["Key"], []).append((each["Initiated"], each["UploadId"]))
         self._begun = {key: [upload for _, upload in sorted(uploads)] for key, uploads in begun.items()}
         return found
+
+    def forget_begun(self) -> None:
+        """Abort what `find` found begun and `begin` did not go on with."""
+        for key, uploads in self._begun.items():
+            for upload in uploads:
+                self.abort({"Bucket": self._bucket, "Key": key, "UploadId": upload})
+        self._begun = {}
+
+    def abort(self, where: dict[str, str]) -> None:
+        """Have the parts of an upload removed; a failure does no harm but for what they cost.
+
+        :param where: bucket, key and upload id, as boto3 calls them
+        """
+        try:
+            self.client.abort_multipart_upload(**where)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("%s: an upload in parts stays open: %s", self.url(where["Key"]), type(error).__name__)
 
     def stored_sum(self, sums: Checksums) -> str:
         """Return the ETag."""
@@ -282,10 +299,7 @@ class S3LargeObject:
 
     def abort(self) -> None:
         """Have the parts removed."""
-        try:
-            self._staging.client.abort_multipart_upload(**self._where)
-        except (BotoCoreError, ClientError) as error:
-            log.warning("%s: an upload in parts stays open: %s", self._staging.url(self._key), type(error).__name__)
+        self._staging.abort(self._where)
 
 
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:

@@ -59,13 +59,16 @@ def uploader(
     policy: RetryPolicy = SHORT,
     stop: threading.Event | None = None,
     workers: int = 4,
+    requests_per_second: float | None = None,
     **options: Any,
 ) -> Uploader:
     """Return an uploader to a local DSS."""
     stop = stop or threading.Event()
+    transport = RequestsTransport(pool_size=workers, stop=stop)
+    transport.pace.limit(requests_per_second)
     return Uploader(
         DSSAPI(dss.url, auth=StaticToken(dss.token()), retry=policy),
-        RequestsTransport(pool_size=workers, stop=stop),
+        transport,
         staging or open_staging(replica, dss.bucket, workers=workers),
         replica=check_replica(replica),
         creator_uid=CREATOR,

@@ -50,10 +50,7 @@ def _objects(planned: Plan, staged: dict[str, Any]) -> Iterator[tuple[PlannedFil
 
 
 def test_s3(dss_with_stores: LocalDSS, directory: Path) -> None:
-    """In S3 each object has its file's bytes and type, its sums as tags, and the ETag a DSS expects.
-
-    In one piece it has them as metadata, too; in parts it is begun before they are known.
-    """
+    """In S3 each object has its file's bytes and type, its ETag, its sums as tags, and up to 64 MiB as metadata."""
     s3, bucket = dss_with_stores.s3, dss_with_stores.bucket
     planned = _upload(dss_with_stores, directory, "aws", SIZES, PROJECT_TYPE)
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="read back/ü/")["Contents"]
