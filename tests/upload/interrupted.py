@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_hca.upload.plan import Plan
+from airflow_provider_hca.upload.plan import Hidden, Plan
 from tests.local.server import LocalDSS
 from tests.proxy import Passing, Proxy
 
@@ -26,17 +26,21 @@ class UploadProcess:
 
     :param url: of the DSS's API
     :param env: over that of this process: where the staging store is
+    :param hidden: as the plan was made
     """
 
-    def __init__(self, dss: LocalDSS, planned: Plan, *, url: str, env: dict[str, str], resume: bool) -> None:
+    def __init__(
+        self, dss: LocalDSS, planned: Plan, *, url: str, env: dict[str, str], resume: bool, hidden: Hidden = "skip"
+    ) -> None:
         wish = {
-            "directory": str(root(planned)),
+            "directory": str(planned.files[0].directory),
             "bundle": planned.bundle_uuid,
             "version": planned.bundle_version,
             "url": url,
             "token": dss.token(),
             "bucket": dss.bucket,
             "replica": "aws",
+            "hidden": hidden,
             "resume": resume,
         }
         command = [sys.executable, "-m", "tests.upload.upload_process", json.dumps(wish)]
@@ -52,27 +56,24 @@ class UploadProcess:
         assert self._process.stdout.readline() == "ready\n"
 
     def kill(self, when: Callable[[], bool]) -> bool:
-        """Kill it with SIGKILL at a moment, and tell whether it was still under way."""
+        """Kill it with SIGKILL at a moment; tell whether it was still under way, else `wait` tells how it ended."""
         end = time.monotonic() + LAST_SECONDS
         while not when() and self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.001)
         self._process.send_signal(signal.SIGKILL)
-        _, errors = self._process.communicate()
-        assert self._process.returncode in {0, -signal.SIGKILL}, errors
-        return self._process.returncode != 0
+        self._process.wait()
+        return self._process.returncode == -signal.SIGKILL
+
+    def wait(self) -> tuple[dict[str, Any] | None, str]:
+        """Wait for its end; return what it reports, or None, and what it complains of."""
+        out, errors = self._process.communicate(timeout=LAST_SECONDS)
+        return (json.loads(out) if self._process.returncode == 0 else None), errors
 
     def finish(self) -> dict[str, Any]:
-        """Wait for its end, and return what it reports."""
-        out, errors = self._process.communicate(timeout=LAST_SECONDS)
-        assert self._process.returncode == 0, errors
-        report: dict[str, Any] = json.loads(out)
+        """Wait for its end, which is to be a good one, and return what it reports."""
+        report, errors = self.wait()
+        assert report is not None, errors
         return report
-
-
-def root(planned: Plan) -> Path:
-    """Return the directory of a plan."""
-    file = planned.files[0]
-    return Path(str(file.path).removesuffix(file.name))
 
 
 def units(store: Proxy) -> list[tuple[tuple[str, str], Passing]]:

@@ -134,19 +134,23 @@ def test_kills(story: Callable[[], _Story], pytestconfig: pytest.Config) -> None
     undisturbed = story()
     undisturbed.start().finish()
     needed = undisturbed.end()
+    assert needed == undisturbed.planned.size
     expected = _contents(undisturbed.dss, undisturbed.planned)
-    killed, sent, stories = 0, 0, 0
+    killed, sent, stories = 0, 0, list[_Story]()
     while killed < kills:
         current = story()
-        stories += 1
-        while killed < kills and current.start().kill(_moment(source, current)):
+        stories.append(current)
+        upload = current.start()
+        while killed < kills and upload.kill(_moment(source, current)):
             killed += 1
-        if killed == kills:
-            current.start().finish()
+            upload = current.start()
+        upload.finish()
         sent += current.end()
         assert _contents(current.dss, current.planned) == expected
-    more = sent / stories / needed - 1
+    more = sent - len(stories) * needed
     print(
-        f"{killed} kills (seed {seed}) of {stories} uploads of {needed / MIB:,.1f} MiB: {sent / MIB:,.1f} MiB sent, "
-        f"{(sent - stories * needed) / MIB / killed:,.1f} MiB ({more:.0%}) more than needed for each kill"
+        f"{killed} kills (seed {seed}) of {len(stories)} uploads of {needed / MIB:,.1f} MiB: {sent / MIB:,.1f} MiB "
+        f"sent, {more / MIB:,.1f} MiB more than needed, {more / MIB / killed:,.1f} MiB for each kill"
     )
+    cut = [passing for each in stories for _, passing in units(each.store) if passing.status != 200]
+    assert any("partNumber" in passing.query for passing in cut), "no kill hit a part"
