@@ -224,11 +224,12 @@ class StagingError(DSSError):
     :param url: `s3://bucket/key` or `gs://bucket/key`
     :param message: what happened and what to change
     :param permanent: whether a retry is a waste
+    :param throttled: whether the store asks for fewer requests
     """
 
-    def __init__(self, url: str, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, url: str, message: str, *, permanent: bool = False, throttled: bool = False) -> None:
         super().__init__(f"{url}: {message}")
-        self.url, self.permanent = url, permanent
+        self.url, self.permanent, self.throttled = url, permanent, throttled
 
 
 def listed(offenders: Sequence[tuple[str, str]]) -> str:

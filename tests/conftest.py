@@ -33,6 +33,12 @@ os.environ.update(
 from tests.local.server import LocalDSS  # noqa: E402 - after the environment is set
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests that take chances be run for longer, and again as they were."""
+    parser.addoption("--kills", type=int, default=20, help="how often uploads are killed in tests/upload/test_kills.py")
+    parser.addoption("--kills-seed", type=int, default=7, help="of the moments at which they are")
+
+
 @pytest.fixture(scope="session")
 def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""

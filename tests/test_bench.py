@@ -69,11 +69,12 @@ def test_checksums() -> None:
 
 
 def test_parse() -> None:
-    """What importing operators, sensors and hooks adds to Airflow's own imports is told, and is a fraction of them."""
+    """What importing each part adds to Airflow's own imports is told, and is a fraction of them."""
     airflow, *ours, total = _objects("parse", "--runs", "1")
     assert [result["imported"].removeprefix("airflow_provider_hca.") for result in ours] == [
         "operators.dss",
         "sensors.dss",
+        "triggers.dss",
         "hooks.dss",
     ]
     assert total["modules"] == sum(result["modules"] for result in ours)

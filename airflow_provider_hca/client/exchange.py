@@ -98,11 +98,13 @@ class Exchange:
     :ivar home: the origin (`scheme://host:port`) that the token is for
     :ivar auth: where the token comes from
     :ivar policy: how long to go on
+    :ivar retries: how many requests were sent again after a failure
     """
 
     home: str
     auth: Auth | None
     policy: RetryPolicy
+    retries: int = 0
     _told: float = float("-inf")
 
     def send(
@@ -158,6 +160,7 @@ class Exchange:
             if delay is None:
                 raise failure
             attempt += 1
+            self.retries += 1
             self._tell("%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
             request = replace(request, delay=delay)
 

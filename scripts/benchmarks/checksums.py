@@ -20,7 +20,7 @@ from typing import Any
 
 import google_crc32c
 
-from airflow_provider_hca.upload.checksums import checksum_file
+from airflow_provider_hca.upload.file_sums import checksum_file
 from scripts.benchmarks.workloads import MIB, Workload, write_files
 
 Hashing = Callable[[bytes], None]

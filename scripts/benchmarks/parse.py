@@ -15,7 +15,7 @@ import tempfile
 from statistics import median
 from typing import Any
 
-_MODULES = ("operators.dss", "sensors.dss", "hooks.dss")
+_MODULES = ("operators.dss", "sensors.dss", "triggers.dss", "hooks.dss")
 _PROGRAM = """
 import importlib, json, sys, time
 

@@ -54,6 +54,8 @@ def sums(content: bytes) -> dict[str, str]:
 class LocalDSS:
     """A local DSS in a process of its own."""
 
+    program: tuple[str, ...] = ("airflow_provider_hca.local",)
+
     def __init__(self, state: Path, *options: str) -> None:
         self.state = state
         self.options = options
@@ -62,7 +64,7 @@ class LocalDSS:
 
     def start(self) -> None:
         """Start the process and wait until it says it is ready."""
-        command = [sys.executable, "-m", "airflow_provider_hca.local", "--json", "--state", str(self.state)]
+        command = [sys.executable, "-m", *self.program, "--json", "--state", str(self.state)]
         self.process = subprocess.Popen([*command, *self.ports, *self.options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
