@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from .answers import Answer, page_headers, says
+from .answers import LINKED, PAGED, Answer, page_headers, says
 from .errors import ProblemError
 from .event_records import LAST, microseconds
 from .journals import LENGTH
@@ -44,8 +44,8 @@ class EventStreams(BaseModel):
 @router.get(
     "/events",
     summary="Replay events",
-    responses=says(200, "All journals there are, or the last ones", EventStreams)
-    | says(206, "Some journals; the Link header leads to the next", EventStreams),
+    responses=says(200, "All journals there are, or the last ones", EventStreams, headers=PAGED)
+    | says(206, "Some journals; the Link header leads to the next", EventStreams, headers=PAGED | LINKED),
 )
 def list_events(
     services: Ctx,

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import time
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -83,6 +84,8 @@ def objects_app(presigner: Presigner, blobs: Blobs, journals: Journals) -> FastA
         if not path.exists():
             return _refusal(404, "NoSuchKey", "There is no such content")
         disposition = query.get("response-content-disposition")
+        if disposition and not re.fullmatch(r"[ -~\xa0-\xff]*", disposition):
+            return _refusal(400, "InvalidArgument", "Header value cannot be represented using ISO-8859-1.")
         headers = {"Content-Disposition": disposition} if disposition else {}
         return FileResponse(path, media_type=query["response-content-type"], headers=headers)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from .answers import Answer, page_headers, says
+from .answers import LINKED, PAGED, Answer, page_headers, says
 from .documents import index_document, index_tombstone
 from .errors import ProblemError
 from .plain_json import check
@@ -45,8 +45,8 @@ class SearchResults(BaseModel):
 @router.post(
     "/search",
     summary="Find bundles by their metadata",
-    responses=says(200, "All that was found, or the last page", SearchResults)
-    | says(206, "One page; the Link header leads to the next", SearchResults),
+    responses=says(200, "All that was found, or the last page", SearchResults, headers=PAGED)
+    | says(206, "One page; the Link header leads to the next", SearchResults, headers=PAGED | LINKED),
     dependencies=[JsonBody],
 )
 def post_search(

@@ -90,7 +90,7 @@ JsonBody = Depends(_json_body)
 Replica = Annotated[Literal["aws", "gcp"], Query(description="The replica to read or write.")]
 Uuid = Annotated[str, Path(pattern=UUID_PATTERN, description="A uuid.")]
 UuidQuery = Annotated[str, Query(pattern=UUID_PATTERN, description="A uuid.")]
-Version = Annotated[str, Query(description="A DSS_VERSION.")]
+Version = Annotated[str, Query(description="A DSS_VERSION.", json_schema_extra={"format": "DSS_VERSION"})]
 LatestVersion = Annotated[str | None, Query(description="A DSS_VERSION; the latest by default.")]
 Token = Annotated[str | None, Query(description="Given by the server when it redirects; not to be made up.")]
 PerPage = Annotated[int, Query(ge=10, le=500, description="How many items a page has at most.")]
