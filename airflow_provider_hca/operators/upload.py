@@ -200,5 +200,5 @@ def _as_xcom(report: UploadReport) -> dict[str, Any]:
         "copied_file_count": report.copied_files,
         "retry_count": report.retries,
         "seconds": report.seconds,
-        "slowest_files": report.slowest,
+        "slowest_files": [[name, spent] for name, spent in report.slowest],
     }

@@ -154,7 +154,7 @@ class Uploader:
             copied_files=len(copying),
             retries=self._tally.retries + self._dss.retries - retries,
             slowest=[(name, round(spent, 3)) for spent, name in sorted(self._tally.slowest, reverse=True)],
-            seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
+            seconds=seconds,
         )
 
     def await_copies(self, plan: Plan, registered: Registered) -> Registered:
@@ -318,7 +318,7 @@ class Uploader:
             progress=progress,
         )
         self._check_stop()
-        seconds[name] = time.monotonic() - started
+        seconds[name] = round(time.monotonic() - started, 3)
         return failures
 
     def _raise_for(self, failures: list[tuple[Item, Exception]], items: list[Item]) -> None:

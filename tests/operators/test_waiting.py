@@ -150,8 +150,11 @@ def test_the_copies_are_what_the_trigger_carries(begun: Any) -> None:
         "digest",
         "staged_files",
         "staged_size",
+        "skipped_files",
         "registered_files",
         "copied_files",
+        "retries",
+        "slowest",
         "seconds",
     }
 
