@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_hca.local import process
+from airflow_provider_hca.local import assembly
 from airflow_provider_hca.local.__main__ import main
 from airflow_provider_hca.local.errors import retry_later
 from airflow_provider_hca.local.staging import Staged
@@ -97,7 +97,7 @@ class GCS(_Elsewhere):
 def run() -> None:
     """Run the local DSS, which makes its staging servers by these names."""
     stores = json.loads(sys.argv.pop(1))
-    process.S3Server = partial(S3, stores["s3"])  # type: ignore[attr-defined]  # the store is another one
+    assembly.S3Server = partial(S3, stores["s3"])  # type: ignore[attr-defined]  # the store is another one
     if stores["gcs_url"]:
         from airflow_provider_hca.local import staging_gcs
 
