@@ -12,7 +12,7 @@ from tests.local.server import LocalDSS, new_uuid
 from tests.running import run, states, xcom
 from tests.test_examples import load
 
-_EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_dss_new_bundles_scheduled.py"
+_EXAMPLE = Path(__file__).parents[1] / "example_dags" / "example_dss_new_bundles_scheduled.py"
 
 
 @pytest.mark.usefixtures("airflow_db")

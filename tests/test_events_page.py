@@ -14,7 +14,7 @@ from tests.local.server import LocalDSS
 from tests.running import run, states, xcom
 from tests.test_examples import load
 
-_PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+_PAGE = (Path(__file__).parents[1] / "docs" / "events.md").read_text()
 
 
 @pytest.mark.usefixtures("airflow_db", "dss")
