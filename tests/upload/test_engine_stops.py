@@ -48,7 +48,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS that tests may stop, and whose copies take very long."""
-    options = ("--async-above", "100000", "--copy-delay", "600", "--file-wait", "1")
+    options = ("--async-above", "100000", "--copy-delay", "600", "--file-wait", "1", "--sync-delay", "off")
     with LocalDSS(tmp_path_factory.mktemp("own"), *options) as dss:
         yield dss
 
