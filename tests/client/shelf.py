@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -51,7 +52,7 @@ def links(numbers: Iterable[int], **changes: Any) -> list[dict[str, Any]]:
 
 
 @dataclass
-class Shelf:
+class Shelf(ABC):
     """The versions of one thing.
 
     :ivar contents: by version
@@ -107,13 +108,13 @@ class Shelf:
             raise KilledError
         return trouble[0] if trouble else ok({"uuid": UUID, "version": made})
 
+    @abstractmethod
     def show(self, request: Request, query: dict[str, str]) -> Answer:
         """Answer a request that changes nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changed(self, old: Any, body: dict[str, Any]) -> Any:
         """Return what a PATCH makes of it, or an error."""
-        raise NotImplementedError
 
 
 @dataclass
