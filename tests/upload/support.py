@@ -17,6 +17,7 @@ from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.engine import Uploader
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
 from airflow_provider_hca.upload.plan import Plan, plan_directory
+from airflow_provider_hca.upload.stage import prefix_of
 from airflow_provider_hca.upload.staging import OnSent, Staging, open_staging
 from airflow_provider_hca.upload.staging_s3 import S3LargeObject, S3Staging
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
@@ -93,6 +94,12 @@ def requests_seen(dss: LocalDSS, method: str, part: str) -> int:
     """Return how many requests of a method had this in their path."""
     seen = dss.control("GET", "requests")
     return sum(each["count"] for each in seen if each["method"] == method and part in each["path"])
+
+
+def open_uploads(dss: LocalDSS, planned: Plan | None = None) -> list[str]:
+    """Return the uploads in parts that are open, of one plan if it is given: other tests use the bucket too."""
+    found = dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads") or []
+    return [each["UploadId"] for each in found if planned is None or each["Key"].startswith(prefix_of("", planned))]
 
 
 def upload_threads() -> list[str]:

@@ -17,7 +17,7 @@ from airflow_provider_hca.upload.plan import Plan
 from tests.local.server import LocalDSS
 from tests.proxy import Proxy, proxies
 from tests.upload.interrupted import UploadProcess, assert_nothing_twice, units
-from tests.upload.support import assert_stored, plan, stored_of
+from tests.upload.support import assert_stored, open_uploads, plan, stored_of
 
 SMALL = 120
 _RATE = 100 * MIB  # bytes a second to the store, so that there is time to be killed in
@@ -59,7 +59,7 @@ class _Story:
         """See that all is as it would be had nobody been killed; return how many bytes were sent."""
         assert_stored(self.dss, self.planned)
         assert_nothing_twice(self.store, self.service)
-        assert not self.dss.s3.list_multipart_uploads(Bucket=self.dss.bucket).get("Uploads")
+        assert open_uploads(self.dss, self.planned) == []
         # What a killed process sent whole the store may have taken, although nobody heard its answer.
         whole = {unit: passing.size for unit, passing in units(self.store) if passing.sent == passing.size}
         assert sum(whole.values()) == self.planned.size
