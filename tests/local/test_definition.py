@@ -66,3 +66,24 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
     for name in bodies:
         for described in definition["components"]["schemas"][name]["properties"].values():
             assert described["type"] in {"string", "integer", "array", "object"}
+
+
+def test_errors_are_defined(definition: dict[str, Any]) -> None:
+    """Every operation defines what it can end in, with the forms of the bodies, and no 422 that is a 400 here."""
+    forms = {"application/problem+json": "Problem", "application/json": "BareProblem"}
+    for path, methods in definition["paths"].items():
+        for method, operation in methods.items():
+            responses = operation["responses"]
+            wanted = {"400", "500", "502", "503", "504"} | ({"401", "403"} if "security" in operation else set())
+            assert responses.keys() >= wanted | ({"415"} if "requestBody" in operation else set()), path
+            assert ("422" in responses) == (path in _UNPROCESSABLE.get(method, ())), path
+            found = responses["500"].get("content", {})
+            names = {kind: said["schema"]["$ref"].rpartition("/")[2] for kind, said in found.items()}
+            assert names == (forms if method != "head" else {})
+
+
+_UNPROCESSABLE = {
+    "put": {"/files/{uuid}", "/collections"},
+    "head": {"/files/{uuid}"},
+    "patch": {"/collections/{uuid}"},
+}

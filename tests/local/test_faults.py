@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from .server import VERSION, code_of, new_uuid
+from .server import VERSION, LocalDSS, code_of, new_uuid
 
 if TYPE_CHECKING:
-    from .server import LocalDSS
+    from pathlib import Path
 
 
 def _fault(dss: LocalDSS, **fault: Any) -> None:
@@ -135,3 +136,16 @@ def test_wrong_content_type(dss: LocalDSS) -> None:
         timeout=10,
     )
     assert (answer.status_code, answer.json().keys()) == (415, {"type", "title", "detail", "status"})
+
+
+def test_what_nobody_foresaw(tmp_path: Path) -> None:
+    """A failure nobody caught is a bare 500 without Retry-After, and its traceback is on stderr, to be found."""
+    with LocalDSS(tmp_path / "state", errors=tmp_path / "errors") as dss:
+        file, bundle = new_uuid(), new_uuid()
+        dss.put_file(dss.stage(b"{}", kind="application/json"), file)
+        dss.put_bundle([dss.entry("a.json", file)], bundle)
+        shutil.rmtree(tmp_path / "state" / "blobs")
+        answer = dss.call("GET", f"/events/{bundle}", replica="aws", version=VERSION)
+    assert (answer.status_code, answer.json().keys()) == (500, {"Code", "Message"})
+    assert "Retry-After" not in answer.headers
+    assert "\nFileNotFoundError" in (tmp_path / "errors").read_text()
