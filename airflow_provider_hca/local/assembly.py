@@ -13,6 +13,7 @@ from .database import Database
 from .event_records import EventRecords
 from .files_on_disk import Blobs
 from .journals import Journals
+from .manifests import Manifests
 from .notifications import Notifications
 from .objects import Presigner
 from .services import Services
@@ -94,6 +95,7 @@ def assemble(
         steps.append(sync.step)
     services = Services(
         store=store,
+        manifests=Manifests(store),
         collections=CollectionRecords(database),
         blobs=blobs,
         stagings=stagings,

@@ -112,6 +112,8 @@ def _store_bundle(
 ) -> tuple[bool, dict[str, Any] | None]:
     version = manifest["version"]
     added = services.store.add_bundle(replica, uuid, version, manifest)
+    if added:
+        services.manifests.written(replica, uuid, manifest)
     return added, manifest if added else services.store.bundle(replica, uuid, version, dead_too=True)
 
 
@@ -195,7 +197,7 @@ def get_bundle(
     if directurls and presignedurls:
         raise ProblemError(400, "only_one_urltype", "Ask for directurls or presignedurls, not both")
     check_token(token)
-    manifest = services.store.bundle(replica, uuid, version)
+    manifest = services.manifests.find(replica, uuid, version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'latest'}")
     page = manifest["files"][start_at : start_at + per_page]
@@ -254,7 +256,7 @@ async def patch_bundle(services: Ctx, uuid: Uuid, version: Version, replica: Rep
     writable_version(version)
     for file in (*body.add_files, *body.remove_files):
         writable_version(file.version)
-    old = await run_in_threadpool(services.store.bundle, replica, uuid, version)
+    old = await run_in_threadpool(services.manifests.find, replica, uuid, version)
     if old is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version}")
     removed = {(file.name, file.uuid, file.version) for file in body.remove_files}
@@ -264,17 +266,18 @@ async def patch_bundle(services: Ctx, uuid: Uuid, version: Version, replica: Rep
     if _missing(found, body.add_files):
         raise BareServerError("a file to add is missing")
     files = kept + [_entry(file, found) for file in body.add_files]
-    new = await run_in_threadpool(_store_new_version, services, replica, uuid, old["creator_uid"], files)
-    return Answer({"uuid": uuid, "version": new})
+    manifest = await run_in_threadpool(_store_new_version, services, replica, uuid, old["creator_uid"], files)
+    services.manifests.written(replica, uuid, manifest, version)
+    return Answer({"uuid": uuid, "version": manifest["version"]})
 
 
 def _store_new_version(
     services: Services, replica: str, uuid: str, creator_uid: int, files: list[dict[str, Any]]
-) -> str:
+) -> dict[str, Any]:
     while True:
-        version = make_version()
-        if services.store.add_bundle(replica, uuid, version, _manifest(version, creator_uid, files)):
-            return version
+        manifest = _manifest(make_version(), creator_uid, files)
+        if services.store.add_bundle(replica, uuid, manifest["version"], manifest):
+            return manifest
 
 
 @router.delete(

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
     stores = start_stores(options, state, listeners)
     services, workers = assemble(options, state, stores, str(urls["objects_url"]), secrets)
     book, connections = FaultBook(), Connections()
-    controls = [window_router(book, services.store, services.collections), token_router(services.authority, secrets)]
+    controls = [window_router(book, services), token_router(services.authority, secrets)]
     app = make_app(services, controls, str(urls["dss_url"]))
     front = FaultyFront(app, book, connections.drop)
     objects = objects_app(services.presigner, services.blobs, services.journals)

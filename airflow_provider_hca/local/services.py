@@ -17,6 +17,7 @@ from .copies import Copies
 from .errors import ProblemError
 from .files_on_disk import Blobs
 from .journals import Journals
+from .manifests import Manifests
 from .objects import Presigner
 from .plain_json import check, is_doubtful
 from .staging import Staging
@@ -31,6 +32,7 @@ class Services:
     """Everything an endpoint may need."""
 
     store: Store
+    manifests: Manifests
     collections: CollectionRecords
     blobs: Blobs
     stagings: Mapping[str, Staging]
