@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from airflow_provider_hca.client.model import FileMetadata
-from airflow_provider_hca.exceptions import DSSContentError, DSSProtocolError
+from airflow_provider_hca.exceptions import DSSContentError, DSSError, DSSProtocolError
 
 _RANGE = re.compile(r"bytes (\d+)-")
 _CHUNK = 1024 * 1024
@@ -23,6 +23,10 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> object:
         """Take some bytes."""
         ...
+
+
+class NotReadyError(DSSError):
+    """The DSS is still making the copy that a file is downloaded from; only for those who do not want to wait."""
 
 
 class Readable(Protocol):

@@ -12,7 +12,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_hca.client.calls import Calls, replica_and_version
-from airflow_provider_hca.client.content import Content, Writable, whole_file
+from airflow_provider_hca.client.content import Content, NotReadyError, Writable, whole_file
 from airflow_provider_hca.client.exchange import RETRIED
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, Request, Response, json_object, pause, target
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _ACCEPTED = frozenset({200, 201, 202})
 _FOUND = frozenset({302, 303, 307})
+_NOT_YET = 301  # to itself, with `Retry-After`
 _CONTENT = frozenset({200, 206})
 _EXPIRED = frozenset({400, 401, 403})
 _NO_MORE = 416  # the range begins where the content ends
@@ -154,17 +155,20 @@ class FileCalls(Calls):
             return (yield from self.get_content(uuid, replica=replica, version=version, content=content))
 
     def get_content(
-        self, uuid: str, *, replica: str, version: str | None = None, content: Content
+        self, uuid: str, *, replica: str, version: str | None = None, content: Content, wait: bool = True
     ) -> Call[FileMetadata]:
         """Download what is missing of a file (`GET /files/{uuid}`), and check the whole; see `get_file`.
 
         :param content: what has come of it so far, and where the rest goes
+        :param wait: whether to wait until the DSS has made a copy to download from, which the first question for a file
+            has it begin
+        :raises NotReadyError: when not to wait, and there is none yet
         """
         request = self._file_request("GET", uuid, replica, version)
         attempt, started = 1, 0.0
         while True:
             # Again after each failure: where the content is to be had is told for a limited time.
-            metadata, where = yield from self._locate(request, replica)
+            metadata, where = yield from self._locate(request, replica, wait=wait)
             known = content.size
             if known >= metadata.size:
                 break
@@ -208,9 +212,11 @@ class FileCalls(Calls):
             return None
         return self.retry.delay(attempt, elapsed, error.retry_after)
 
-    def _locate(self, request: Request, replica: str) -> Call[tuple[FileMetadata, Request]]:
+    def _locate(self, request: Request, replica: str, *, wait: bool) -> Call[tuple[FileMetadata, Request]]:
         """Wait until a file can be downloaded; return what it is, and how to ask for its content."""
-        response = yield from self._exchange.send(request, accept=_FOUND)
+        response = yield from self._exchange.send(request, accept=_FOUND if wait else _FOUND | {_NOT_YET})
+        if response.status == _NOT_YET:
+            raise NotReadyError(f"{request.method} {request.path}: not ready for download yet")
         where = replace(request, url=target(request, response.headers.get("location", "")), delay=0.0)
         if "x-dss-sha256" in response.headers:
             return _file_metadata(request, response), where

@@ -2,6 +2,10 @@
 
 A file has its name only when it is whole and checked. What is there already, and is right, is left alone, so running it
 again is how it is resumed; of a file that was begun only the rest is fetched.
+
+A DSS begins to make a copy to download from when it is first asked for a file, and wants to be asked again after ten
+seconds. So each file is asked for without a wait, and only then those that were not ready are waited for: otherwise
+every few files would have a wait of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from airflow_provider_hca.client.content import Content
+from airflow_provider_hca.client.content import Content, NotReadyError
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.download.directory import Parent, Target
@@ -158,19 +162,33 @@ class Downloader:
 
     def _have_all(self, wanted: list[WantedFile], target: Target, size: int) -> _Tally:
         tally = _Tally()
+        later: list[WantedFile] = []
 
-        def progress(done: int) -> None:
-            log.info("%s of %s files, %s of %s MiB downloaded", done, len(wanted), _mib(tally.size), _mib(size))
+        def progress(_: int) -> None:
+            there = f"{tally.there:,} of {len(wanted):,} files"
+            log.info("%s, %s of %s MiB downloaded", there, _mib(tally.size), _mib(size))
 
-        failures = run_parallel(
-            wanted,
-            lambda file: self._have(file, target, tally),
-            name="download",
-            workers=self._workers,
-            stop=self._stop,
-            goes_on=_is_of_one_file,
-            progress=progress,
-        )
+        def have(file: WantedFile) -> None:
+            try:
+                self._have(file, target, tally, wait=False)
+            except NotReadyError:
+                later.append(file)
+
+        def have_later(file: WantedFile) -> None:
+            self._have(file, target, tally, wait=True)
+
+        failures: list[tuple[WantedFile, Exception]] = []
+        for work, files in ((have, wanted), (have_later, later)):
+            if all(_is_of_one_file(error) for _, error in failures):
+                failures += run_parallel(
+                    files,
+                    work,
+                    name="download",
+                    workers=self._workers,
+                    stop=self._stop,
+                    goes_on=_is_of_one_file,
+                    progress=progress,
+                )
         if self._stop.is_set():
             raise DSSAbortedError("the download was stopped; a retry goes on from what is there")
         if failures:
@@ -182,13 +200,13 @@ class Downloader:
             )
         return tally
 
-    def _have(self, file: WantedFile, target: Target, tally: _Tally) -> None:
+    def _have(self, file: WantedFile, target: Target, tally: _Tally, *, wait: bool) -> None:
         """Have a file in its place, by looking or by downloading."""
         with target.open_parent(file.parts) as parent:
             if self._is_there(file, parent):
                 parent.remove(file.partial_name)
             else:
-                self._download(file, parent, tally)
+                self._download(file, parent, tally, wait=wait)
         tally.add(there=1)
 
     def _is_there(self, file: WantedFile, parent: Parent) -> bool:
@@ -202,10 +220,10 @@ class Downloader:
                 sha256.update(chunk)
         return sha256.hexdigest() == file.sha256
 
-    def _download(self, file: WantedFile, parent: Parent, tally: _Tally) -> None:
+    def _download(self, file: WantedFile, parent: Parent, tally: _Tally, *, wait: bool) -> None:
         with parent.open_partial(file.partial_name) as opened:
             try:
-                self._fetch(file, opened, tally)
+                self._fetch(file, _Watched(opened, self._check_stop, tally), wait=wait)
                 opened.flush()
             except Exception as error:
                 if isinstance(error, DSSContentError) or not opened.tell():
@@ -214,26 +232,24 @@ class Downloader:
             parent.rename(file.partial_name, file.parts[-1])
         tally.add(files=1)
 
-    def _fetch(self, file: WantedFile, opened: BinaryIO, tally: _Tally) -> None:
+    def _fetch(self, file: WantedFile, opened: _Watched, *, wait: bool) -> None:
         """Fetch what is missing of a file; all of it, if what is there is not its beginning."""
         begun = opened.seek(0, os.SEEK_END)
         if 0 < begun <= file.size:
             try:
-                self._fetch_rest(file, opened, tally, begun=True)
+                self._fetch_rest(file, opened, begun=True, wait=wait)
             except DSSContentError:
                 log.warning("%s: what an earlier try left is not its beginning; downloading it whole", file.name)
             else:
                 return
-        opened.seek(0)
-        opened.truncate()
-        self._fetch_rest(file, opened, tally, begun=False)
+        opened.empty()
+        self._fetch_rest(file, opened, begun=False, wait=wait)
 
-    def _fetch_rest(self, file: WantedFile, opened: BinaryIO, tally: _Tally, *, begun: bool) -> None:
-        watched = _Watched(opened, self._check_stop, tally)
-        content = Content(watched)
+    def _fetch_rest(self, file: WantedFile, opened: _Watched, *, begun: bool, wait: bool) -> None:
+        content = Content(opened)
         if begun:
-            content.begin_with(watched)
-        call = self._dss.get_content(file.uuid, replica=self._replica, version=file.version, content=content)
+            content.begin_with(opened)
+        call = self._dss.get_content(file.uuid, replica=self._replica, version=file.version, content=content, wait=wait)
         found = self._transport.run(call)
         if (found.size, found.sha256) != (file.size, file.sha256):
             told = f"the manifest says {file.size:,} bytes with sha256 {file.sha256}, the file has {found.sha256}"
@@ -250,8 +266,12 @@ class _Watched:
     def __init__(self, file: BinaryIO, check_stop: Callable[[], None], tally: _Tally) -> None:
         self._file, self._check_stop, self._tally = file, check_stop, tally
 
-    def seek(self, offset: int, /) -> int:
-        return self._file.seek(offset)
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def empty(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
 
     def read(self, size: int, /) -> bytes:
         self._check_stop()

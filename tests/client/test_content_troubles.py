@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 
+from airflow_provider_hca.client.content import Content, NotReadyError
 from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.messages import Response
 from airflow_provider_hca.client.protocol import DSSAPI
@@ -54,6 +55,16 @@ def test_a_checkout_that_takes_too_long_may_be_retried(dss: DSSAPI, clock: Clock
     waiting = Response(301, {"location": f"{URL}/files/{UUID}?replica=aws&token=t", "retry-after": "300"})
     error = feed(get(dss, io.BytesIO()), *[waiting] * 3, clock=clock).failed(DSSProtocolError)
     assert not error.permanent
+
+
+def test_who_does_not_want_to_wait(dss: DSSAPI, clock: Clock) -> None:
+    """A file that is not ready is told at once to those who ask so, and one that is ready comes."""
+    waiting = Response(301, {"location": f"{URL}/files/{UUID}?replica=aws&token=t", "retry-after": "300"})
+    to = io.BytesIO()
+    fed = feed(dss.get_content(UUID, replica="aws", content=Content(to), wait=False), waiting, clock=clock)
+    fed.failed(NotReadyError)
+    fed = feed(dss.get_content(UUID, replica="aws", content=Content(to), wait=False), found(), Part(), clock=clock)
+    assert (fed.value.size, to.getvalue()) == (100, CONTENT)
 
 
 def test_an_end_too_soon_is_a_broken_connection(dss: DSSAPI, clock: Clock) -> None:

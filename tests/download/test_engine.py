@@ -116,6 +116,31 @@ def test_a_file_that_is_gone_fails_by_name(served: OneBundle, target: Path) -> N
     assert tree(target) == {"good": b"good"}
 
 
+def test_one_wait_for_the_checkouts_of_all(served: OneBundle, target: Path) -> None:
+    """All files are asked for before any is waited for, so that a hundred checkouts take little longer than one."""
+    contents = {f"{number}": b"%d" % number for number in range(100)}
+    for name, content in contents.items():
+        served.add(name, content)
+    served.checkout = 1.0
+    report = download(served, target)
+    assert tree(target) == contents
+    assert report.downloaded_files == 100
+    assert report.seconds < 100 / WORKERS / 2
+    assert all(count <= 3 for count in served.asked.values())
+
+
+def test_a_file_that_was_begun_waits_for_its_checkout_too(served: OneBundle, target: Path) -> None:
+    """What an earlier try left outlasts the question that comes too early."""
+    content = os.urandom(100_000)
+    served.add("a", content)
+    target.mkdir(parents=True)
+    (target / wanted_of(served)[0].partial_name).write_bytes(content[:60_000])
+    served.checkout = 1.0
+    download(served, target)
+    assert tree(target) == {"a": content}
+    assert served.sent == 40_000
+
+
 # What must not be
 
 
