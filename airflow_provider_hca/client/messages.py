@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -22,6 +23,7 @@ from airflow_provider_hca.exceptions import (
 
 T = TypeVar("T")
 
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _LINK_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*?\brel\s*=\s*["']?next\b""", re.IGNORECASE)
 _XML_ERROR = re.compile(r"<Error>(?:(?!</Error>).)*", re.DOTALL)
 _XML_PART = re.compile(r"<(Code|Message)>([^<]*)</")
@@ -95,11 +97,31 @@ def pause(seconds: float) -> Request:
 Call = Generator[Request, Response, T]
 
 
+def authority(url: str) -> str:
+    """Return how a URL begins, up to its path: what is not to be taken apart for every request anew."""
+    found = _AUTHORITY.match(url)
+    return found[0] if found else url
+
+
 def origin(url: str) -> str:
     """Return the `scheme://host:port` of a URL, in lower case and with the port always there."""
+    return _origin(authority(url))
+
+
+@lru_cache(maxsize=256)
+def _origin(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return f"{parts.scheme}://{parts.hostname}:{port}".lower()
+
+
+def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their names in lower case; several of one name are joined by `, `."""
+    lowered: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        lowered[key] = f"{lowered[key]}, {value}" if key in lowered else value
+    return lowered
 
 
 def json_object(request: Request, response: Response) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.connections import Connections
-from airflow_provider_hca.client.messages import Call, Request, Response, retry_after
+from airflow_provider_hca.client.messages import Call, Request, Response, lower_case, retry_after
 from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
 
@@ -92,39 +92,34 @@ class RequestsTransport:
         if self._stop.is_set():
             raise DSSAbortedError("stopped")
         outer = sys.exception()
-        unanswered = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
         try:
-            answer = self._connections.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                body=request.body,
-                timeout=(request.connect_timeout, request.read_timeout),
-                stream=request.receive is not None,
-            )
-            headers = _lower_case(answer.headers)
-            take = request.receive(answer.status, headers) if request.receive else None
-            if take is None:
-                return self._heeded(Response(answer.status, headers, answer.data))
-        except unanswered as error:
+            return self._heeded(self._ask(request))
+        except _TakingError as failed:
+            raise failed.error from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
-        chunks = answer.stream(_CHUNK, decode_content=False)
+
+    def _ask(self, request: Request) -> Response:
+        what, timeout = (request.method, request.url), (request.connect_timeout, request.read_timeout)
+        if request.receive is None:
+            return self._connections.request(*what, headers=request.headers, body=request.body, timeout=timeout)
+        answer = self._connections.stream(*what, headers=request.headers, body=request.body, timeout=timeout)
+        headers = lower_case(answer.headers)
+        take = request.receive(answer.status, headers)
+        if take is None:
+            return Response(answer.status, headers, answer.data)
         try:
-            while True:
-                try:
-                    chunk = next(chunks, None)
-                except unanswered as error:
-                    raise DSSConnectionError(
-                        request.method, request.origin, request.path, _kind(error, outer)
-                    ) from None
-                if chunk is None:
-                    answer.release_conn()
-                    return Response(answer.status, headers)
+            for chunk in answer.stream(_CHUNK, decode_content=False):
                 if self._stop.is_set():
                     raise DSSAbortedError("stopped")
-                take(chunk)  # not inside `try`: a disk that is full is no broken connection
+                try:
+                    take(chunk)
+                except OSError as error:  # a disk that is full is no broken connection
+                    raise _TakingError(error) from None
+            answer.release_conn()
         finally:
             answer.close()  # unless it was released: what is left of the body would be taken for the next answer
+        return Response(answer.status, headers)
 
     def _heeded(self, response: Response) -> Response:
         """Return an answer; one that asks for fewer requests asks that of all threads."""
@@ -215,7 +210,7 @@ class AiohttpTransport:
                 allow_redirects=False,
                 proxy=self._proxy_of(request.url),
             ) as answer:
-                headers = _lower_case(answer.headers)
+                headers = lower_case(answer.headers)
                 take = request.receive(answer.status, headers) if request.receive else None
                 if take is None:
                     return Response(answer.status, headers, await answer.read())
@@ -252,14 +247,6 @@ class _TakingError(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__()
         self.error = error
-
-
-def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
-    lowered: dict[str, str] = {}
-    for name, value in headers.items():
-        key = name.lower()
-        lowered[key] = f"{lowered[key]}, {value}" if key in lowered else value
-    return lowered
 
 
 # What the libraries and Python call their errors, the most telling first. By name, so that neither library need be
