@@ -56,7 +56,7 @@ def checksum_file(path: Path, size: int, on_read: OnRead = unread) -> Checksums:
             return checksum_chunks(file.read(0, size, on_read))
         with FileSums(file, size, on_read) as sums:
             for number in range(len(sums.parts)):
-                sums.part(number)
+                sums.md5(number)
                 sums.release(number)
             return sums.result()
 
@@ -174,20 +174,23 @@ def reading() -> Iterator[None]:
 class FileSums:
     """The sums of a file above 64 MiB: of its parts as soon as they are there, and in the end of the whole.
 
-    sha256 and sha1 have a thread each, the MD5s of the parts several.
+    sha256 and sha1 have a thread each. So have the MD5s of the parts, several, or else they are computed when they are
+    asked for, unless somebody knows them.
 
     :param file: open until this is closed
     :param size: how long it is, in bytes
     :param on_read: called with the number of bytes after each read that none else did before; what it raises ends all
+    :param md5s: whether to compute all MD5s in threads
     """
 
-    def __init__(self, file: OpenFile, size: int, on_read: OnRead = unread) -> None:
-        self._file, self._on_read = file, on_read
+    def __init__(self, file: OpenFile, size: int, on_read: OnRead = unread, *, md5s: bool = True) -> None:
+        self._file, self._on_read, self._threaded = file, on_read, md5s
         step = part_size(size)
         self.parts = [(offset, min(step, size - offset)) for offset in range(0, size, step)]
         self._sha256, self._sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
-        self._md5s: list[bytes | None] = [None] * len(self.parts)
-        self._crc32cs: dict[str, list[int | None]] = {}
+        self._md5s: list[str | None] = [None] * len(self.parts)
+        # Who read which part, and what crc32c it had then.
+        self._crc32cs: dict[str, dict[int, int]] = {name: {} for name in ("sha256", "sha1", "md5", "crc32c")}
         self._released = [False] * len(self.parts)
         self._first_held = 0
         self._failure: BaseException | None = None
@@ -210,17 +213,41 @@ class FileSums:
         for thread in self._threads:
             thread.join()
 
-    def part(self, number: int) -> str:
-        """Wait for the MD5 of a part, and return it in hexadecimal.
+    def md5(self, number: int) -> str:
+        """Return the MD5 of a part in hexadecimal: wait for it, or compute it.
 
         :param number: of the part, from 0
         :raises OSError: when the file cannot be read
         """
+        if self._md5s[number] is None and not self._threaded:
+            self._keep_close(number)
+            own = hashlib.md5(usedforsecurity=False)
+            self._sum("md5", number, own.update)
+            self.take_md5(number, own.hexdigest())
         with self._changed:
             self._wait(lambda: self._md5s[number] is not None)
-        digest = self._md5s[number]
-        assert digest is not None, "that is what was waited for"  # noqa: S101 - for the type checker
-        return digest.hex()
+        md5 = self._md5s[number]
+        assert md5 is not None, "that is what was waited for"  # noqa: S101 - for the type checker
+        return md5
+
+    def take_md5(self, number: int, md5: str) -> None:
+        """Take note of the MD5 of a part, for one who knows that it is of the content that has this part's crc32c.
+
+        :param number: of the part, from 0
+        :param md5: in hexadecimal
+        """
+        with self._changed:
+            self._md5s[number] = md5
+            self._changed.notify_all()
+
+    def crc32c(self, number: int) -> int:
+        """Compute the crc32c of a part.
+
+        :param number: of the part, from 0
+        :raises OSError: when the file cannot be read
+        """
+        self._keep_close(number)
+        return self._sum("crc32c", number, lambda _: None)
 
     def release(self, number: int) -> None:
         """Say that a part is done with; without that the reading does not go on for ever.
@@ -239,27 +266,27 @@ class FileSums:
         :raises ContentChangedError: when not all of them are of the same content
         :raises OSError: when the file cannot be read
         """
+        md5s = [self.md5(number) for number in range(len(self.parts))]
         with self._changed:
-            self._wait(lambda: all(None not in crc32cs for crc32cs in self._crc32cs.values()))
-        one, *others = self._crc32cs.values()
-        if any(other != one for other in others):
-            raise ContentChangedError("the file was written to while it was read")
+            self._wait(lambda: self._read_by("sha256") == self._read_by("sha1") == len(self.parts))
+        crc32cs = self._crc32cs["sha256"]
+        for others in self._crc32cs.values():
+            if any(crc32cs[number] != crc32c for number, crc32c in others.items()):
+                raise ContentChangedError("the file was written to while it was read")
         whole = 0
-        for crc32c, (_, size) in zip(one, self.parts, strict=True):
-            whole = combine_crc32c(whole, crc32c or 0, size)
-        etag = etag_of_parts([digest or b"" for digest in self._md5s])
+        for number, (_, size) in enumerate(self.parts):
+            whole = combine_crc32c(whole, crc32cs[number], size)
+        etag = etag_of_parts([bytes.fromhex(md5) for md5 in md5s])
         return Checksums(self._sha256.hexdigest(), self._sha1.hexdigest(), etag, f"{whole:08x}")
 
     def _start(self) -> None:
-        step = min(_MOST_MD5S, os.cpu_count() or 1, len(self.parts))
+        step = min(_MOST_MD5S, os.cpu_count() or 1, len(self.parts)) if self._threaded else 0
         everything = range(len(self.parts))
         readers: list[tuple[str, range, Any]] = [("sha256", everything, self._sha256), ("sha1", everything, self._sha1)]
         readers += [("md5", everything[first::step], None) for first in range(step)]
         self._threads = [
             threading.Thread(target=self._read, args=reader, name=f"dss-{reader[0]}", daemon=True) for reader in readers
         ]
-        for name, _, _ in readers:
-            self._crc32cs[name] = [None] * len(self.parts)
         for thread in self._threads:
             thread.start()
 
@@ -270,26 +297,46 @@ class FileSums:
         :param numbers: of the parts
         :param whole: what takes all of their content, one behind the other; without it each part has an MD5 of its own
         """
-        import google_crc32c
-
-        # One reader's reads are told: that of sha256, which goes through the whole file.
-        on_read = self._on_read if name == "sha256" else lambda _: self._check()
         try:
             for number in numbers:
                 with self._changed:
                     self._wait(lambda: number < self._first_held + _AHEAD)  # noqa: B023 - called at once
-                crc32c, own = 0, whole or hashlib.md5(usedforsecurity=False)
-                for chunk in self._file.read(*self.parts[number], on_read):
-                    own.update(chunk)
-                    crc32c = google_crc32c.extend(crc32c, chunk)
-                    self._check()
-                with self._changed:
-                    self._crc32cs[name][number] = crc32c
-                    if whole is None:
-                        self._md5s[number] = own.digest()
-                    self._changed.notify_all()
+                own = whole or hashlib.md5(usedforsecurity=False)
+                self._sum(name, number, own.update)
+                if whole is None:
+                    self.take_md5(number, own.hexdigest())
         except BaseException as error:  # noqa: BLE001 - nobody is above a thread: it is raised where the sums are asked for
             self._fail(error)
+
+    def _sum(self, name: str, number: int, update: Callable[[bytes], None]) -> int:
+        """Read a part for a sum, and return its crc32c.
+
+        :param name: of the sum
+        :param number: of the part
+        :param update: takes the content
+        """
+        import google_crc32c
+
+        # One reader's reads are told: that of sha256, which goes through the whole file.
+        on_read = self._on_read if name == "sha256" else lambda _: self._check()
+        crc32c = 0
+        for chunk in self._file.read(*self.parts[number], on_read):
+            update(chunk)
+            crc32c = google_crc32c.extend(crc32c, chunk)
+            self._check()
+        with self._changed:
+            self._crc32cs[name][number] = crc32c
+            self._changed.notify_all()
+        return crc32c
+
+    def _read_by(self, name: str) -> int:
+        """Return how many parts the thread of a sum has read; it takes them one behind the other."""
+        return len(self._crc32cs[name])
+
+    def _keep_close(self, number: int) -> None:
+        """Wait, before a part is read, until the others who read the file have come near."""
+        with self._changed:
+            self._wait(lambda: number < min(self._read_by("sha256"), self._read_by("sha1")) + _AHEAD)
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.model import FileMetadata
@@ -146,19 +147,24 @@ class Stager:
     def _stage_small(self, item: Item) -> None:
         started, file = time.monotonic(), item.file
         stored = self.look_up(file)
-        content = _read(file) if file.size <= _IN_MEMORY else None
-        sums = checksum_bytes(content) if content is not None else checksum_file(file.path, file.size, self.on_summed)
+        content: bytes | Path
+        if file.size <= _IN_MEMORY:
+            content = _read(file)
+            sums = checksum_bytes(content)
+        else:
+            content = file.path
+            sums = checksum_file(content, file.size, self.on_summed)
+            check_unchanged(file)
         item.sha256 = sums.sha256
-        check_unchanged(file, content)
         if not self.is_done(item, sums, stored):
-            key, source = self.key(file), file.path if content is None else content
+            key = self.key(file)
 
             def put() -> None:
-                with blaming_the_file(file, content):
-                    self.staging.put(key, source, sums, file.content_type, self.on_sent)
+                with blaming_the_file(file):
+                    self.staging.put(key, content, sums, file.content_type, self.on_sent)
 
             self.persistently(put)
-            check_unchanged(file, content)
+            check_unchanged(file)
             self.tally.add(staged_files=1, staged_size=file.size)
         self.tally.took(time.monotonic() - started, file.name)
 
@@ -277,7 +283,8 @@ class _LargeFile:
         self._file = OpenFile(file.path)
         if self._stored is None and stager.key(file) not in stager.found:
             self._begin()
-        self._sums = FileSums(self._file, file.size, stager.on_summed)
+        computed = self._object is not None and self._object.computes_md5s
+        self._sums = FileSums(self._file, file.size, stager.on_summed, md5s=not computed)
 
     def _begin(self) -> None:
         def begin() -> None:
@@ -294,7 +301,7 @@ class _LargeFile:
             return
         # What is there already is only read; but the parts of the file may be fewer than those of the object.
         for each in range(len(sums.parts)) if self.part_count == 1 else (number,):
-            sums.part(each)
+            sums.md5(each)
             sums.release(each)
 
     def _finish(self) -> None:
@@ -334,34 +341,51 @@ class _LargeFile:
                 self._object.abort()
 
 
-def check_unchanged(file: PlannedFile, content: bytes | None = None) -> None:
+def check_unchanged(file: PlannedFile) -> None:
     """Raise if a file is not as it was planned.
 
-    :param content: what was read of it, if all of it was
     :raises FileChangedError: when it is not
     :raises OSError: when it is not there any more
     """
-    status = os.stat(file.location)  # noqa: PTH116 - needs no Path
-    same = (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
-    if not same or (content is not None and len(content) != file.size):
+    _check_as_planned(file, os.stat(file.location))  # noqa: PTH116 - needs no Path
+
+
+def _check_as_planned(file: PlannedFile, status: os.stat_result) -> None:
+    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
         raise FileChangedError
 
 
 @contextmanager
-def blaming_the_file(file: PlannedFile, content: bytes | None = None) -> Iterator[None]:
+def blaming_the_file(file: PlannedFile) -> Iterator[None]:
     """If something fails inside and the file has changed, raise that: trying again will not help then."""
     try:
         yield
     except DSSAbortedError:
         raise
     except Exception:
-        check_unchanged(file, content)
+        check_unchanged(file)
         raise
 
 
 def _read(file: PlannedFile) -> bytes:
-    with open(file.location, "rb") as opened:  # noqa: PTH123 - needs no Path
-        return opened.read(file.size + 1)  # one that has grown meanwhile may be of any size
+    """Return the content of a file, which is as planned after it was read.
+
+    By descriptor: for a small file Python's file objects take longer than reading it.
+
+    :raises FileChangedError: when it is not as planned
+    :raises OSError: when it cannot be read
+    """
+    descriptor = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, file.size)
+        while len(content) < file.size and (more := os.read(descriptor, file.size - len(content))):
+            content += more
+        _check_as_planned(file, os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+    if len(content) != file.size:
+        raise FileChangedError
+    return content
 
 
 def _check_same(file: PlannedFile, sha256: str, creator_uid: int, stored: FileMetadata) -> None:

@@ -24,7 +24,12 @@ def unwatched(_: int) -> None:
 
 
 class LargeObject(Protocol):
-    """An object above 64 MiB on its way to a staging bucket; several threads may send parts of it."""
+    """An object above 64 MiB on its way to a staging bucket; several threads may send parts of it.
+
+    :ivar computes_md5s: whether `send` has those MD5s of parts computed that it needs, or all are to be
+    """
+
+    computes_md5s: bool
 
     def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
         """Send a part, unless an earlier try did, and check that the store has it.
@@ -149,7 +154,7 @@ def stage_file(staging: Staging, key: str, path: Path, content_type: str, on_sen
         return sums
     large = staging.begin(key, content_type)
     try:
-        with OpenFile(path) as file, FileSums(file, size) as of_file:
+        with OpenFile(path) as file, FileSums(file, size, md5s=not large.computes_md5s) as of_file:
             for number in range(staging.part_count(size)):
                 large.send(number, file, of_file, on_sent)
             sums = of_file.result()

@@ -154,6 +154,8 @@ class GCSLargeObject:
     :param content_type: of the object
     """
 
+    computes_md5s = False
+
     def __init__(self, staging: GCSStaging, blob: Any, content_type: str) -> None:
         self._staging, self._blob, self._content_type = staging, blob, content_type
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import boto3
@@ -37,6 +40,10 @@ _CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 _DELETED_AT_ONCE = 1000  # S3 takes no more
 _PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, before obstore is given up
 _SHA256 = "hca-dss-sha256"
+
+_UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
+# Refusals that another attempt may not meet: it begins the upload anew, or what it sends comes unharmed.
+_PASSING = frozenset({"NoSuchUpload", "BadDigest"})
 
 _NO_CREDENTIALS = (
     "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
@@ -78,7 +85,7 @@ class S3Staging:
                     max_pool_connections=workers,
                     # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
                     retries={"mode": "standard", "max_attempts": 2},
-                    # What is stored is verified by its ETag; the SDK's own sums would cost a second hashing.
+                    # What is stored is verified by our own sums; the SDK's would cost a second hashing.
                     s3={"payload_signing_enabled": False},
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
@@ -90,6 +97,7 @@ class S3Staging:
         if credentials is None:
             raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
         self._put_right = 0
+        self._gives_md5s, self._comparing = False, threading.Lock()
         self._begun: dict[str, list[str]] = {}
         self._store: S3Store | None = S3Store(
             bucket,
@@ -143,14 +151,31 @@ class S3Staging:
             *older, newest = self._begun.pop(key, []) or [""]
             for upload in older:
                 self.abort({**where, "UploadId": upload})
-            there: dict[int, tuple[str, int]] = {}
             if newest:
-                for page in self.client.get_paginator("list_parts").paginate(**where, UploadId=newest):
-                    for part in page.get("Parts", []):
-                        there[part["PartNumber"] - 1] = part["ETag"].strip('"'), part["Size"]
-            else:
-                newest = self.client.create_multipart_upload(**where, ContentType=content_type)["UploadId"]
-        return S3LargeObject(self, {**where, "UploadId": newest}, there)
+                return self._go_on({**where, "UploadId": newest})
+            newest, summed = self._create(where, content_type)
+        return S3LargeObject(self, {**where, "UploadId": newest}, {}, summed=summed)
+
+    def _create(self, where: dict[str, str], content_type: str) -> tuple[str, bool]:
+        """Return a new upload in parts, and whether it takes a crc32c with each."""
+        create = functools.partial(self.client.create_multipart_upload, **where, ContentType=content_type)
+        try:
+            return create(ChecksumAlgorithm="CRC32C")["UploadId"], True
+        except ClientError as error:  # some stores know no such sums
+            if error.response.get("Error", {}).get("Code") not in _UNKNOWN_SUMS:
+                raise
+        return create()["UploadId"], False
+
+    def _go_on(self, where: dict[str, str]) -> S3LargeObject:
+        there: dict[int, _SentPart] = {}
+        summed = True
+        for page in self.client.get_paginator("list_parts").paginate(**where):
+            summed &= page.get("ChecksumAlgorithm") == "CRC32C"
+            for part in page.get("Parts", []):
+                there[part["PartNumber"] - 1] = _SentPart(
+                    part["ETag"].strip('"'), part["Size"], part.get("ChecksumCRC32C", "")
+                )
+        return S3LargeObject(self, where, there, summed=summed)
 
     def find(self, prefix: str) -> dict[str, str]:
         """Return the ETags of what is staged under a prefix, and take note of the multipart uploads left open there."""
@@ -224,6 +249,16 @@ class S3Staging:
                 "encrypts with KMS, which a DSS cannot copy from",
             )
 
+    def gives_md5s(self, etag: str, md5: Callable[[], str]) -> bool:
+        """Return whether the store's ETags of parts are their MD5s, as the first one tells that is asked about.
+
+        :param etag: of a part
+        :param md5: computes its MD5
+        """
+        with self._comparing:
+            self._gives_md5s = self._gives_md5s or md5() == etag
+            return self._gives_md5s
+
     @contextmanager
     def told(self, key: str) -> Iterator[None]:
         """Raise what a library raises inside as what it means for an object."""
@@ -260,34 +295,66 @@ class S3Staging:
             return str(self.client.put_object(Bucket=self._bucket, Key=key, Body=body, **extra)["ETag"])
 
 
+class _SentPart(NamedTuple):
+    """A part that the store has.
+
+    :ivar crc32c: in base64, as S3 has it; empty if the store did not verify one
+    """
+
+    etag: str
+    size: int
+    crc32c: str
+
+
 class S3LargeObject:
     """A multipart upload, with exactly the parts that a DSS wants.
 
+    A store that verifies the crc32c of each part, as S3 does, tells the part's MD5 in its ETag: so that need not be
+    computed here, which would take longer than all the other sums. That of the first part is, to see that it is so.
+    Of a store that does not, each ETag is compared with the MD5.
+
     :param staging: the bucket
     :param where: bucket, key and upload id, as boto3 calls them
-    :param there: ETag and size in bytes of the parts that are there, by number from 0
+    :param there: the parts that are there, by number from 0
+    :param summed: whether the upload takes a crc32c with each part
     """
 
-    def __init__(self, staging: S3Staging, where: dict[str, str], there: dict[int, tuple[str, int]]) -> None:
-        self._staging, self._where, self._there = staging, where, there
+    computes_md5s = True
+
+    def __init__(self, staging: S3Staging, where: dict[str, str], there: dict[int, _SentPart], *, summed: bool) -> None:
+        self._staging, self._where, self._there, self._summed = staging, where, there, summed
         self._key = where["Key"]
-        self._etags: dict[int, str] = {}
+        self._sent: dict[int, _SentPart] = {}
 
     def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
-        """Send a part and compare its ETag."""
-        md5 = sums.part(number)
-        offset, size = sums.parts[number]
-        if self._there.get(number) != (md5, size):
-            body = Section(file, offset, size, on_sent)
-            with self._staging.told(self._key):
-                answer = self._staging.client.upload_part(**self._where, PartNumber=number + 1, Body=body)
-            self._staging.check_etag(self._key, answer["ETag"], md5)
-        self._etags[number] = md5
+        """Send a part and see that the store has what was sent."""
+        there, size = self._there.get(number), sums.parts[number][1]
+        if there is None or (there.etag, there.size) != (sums.md5(number), size):
+            there = self._send(number, file, sums, on_sent)
+        self._sent[number] = there
         sums.release(number)
+
+    def _send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent) -> _SentPart:
+        offset, size = sums.parts[number]
+        crc32c = b64encode(sums.crc32c(number).to_bytes(4, "big")).decode() if self._summed else ""
+        extra = {"ChecksumCRC32C": crc32c} if crc32c else {}
+        with self._staging.told(self._key):
+            answer = self._staging.client.upload_part(
+                **self._where, PartNumber=number + 1, Body=Section(file, offset, size, on_sent), **extra
+            )
+        etag = answer["ETag"].strip('"')
+        verified = crc32c if answer.get("ChecksumCRC32C") == crc32c else ""
+        if not verified or not self._staging.gives_md5s(etag, lambda: sums.md5(number)):
+            self._staging.check_etag(self._key, etag, sums.md5(number))
+        sums.take_md5(number, etag)
+        return _SentPart(etag, size, verified)
 
     def finish(self, sums: Checksums) -> None:
         """Complete the upload, compare the ETag of the whole, and tag it."""
-        parts = [{"PartNumber": number + 1, "ETag": etag} for number, etag in sorted(self._etags.items())]
+        parts = [
+            {"PartNumber": number + 1, "ETag": part.etag, **({"ChecksumCRC32C": part.crc32c} if part.crc32c else {})}
+            for number, part in sorted(self._sent.items())
+        ]
         client = self._staging.client
         with self._staging.told(self._key):
             try:
@@ -310,7 +377,7 @@ def _staging_error(url: str, error: Exception) -> StagingError:
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        permanent = 400 <= status < 500 and status not in {408, 409, 429} and code != "NoSuchUpload"
+        permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _PASSING
         message = _ADVICE.get(code) or f"the store answered {status} {code}"
         return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
     if isinstance(error, SSLError):

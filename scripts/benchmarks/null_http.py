@@ -24,6 +24,7 @@ class Request(NamedTuple):
 
     :ivar body: of a POST all of it, of others the first bytes
     :ivar size: of the body, in bytes
+    :ivar crc32c: as the request says it, in base64
     """
 
     method: str
@@ -31,6 +32,7 @@ class Request(NamedTuple):
     query: dict[str, str]
     body: bytes
     size: int
+    crc32c: str = ""
 
 
 class Answer(NamedTuple):
@@ -73,6 +75,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._service = service
         self._view = memoryview(service.buffer)
         self._head = b""  # what has come of it, until it is whole
+        self._crc32c = ""
         self._begin("", "", {}, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -101,12 +104,14 @@ class _Connection(asyncio.BufferedProtocol):
         first, *lines = head.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
         path, _, query = target.partition("?")
-        size = 0
+        size, self._crc32c = 0, ""
         for line in lines:
             name, _, value = line.partition(":")
             name = name.lower()
             if name == "content-length":
                 size = int(value)
+            elif name == "x-amz-checksum-crc32c":
+                self._crc32c = value.strip()
             elif name == "expect":
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             elif name == "transfer-encoding":
@@ -126,7 +131,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         service = self._service
-        answer = service.handler(Request(self._method, self._path, self._query, self._body, self._size))
+        answer = service.handler(Request(self._method, self._path, self._query, self._body, self._size, self._crc32c))
         service.requests[f"{self._method} {answer.status}"] += 1
         head = f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\nContent-Length: {len(answer.body)}\r\n"
         wire = f"{head}{answer.headers}\r\n".encode() + (b"" if self._method == "HEAD" else answer.body)

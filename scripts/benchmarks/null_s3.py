@@ -2,7 +2,8 @@
 
 The ETag of a piece of content is its MD5, which is not computed here: it would take a core that the client could use.
 Whoever makes a benchmark's files notes the MD5 of every piece that may be sent. So neither client pays for it or has to
-announce anything, and what is no such piece, such as a part of another size, is refused.
+announce anything, and what is no such piece, such as a part of another size, is refused. A crc32c that comes with a
+part is taken for right.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ class NullS3:
             if md5 is None:
                 return _unknown(request)
             upload.parts[int(request.query["partNumber"])] = md5, request.size
-            return Answer(200, headers=f'ETag: "{md5}"\r\n')
+            checked = f"x-amz-checksum-crc32c: {request.crc32c}\r\n" if request.crc32c else ""
+            return Answer(200, headers=f'ETag: "{md5}"\r\n{checked}')
         if request.method == "GET":
             return _list_parts(upload)
         del self._uploads[request.query["uploadId"]]

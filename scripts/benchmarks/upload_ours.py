@@ -7,7 +7,11 @@ import sys
 import time
 import uuid
 
-import airflow_provider_hca.upload.staging_s3  # noqa: F401 - before the time is taken, as the original client's imports
+import google_crc32c  # noqa: F401 - all imports are before the time is taken, as the original client's are
+import requests  # noqa: F401 - the same
+
+import airflow_provider_hca.client.wire
+import airflow_provider_hca.upload.staging_s3  # noqa: F401 - the same
 from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport

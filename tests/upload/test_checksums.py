@@ -109,7 +109,7 @@ def test_larger_parts(tmp_path: Path) -> None:
     with OpenFile(planned.path) as opened, FileSums(opened, planned.size) as of_file:
         assert of_file.parts[:2] == [(0, 65 * MIB), (65 * MIB, 65 * MIB)]
         assert of_file.parts[-1] == (9846 * 65 * MIB, size - 9846 * 65 * MIB)
-        assert of_file.part(0) == of_file.part(1) == hashlib.md5(bytes(65 * MIB)).hexdigest()  # noqa: S324 - an ETag
+        assert of_file.md5(0) == of_file.md5(1) == hashlib.md5(bytes(65 * MIB)).hexdigest()  # noqa: S324 - an ETag
     assert S3Staging.part_count(size) == len(of_file.parts) == 9847
 
 
@@ -118,7 +118,7 @@ def test_no_reader_goes_far_ahead(tmp_path: Path) -> None:
     path = write_sparse(tmp_path / "file", 700 * MIB)
     read: list[int] = []
     with OpenFile(path) as file, FileSums(file, 700 * MIB, read.append) as of_file:
-        of_file.part(7)
+        of_file.md5(7)
         end = time.monotonic() + 20
         while sum(read) < 512 * MIB and time.monotonic() < end:
             time.sleep(0.01)
@@ -139,7 +139,7 @@ def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
             go_on.wait(20)
 
     with OpenFile(path) as file, FileSums(file, 130 * MIB, on_read) as of_file:
-        of_file.part(1)
+        of_file.md5(1)
         with path.open("r+b") as writable:
             writable.seek(100 * MIB)
             writable.write(b"other")
@@ -154,7 +154,7 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
     path = write_sparse(tmp_path / "file", 65 * MIB)
     with OpenFile(path) as file, FileSums(file, 130 * MIB) as of_file:
         with pytest.raises(OSError, match="shorter"):
-            of_file.part(1)
+            of_file.md5(1)
         with pytest.raises(OSError, match="shorter"):
             of_file.result()
     assert upload_threads() == []

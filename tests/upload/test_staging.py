@@ -238,7 +238,7 @@ def test_s3_other_content_of_a_part(dss: LocalDSS, tmp_path: Path) -> None:
     staging = S3Staging(dss.bucket)
     large = staging.begin(_key(), "text/plain")
     with OpenFile(path) as file, FileSums(file, 130 * MIB) as of_file:
-        of_file.part(1)
+        of_file.md5(1)
         with path.open("r+b") as writable:
             writable.seek(100 * MIB)
             writable.write(b"other")
