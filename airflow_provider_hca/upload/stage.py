@@ -12,8 +12,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -355,16 +354,17 @@ def _check_as_planned(file: PlannedFile, status: os.stat_result) -> None:
         raise FileChangedError
 
 
-@contextmanager
-def blaming_the_file(file: PlannedFile) -> Iterator[None]:
+class blaming_the_file:  # noqa: N801 - used as a function
     """If something fails inside and the file has changed, raise that: trying again will not help then."""
-    try:
-        yield
-    except DSSAbortedError:
-        raise
-    except Exception:
-        check_unchanged(file)
-        raise
+
+    def __init__(self, file: PlannedFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DSSAbortedError):
+            check_unchanged(self._file)
 
 
 def _read(file: PlannedFile) -> bytes:

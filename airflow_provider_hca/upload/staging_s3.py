@@ -131,12 +131,11 @@ class S3Staging:
         self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
     ) -> None:
         """Stage an object of at most 64 MiB, in one request, and compare its ETag."""
-        with self.told(key):
-            if isinstance(content, Path):
-                etag = self._put_file(key, content, sums, content_type, on_sent)
-            else:
-                etag = self._put_bytes(key, content, sums, content_type)
-                on_sent(len(content))
+        if isinstance(content, Path):
+            etag = self._put_file(key, content, sums, content_type, on_sent)
+        else:
+            etag = self._put_bytes(key, content, sums, content_type)
+            on_sent(len(content))
         self.check_etag(key, etag, sums.s3_etag)
 
     @staticmethod
@@ -279,7 +278,9 @@ class S3Staging:
             except (ObstoreError, OSError) as error:
                 failure = type(error).__name__
         # boto3 knows redirects between regions, and names its errors, which obstore gives as prose.
-        answer = self.client.put_object(Bucket=self._bucket, Key=key, Body=content, **_extra(metadata, content_type))
+        extra = _extra(metadata, content_type)
+        with self.told(key):
+            answer = self.client.put_object(Bucket=self._bucket, Key=key, Body=content, **extra)
         if failure:
             self._put_right += 1
             if self._put_right >= _PUT_RIGHT_AT_MOST and self._store is not None:
@@ -290,7 +291,7 @@ class S3Staging:
     def _put_file(self, key: str, path: Path, sums: Checksums, content_type: str, on_sent: OnSent) -> str:
         size = path.stat().st_size
         extra = _extra(sums.as_metadata(), content_type)
-        with OpenFile(path) as file:
+        with OpenFile(path) as file, self.told(key):
             body = Section(file, 0, size, on_sent)
             return str(self.client.put_object(Bucket=self._bucket, Key=key, Body=body, **extra)["ETag"])
 

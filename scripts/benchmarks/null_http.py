@@ -7,6 +7,7 @@ fastest client takes, so that it is not what is measured.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl, unquote
 # Of a body that is drained so much is kept: by this a handler knows what content it is.
 FIRST_BYTES = 32
 _BUFFER_SIZE = 1 << 19
+_HEADERS = re.compile(rb"\r\n(content-length|expect|transfer-encoding|x-amz-checksum-crc32c):([^\r]*)", re.IGNORECASE)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -101,22 +103,20 @@ class _Connection(asyncio.BufferedProtocol):
             self._receive(self._view[len(head) + len(end) - begun : count])
 
     def _parse(self, head: bytes) -> None:
-        first, *lines = head.decode("latin-1").split("\r\n")
-        method, target, _ = first.split(" ")
+        method, target, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ")
         path, _, query = target.partition("?")
         size, self._crc32c = 0, ""
-        for line in lines:
-            name, _, value = line.partition(":")
-            name = name.lower()
-            if name == "content-length":
+        for name, value in _HEADERS.findall(head):
+            if name[0] in b"cC":
                 size = int(value)
-            elif name == "x-amz-checksum-crc32c":
-                self._crc32c = value.strip()
-            elif name == "expect":
+            elif name[0] in b"xX":
+                self._crc32c = value.decode("latin-1").strip()
+            elif name[0] in b"eE":
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            elif name == "transfer-encoding":
-                raise ValueError(f"{first}: only bodies of a known length are drained")
-        self._begin(method, unquote(path), dict(parse_qsl(query, keep_blank_values=True)), size)
+            else:
+                raise ValueError(f"{method} {target}: only bodies of a known length are drained")
+        asked = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+        self._begin(method, unquote(path), asked, size)
 
     def _begin(self, method: str, path: str, query: dict[str, str], size: int) -> None:
         self._method, self._path, self._query, self._size = method, path, query, size
