@@ -241,11 +241,14 @@ class FileSums:
             self._changed.notify_all()
 
     def crc32c(self, number: int) -> int:
-        """Compute the crc32c of a part.
+        """Return the crc32c of a part, computed unless it was along with the MD5.
 
         :param number: of the part, from 0
         :raises OSError: when the file cannot be read
         """
+        for name in ("crc32c", "md5"):
+            if number in self._crc32cs[name]:
+                return self._crc32cs[name][number]
         self._keep_close(number)
         return self._sum("crc32c", number, lambda _: None)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import boto3
@@ -42,7 +42,7 @@ _PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, b
 _SHA256 = "hca-dss-sha256"
 
 _UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
-# Refusals that another attempt may not meet: it begins the upload anew, or what it sends comes unharmed.
+# Refusals that another attempt may not meet.
 _PASSING = frozenset({"NoSuchUpload", "BadDigest"})
 
 _NO_CREDENTIALS = (
@@ -161,20 +161,17 @@ class S3Staging:
         try:
             return create(ChecksumAlgorithm="CRC32C")["UploadId"], True
         except ClientError as error:  # some stores know no such sums
-            if error.response.get("Error", {}).get("Code") not in _UNKNOWN_SUMS:
+            if _code(error) not in _UNKNOWN_SUMS:
                 raise
         return create()["UploadId"], False
 
     def _go_on(self, where: dict[str, str]) -> S3LargeObject:
-        there: dict[int, _SentPart] = {}
-        summed = True
+        there: dict[int, tuple[str, int]] = {}
         for page in self.client.get_paginator("list_parts").paginate(**where):
-            summed &= page.get("ChecksumAlgorithm") == "CRC32C"
             for part in page.get("Parts", []):
-                there[part["PartNumber"] - 1] = _SentPart(
-                    part["ETag"].strip('"'), part["Size"], part.get("ChecksumCRC32C", "")
-                )
-        return S3LargeObject(self, where, there, summed=summed)
+                there[part["PartNumber"] - 1] = part["ETag"].strip('"'), part["Size"]
+        # Not every store tells whether it is so; one that refuses the first sum is not given others.
+        return S3LargeObject(self, where, there, summed=True)
 
     def find(self, prefix: str) -> dict[str, str]:
         """Return the ETags of what is staged under a prefix, and take note of the multipart uploads left open there."""
@@ -296,17 +293,6 @@ class S3Staging:
             return str(self.client.put_object(Bucket=self._bucket, Key=key, Body=body, **extra)["ETag"])
 
 
-class _SentPart(NamedTuple):
-    """A part that the store has.
-
-    :ivar crc32c: in base64, as S3 has it; empty if the store did not verify one
-    """
-
-    etag: str
-    size: int
-    crc32c: str
-
-
 class S3LargeObject:
     """A multipart upload, with exactly the parts that a DSS wants.
 
@@ -316,45 +302,58 @@ class S3LargeObject:
 
     :param staging: the bucket
     :param where: bucket, key and upload id, as boto3 calls them
-    :param there: the parts that are there, by number from 0
-    :param summed: whether the upload takes a crc32c with each part
+    :param there: ETag and size in bytes of the parts that are there, by number from 0
+    :param summed: whether to send a crc32c with each part
     """
 
     computes_md5s = True
 
-    def __init__(self, staging: S3Staging, where: dict[str, str], there: dict[int, _SentPart], *, summed: bool) -> None:
+    def __init__(
+        self, staging: S3Staging, where: dict[str, str], there: dict[int, tuple[str, int]], *, summed: bool
+    ) -> None:
         self._staging, self._where, self._there, self._summed = staging, where, there, summed
         self._key = where["Key"]
-        self._sent: dict[int, _SentPart] = {}
+        self._sent: dict[int, tuple[str, str]] = {}
 
     def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
         """Send a part and see that the store has what was sent."""
         there, size = self._there.get(number), sums.parts[number][1]
-        if there is None or (there.etag, there.size) != (sums.md5(number), size):
-            there = self._send(number, file, sums, on_sent)
-        self._sent[number] = there
+        etag = there[0] if there else ""
+        if there is None or there != (sums.md5(number), size):
+            etag = self._send(number, file, sums, on_sent)
+        self._sent[number] = etag, _base64(sums.crc32c(number))
         sums.release(number)
 
-    def _send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent) -> _SentPart:
-        offset, size = sums.parts[number]
-        crc32c = b64encode(sums.crc32c(number).to_bytes(4, "big")).decode() if self._summed else ""
-        extra = {"ChecksumCRC32C": crc32c} if crc32c else {}
-        with self._staging.told(self._key):
-            answer = self._staging.client.upload_part(
-                **self._where, PartNumber=number + 1, Body=Section(file, offset, size, on_sent), **extra
-            )
-        etag = answer["ETag"].strip('"')
-        verified = crc32c if answer.get("ChecksumCRC32C") == crc32c else ""
+    def _send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent) -> str:
+        """Send a part and return its ETag."""
+        crc32c = _base64(sums.crc32c(number))
+        answer = self._put(number, Section(file, *sums.parts[number], on_sent), crc32c)
+        etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == crc32c
         if not verified or not self._staging.gives_md5s(etag, lambda: sums.md5(number)):
             self._staging.check_etag(self._key, etag, sums.md5(number))
         sums.take_md5(number, etag)
-        return _SentPart(etag, size, verified)
+        return etag
+
+    def _put(self, number: int, body: Section, crc32c: str) -> dict[str, Any]:
+        put: Callable[..., dict[str, Any]] = functools.partial(
+            self._staging.client.upload_part, **self._where, PartNumber=number + 1, Body=body
+        )
+        with self._staging.told(self._key):
+            if self._summed:
+                try:
+                    return put(ChecksumCRC32C=crc32c)
+                except ClientError as error:
+                    if _code(error) not in _UNKNOWN_SUMS:
+                        raise
+                    self._summed = False
+                    body.seek(0)
+            return put()
 
     def finish(self, sums: Checksums) -> None:
         """Complete the upload, compare the ETag of the whole, and tag it."""
         parts = [
-            {"PartNumber": number + 1, "ETag": part.etag, **({"ChecksumCRC32C": part.crc32c} if part.crc32c else {})}
-            for number, part in sorted(self._sent.items())
+            {"PartNumber": number + 1, "ETag": etag, **({"ChecksumCRC32C": crc32c} if self._summed else {})}
+            for number, (etag, crc32c) in sorted(self._sent.items())
         ]
         client = self._staging.client
         with self._staging.told(self._key):
@@ -370,13 +369,22 @@ class S3LargeObject:
         self._staging.abort(self._where)
 
 
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _base64(crc32c: int) -> str:
+    """Return a crc32c as S3 has it."""
+    return b64encode(crc32c.to_bytes(4, "big")).decode()
+
+
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
     return {"ContentType": content_type, "Metadata": metadata, "Tagging": urlencode(metadata)}
 
 
 def _staging_error(url: str, error: Exception) -> StagingError:
     if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "")
+        code = _code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
         permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _PASSING
         message = _ADVICE.get(code) or f"the store answered {status} {code}"

@@ -87,4 +87,5 @@ def assert_nothing_twice(store: Proxy, service: Proxy) -> None:
     stored = Counter(unit for unit, passing in units(store) if passing.status == 200)
     assert [unit for unit, times in stored.items() if times > 1] == []
     done = Counter(each.path for each in service.requests if each.method == "PUT" and each.status in {200, 201})
-    assert [path for path, times in done.items() if times > 1] == []
+    twice = [path for path, times in done.items() if times > 1]
+    assert twice == [], [(each.path, each.status, each.sent) for each in service.requests if each.path in twice]
