@@ -1,0 +1,173 @@
+"""Parts of large objects in stores that verify their crc32c, do not know it, or say what is not so."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import google_crc32c
+import pytest
+
+from airflow_provider_hca.exceptions import StagingError
+from airflow_provider_hca.upload.checksums import MIB, Checksums
+from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, checksum_file
+from airflow_provider_hca.upload.staging import stage_file
+from airflow_provider_hca.upload.staging_s3 import S3LargeObject, S3Staging
+from tests.local.server import LocalDSS, new_uuid
+from tests.upload.support import write_sparse
+
+SIZE = 130 * MIB  # three parts
+_WRONG = '"d41d8cd98f00b204e9800998ecf8427e"'
+
+
+class _Store:
+    """Stands before a store that takes no notice of a crc32c, and answers for it.
+
+    :ivar knows: whether it verifies a crc32c, or refuses a request that has to do with one
+    :ivar other_etags: numbers of parts whose ETag is not their MD5
+    :ivar damaged: numbers of parts that come damaged, once
+    :ivar completed: the body that ended an upload
+    """
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url).netloc
+        self.knows = True
+        self.other_etags: set[str] = set()
+        self.damaged: set[str] = set()
+        self.completed = b""
+
+    def answer(self, asked: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+        """Answer a request."""
+        body = asked.rfile.read(int(asked.headers.get("content-length", 0)))
+        number = asked.path.partition("partNumber=")[2].partition("&")[0]
+        said = asked.headers.get("x-amz-checksum-crc32c")
+        if not self.knows and (said or "x-amz-checksum-algorithm" in asked.headers):
+            return 501, b"<Error><Code>NotImplemented</Code><Message>no such header</Message></Error>", {}
+        if asked.command == "POST" and "uploadId" in asked.path:
+            self.completed = body
+        if said:
+            right = base64.b64encode(google_crc32c.value(body).to_bytes(4, "big")).decode()
+            if said != right or number in self.damaged:
+                self.damaged -= {number}
+                return 400, b"<Error><Code>BadDigest</Code><Message>damaged</Message></Error>", {}
+        connection = http.client.HTTPConnection(self._address)
+        connection.request(asked.command, asked.path, body, {name: asked.headers[name] for name in asked.headers})
+        answer = connection.getresponse()
+        content, headers = answer.read(), {"x-amz-checksum-crc32c": said} if said else {}
+        headers["etag"] = _WRONG if number in self.other_etags else answer.headers.get("etag", "")
+        return answer.status, content, headers
+
+
+@pytest.fixture
+def store(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Store]:
+    """Put such a store before that of the tests."""
+    made = _Store(dss.s3.meta.endpoint_url)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            status, content, headers = made.answer(self)
+            self.send_response(status)
+            for name, value in {**headers, "content-length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_PUT = do_POST = do_GET = do_HEAD = do_DELETE = answer  # noqa: N815 - the library's names
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_address[1]}")
+        yield made
+        server.shutdown()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a file of three parts."""
+    return write_sparse(tmp_path / "file", SIZE)
+
+
+def _stage(dss: LocalDSS, path: Path) -> tuple[str, Checksums]:
+    key = f"crc32c/{new_uuid()}"
+    return key, stage_file(S3Staging(dss.bucket), key, path, "text/plain")
+
+
+def _assert_stored(dss: LocalDSS, key: str, path: Path, told: Checksums) -> None:
+    assert told == checksum_file(path, SIZE)
+    stored: dict[str, Any] = dss.s3.head_object(Bucket=dss.bucket, Key=key)
+    assert (stored["ETag"].strip('"'), stored["ContentLength"]) == (told.s3_etag, SIZE)
+
+
+def test_a_store_that_verifies(dss: LocalDSS, store: _Store, path: Path) -> None:
+    """Where the store verifies each part's crc32c, the MD5s are its ETags, and what is made is the same."""
+    key, told = _stage(dss, path)
+    _assert_stored(dss, key, path, told)
+    assert store.completed.count(b"<ChecksumCRC32C>") == 3
+
+
+def test_only_the_first_md5_is_computed(dss: LocalDSS, store: _Store, path: Path) -> None:
+    """The ETags of later parts are taken for their MD5s, so that of one that is not, the whole object's ETag tells."""
+    store.other_etags = {"2"}
+    with pytest.raises(StagingError, match=r"InvalidPart|ETag"):
+        _stage(dss, path)
+
+
+def test_etags_that_are_no_md5s(dss: LocalDSS, store: _Store, path: Path) -> None:
+    """A bucket whose ETags are no MD5s, as with KMS, is noticed at the first part."""
+    store.other_etags = {"1", "2", "3"}
+    with pytest.raises(StagingError, match="encrypts with KMS"):
+        _stage(dss, path)
+
+
+def test_a_store_that_knows_no_crc32c(dss: LocalDSS, store: _Store, path: Path) -> None:
+    """A store that refuses every request with a crc32c is given none, and its ETags are compared with the MD5s."""
+    store.knows = False
+    key, told = _stage(dss, path)
+    _assert_stored(dss, key, path, told)
+    assert b"ChecksumCRC32C" not in store.completed
+    store.other_etags = {"3"}
+    with pytest.raises(StagingError, match="ETag"):
+        _stage(dss, path)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_gone_on_with(dss: LocalDSS, store: _Store, path: Path, *, knows: bool) -> None:
+    """An upload that another process left open is gone on with, whatever the store knows of crc32c's."""
+    store.knows = knows
+    key = f"crc32c/{new_uuid()}"
+
+    def send(*numbers: int) -> tuple[S3LargeObject, Checksums | None]:
+        staging = S3Staging(dss.bucket)
+        staging.find(key)
+        large = staging.begin(key, "text/plain")
+        with OpenFile(path) as file, FileSums(file, SIZE, md5s=False) as of_file:
+            for number in numbers:
+                large.send(number, file, of_file)
+            return large, of_file.result() if len(numbers) == 3 else None
+
+    send(1)
+    large, told = send(0, 1, 2)
+    assert told is not None
+    large.finish(told)
+    _assert_stored(dss, key, path, told)
+    assert store.completed.count(b"<ChecksumCRC32C>") == (3 if knows else 0)
+
+
+def test_a_damaged_part(dss: LocalDSS, store: _Store, path: Path) -> None:
+    """A part that comes damaged is refused by the store, which another attempt may mend."""
+    store.damaged = {"2"}
+    with pytest.raises(StagingError, match="BadDigest") as caught:
+        _stage(dss, path)
+    assert not caught.value.permanent
+    key, told = _stage(dss, path)
+    _assert_stored(dss, key, path, told)
