@@ -26,6 +26,7 @@ _BUNDLES = {
     "example_dss_new_bundles_scheduled": 0,
     "example_dss_put_files": 1,
     "example_dss_upload_directory": 1,
+    "example_dss_upload_group": 1,
 }
 # Airflow 2 starts no DAGs by events, so that example defines none there.
 _DAGS = [path for path in _EXAMPLES if AIRFLOW_V_3_0_PLUS or path.stem != "example_dss_new_bundles"]

@@ -17,6 +17,7 @@ from airflow_provider_hca.operators.collections import (
 from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
+from airflow_provider_hca.operators.upload_group import DSSUploadGroup, dss_upload_group
 
 __all__ = [
     "DSSCheckoutBundleOperator",
@@ -30,4 +31,6 @@ __all__ = [
     "DSSPutCollectionOperator",
     "DSSPutFileOperator",
     "DSSUploadDirectoryOperator",
+    "DSSUploadGroup",
+    "dss_upload_group",
 ]

@@ -10,19 +10,20 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-def task_uuid(context: Context, *parts: str) -> str:
+def task_uuid(context: Context, *parts: str, task_id: str | None = None) -> str:
     """Return the uuid that belongs to this task of this DAG run, the same in every try.
 
     It derives from the DAG, the run, the task and the map index. A cleared run keeps it.
 
     :param context: of the running task
     :param parts: what tells several uuids of one task apart
+    :param task_id: whose uuid it is, if not the running task's
     """
     run, ti = context["dag_run"], context["ti"]
     # A DAG has one run for a logical date, whatever its run id, and `airflow dags test` makes up a new id each time.
     name = run.logical_date.isoformat() if run.logical_date else run.run_id
     map_index = -1 if ti.map_index is None else ti.map_index
-    return derive_uuid(ti.dag_id, name, ti.task_id, map_index, *parts)
+    return derive_uuid(ti.dag_id, name, task_id or ti.task_id, map_index, *parts)
 
 
 def run_version(context: Context) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.hooks.dss import DSSHook
     from airflow_provider_hca.upload.engine import Uploader
-    from airflow_provider_hca.upload.plan import Hidden, Plan, Symlinks
-    from airflow_provider_hca.upload.report import UploadReport
+    from airflow_provider_hca.upload.plan import Hidden, Names, Plan, Symlinks
+    from airflow_provider_hca.upload.report import Registered, UploadReport
 
 
 class DSSUploadDirectoryOperator(DSSWaitingOperator):
@@ -120,46 +120,59 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory; return what the bundle is called and what was done."""
-        from airflow_provider_hca.client.waiting import FilesWait
-
         with self._running(pool_size=self.max_workers) as (hook, creator_uid):
             plan, uploader = self._plan(context), self._uploader(hook, creator_uid)
-            registered = uploader.register(plan, resume=context["ti"].try_number > 1)
-            if self.deferrable and registered.copying:
-                files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
-                deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-                self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, registered.without_copies())
-            return _as_xcom(uploader.finish(plan, uploader.await_copies(plan, registered)))
+            return as_xcom(uploader.finish(plan, self._register(context, uploader, plan)))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: put the bundle.
 
         The directory is planned again, so it has to be there, but its files are not read again.
         """
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
+            registered = self._registered(event)
+            return as_xcom(self._uploader(hook, creator_uid).finish(self._plan(context), registered))
+
+    def _register(self, context: Context, uploader: Uploader, plan: Plan) -> Registered:
+        """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
+        from airflow_provider_hca.client.waiting import FilesWait
+
+        registered = uploader.register(plan, resume=context["ti"].try_number > 1)
+        if self.deferrable and registered.copying:
+            files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
+            deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
+            self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, registered.without_copies())
+        return uploader.await_copies(plan, registered)
+
+    @staticmethod
+    def _registered(event: Any) -> Registered:
+        """Return what was registered before the wait in the triggerer that is over now."""
         from airflow_provider_hca.upload.report import Registered
 
         result, carried = wait_result(event)
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
-            if result is None:
-                raise DSSWaitError(
-                    "the DSS has not copied all files in time: give it a longer copy_timeout; a retry goes on waiting"
-                )
-            registered = Registered(copying=(), **carried)
-            return _as_xcom(self._uploader(hook, creator_uid).finish(self._plan(context), registered))
+        if result is None:
+            raise DSSWaitError(
+                "the DSS has not copied all files in time: give it a longer copy_timeout; a retry goes on waiting"
+            )
+        return Registered(copying=(), **carried)
 
     def _plan(self, context: Context) -> Plan:
+        return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
+
+    def _plan_as(self, bundle_uuid: str, bundle_version: str, **names: Names) -> Plan:
         from airflow_provider_hca.upload.plan import plan_directory
 
         return plan_directory(
             self.directory,
-            bundle_uuid=self.bundle_uuid or task_uuid(context),
-            bundle_version=self.bundle_version or run_version(context),
+            bundle_uuid=bundle_uuid,
+            bundle_version=bundle_version,
             include=self.include,
             exclude=self.exclude,
             hidden=self.hidden,
             symlinks=self.symlinks,
             indexed=self.indexed,
             content_types=self.content_types,
+            **names,
         )
 
     def _uploader(self, hook: DSSHook, creator_uid: int) -> Uploader:
@@ -184,7 +197,8 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         )
 
 
-def _as_xcom(report: UploadReport) -> dict[str, Any]:
+def as_xcom(report: UploadReport) -> dict[str, Any]:
+    """Return what an upload did, as the task that made the bundle tells it."""
     return {
         "uuid": report.uuid,
         "version": report.version,

@@ -26,12 +26,13 @@ from airflow_provider_hca.exceptions import (
     DSSError,
     DSSResponseError,
     InvalidDirectoryError,
+    StagingError,
     UploadError,
 )
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.items import FileChangedError, Item, Tally
-from airflow_provider_hca.upload.plan import Plan, PlannedFile
+from airflow_provider_hca.upload.plan import EVERY_NAME, Plan, PlannedFile
 from airflow_provider_hca.upload.report import Registered, UploadReport, amount
 from airflow_provider_hca.upload.stage import MEMORY, Part, Stager, cost, key_of, prefix_of
 from airflow_provider_hca.upload.staging import Staging
@@ -135,7 +136,8 @@ class Uploader:
         if changed and len(changed) == len(failures):
             raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)
         self._raise(failures, items)
-        self._staging.forget_begun()
+        if plan.names == EVERY_NAME:  # else what is begun may be another shard's, and it may be at it now
+            self._staging.forget_begun()
 
         to_register = [item for item in items if not item.registered]
         if to_register:
@@ -208,6 +210,17 @@ class Uploader:
         if self._delete_staged:
             self._remove_staged(plan)
         return report
+
+    def forget_begun(self, plan: Plan) -> None:
+        """Have the store forget the parts of large files that tries of shards left and no other went on with.
+
+        :param plan: of the whole directory, of which no shard is under way any more
+        """
+        try:
+            self._staging.find(prefix_of(self._prefix, plan))
+            self._staging.forget_begun()
+        except StagingError as error:
+            log.warning("%s; parts of large files may be left there", error)
 
     def _stager(self, plan: Plan, *, resume: bool) -> Stager:
         return Stager(

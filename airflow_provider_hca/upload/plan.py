@@ -73,17 +73,41 @@ class PlannedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """A range of names.
+
+    :ivar first: which it begins with
+    :ivar before: which it ends before; None if it has no end
+    """
+
+    first: str = ""
+    before: str | None = None
+
+    def __contains__(self, name: str) -> bool:
+        return self.first <= name and (self.before is None or name < self.before)
+
+    def may_begin_with(self, prefix: str) -> bool:
+        """Return whether names that begin so can be in it."""
+        return (prefix >= self.first or self.first.startswith(prefix)) and (self.before is None or prefix < self.before)
+
+
+EVERY_NAME = Names()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A directory that is to be a bundle.
+    """A directory, or those of its files whose names are in a range, that is to be a bundle.
 
     :ivar files: in the order they will have in the bundle: by name, since another order would be another bundle
     :ivar skipped: how many files were left out by `include`, `exclude`, `hidden` and `symlinks`
+    :ivar names: that were planned
     """
 
     bundle_uuid: str
     bundle_version: str
     files: tuple[PlannedFile, ...]
     skipped: int
+    names: Names = EVERY_NAME
 
     @property
     def size(self) -> int:
@@ -110,6 +134,7 @@ def plan_directory(
     symlinks: Symlinks = "error",
     indexed: Sequence[str] = DEFAULT_INDEXED,
     content_types: Mapping[str, str] | None = None,
+    names: Names = EVERY_NAME,
 ) -> Plan:
     """Return the plan that makes a bundle of a directory.
 
@@ -126,21 +151,22 @@ def plan_directory(
     :param indexed: patterns of the files whose content the DSS is to index
     :param content_types: types by pattern, the first that matches counts, as in
         `{"*.gz": "application/gzip; dcp-type=data"}`; other files have their type guessed from their names
+    :param names: which files to plan, as if there were no others; a range may be without files
     :raises InvalidDirectoryError: when there is nothing to upload, or a file that cannot be read, or a name that a
         DSS refuses; it lists them all
     :raises ValueError: when an argument is not well-formed
     """
-    _check_choice("hidden", hidden, get_args(Hidden))
-    _check_choice("symlinks", symlinks, get_args(Symlinks))
-    _check_patterns(include=include, exclude=exclude, indexed=indexed)
-    types = _checked_types(content_types or {})
+    types = content_types or {}
+    check_options(
+        include=include, exclude=exclude, hidden=hidden, symlinks=symlinks, indexed=indexed, content_types=types
+    )
     bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
     bundle_version = check_version(bundle_version, "bundle_version")
     root = Path(directory)
     _check_directory(root)
     below = str(root)
 
-    walk = _Walk(hidden=hidden, symlinks=symlinks)
+    walk = _Walk(hidden=hidden, symlinks=symlinks, names=names)
     files = []
     for name, path, status in walk.files(root):
         if not _matches(name, include) or _matches(name, exclude):
@@ -167,10 +193,29 @@ def plan_directory(
     walk.skipped += len(walk.offenders) - len(offenders)
     if offenders:
         raise InvalidDirectoryError(str(root), sorted(offenders))
-    if not files:
+    if not files and names == EVERY_NAME:
         left_out = f" ({walk.skipped} were left out: see include, exclude, hidden, symlinks)" if walk.skipped else ""
         raise InvalidDirectoryError(str(root), [("", f"it has no files to upload{left_out}")])
-    return Plan(bundle_uuid, bundle_version, tuple(sorted(files, key=lambda file: file.name)), walk.skipped)
+    return Plan(bundle_uuid, bundle_version, tuple(sorted(files, key=lambda file: file.name)), walk.skipped, names)
+
+
+def check_options(
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    hidden: str = "skip",
+    symlinks: str = "error",
+    indexed: Sequence[str] = (),
+    content_types: Mapping[str, str] | None = None,
+) -> None:
+    """Raise if what says which files become what in `plan_directory` is not well-formed; nothing is looked at.
+
+    :raises ValueError: then
+    """
+    _check_choice("hidden", hidden, get_args(Hidden))
+    _check_choice("symlinks", symlinks, get_args(Symlinks))
+    _check_patterns(include=include, exclude=exclude, indexed=indexed)
+    _check_types(content_types or {})
 
 
 def guess_type(name: str) -> str:
@@ -185,8 +230,8 @@ def guess_type(name: str) -> str:
 class _Walk:
     """A walk through a directory, which remembers what it left out and what it stumbled over."""
 
-    def __init__(self, *, hidden: Hidden, symlinks: Symlinks) -> None:
-        self._hidden, self._symlinks = hidden, symlinks
+    def __init__(self, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
+        self._hidden, self._symlinks, self._names = hidden, symlinks, names
         self.offenders: list[tuple[str, str]] = []
         self.skipped = 0
 
@@ -199,7 +244,8 @@ class _Walk:
             prefix, directory, ancestors = waiting.pop()
             for entry in self._entries(prefix, directory):
                 name = prefix + entry.name
-                if not self._is_wanted(entry, name):
+                below = self._names.may_begin_with(f"{name}/")
+                if not (below or name in self._names) or not self._is_wanted(entry, name):
                     continue
                 try:
                     status = entry.stat()
@@ -207,7 +253,10 @@ class _Walk:
                     self.offenders.append((name, f"cannot be read: {error.strerror}"))
                     continue
                 if not stat.S_ISDIR(status.st_mode):
-                    yield name, entry.path, status
+                    if name in self._names:
+                        yield name, entry.path, status
+                elif not below:
+                    continue
                 elif (status.st_dev, status.st_ino) in ancestors:
                     self.offenders.append((name, "is a symbolic link to a directory that it lies in"))
                 else:
@@ -269,7 +318,7 @@ def _check_patterns(**arguments: Sequence[str]) -> None:
             raise ValueError(f"{what} must be a list of patterns, such as ['*.json'], not {patterns!r}")
 
 
-def _checked_types(types: Mapping[str, str]) -> dict[str, str]:
+def _check_types(types: Mapping[str, str]) -> None:
     if not isinstance(types, Mapping):
         raise ValueError(
             f"content_types must map patterns to media types, as in {{'*.csv': 'text/csv'}}, not {types!r}"
@@ -279,7 +328,6 @@ def _checked_types(types: Mapping[str, str]) -> dict[str, str]:
             raise ValueError(
                 f"content_types[{pattern!r}] must be a media type such as 'text/csv', not {content_type!r}"
             )
-    return dict(types)
 
 
 def _check_directory(root: Path) -> None:

@@ -172,8 +172,7 @@ def open_staging(replica: str, bucket: str, *, workers: int = 10) -> Staging:
     :param bucket: its name
     :param workers: how many threads will use it
     """
-    if "/" in bucket or not bucket:
-        raise ValueError(f"staging_bucket is a bucket's name, without scheme or path, not {bucket!r}")
+    check_bucket(bucket)
     if check_replica(replica) == "aws":
         from airflow_provider_hca.upload.staging_s3 import S3Staging
 
@@ -181,6 +180,15 @@ def open_staging(replica: str, bucket: str, *, workers: int = 10) -> Staging:
     from airflow_provider_hca.upload.staging_gcs import GCSStaging
 
     return GCSStaging(bucket)
+
+
+def check_bucket(bucket: str) -> None:
+    """Raise if that cannot be a bucket's name.
+
+    :raises ValueError: then
+    """
+    if "/" in bucket or not bucket:
+        raise ValueError(f"staging_bucket is a bucket's name, without scheme or path, not {bucket!r}")
 
 
 def staged_sha256(source_url: str) -> str:

@@ -1,0 +1,136 @@
+"""Ingest a directory with one worker, with two, and with two of which one is killed half-way; print what it took."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from scripts.ingest_cluster.airflow import MISSED_AFTER, Cluster
+from scripts.ingest_cluster.processes import Processes
+
+_HOURS = 3600.0
+_DAG = """
+from airflow.sdk import DAG
+from airflow_provider_hca.operators.dss import dss_upload_group
+
+with DAG("ingest", schedule=None):
+    dss_upload_group(
+        directory={directory!r}, staging_bucket={bucket!r}, max_shard_files={shard_files}, retries=3, retry_delay=1
+    )
+"""
+
+
+def main() -> None:
+    """Run it all."""
+    parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
+    parser.add_argument("--files", type=int, default=20_000, help="in the directory (%(default)s)")
+    parser.add_argument("--shard-files", type=int, default=500, help="in a shard (%(default)s)")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dss-cluster-")))
+        place.chmod(0o711)  # PostgreSQL, which is another user, goes through it
+        processes = Processes(place / "logs")
+        stack.callback(processes.stop)
+        _Story(place, processes, options.files, options.shard_files).tell()
+
+
+class _Story:
+    """The directory, the DSS and the Airflow, and what happens."""
+
+    def __init__(self, place: Path, processes: Processes, files: int, shard_files: int) -> None:
+        self._processes, self._files = processes, files
+        self._shards = -(-files // shard_files)
+        self._dss = _start_dss(place, processes)
+        directory = place / "files"
+        for number in range(files):
+            path = directory / f"{number % 100:02}" / f"cell_{number:06}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"cell": number, "reads": [number * 7 % 1000] * 50}))
+        self._airflow = Cluster(place, processes, self._dss["env"])
+        told = {"directory": str(directory), "bucket": self._dss["bucket"], "shard_files": shard_files}
+        (self._airflow.dags / "ingest.py").write_text(_DAG.format(**told))
+
+    def tell(self) -> None:
+        """Run the three ingests."""
+        print(f"{self._files:,} files in {self._shards} shards; workers do one task at a time", flush=True)
+        self._airflow.start()
+        self._airflow.start_worker("w1")
+        one = self._ingest("one worker", 1)
+        self._airflow.start_worker("w2")
+        two = self._ingest("two workers", 2)
+        killed = self._ingest("two workers, one of them killed", 3, self._kill)
+        print(f"two workers are {one / two:.2f} times as fast as one; the kill cost {killed - two:.1f} s, of which")
+        print(f"{MISSED_AFTER} s and more until Airflow missed the worker's task, and one worker was left")
+
+    def _ingest(self, name: str, number: int, meanwhile: Callable[[str], None] = lambda _: None) -> float:
+        """Run the DAG, see what comes of it, and return how long it took in seconds."""
+        run_id = f"run_{number}"
+        self._airflow.trigger("ingest", run_id, f"2026-03-0{number}T00:00:00+00:00")
+        meanwhile(run_id)
+        query = "select state, extract(epoch from end_date - start_date) from dag_run where run_id = %s"
+
+        def ended() -> Any:
+            state, took = self._airflow.rows(query, run_id)[0]
+            if state == "failed":
+                raise RuntimeError(f"{name}: the DAG run failed")
+            return float(took) if state == "success" else None
+
+        seconds: float = self._processes.wait_for(name, ended, _HOURS)
+        tries = self._airflow.rows("select sum(try_number - 1) from task_instance where run_id = %s", run_id)[0][0]
+        self._check(number)
+        print(f"{name}: {seconds:.1f} s, {self._files / seconds:.0f} files/s, {tries} tasks tried again", flush=True)
+        return seconds
+
+    def _kill(self, run_id: str) -> None:
+        """Kill the second worker when half of the shards are done, in the middle of one of its own."""
+        query = "select state, pid from task_instance where run_id = %s and task_id = 'upload.shard' and map_index >= 0"
+
+        def half_way() -> bool:
+            rows = self._airflow.rows(query, run_id)
+            done = sum(state == "success" for state, _ in rows)
+            own = {process.pid for process in self._processes.family("w2")}
+            return done >= self._shards // 2 and any(state == "running" and pid in own for state, pid in rows)
+
+        self._processes.wait_for("half of the shards", half_way, _HOURS)
+        time.sleep(1)
+        self._processes.kill("w2")
+
+    def _check(self, number: int) -> None:
+        """See that there is one bundle for each run, with each file once.
+
+        :raises RuntimeError: when it is not so
+        """
+        store = requests.get(f"{self._dss['dss_url'].removesuffix('/v1')}/_local/store", timeout=120).json()
+        bundles = [each for each in store["bundles"] if each["replica"] == "aws"]
+        files = {(each["uuid"], each["version"]) for each in store["files"] if each["replica"] == "aws"}
+        members = [(file["uuid"], file["version"]) for each in bundles for file in each["manifest"]["files"]]
+        if len(bundles) != number or len(members) != number * self._files or set(members) != files:
+            raise RuntimeError(
+                f"{len(bundles)} bundles with {len(members)} files, of {len(files)}, after {number} runs"
+            )
+
+
+def _start_dss(place: Path, processes: Processes) -> dict[str, Any]:
+    command = [sys.executable, "-m", "airflow_provider_hca.local", "--json", "--state", str(place / "dss")]
+    ports = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--sync-delay", "off"]
+    processes.start("dss", [*command, *ports], os.environ)
+    log = place / "logs" / "dss.log"
+    about = processes.wait_for("the DSS", lambda: [x for x in log.read_text().splitlines() if x.startswith("{")], 60)
+    made: dict[str, Any] = json.loads(about[0])
+    return made
+
+
+if __name__ == "__main__":
+    main()

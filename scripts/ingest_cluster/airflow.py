@@ -1,0 +1,178 @@
+"""An Airflow with CeleryExecutor, Redis and PostgreSQL in a directory, on ports that were free."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from scripts.ingest_cluster.processes import Processes, free_ports, listens
+
+MISSED_AFTER = 15  # seconds without a heartbeat after which Airflow takes a task's worker for lost; by default 300
+_LOOKS_EVERY = 5  # seconds between two looks for such tasks
+
+
+class Cluster:
+    """An Airflow whose workers come and go.
+
+    :param place: an empty directory, which the user `postgres` may enter
+    :param processes: starts all of it
+    :param environment: what its processes need besides, such as connections
+    """
+
+    def __init__(self, place: Path, processes: Processes, environment: Mapping[str, str]) -> None:
+        self._place, self._processes = place, processes
+        self._redis, self._database, self._api = free_ports(3)
+        self.dags = place / "dags"
+        self.dags.mkdir()
+        url = f"postgresql+psycopg2://airflow@127.0.0.1:{self._database}/airflow"
+        self._environment = {
+            **os.environ,
+            **environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+            "AIRFLOW_HOME": str(place / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self._api}/execution/",
+            "AIRFLOW__CORE__FERNET_KEY": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
+            "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{self._redis}/0",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{url}",
+            "AIRFLOW__CELERY__WORKER_ENABLE_REMOTE_CONTROL": "True",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self._api),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(MISSED_AFTER),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": str(_LOOKS_EVERY),
+        }
+
+    def start(self) -> None:
+        """Start everything but the workers, and wait until it is there."""
+        self._start_stores()
+        self._airflow("db", "migrate")
+        for name, arguments in {
+            "api-server": ["--workers", "1"],
+            "scheduler": ["--skip-serve-logs"],
+            "dag-processor": [],
+        }.items():
+            self._processes.start(name, ["airflow", name, *arguments], self._environment)
+        self._processes.wait_for("the API server", lambda: listens(self._api), 120)
+
+    def start_worker(self, name: str) -> None:
+        """Start a worker that does one task at a time, and wait until it takes tasks.
+
+        :param name: of the worker
+        """
+        command = ["airflow", "celery", "worker", "-H", f"{name}@%h", "-c", "1", "--skip-serve-logs"]
+        self._processes.start(name, command, self._environment)
+        log = self._place / "logs" / f"{name}.log"
+        self._processes.wait_for(f"worker {name}", lambda: f"{name}@" in log.read_text() and _is_ready(log), 120)
+
+    def trigger(self, dag_id: str, run_id: str, logical_date: str) -> None:
+        """Start a DAG run, once the DAG is known.
+
+        :param logical_date: in ISO 8601
+        """
+        self._processes.wait_for(
+            f"the DAG {dag_id}", lambda: self.rows("select 1 from serialized_dag where dag_id = %s", dag_id), 120
+        )
+        self._airflow("dags", "trigger", dag_id, "--run-id", run_id, "--logical-date", logical_date)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return what a query finds in the database.
+
+        :param query: with a `%s` for each value
+        """
+        where = {"host": "127.0.0.1", "port": self._database, "user": "airflow", "dbname": "airflow"}
+        connection = psycopg2.connect(**where)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(query, values)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def _start_stores(self) -> None:
+        data = self._place / "postgres"
+        data.mkdir()
+        bin_directory = _postgres()
+        options: dict[str, Any] = {"cwd": data}
+        if os.getuid() == 0:  # as whom PostgreSQL does not run
+            shutil.chown(data, "postgres", "postgres")
+            options["user"] = "postgres"
+        init = [
+            str(bin_directory / "initdb"),
+            "-D",
+            str(data / "db"),
+            "-U",
+            "airflow",
+            "--auth=trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
+        subprocess.run(init, check=True, stdout=subprocess.DEVNULL, **options)
+        listening = ["-p", str(self._database), "-k", str(data), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        command = [str(bin_directory / "postgres"), "-D", str(data / "db"), *listening]
+        self._processes.start("postgres", command, os.environ, **options)
+        redis = [
+            "redis-server",
+            "--port",
+            str(self._redis),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(self._place),
+        ]
+        self._processes.start("redis", redis, os.environ)
+        self._processes.wait_for("PostgreSQL", self._made_database, 60)
+        self._processes.wait_for("Redis", lambda: listens(self._redis), 60)
+
+    def _made_database(self) -> bool:
+        """Make Airflow's database as soon as PostgreSQL answers."""
+        where = {"host": "127.0.0.1", "port": self._database, "user": "airflow", "dbname": "postgres"}
+        try:
+            connection = psycopg2.connect(**where)
+        except psycopg2.OperationalError:
+            return False
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("create database airflow")
+        connection.close()
+        return True
+
+    def _airflow(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"airflow {' '.join(arguments)}: {(done.stdout + done.stderr)[-2000:]}")
+
+
+def _postgres() -> Path:
+    """Return where PostgreSQL's programs are: Debian has only some of them on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
+    return found[-1].parent if found else Path(str(shutil.which("initdb"))).parent
+
+
+def _is_ready(log: Path) -> bool:
+    return " ready." in log.read_text()

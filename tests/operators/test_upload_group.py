@@ -1,0 +1,465 @@
+"""A task group that uploads a directory with many workers, beside the operator that does it alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskGroup, task
+
+from airflow_provider_hca.client.identifiers import derive_uuid
+from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadGroup, dss_upload_group
+from airflow_provider_hca.operators.upload_group import (
+    DSSPlanUploadOperator,
+    DSSUploadShardOperator,
+    DSSUploadShardsBundleOperator,
+)
+from tests.local.server import LocalDSS, new_uuid
+from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, requests_of, run, states, xcom
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
+
+LARGE = 150_000  # bytes: copied asynchronously by the tests' DSS
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Make eleven files, one of them copied asynchronously, whose names are not in the order of the directories."""
+    root = tmp_path / "cells"
+    salt = new_uuid()
+    for name in ("a.json", "a/1.txt", "a/2.json", "a/b/3", "a-b/4", "a0", "z/5 ü#%.json", "Z", "empty", ".hidden"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True) if name != "a.json" else root.mkdir()
+        (root / name).write_text("" if name == "empty" else salt + name)
+    (root / "large.bin").write_bytes(salt.encode() + bytes(LARGE))
+    return root
+
+
+def group(directory: Path, bucket: str, **options: Any) -> DSSUploadGroup:
+    options = {"retries": 0, "retry_delay": timedelta(0), "max_shard_files": 3, **options}
+    return dss_upload_group(directory=str(directory), staging_bucket=bucket, **options)
+
+
+def state_of(dss: LocalDSS, uuid: str) -> dict[str, Any]:
+    """Return all that the DSS has, and that the bucket has of a bundle."""
+    listed = dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=uuid).get("Contents", [])
+    return {"store": dss.control("GET", "store"), "staged": {each["Key"]: each["ETag"] for each in listed}}
+
+
+def tries_of_shards(dag_run: Any) -> list[int]:
+    """Return how often each shard was tried, in their order."""
+    shards = [ti for ti in dag_run.get_task_instances() if ti.task_id == "upload.shard"]
+    return [ti.try_number for ti in sorted(shards, key=lambda ti: ti.map_index)]
+
+
+OPTIONS: dict[str, Any] = {
+    "exclude": ["a/b/*"],
+    "hidden": "include",
+    "indexed": ["a*"],
+    "content_types": {"*.txt": "text/plain; dcp-type=data"},
+    "creator_uid": 7,
+    "staging_prefix": "",
+}
+
+
+@pytest.mark.parametrize(("most", "shards"), [(1, 10), (3, 4), (100, 1)])
+def test_it_makes_the_operators_bundle(dss: LocalDSS, directory: Path, most: int, shards: int) -> None:
+    """In one shard, some, or one for each file: it leaves exactly what the operator makes that has the group's id.
+
+    A DSS answers 409 to the operator when anything differs: uuids, versions, order, types, sums, creator.
+    """
+    name = f"as_operator_{most}"
+    with new_dag(name) as dag:
+        group(directory, dss.bucket, max_shard_files=most, **OPTIONS)
+    dag_run = run(dag)
+    by_group, before = xcom(dag_run, "upload.bundle"), None
+    assert set(states(dag_run).values()) == {"success"}
+    assert len(tries_of_shards(dag_run)) == by_group.pop("shard_count") == shards
+    before = state_of(dss, by_group["uuid"])
+
+    with new_dag(name) as dag:
+        DSSUploadDirectoryOperator(task_id="upload", directory=str(directory), staging_bucket=dss.bucket, **OPTIONS)
+    by_operator = xcom(run(dag), "upload")
+    assert (by_group.pop("created"), by_operator.pop("created")) == (True, False)
+    assert (by_group.pop("registered_file_count"), by_operator.pop("registered_file_count")) == (10, 0)
+    assert (by_group.pop("copied_file_count"), by_operator.pop("copied_file_count")) == (1, 0)
+    for result in (by_group, by_operator):
+        assert set(result.pop("seconds")) >= {"stage", "bundle"}
+        assert len(result.pop("slowest_files")) == 5
+    assert by_group == by_operator
+    assert len(before["staged"]) == 10
+    assert state_of(dss, by_group["uuid"]) == before
+
+
+def test_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path) -> None:
+    """With `deferrable`, a shard whose files the DSS copies leaves its worker, and all comes to the same."""
+    with new_dag("group_deferrable") as dag:
+        upload = group(directory, dss.bucket, deferrable=True, poll_interval=1)
+        task(_twice)(upload.output["fqid"])
+    dag_run = run(dag)
+    result = xcom(dag_run, "upload.bundle")
+    assert set(states(dag_run).values()) == {"success"}
+    assert (result["file_count"], result["copied_file_count"], result["created"]) == (10, 1, True)
+    assert xcom(dag_run, "_twice") == result["fqid"] * 2
+
+
+def _twice(text: str) -> str:
+    return text * 2
+
+
+def test_a_shard_is_retried_alone(dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trouble with one file has only its shard tried again, and that goes on where it was; nothing is made twice."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=0))
+    bundle = new_uuid()
+    broken = derive_uuid(bundle, "a/2.json")
+    dss.control("POST", "faults", {"method": "PUT", "path": f"/files/{broken}", "action": "status", "status": 503})
+    with new_dag("group_retry") as dag:
+        group(directory, dss.bucket, retries=1, bundle_uuid=bundle)
+    dag_run = run(dag)
+    result = xcom(dag_run, "upload.bundle")
+    put = [each for each in dss.control("GET", "requests") if _is_put_file(each) and each["status"] in {200, 201, 202}]
+    assert set(states(dag_run).values()) == {"success"}
+    assert tries_of_shards(dag_run) == [1, 2, 1, 1]
+    assert sum(each["count"] for each in put) == result["file_count"] == 10
+    assert len(_files_of(dss, bundle)) == 10
+
+
+def _is_put_file(request: dict[str, Any]) -> bool:
+    return bool(request["method"] == "PUT" and request["path"].startswith("/v1/files/"))
+
+
+def _files_of(dss: LocalDSS, bundle: str) -> list[dict[str, Any]]:
+    """Return the files of the one version of a bundle that there is."""
+    (made,) = [each for each in dss.control("GET", "store")["bundles"] if each["uuid"] == bundle]
+    members: list[dict[str, Any]] = made["manifest"]["files"]
+    return members
+
+
+# The tasks one by one
+
+
+class Tasks:
+    """The tasks of a group, run by hand, with something happening in between."""
+
+    def __init__(self, dss: LocalDSS, directory: Path, *, most: int = 3) -> None:
+        self.bundle = new_uuid()
+        self._options: dict[str, Any] = {
+            "directory": str(directory),
+            "staging_bucket": dss.bucket,
+            "bundle_uuid": self.bundle,
+        }
+        plan = DSSPlanUploadOperator(task_id="plan", max_shard_files=most, max_shard_bytes=10**9, **self._options)
+        self.shards = json.loads(json.dumps(plan.execute(fake_context())))
+        self.done: list[Any] = []
+
+    def shard(self, number: int) -> DSSUploadShardOperator:
+        """Return the operator of a shard."""
+        return DSSUploadShardOperator(task_id="shard", shard=self.shards[number], **self._options)
+
+    def register(self) -> None:
+        """Run all shards."""
+        self.done = [json.loads(json.dumps(self.shard(n).execute(fake_context()))) for n in range(len(self.shards))]
+
+    def put(self) -> dict[str, Any]:
+        """Put the bundle."""
+        operator = DSSUploadShardsBundleOperator(
+            task_id="bundle", shards=self.shards, registered=self.done, **self._options
+        )
+        return operator.execute(fake_context())
+
+
+CHANGES: dict[str, tuple[Callable[[Path], Any], int]] = {
+    "changed": (lambda root: (root / "a" / "1.txt").write_text("other"), 1),
+    "touched": (lambda root: os.utime(root / "a" / "1.txt", ns=(1, 1)), 1),
+    "gone": (lambda root: (root / "a" / "1.txt").unlink(), 1),
+    "came at the beginning": (lambda root: (root / "A").write_text("new"), 0),
+    "came inside": (lambda root: (root / "a" / "1a").write_text("new"), 1),
+    "came with a directory": (lambda root: _write(root / "b" / "c" / "d", "new"), 2),
+    "came at the end": (lambda root: (root / "zz").write_text("new"), 3),
+    "a shard is empty": (lambda root: (root / "z" / "5 ü#%.json").unlink(), 3),
+}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_directory_that_changes_after_it_was_planned_is_refused(dss: LocalDSS, directory: Path, change: str) -> None:
+    """The shard with what came, went or changed says so and sends nothing; the others are not disturbed."""
+    tasks = Tasks(dss, directory)
+    act, hit = CHANGES[change]
+    act(directory)
+    for number in range(len(tasks.shards)):
+        if number != hit:
+            tasks.shard(number).execute(fake_context())
+    before = requests_of(dss, "PUT", "/v1/")
+    with pytest.raises(Exception, match=rf"shard {hit + 1} of 4': files came, went or changed since") as caught:
+        tasks.shard(hit).execute(fake_context())
+    assert str(directory) in str(caught.value)
+    assert type(caught.value).__name__ == "InvalidDirectoryError"
+    assert requests_of(dss, "PUT", "/v1/") == before
+
+
+def test_a_file_that_comes_after_it_was_staged_is_refused(dss: LocalDSS, directory: Path) -> None:
+    """The bundle is not put when it would have other files than were registered."""
+    tasks = Tasks(dss, directory)
+    tasks.register()
+    (directory / "b").write_text("new")
+    with pytest.raises(Exception, match="shard 3 of 4': files came, went or changed"):
+        tasks.put()
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 0
+    (directory / "b").unlink()
+    assert tasks.put()["created"] is True
+
+
+def test_a_shard_that_was_not_registered_is_missed(dss: LocalDSS, directory: Path) -> None:
+    """If somebody marks a shard a success that did nothing, there is no bundle."""
+    tasks = Tasks(dss, directory)
+    tasks.register()
+    del tasks.done[2]
+    with pytest.raises(Exception, match="only 3 of 4 shards say what they registered") as caught:
+        tasks.put()
+    assert type(caught.value).__name__ == "AirflowFailException"
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 0
+
+
+def test_a_cleared_run_is_a_new_version_and_a_cleared_shard_is_not(dss: LocalDSS, directory: Path) -> None:
+    """The names come from the plan, so that shards of one bundle share them whatever is cleared in between."""
+    options: dict[str, Any] = {"directory": str(directory), "staging_bucket": dss.bucket}
+    plan = DSSPlanUploadOperator(task_id="upload.plan", max_shard_files=3, max_shard_bytes=10**9, **options)
+    context, cleared = fake_context(), fake_context(2)
+    cleared["dag_run"].clear_number = 1
+    first, second = plan.execute(context), plan.execute(cleared)
+    operator = DSSUploadShardOperator(task_id="upload.shard", shard=first[0], **options)
+    operator.execute(context)
+    operator.execute(cleared)
+    registered = {each["version"] for each in dss.control("GET", "store")["files"] if each["uuid"] == _uuid(first, "Z")}
+    assert {each["bundle_uuid"] for each in first} == {each["bundle_uuid"] for each in second}
+    assert {each["bundle_version"] for each in first} == {"2026-03-01T123000.000000Z"} == registered
+    assert {each["bundle_version"] for each in second} == {"2026-03-01T123000.000001Z"}
+
+
+def _uuid(shards: list[dict[str, Any]], name: str) -> str:
+    return derive_uuid(shards[0]["bundle_uuid"], name)
+
+
+def test_xcoms_are_small(dss: LocalDSS, tmp_path: Path) -> None:
+    """What goes through XCom is some hundred bytes for a shard, however many files it has."""
+    for number in range(3000):
+        (tmp_path / f"a file with a name that is not short {number}").touch()
+    tasks = Tasks(dss, tmp_path, most=2000)
+    assert [shard["file_count"] for shard in tasks.shards] == [2000, 1000]
+    assert len(json.dumps(tasks.shards)) < 1200
+
+
+def test_more_shards_than_airflow_maps_are_refused(
+    dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Airflow would not map is told with the parameter to change."""
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "9")
+    with pytest.raises(
+        Exception, match=r"10 shards are more than Airflow maps .* is 9\): give a larger max_shard_files"
+    ):
+        Tasks(dss, directory, most=1)
+
+
+# Stops and kills
+
+
+@pytest.fixture
+def slow_directory(dss: LocalDSS, tmp_path: Path) -> Path:
+    """Give a directory of two shards whose registration takes much longer than the test."""
+    root = tmp_path / "slow"
+    root.mkdir()
+    for number in range(120):
+        (root / f"{number:03}.txt").write_text(f"{tmp_path} {number}")
+    slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 0.3, "times": 999}
+    dss.control("POST", "faults", slow)
+    return root
+
+
+def test_a_stopped_shard_is_taken_up(dss: LocalDSS, slow_directory: Path) -> None:
+    """`on_kill` ends a shard within Airflow's 5 s, and its next try does the rest."""
+    tasks = Tasks(dss, slow_directory, most=60)
+    operator = tasks.shard(0)
+    told: list[float] = []
+
+    def kill() -> None:
+        while not requests_of(dss, "PUT", "/v1/files/"):
+            time.sleep(0.05)
+        told.append(time.monotonic())
+        operator.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(DSSAbortedError):
+        operator.execute(fake_context())
+    killer.join()
+    assert time.monotonic() - told[0] < 4
+    _take_up(dss, tasks)
+
+
+_WORKER = """
+import json, sys
+from airflow_provider_hca.operators.upload_group import DSSUploadShardOperator
+from tests.running import fake_context
+DSSUploadShardOperator(task_id="shard", **json.load(sys.stdin)).execute(fake_context())
+"""
+
+
+def test_a_killed_shard_is_taken_up(dss: LocalDSS, slow_directory: Path) -> None:
+    """A worker that ends by SIGKILL costs what it had under way: the next try registers what is missing, once."""
+    tasks = Tasks(dss, slow_directory, most=60)
+    options = {"shard": tasks.shards[0], "directory": str(slow_directory), "staging_bucket": dss.bucket}
+    with subprocess.Popen([sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None
+        worker.stdin.write(json.dumps(options))
+        worker.stdin.close()
+        while not requests_of(dss, "PUT", "/v1/files/"):
+            assert worker.poll() is None
+            time.sleep(0.05)
+        worker.send_signal(signal.SIGKILL)
+    _take_up(dss, tasks)
+
+
+def _take_up(dss: LocalDSS, tasks: Tasks) -> None:
+    """Run a shard, whose first try was stopped, again, then the other one, and see what comes of it."""
+    dss.control("DELETE", "faults")
+    time.sleep(0.5)  # what the DSS was at, it ends
+    before = len(_registered(dss, tasks))
+    assert 0 < before < 60
+    again = tasks.shard(0).execute(fake_context(2))
+    assert again["registered_files"] == 60 - before
+    assert again["staged_files"] == 0
+    tasks.done = [again, tasks.shard(1).execute(fake_context())]
+    assert tasks.put()["file_count"] == len(_registered(dss, tasks)) == len(_files_of(dss, tasks.bundle)) == 120
+
+
+def _registered(dss: LocalDSS, tasks: Tasks) -> list[dict[str, Any]]:
+    uuids = {derive_uuid(tasks.bundle, f"{number:03}.txt") for number in range(120)}
+    return [file for file in dss.control("GET", "store")["files"] if file["uuid"] in uuids and file["replica"] == "aws"]
+
+
+def test_a_retried_shard_leaves_the_parts_of_others_alone(dss: LocalDSS, directory: Path) -> None:
+    """What another shard is sending in parts stays; what nobody went on with is removed with the bundle."""
+    tasks = Tasks(dss, directory)
+    version = tasks.shards[0]["bundle_version"]
+    key = f"{tasks.bundle}.{version}/{derive_uuid(tasks.bundle, 'z/other')}.00000000"
+    dss.s3.create_multipart_upload(Bucket=dss.bucket, Key=key)
+    tasks.register()
+    tasks.done[0] = tasks.shard(0).execute(fake_context(2))
+    assert _open(dss, tasks) == [key]
+    tasks.put()
+    assert _open(dss, tasks) == []
+
+
+def _open(dss: LocalDSS, tasks: Tasks) -> list[str]:
+    found = dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads") or []
+    return [each["Key"] for each in found if each["Key"].startswith(tasks.bundle)]
+
+
+def test_what_was_staged_is_removed_when_told(dss: LocalDSS, directory: Path) -> None:
+    """With `delete_staged`, the bucket is as it was once the bundle is there."""
+    with new_dag("group_deletes") as dag:
+        group(directory, dss.bucket, delete_staged=True)
+    result = xcom(run(dag), "upload.bundle")
+    assert result["created"] is True
+    assert state_of(dss, result["uuid"])["staged"] == {}
+
+
+# How it is written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"staging_bucket": "s3://b/c"}, "staging_bucket is a bucket's name"),
+        ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),
+        ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),
+        ({"symlinks": "maybe"}, "symlinks must be one of"),
+        ({"hidden": "maybe"}, "hidden must be one of"),
+        ({"max_workers": 0}, "max_workers must be a whole number of at least 1"),
+        ({"max_shard_files": 0}, "max_shard_files must be a whole number of at least 1"),
+        ({"max_shard_bytes": "1 GB"}, "max_shard_bytes must be a whole number of at least 1"),
+        ({"max_requests_per_second": 0}, "a limit per second must be above 0"),
+        ({"creator_uid": "abc"}, "creator_uid must be a whole number"),
+        ({"copy_timeout": "soon"}, "copy_timeout must be a number of seconds"),
+        ({"poll_interval": "often"}, "poll_interval must be a number of seconds"),
+        ({"content_types": {"*": "text"}}, "must be a media type"),
+        ({"include": "*.json"}, "include must be a list of patterns"),
+        ({"exclude": None}, "exclude must be a list of patterns"),
+        ({"max_worker": 3}, "max_worker"),
+        ({"task_id": "upload"}, "takes no task_id"),
+        ({"do_xcom_push": False}, "takes no do_xcom_push"),
+    ],
+)
+def test_bad_parameters_are_errors_when_the_dag_is_parsed(change: dict[str, Any], message: str) -> None:
+    """Whatever can be seen to be wrong is told before there is a DAG, with the parameter's name."""
+    options: dict[str, Any] = {"directory": "/data", "staging_bucket": "bucket", **change}
+    with new_dag("group_bad"), pytest.raises(Exception, match=message):
+        dss_upload_group(**options)
+
+
+def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
+    """What is a template is not looked at when the DAG is parsed, and rendered alike for all tasks."""
+    params: dict[str, Any] = {"where": str(directory), "bundle": new_uuid(), "creator": 11, "only": ["*.json"]}
+    with new_dag("group_templates", render_template_as_native_obj=True, params=params) as dag:
+        group(
+            Path("{{ params.where }}"),
+            "{{ 'dss-staging' }}",
+            group_id="ingest",
+            bundle_uuid="{{ params.bundle }}",
+            include="{{ params.only }}",
+            creator_uid="{{ params.creator }}",
+            replica="{{ 'aws' }}",
+            max_shard_files=1,
+        )
+    result = xcom(run(dag), "ingest.bundle")
+    assert (result["uuid"], result["shard_count"]) == (params["bundle"], 3)
+    assert [file["name"] for file in _files_of(dss, params["bundle"])] == ["a.json", "a/2.json", "z/5 ü#%.json"]
+
+
+def test_it_can_be_in_a_group_and_have_neighbours(dss: LocalDSS, directory: Path) -> None:
+    """Inside another group it is named by both, and tasks and groups go before and after it as with any other."""
+    with new_dag("group_in_group") as dag:
+        with TaskGroup("outer"):
+            upload = group(directory, dss.bucket, group_id="inner")
+        begin, end = (task(task_id=name)(_nothing)() for name in ("begin", "end"))
+        begin >> upload >> end
+    assert dag.get_task("outer.inner.plan").upstream_task_ids == {"begin"}
+    assert dag.get_task("end").upstream_task_ids == {"outer.inner.bundle"}
+    result = xcom(run(dag), "outer.inner.bundle")
+    assert result["uuid"] == derive_uuid(dag.dag_id, LOGICAL_DATE.isoformat(), "outer.inner", -1)
+
+
+def _nothing() -> None:
+    return None
+
+
+def test_it_takes_all_that_the_operator_takes(dss: LocalDSS) -> None:
+    """Each parameter of the operator is one of the group, and so are Airflow's own."""
+    import inspect
+
+    names = {*inspect.signature(DSSUploadDirectoryOperator.__init__).parameters} - {"self", "kwargs"}
+    operator = DSSUploadDirectoryOperator(task_id="t", directory="/data", staging_bucket=dss.bucket)
+    options = {name: getattr(operator, name) for name in names - {"multiple_outputs"}}
+    with new_dag("group_takes_all") as dag:
+        dss_upload_group(**options, deferrable=True, poll_interval=5, creator_uid=1, retries=4, pool="dss")
+    assert {each.retries for each in dag.tasks} == {4}
+    assert {each.pool for each in dag.tasks} == {"dss"}
+    documented = dss_upload_group.__doc__ or ""
+    for name in set(inspect.signature(dss_upload_group).parameters):
+        assert f":param {name}:" in documented
