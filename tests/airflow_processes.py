@@ -20,6 +20,7 @@ import psutil
 
 COMMANDS = {
     "api-server": ["api-server", "--apps", "execution", "--workers", "1"],
+    "ui": ["api-server", "--workers", "1"],  # all of it: pages, interface, and what tasks use
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
@@ -56,6 +57,7 @@ class Airflow:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self._address = ("127.0.0.1", port)
+        self.url = f"http://127.0.0.1:{port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             **os.environ,
@@ -66,7 +68,7 @@ class Airflow:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "1",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             # So that a killed one is missed soon, and not after half a minute.
@@ -111,7 +113,7 @@ class Airflow:
     def _is_healthy(self, name: str) -> bool:
         process = self._processes[name]
         assert process.poll() is None, f"the {name} ended: {self.log(name).read_text()[-2000:]}"
-        if name == "api-server":
+        if name in {"api-server", "ui"}:
             with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1):
                 return True
             return False

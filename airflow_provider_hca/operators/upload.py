@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
+from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -112,14 +115,21 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         """Upload the directory; return what the bundle is called and what was done."""
         from airflow_provider_hca.client.waiting import FilesWait
 
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
-            plan, uploader = self._plan(context), self._uploader(hook, creator_uid)
+        progress = ProgressTeller(context)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
+            plan = self._plan(context)
+            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+            progress.planned(plan)
+            uploader = self._uploader(hook, creator_uid, progress)
             registered = uploader.register(plan, resume=context["ti"].try_number > 1)
             if self.deferrable and registered.copying:
+                progress.waiting(plan, len(registered.copying))
                 files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
                 deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
                 self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, registered.without_copies())
-            return _as_xcom(uploader.finish(plan, uploader.await_copies(plan, registered)))
+            report = uploader.finish(plan, uploader.await_copies(plan, registered))
+            progress.done(report)
+            return _as_xcom(report)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: put the bundle.
@@ -128,14 +138,19 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         """
         from airflow_provider_hca.upload.report import Registered
 
-        result, carried = wait_result(event)
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
+        progress = ProgressTeller(context)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("copy"):
+            result, carried = wait_result(event)
             if result is None:
                 raise DSSWaitError(
                     "the DSS has not copied all files in time: give it a longer copy_timeout; a retry goes on waiting"
                 )
             registered = Registered(copying=(), **carried)
-            return _as_xcom(self._uploader(hook, creator_uid).finish(self._plan(context), registered))
+            plan = self._plan(context)
+            progress.planned(plan)
+            report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
+            progress.done(report)
+            return _as_xcom(report)
 
     def _plan(self, context: Context) -> Plan:
         from airflow_provider_hca.upload.plan import plan_directory
@@ -152,7 +167,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             content_types=self.content_types,
         )
 
-    def _uploader(self, hook: DSSHook, creator_uid: int) -> Uploader:
+    def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressTeller) -> Uploader:
         from airflow_provider_hca.client.model import check_replica
         from airflow_provider_hca.upload.engine import Uploader
         from airflow_provider_hca.upload.staging import open_staging
@@ -167,6 +182,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             workers=self.max_workers,
             copy_seconds=seconds("copy_timeout", self.copy_timeout),
             stop=self._stop,
+            on_progress=progress,
         )
 
 

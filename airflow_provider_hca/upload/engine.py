@@ -31,7 +31,7 @@ from airflow_provider_hca.exceptions import (
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, checksum_file
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
-from airflow_provider_hca.upload.report import Registered, UploadReport, amount
+from airflow_provider_hca.upload.report import Progress, Registered, UploadReport, amount
 from airflow_provider_hca.upload.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Uploader:
     :param copy_seconds: how long to wait for the DSS's asynchronous copies
     :param policy: how long to go on trying to stage a file; as with calls of the DSS if None
     :param stop: when set, `upload` ends within seconds with an `DSSAbortedError`
+    :param on_progress: called at the beginning of each phase and every few seconds in it, in the caller's thread
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Uploader:
         copy_seconds: float = 3600.0,
         policy: RetryPolicy | None = None,
         stop: threading.Event | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {workers}")
@@ -117,6 +119,7 @@ class Uploader:
         self._workers, self._copy_seconds = workers, copy_seconds
         self._policy = policy or dss.retry
         self._stop = stop or threading.Event()
+        self._on_progress = on_progress
         self._tally = _Tally()
 
     def upload(self, plan: Plan, *, resume: bool = False) -> UploadReport:
@@ -200,6 +203,7 @@ class Uploader:
             told = "files came or went while the DSS was copying: a retry takes the directory as it is then"
             raise InvalidDirectoryError(_directory(plan), [("", told)], permanent=False)
         started = time.monotonic()
+        self._tell("bundle", 0, len(plan.files))
         result = self._put_bundle(plan)
         report = UploadReport(
             uuid=result.uuid,
@@ -346,11 +350,13 @@ class Uploader:
         last = [started, 0]
 
         size = sum(item.file.size for item in items)
+        self._tell(name, 0, len(items))
 
         def progress(done: int) -> None:
             now, sent = time.monotonic(), self._tally.sent
             rate = (sent - last[1]) / MIB / (now - last[0])
             last[:] = now, sent
+            self._tell(name, done, len(items), rate * MIB)
             left = f"{len(items) - done:,} files"
             if name == "stage":
                 left += f" and {max(0, size - sent - self._tally.skipped_size) / MIB:,.1f} MiB"
@@ -366,6 +372,9 @@ class Uploader:
         self._check_stop()
         seconds[name] = time.monotonic() - started
         return [(item.file.name, error) for item, error in failures]
+
+    def _tell(self, phase: str, done: int, files: int, rate: float = 0.0) -> None:
+        self._on_progress(Progress(phase, done, files, self._tally.sent + self._tally.skipped_size, rate))
 
     def _raise(self, failures: list[tuple[str, Exception]], items: list[_Item]) -> None:
         if not failures:
