@@ -72,9 +72,8 @@ class ProgressTeller:
         self._told = told
         try:
             self._ti.xcom_push(key=PROGRESS_KEY, value=told)
-        except Exception:
-            # An upload of hours is not to fail because nobody could be told of it.
-            log.warning("cannot tell the page how far the upload is", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - an upload of hours is not to fail because nobody could be told of it
+            log.warning("cannot tell the page how far the upload is: %s", error)
 
 
 def _failures(error: Exception) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ LatestVersionQuery = Annotated[str | None, Query(pattern=_VERSION)]
 async def asking(connection_id: str, *, patient: bool = False) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
     """Give the calls of a connection, and what runs them.
 
+    They carry no token, since what the page shows needs none: nobody sees by another's credentials.
+
     :param connection_id: of an Airflow connection of the type `hca_dss`; any other counts as not there
     :param patient: whether to retry as the connection says
     :raises HTTPException: when there is no such connection, or it is not well-formed
@@ -40,12 +42,8 @@ async def asking(connection_id: str, *, patient: bool = False) -> AsyncIterator[
     if connection.conn_type != DSSHook.conn_type:
         raise unknown
     try:
-        settings = Settings.of(connection, connection_id)
-        api = settings.api(patient=patient)
+        settings = Settings.of(connection, connection_id, credentials=False)
     except ValueError as error:
         raise HTTPException(409, str(error)) from None
-    has_credentials = api.auth is not None
-    async with AsyncAdvisingTransport(
-        connection_id, has_credentials=has_credentials, verify=settings.verify
-    ) as transport:
-        yield api, transport
+    async with AsyncAdvisingTransport(connection_id, verify=settings.verify) as transport:
+        yield settings.api(patient=patient), transport

@@ -84,10 +84,9 @@ def read_links(document: Any) -> Graph:
 
 def _add_link(link: Mapping[str, Any], number: int, nodes: dict[str, Node], edges: dict[tuple[str, str], None]) -> None:
     if "entity" in link:  # a supplementary file: made by no process
-        entity, files = _entities([link["entity"]], "entity", ""), _entities(link.get("files"), "file", "file")
-        for id_, type_ in [*entity, *files]:
-            _entity(nodes, id_, type_)
-        edges.update({(f"e:{of}", f"e:{file}"): None for of, _ in entity for file, _ in files})
+        of = [_entity(nodes, *each) for each in _entities([link["entity"]], "entity", "")]
+        files = [_entity(nodes, *each) for each in _entities(link.get("files"), "file", "file")]
+        edges.update({(one, file): None for one in of for file in files})
         return
     process_id = str(link.get("process_id") or link.get("process") or number)
     process = nodes.setdefault(

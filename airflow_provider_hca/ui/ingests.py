@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.models.dagrun import DagRun
@@ -16,15 +16,16 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import String, and_, cast, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, String, and_, cast, exists, select, tuple_
+from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.hooks.page import LINK_KEY, PROGRESS_KEY, BundleAddress
 from airflow_provider_hca.ui import access
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
-_RESULT_KEYS = ("fqid", "file_count", "byte_count")
+_FETCHED_KEY = "downloaded_file_count"  # what only a download leaves, which has an `fqid` too
+_RESULT_KEYS = ("fqid", "file_count", "byte_count", _FETCHED_KEY)
 _MOST_MAKERS = 100
 _OF_TASK = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
 
@@ -45,7 +46,7 @@ class Failure(BaseModel):
 class Progress(BaseModel):
     """How far an upload is.
 
-    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle`, `done` or `failed`
+    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`; the one that it failed in
     :ivar phase_done: files that the phase is done with, of `phase_files`
     :ivar sent_byte_count: bytes that are staged
     :ivar rate: in bytes per second, over the last seconds; at the end over the whole of staging
@@ -81,7 +82,7 @@ class Ingest(BaseModel):
 
     :ivar state: of the task instance
     :ivar bundle: None if the task did not say in time
-    :ivar made: whether it made the bundle
+    :ivar action: whether it makes the bundle, fetches it, or only has to do with it
     :ivar told: when it last said how far it is
     """
 
@@ -95,7 +96,7 @@ class Ingest(BaseModel):
     started: datetime | None
     ended: datetime | None
     bundle: Bundle | None
-    made: bool
+    action: Literal["make", "fetch", "see"]
     file_count: int | None
     byte_count: int | None
     progress: Progress | None
@@ -143,7 +144,7 @@ def list_ingests(user: access.User, session: SessionDep, limit: Annotated[int, Q
     ).all()
     tasks = list(dict.fromkeys(tuple(row) for row in newest))
     found = _ingests(session, tuple_(*_OF_TASK).in_(tasks)) if tasks else {}
-    made = [found[task] for task in tasks if task in found and found[task].made]
+    made = [found[task] for task in tasks if task in found and found[task].action == "make"]
     return Ingests(ingests=made[:limit])
 
 
@@ -163,6 +164,7 @@ def find_makers(
     user: access.User, session: SessionDep, fqid: Annotated[list[str], Query(max_length=_MOST_MAKERS)]
 ) -> Makers:
     """Return which tasks made bundles, as far as Airflow remembers and the user may know."""
+    fetched = aliased(XComModel)
     rows = session.execute(
         select(XComModel.value, *_OF_TASK)
         .where(
@@ -170,6 +172,7 @@ def find_makers(
             # As text, since databases differ in how they compare JSON.
             cast(XComModel.value, String).in_([json.dumps(each) for each in fqid]),
             XComModel.dag_id.in_(access.readable_dags(user)),
+            ~exists().where(fetched.key == _FETCHED_KEY, *_same_task(fetched)),
         )
         .order_by(XComModel.timestamp)  # of several, the one that is there last made it, or found it made
         .limit(10 * _MOST_MAKERS)
@@ -184,15 +187,7 @@ def _ingests(session: Session, which: Any) -> dict[tuple[Any, ...], Ingest]:
     """Return the tasks that left something for the page."""
     rows = session.execute(
         select(XComModel.key, XComModel.value, XComModel.timestamp, TaskInstance)
-        .join(
-            TaskInstance,
-            and_(
-                TaskInstance.dag_id == XComModel.dag_id,
-                TaskInstance.run_id == XComModel.run_id,
-                TaskInstance.task_id == XComModel.task_id,
-                TaskInstance.map_index == XComModel.map_index,
-            ),
-        )
+        .join(TaskInstance, and_(*_same_task(TaskInstance)))
         .where(which, XComModel.key.in_((PROGRESS_KEY, LINK_KEY, *_RESULT_KEYS)))
     )
     left: dict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = {}
@@ -204,6 +199,11 @@ def _ingests(session: Session, which: Any) -> dict[tuple[Any, ...], Ingest]:
     # An `fqid` alone may be anybody's.
     ours = {name: told for name, told in left.items() if told.keys() & {PROGRESS_KEY, LINK_KEY}}
     return {name: _ingest(tasks[name], told) for name, told in ours.items()}
+
+
+def _same_task(other: Any) -> list[ColumnElement[bool]]:
+    """Return what holds of rows of another table, or of another place in this one, that belong to the same task."""
+    return [column == getattr(other, column.key) for column in _OF_TASK]
 
 
 def _ingest(task: TaskInstance, told: Mapping[str, tuple[Any, datetime]]) -> Ingest:
@@ -226,11 +226,17 @@ def _ingest(task: TaskInstance, told: Mapping[str, tuple[Any, datetime]]) -> Ing
         bundle=None
         if address is None
         else Bundle(connection=address.conn_id, replica=address.replica, uuid=address.uuid, version=address.version),
-        made=PROGRESS_KEY in values or "fqid" in values,
+        action=_action(values),
         progress=progress,
         told=told[PROGRESS_KEY][1] if PROGRESS_KEY in told else None,
         **counts,
     )
+
+
+def _action(values: Mapping[str, Any]) -> Literal["make", "fetch", "see"]:
+    if _FETCHED_KEY in values:
+        return "fetch"
+    return "make" if values.keys() & {PROGRESS_KEY, "fqid"} else "see"
 
 
 def _progress(value: Any) -> Progress | None:

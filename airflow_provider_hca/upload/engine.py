@@ -356,7 +356,7 @@ class Uploader:
             now, sent = time.monotonic(), self._tally.sent
             rate = (sent - last[1]) / MIB / (now - last[0])
             last[:] = now, sent
-            self._tell(name, done, len(items), rate * MIB)
+            self._tell(name, done, len(items), rate * MIB if name == "stage" else 0.0)
             left = f"{len(items) - done:,} files"
             if name == "stage":
                 left += f" and {max(0, size - sent - self._tally.skipped_size) / MIB:,.1f} MiB"

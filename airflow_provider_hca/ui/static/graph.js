@@ -3,12 +3,12 @@
 import { h, svg } from "./dom.js";
 
 const HEIGHT = 46;
-const WIDEST = { entity: 172, process: 136 };
+const WIDEST = { entity: 160, process: 128 };
 const NARROWEST = 84;
-const ROOM = { entity: 32, process: 30 }; // beside the text: the stripe, the round ends
-const GAP = { x: 30, y: 16 };
+const ROOM = { entity: 30, process: 26 }; // beside the text: the stripe, the round ends
+const GAP = { x: 26, y: 16 };
 const PAD = 8;
-const SMALLEST = 0.85; // of its size: any smaller, nobody could read it; then it scrolls
+const SMALLEST = 0.75; // of its size: any smaller, nobody could read it; then it scrolls
 const FONTS = { title: "600 12px", subtitle: "11.5px" };
 const pen = document.createElement("canvas").getContext("2d");
 
@@ -120,7 +120,7 @@ function entityText(node, known) {
 function processText(node, known) {
   const kinds = node.protocols.map(({ type }) => words(type).replace(/ protocol$/, "")).filter(Boolean);
   const own = words(known[0]?.type || node.type || "process");
-  if (!kinds.length) return { title: own, subtitle: known[0]?.name || (/^\d+$/.test(node.members[0]) ? "" : short(node.members[0])) };
+  if (!kinds.length) return { title: own, subtitle: known[0]?.name || (/^(\d+|[0-9a-f-]{36})$/.test(node.members[0]) ? "" : node.members[0]) };
   const [first, second] = kinds;
   return { title: first, subtitle: kinds.length > 2 ? `${second}, ${kinds.length - 2} more` : second ?? "" };
 }

@@ -7,6 +7,7 @@ import { ago, bytes, clock, count, duration, number } from "./format.js";
 export const COLUMNS = [["State", ""], ["Task", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
 
 const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Make bundle"]];
+const ACTIONS = { make: "Makes bundle", fetch: "Fetches bundle", see: "Bundle" };
 const OVER = ["success", "failed", "upstream_failed", "skipped", "removed"];
 
 export function isOver(ingest) {
@@ -96,7 +97,7 @@ export function card(ingest) {
       ingest.try_number > 1 && h("span", { class: "quiet" }, `try ${ingest.try_number}`),
       stateBadge(ingest.state),
     ),
-    ingest.bundle && h("p", { class: "bundle" }, ingest.made ? "Bundle " : "Waits for bundle ", outward(ingest.bundle)),
+    ingest.bundle && h("p", { class: "bundle" }, `${ACTIONS[ingest.action]} `, outward(ingest.bundle)),
     progress?.phase && [steps(ingest), bar(ingest), numbers(ingest)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
     wrong && h("div", { class: "notice error", role: "alert" }, h("strong", {}, summary(wrong)), failures(wrong)),
@@ -117,10 +118,16 @@ function steps(ingest) {
     "ol",
     { class: "steps" },
     PHASES.map(([, title], place) => {
-      const state = phase === "done" || place < at ? "past" : place === at ? "now" : "";
-      return h("li", { class: state, "aria-current": state === "now" ? "step" : undefined }, h("i", {}, state === "past" ? icon("check") : ""), title);
+      const state = phase === "done" || place < at ? "past" : place === at ? (failed(ingest) ? "wrong" : "now") : "";
+      const marks = { past: icon("check"), wrong: icon("cross") };
+      return h("li", { class: state, "aria-current": place === at ? "step" : undefined }, h("i", {}, marks[state] ?? ""), title);
     }),
   );
+}
+
+/** Whether this try failed, or has been killed. */
+function failed(ingest) {
+  return Boolean(trouble(ingest)) || ["failed", "up_for_retry"].includes(ingest.state);
 }
 
 function share({ progress }) {
@@ -131,7 +138,7 @@ function share({ progress }) {
 
 function bar(ingest) {
   const percent = Math.round(100 * Math.min(1, share(ingest)));
-  const state = ingest.progress.phase === "failed" || ingest.state === "failed" ? "failed" : ingest.progress.phase === "done" ? "success" : "running";
+  const state = failed(ingest) ? "failed" : ingest.progress.phase === "done" ? "success" : "running";
   const inner = h("div", {});
   inner.style.width = `${percent}%`;
   return h("div", { class: `bar ${state}`, role: "progressbar", "aria-valuenow": percent, "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": ingest.progress.phase }, inner);
@@ -145,12 +152,12 @@ function numbers(ingest) {
   if (phase === "stage") parts.push(`${bytes(progress.sent_byte_count)} of ${bytes(progress.byte_count)}`);
   if (["stage", "register", "copy"].includes(phase)) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
   if (phase === "bundle") parts.push(`The bundle of ${count(progress.file_count, "file")} is being made`);
-  if (["done", "failed"].includes(phase)) parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
+  if (phase === "done") parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
   if (progress.rate) parts.push(`${bytes(progress.rate)}/s`);
-  if (phase === "stage" && progress.rate) parts.push(`${duration((progress.byte_count - progress.sent_byte_count) / progress.rate)} left`);
+  if (phase === "stage" && progress.rate && !failed(ingest)) parts.push(`${duration((progress.byte_count - progress.sent_byte_count) / progress.rate)} left`);
   const took = seconds(ingest);
   if (took !== undefined && phase !== "stage") parts.push(duration(took));
-  if (ingest.told && !isOver(ingest)) parts.push(`told ${ago(new Date(ingest.told))}`);
+  if (ingest.told && !isOver(ingest)) parts.push(`updated ${ago(new Date(ingest.told))}`);
   return h("p", { class: "numbers" }, parts.map((part) => h("span", {}, part)));
 }
 
