@@ -10,8 +10,11 @@ from typing import Any
 import requests
 
 from tests.airflow_processes import Airflow, wait_for
+from tests.ui.auth_manager import OUTSIDER, STRANGER
 
 ROLES = ("viewer", "user", "op", "admin")
+USERS = {**{role: role for role in ROLES}, STRANGER: "admin", OUTSIDER: "viewer"}
+_ROOT = Path(__file__).parents[2]
 _PROCESSES = ("ui", "scheduler")
 
 
@@ -26,9 +29,11 @@ class AirflowWithUI(Airflow):
 
     def __init__(self, home: Path, database: Path, dags: Path, environment: Mapping[str, str]) -> None:
         passwords = home / "passwords.json"
-        passwords.write_text(json.dumps({role: role for role in ROLES}))
+        passwords.write_text(json.dumps({name: name for name in USERS}))
         users = {
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES),
+            "AIRFLOW__CORE__AUTH_MANAGER": "tests.ui.auth_manager.PickyAuthManager",
+            "PYTHONPATH": str(_ROOT),  # where the auth manager is
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         }
         super().__init__(home, database, dags, {**environment, **users})
@@ -40,18 +45,18 @@ class AirflowWithUI(Airflow):
         self.start(*_PROCESSES)
         self.wait_until_healthy(*_PROCESSES, seconds=180)
 
-    def token(self, role: str) -> str:
-        """Return the token of the user with that role, who logs in at the first time."""
-        if role not in self._tokens:
-            body = {"username": role, "password": role}
+    def token(self, user: str) -> str:
+        """Return the token of a user, who logs in at the first time."""
+        if user not in self._tokens:
+            body = {"username": user, "password": user}
             answer = requests.post(f"{self.url}/auth/token", json=body, timeout=60)
             assert answer.ok, answer.text
-            self._tokens[role] = answer.json()["access_token"]
-        return self._tokens[role]
+            self._tokens[user] = answer.json()["access_token"]
+        return self._tokens[user]
 
-    def call(self, method: str, path: str, role: str | None = "admin", **options: Any) -> requests.Response:
-        """Send a request as the user with that role, or without login."""
-        headers = {} if role is None else {"Authorization": f"Bearer {self.token(role)}"}
+    def call(self, method: str, path: str, user: str | None = "admin", **options: Any) -> requests.Response:
+        """Send a request as a user, or without login."""
+        headers = {} if user is None else {"Authorization": f"Bearer {self.token(user)}"}
         return requests.request(method, self.url + path, headers=headers, timeout=60, allow_redirects=False, **options)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
@@ -60,9 +65,9 @@ class AirflowWithUI(Airflow):
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
 
-    def page(self, path: str, role: str | None = "admin", **query: Any) -> Any:
-        """Return what the page's own interface answers."""
-        answer = self.call("GET", f"/hca-dss/api/{path}", role, params=query)
+    def page(self, path: str, user: str = "admin", **query: Any) -> Any:
+        """Return what the page's own interface answers to a user."""
+        answer = self.call("GET", f"/hca-dss/api/{path}", user, params=query)
         assert answer.ok, answer.text
         return answer.json()
 
