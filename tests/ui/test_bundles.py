@@ -75,9 +75,7 @@ def test_all_versions_of_a_bundle_are_told(airflow: AirflowWithUI, ui_dss: Local
         ("connections/dss_down/bundles?replica=aws", 502, "Check the host of connection 'dss_down'"),
     ],
 )
-def test_errors_are_told_in_the_words_of_the_package(
-    airflow: AirflowWithUI, path: str, status: int, told: str
-) -> None:
+def test_errors_are_told_in_the_words_of_the_package(airflow: AirflowWithUI, path: str, status: int, told: str) -> None:
     """What the DSS, or the way there, says is what the page says, with what to change."""
     answer = airflow.call("GET", f"/hca-dss/api/{path}")
     assert answer.status_code == status
