@@ -108,11 +108,11 @@ class DSSResponseError(DSSError):
         self.method, self.path, self.status = method, path, status
         self.code, self.title, self.request_id, self.retry_after = code, title, request_id, retry_after
         passing = status in self._PASSING_STATUS or code in self._PASSING_CODE
-        self.permanent = 400 <= status < 500 and not passing
+        self.permanent = (400 <= status < 500 or code == "forbidden") and not passing
 
 
 class DSSAuthError(DSSResponseError):
-    """401 or 403: the token is missing, refused, or not enough."""
+    """401 or 403, or a 500 with code `forbidden`: the token is missing, refused, or not enough."""
 
 
 class DSSNotFoundError(DSSResponseError):
@@ -224,11 +224,12 @@ class StagingError(DSSError):
     :param url: `s3://bucket/key` or `gs://bucket/key`
     :param message: what happened and what to change
     :param permanent: whether a retry is a waste
+    :param throttled: whether the store asks for fewer requests
     """
 
-    def __init__(self, url: str, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, url: str, message: str, *, permanent: bool = False, throttled: bool = False) -> None:
         super().__init__(f"{url}: {message}")
-        self.url, self.permanent = url, permanent
+        self.url, self.permanent, self.throttled = url, permanent, throttled
 
 
 def listed(offenders: Sequence[tuple[str, str]]) -> str:
@@ -293,13 +294,14 @@ class DownloadError(DSSError):
     """Some files could not be downloaded; the other ones are in their places.
 
     :param failures: pairs of a file's name and why it failed
-    :param done: how many files are there, if all others were tried
+    :param done: how many files are in their places
     :param total: how many files were wanted
     :param permanent: whether a retry is a waste
     """
 
     def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
-        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded:\n{listed(failures)}")
+        kept = f"{done:,} are there" + ("" if permanent else ", and a retry will not fetch them again")
+        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded ({kept}):\n{listed(failures)}")
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 

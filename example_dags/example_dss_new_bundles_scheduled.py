@@ -1,7 +1,8 @@
 """Look at each bundle that is new in a DSS, every ten minutes. For Airflows before 3.3, which keep no watcher's state.
 
-Each run lists the bundles whose versions are newer than a day before its data interval, and leaves out those that an
-earlier run has listed. So a bundle is found although its version is older than those of others, and no run is skipped.
+Each run lists the bundles whose versions are newer than a day before the last run that succeeded, and leaves out those
+that the run before has listed. So a bundle is found although its version is older than those of others, and also after
+a standstill.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow_provider_hca.client.identifiers import make_version
 from airflow_provider_hca.hooks.dss import DSSHook
 
-LOOKBACK = timedelta(days=1)  # how much older than a run the version of a new bundle may be
+LOOKBACK = timedelta(days=1)  # how much older than the last run the version of a new bundle may be
 
 with DAG(
     dag_id="example_dss_new_bundles_scheduled",
@@ -28,11 +29,16 @@ with DAG(
 ) as dag:
 
     @task
-    def list_new(data_interval_start: Any = None, ti: Any = None) -> list[dict[str, str]]:
+    def list_new(
+        data_interval_start: Any = None, prev_data_interval_start_success: Any = None, ti: Any = None
+    ) -> list[dict[str, str]]:
         """Return the bundles that no earlier run has listed."""
-        known = set(ti.xcom_pull(task_ids="list_new", key="listed", include_prior_dates=True) or [])
+        start = prev_data_interval_start_success or data_interval_start
+        # With a map index it is one value, that of the newest run; without, one of each run.
+        before = {"task_ids": "list_new", "key": "listed", "map_indexes": -1, "include_prior_dates": True}
+        known = set(ti.xcom_pull(**before) or [])
         with DSSHook() as hook:
-            listed = hook.get_bundles_all(replica="aws", newer_than=make_version(data_interval_start - LOOKBACK))
+            listed = hook.get_bundles_all(replica="aws", newer_than=make_version(start - LOOKBACK))
         ti.xcom_push(key="listed", value=[f"{each['uuid']}.{each['version']}" for each in listed])
         return [each for each in listed if f"{each['uuid']}.{each['version']}" not in known]
 

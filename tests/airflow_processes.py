@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -24,21 +23,6 @@ COMMANDS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-_JOBS = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob"}
-
-
-def wait_for(what: str, condition: Callable[[], Any], seconds: float, *, every: float = 0.2) -> Any:
-    """Return what a condition returns once it is true.
-
-    :param what: is waited for, for the error
-    :param seconds: how long at most
-    :param every: seconds between two looks
-    """
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
-        time.sleep(every)
-    return result
 
 
 class Airflow:
@@ -46,17 +30,18 @@ class Airflow:
 
     :param home: an empty directory
     :param database: an Airflow database in SQLite, which is copied
-    :param dags: the DAGs folder
     :param environment: what its processes need besides, such as connections
+    :ivar url: of its API server, once that is started
     """
 
-    def __init__(self, home: Path, database: Path, dags: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, database: Path, environment: Mapping[str, str]) -> None:
         self.home = home
+        self._dags = home / "dags"
+        self._dags.mkdir()
         self._database = Path(shutil.copy(database, home / "airflow.db"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self._address = ("127.0.0.1", port)
         self.url = f"http://127.0.0.1:{port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
@@ -64,7 +49,7 @@ class Airflow:
             **environment,
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "1",
@@ -76,21 +61,28 @@ class Airflow:
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
             "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "4",
+            # A task that has ended is noticed at the next heartbeat, by default after five seconds.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "PYTHONUNBUFFERED": "1",
         }
 
-    def parse_dags(self) -> None:
-        """Have the DAGs folder read into the database, once."""
+    def add_dag(self, name: str, source: str) -> None:
+        """Put a file into the DAGs folder, and have that read into the database.
+
+        :param name: of the file
+        :param source: what defines the DAG, which need not be unpaused
+        """
+        (self._dags / name).write_text(source)
         command = [sys.executable, "-m", "airflow", "dag-processor", "--num-runs", "1"]
         with self.log("dag-processor").open("ab") as log:
             subprocess.run(command, env=self._environment, stdout=log, stderr=log, check=True, timeout=60)
 
     def start(self, *names: str) -> None:
-        """Start processes.
+        """Start processes that do not run yet.
 
         :param names: of `COMMANDS`
         """
-        for name in names:
+        for name in set(names) - set(self._processes):
             with self.log(name).open("ab") as log:
                 self._processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "airflow", *COMMANDS[name]],
@@ -101,25 +93,19 @@ class Airflow:
                     start_new_session=True,
                 )
 
-    def wait_until_healthy(self, *names: str, seconds: float = 60) -> None:
-        """Wait until processes do their work.
+    def wait_for(self, what: str, condition: Callable[[], Any], seconds: float, *, every: float = 0.2) -> None:
+        """Wait until a condition is true.
 
-        :param names: of `COMMANDS`
+        :param what: is waited for, for the error
         :param seconds: how long at most
+        :param every: seconds between two looks
         """
-        for name in names:
-            wait_for(f"the {name}", functools.partial(self._is_healthy, name), seconds)
-
-    def _is_healthy(self, name: str) -> bool:
-        process = self._processes[name]
-        assert process.poll() is None, f"the {name} ended: {self.log(name).read_text()[-2000:]}"
-        if name in {"api-server", "ui"}:
-            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1):
-                return True
-            return False
-        since = psutil.Process(process.pid).create_time()
-        query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND unixepoch(latest_heartbeat) > ?"
-        return bool(self.rows(query, _JOBS[name], since))
+        end = time.monotonic() + seconds
+        while not condition():
+            for name, process in self._processes.items():
+                assert process.poll() is None, f"the {name} ended: {self.log(name).read_text()[-2000:]}"
+            assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
+            time.sleep(every)
 
     def kill(self, *names: str) -> None:
         """End processes, with all that they started, as a crash of the machine does: by SIGKILL.

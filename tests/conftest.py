@@ -30,7 +30,18 @@ os.environ.update(
     AIRFLOW__API_AUTH__JWT_SECRET="only-for-tests-" * 5,
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS  # noqa: E402 - as below
+
 from tests.local.server import LocalDSS  # noqa: E402 - after the environment is set
+
+# What it is about begins with Airflow 3.
+collect_ignore = [] if AIRFLOW_V_3_0_PLUS else ["test_events_page.py"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests that take chances be run for longer, and again as they were."""
+    parser.addoption("--kills", type=int, default=20, help="how often uploads are killed in tests/upload/test_kills.py")
+    parser.addoption("--kills-seed", type=int, default=7, help="of the moments at which they are")
 
 
 @pytest.fixture(scope="session")

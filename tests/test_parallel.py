@@ -158,6 +158,67 @@ def test_no_item_is_lost() -> None:
     assert [item for item, _ in failures] == [5]
 
 
+def _most(work: Callable[[int], None], count: int, **options: Any) -> int:
+    """Return how many items were under way at once, at most."""
+    here, most, lock = [0], [0], threading.Lock()
+
+    def counted(item: int) -> None:
+        with lock:
+            here[0] += 1
+            most[0] = max(most[0], here[0])
+        work(item)
+        with lock:
+            here[0] -= 1
+
+    assert _run(list(range(count)), counted, **options) == []
+    return most[0]
+
+
+def test_more_threads_while_they_wait() -> None:
+    """Threads that mostly wait become more and more, up to as many as there may be."""
+    started = time.monotonic()
+    assert _most(lambda _: time.sleep(0.05), 600, at_first=4, workers=64) == 64
+    assert time.monotonic() - started < 600 * 0.05 / 20
+
+
+def test_no_more_threads_when_they_have_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that keep a processor busy stay as few as they were."""
+    monkeypatch.setattr(time, "process_time", time.monotonic)  # a clock of a processor that does nothing else
+    assert _most(lambda _: time.sleep(0.01), 200, at_first=2, workers=64) == 2
+
+
+def test_no_more_threads_when_they_are_of_no_use() -> None:
+    """Threads that only wait for one another are reduced again to as many as before."""
+    one_at_a_time = threading.Lock()
+    under_way: list[int] = []
+
+    def wait_in_turn(_: int) -> None:
+        under_way.append(len(upload_threads()))
+        with one_at_a_time:
+            time.sleep(0.01)
+
+    _run(list(range(200)), wait_in_turn, at_first=4, workers=64)
+    assert max(under_way) == 16
+    assert max(under_way[-20:]) <= 4
+
+
+def test_a_budget() -> None:
+    """What is under way at once costs no more than it may together, and what costs more than that goes alone."""
+    costs = {item: 100 if item == 7 else item % 4 for item in range(60)}
+    spent, most, lock = [0], [0, 0], threading.Lock()
+
+    def work(item: int) -> None:
+        with lock:
+            spent[0] += costs[item]
+            most[item == 7] = max(most[item == 7], spent[0])
+        time.sleep(0.005)
+        with lock:
+            spent[0] -= costs[item]
+
+    assert _run(list(range(60)), work, workers=16, cost=costs.__getitem__, budget=10) == []
+    assert most == [10, 100]
+
+
 def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every five seconds it tells, in the calling thread, how many items are done."""
     told: list[tuple[int, threading.Thread]] = []

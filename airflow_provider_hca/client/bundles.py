@@ -302,6 +302,7 @@ def _bundle(request: Request, answer: dict[str, Any]) -> Bundle:
     bundle = answer.get("bundle")
     bundle = bundle if isinstance(bundle, dict) else {}
     files = bundle.get("files")
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files) or "version" not in bundle:
+    named = all(isinstance(bundle.get(key), str) for key in ("uuid", "version"))
+    if not named or not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise DSSProtocolError(f"{request.method} {request.path}: the answer holds no bundle")
     return bundle  # type: ignore[return-value]  # as the interface definition says

@@ -57,6 +57,11 @@ class Calls:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, auth={self.auth!r})"
 
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again after a failure, since this was made."""
+        return self._exchange.retries
+
     def _request(
         self, method: str, path: str, query: Mapping[str, str | None], body: Mapping[str, Any] | None = None
     ) -> Request:

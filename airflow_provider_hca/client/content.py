@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from airflow_provider_hca.client.model import FileMetadata
-from airflow_provider_hca.exceptions import DSSContentError, DSSProtocolError
+from airflow_provider_hca.exceptions import DSSContentError, DSSError, DSSProtocolError
 
 _RANGE = re.compile(r"bytes (\d+)-")
 _CHUNK = 1024 * 1024
@@ -22,6 +22,22 @@ class Writable(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take some bytes."""
+        ...
+
+
+class NotReadyError(DSSError):
+    """The DSS is still making the copy that a file is downloaded from; only for those who do not want to wait."""
+
+
+class Readable(Protocol):
+    """What content can be read from that came earlier: a file open in binary mode."""
+
+    def seek(self, offset: int, /) -> object:
+        """Go to a place."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, and none at the end."""
         ...
 
 
@@ -37,7 +53,7 @@ class Content:
         self._write = to.write
         self._sha256 = hashlib.sha256()
 
-    def begin_with(self, file: BinaryIO) -> None:
+    def begin_with(self, file: Readable) -> None:
         """Take what an earlier try wrote for the beginning.
 
         :param file: the same that the rest is written to, open for reading too; is read from its beginning to its end
@@ -53,9 +69,10 @@ class Content:
         # The object store is not to compress, or to decompress, what has a checksum.
         return {"accept-encoding": "identity"} | ({"range": f"bytes={self.size}-"} if self.size else {})
 
-    def receive(self, status: int, headers: Mapping[str, str]) -> Callable[[bytes], None] | None:
+    def receive(self, file: FileMetadata, status: int, headers: Mapping[str, str]) -> Callable[[bytes], None] | None:
         """Say where the body of an answer goes; see `messages.Receive`.
 
+        :param file: what is to come: no more than that is taken
         :raises DSSProtocolError: when it begins behind what has come so far
         """
         if status == 206:
@@ -63,15 +80,17 @@ class Content:
             begin = int(found[1]) if found else -1
             if not 0 <= begin <= self.size:
                 raise DSSProtocolError(f"bytes from {self.size} on were asked for, and others came")
-            return self._after(self.size - begin)
+            return self._after(self.size - begin, file)
         # A store that knows no ranges sends all of it again.
-        return self._after(self.size) if status == 200 else None
+        return self._after(self.size, file) if status == 200 else None
 
-    def _after(self, known: int) -> Callable[[bytes], None]:
+    def _after(self, known: int, file: FileMetadata) -> Callable[[bytes], None]:
         def take(chunk: bytes) -> None:
             nonlocal known
             new = chunk[known:] if known else chunk
             known = max(0, known - len(chunk))
+            if self.size + len(new) > file.size:  # a store that sends without end would fill the disk
+                raise DSSContentError(file.uuid, file.version, f"more came than its {file.size:,} bytes")
             if new:
                 self._write(new)
                 self._sha256.update(new)
@@ -96,7 +115,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     :param path: the file; its directory must be there
     """
-    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # not of its name, which may have no room for more
     try:
         with partial.open("xb") as file:
             yield file

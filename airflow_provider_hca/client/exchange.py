@@ -15,8 +15,10 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from airflow_provider_hca.client.messages import (
     Call,
@@ -34,9 +36,11 @@ log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REFUSALS = frozenset({"forbidden", "file_missing"})  # which a DSS may send as a 500; see `decode_error`
 _NOT_SENT = frozenset({"dns", "refused", "connect timeout"})
 _HOPS = 20
 _TELL_EVERY = 2.0  # seconds
+_SHORTEST_SECRET = 6  # characters
 _NO_WAIT = 0.1  # seconds; following a shorter `Retry-After` for ten minutes would be a hot loop
 
 
@@ -94,11 +98,13 @@ class Exchange:
     :ivar home: the origin (`scheme://host:port`) that the token is for
     :ivar auth: where the token comes from
     :ivar policy: how long to go on
+    :ivar retries: how many requests were sent again after a failure
     """
 
     home: str
     auth: Auth | None
     policy: RetryPolicy
+    retries: int = 0
     _told: float = float("-inf")
 
     def send(
@@ -144,8 +150,8 @@ class Exchange:
                     # What the server asks to wait for is not spent on retries.
                     started, attempt = time.monotonic() + request.delay, 1
                     continue
-                failure = _failure(request, response, token)
-                if response.status not in RETRIED:
+                failure = self._failure(request, response, token)
+                if response.status not in RETRIED or _code(failure) in _REFUSALS:
                     raise failure
                 asked = retry_after(response)
             unclear = is_unclear(failure)
@@ -154,6 +160,7 @@ class Exchange:
             if delay is None:
                 raise failure
             attempt += 1
+            self.retries += 1
             self._tell("%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
             request = replace(request, delay=delay)
 
@@ -176,8 +183,26 @@ class Exchange:
             raise DSSProtocolError(f"{where}; write to that address instead: change the host of the connection")
         wait = retry_after(response)
         if elapsed + (wait or 0) > self.policy.redirect_seconds or ((wait or 0) < _NO_WAIT and hops > _HOPS):
-            raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s")
+            # Whoever asks to wait may be done by the next time; a circle will not.
+            raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s", permanent=not wait)
         return replace(request, url=url, delay=wait or 0.0)
+
+    def _failure(self, request: Request, response: Response, token: str | None) -> DSSError:
+        # Content is an object store's, even where that is at the same address.
+        at_home = request.origin == self.home and request.receive is None
+        secrets = [token] if token else []
+        error = decode_error(request, response, *secrets, *(() if at_home else _signed(request.url)))
+        where = f"{request.method} {request.path}"
+        if response.status < 400:
+            return DSSProtocolError(f"{where}: no DSS answers {response.status} to this")
+        if at_home and request.method != "HEAD" and is_no_route(response):
+            # Otherwise a mistake in the address would pass for a bundle that is not there yet.
+            asked = f" (request id {error.request_id})" if error.request_id else ""
+            return DSSProtocolError(
+                f"{where}: {response.status}: {error.title}: there is no such route at {request.origin}; does the "
+                f"address have the base path of a DSS's API, such as '/v1'?{asked}"
+            )
+        return error
 
 
 def _is_gone(response: Response) -> bool:
@@ -188,22 +213,20 @@ def is_unclear(failure: DSSError) -> bool:
     """Return whether the DSS may have done what it was asked to, or may do it yet, although it did not say so."""
     if isinstance(failure, DSSConnectionError):
         return failure.kind not in _NOT_SENT
-    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code != "read_only"
+    clear = {"read_only", *_REFUSALS}
+    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code not in clear
 
 
-def _failure(request: Request, response: Response, token: str | None) -> DSSError:
-    error = decode_error(request, response, token)
-    where = f"{request.method} {request.path}"
-    if response.status < 400:
-        return DSSProtocolError(f"{where}: no DSS answers {response.status} to this")
-    if request.method != "HEAD" and is_no_route(response):
-        # Otherwise a mistake in the address would pass for a bundle that is not there yet.
-        asked = f" (request id {error.request_id})" if error.request_id else ""
-        return DSSProtocolError(
-            f"{where}: {response.status}: {error.title}: there is no such route at {request.origin}; does the "
-            f"address have the base path of a DSS's API, such as '/v1'?{asked}"
-        )
-    return error
+def _code(failure: DSSError) -> str:
+    return failure.code if isinstance(failure, DSSResponseError) else ""
+
+
+def _signed(url: str) -> Iterator[str]:
+    """Yield what the query of a URL says, as it stands there and decoded: of a signed one it is the permission."""
+    for part in urlsplit(url).query.split("&"):
+        value = part.partition("=")[2]
+        if len(value) >= _SHORTEST_SECRET:
+            yield from {value, unquote(value), unquote_plus(value)}
 
 
 def _with_token(request: Request, token: str | None) -> Request:

@@ -6,12 +6,13 @@ import logging
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_hca.client.calls import Calls, replica_and_version
-from airflow_provider_hca.client.content import Content, Writable, whole_file
+from airflow_provider_hca.client.content import Content, NotReadyError, Writable, whole_file
 from airflow_provider_hca.client.exchange import RETRIED
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, Request, Response, json_object, pause, target
@@ -29,8 +30,10 @@ log = logging.getLogger(__name__)
 
 _ACCEPTED = frozenset({200, 201, 202})
 _FOUND = frozenset({302, 303, 307})
+_NOT_YET = 301  # to itself, with `Retry-After`
 _CONTENT = frozenset({200, 206})
 _EXPIRED = frozenset({400, 401, 403})
+_NO_MORE = 416  # the range begins where the content ends
 _POLL_FIRST, _POLL_GROWTH, _POLL_LONGEST = 0.5, 1.5, 30.0
 
 
@@ -152,23 +155,27 @@ class FileCalls(Calls):
             return (yield from self.get_content(uuid, replica=replica, version=version, content=content))
 
     def get_content(
-        self, uuid: str, *, replica: str, version: str | None = None, content: Content
+        self, uuid: str, *, replica: str, version: str | None = None, content: Content, wait: bool = True
     ) -> Call[FileMetadata]:
         """Download what is missing of a file (`GET /files/{uuid}`), and check the whole; see `get_file`.
 
         :param content: what has come of it so far, and where the rest goes
+        :param wait: whether to wait until the DSS has made a copy to download from, which the first question for a file
+            has it begin
+        :raises NotReadyError: when not to wait, and there is none yet
         """
         request = self._file_request("GET", uuid, replica, version)
-        attempt, started = 1, time.monotonic()
+        attempt, started = 1, 0.0
         while True:
             # Again after each failure: where the content is to be had is told for a limited time.
-            metadata, where = yield from self._locate(request, replica)
+            metadata, where = yield from self._locate(request, replica, wait=wait)
             known = content.size
             if known >= metadata.size:
                 break
-            rest = replace(where, headers=content.headers, receive=content.receive)
+            if attempt == 1:
+                started = time.monotonic()  # not before: a checkout may take longer than one goes on
             try:
-                yield from self._exchange.send(rest, accept=_CONTENT, repeatable=False)
+                yield from self._fetch(where, metadata, content)
                 break
             except (DSSConnectionError, DSSResponseError) as error:
                 if content.size > known:
@@ -182,6 +189,20 @@ class FileCalls(Calls):
         content.check(metadata)
         return metadata
 
+    def _fetch(self, where: Request, file: FileMetadata, content: Content) -> Call[None]:
+        """Ask once for what is missing of a file, and take what comes."""
+        known = content.size
+        request = replace(where, headers=content.headers, receive=partial(content.receive, file))
+        try:
+            yield from self._exchange.send(request, accept=_CONTENT, repeatable=False)
+        except DSSResponseError as error:
+            if error.status != _NO_MORE:
+                raise
+            return  # the check of the whole tells that it is too short
+        if known < content.size < file.size:
+            # An answer without a length breaks off like this, and before urllib3 2 every one does.
+            raise DSSConnectionError(request.method, request.origin, request.path, "dropped")
+
     def _delay(self, error: DSSConnectionError | DSSResponseError, attempt: int, elapsed: float) -> float | None:
         """Return the seconds to wait before content is asked for again, or None to give up."""
         if isinstance(error, DSSConnectionError):
@@ -191,9 +212,11 @@ class FileCalls(Calls):
             return None
         return self.retry.delay(attempt, elapsed, error.retry_after)
 
-    def _locate(self, request: Request, replica: str) -> Call[tuple[FileMetadata, Request]]:
+    def _locate(self, request: Request, replica: str, *, wait: bool) -> Call[tuple[FileMetadata, Request]]:
         """Wait until a file can be downloaded; return what it is, and how to ask for its content."""
-        response = yield from self._exchange.send(request, accept=_FOUND)
+        response = yield from self._exchange.send(request, accept=_FOUND if wait else _FOUND | {_NOT_YET})
+        if response.status == _NOT_YET:
+            raise NotReadyError(f"{request.method} {request.path}: not ready for download yet")
         where = replace(request, url=target(request, response.headers.get("location", "")), delay=0.0)
         if "x-dss-sha256" in response.headers:
             return _file_metadata(request, response), where

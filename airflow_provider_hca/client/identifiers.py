@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 # The digit after the third dash tells the variant: that of RFC 4122 has 8, 9, a or b.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -43,15 +44,20 @@ def check_version(value: str, what: str = "version") -> str:
     :raises ValueError: when it is not in that form, or no such time exists
     """
     try:
-        if not _VERSION.fullmatch(value):
-            raise ValueError
-        datetime.strptime(value, _VERSION_FORMAT)
+        _parse_version(value)
     except (TypeError, ValueError):
         raise ValueError(
             f"{what} must be a DSS_VERSION such as '2018-12-31T235959.000001Z' (UTC, no colons, six digits of a "
             f"second), not {value!r}"
         ) from None
     return value
+
+
+@lru_cache(maxsize=256)  # the files of an upload have one version
+def _parse_version(value: str) -> None:
+    if not _VERSION.fullmatch(value):
+        raise ValueError
+    datetime.strptime(value, _VERSION_FORMAT)
 
 
 def make_version(moment: datetime | None = None, *, later: int = 0) -> str:

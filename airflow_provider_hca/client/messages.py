@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -22,12 +23,16 @@ from airflow_provider_hca.exceptions import (
 
 T = TypeVar("T")
 
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _LINK_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*?\brel\s*=\s*["']?next\b""", re.IGNORECASE)
 _XML_ERROR = re.compile(r"<Error>(?:(?!</Error>).)*", re.DOTALL)
 _XML_PART = re.compile(r"<(Code|Message)>([^<]*)</")
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _HTML_TAG = re.compile(r"<[^>]*>")
 _TITLE_LENGTH = 500
+# Some refusals have codes that the interface definition lacks. A DSS checks its own answers by that, and sends a 500
+# with this in the place of the 403 for what is another's, and of the 400 for a missing file in a PATCH.
+_REFUSAL = re.compile(r"does not conform to specification: '(forbidden|file_missing)' is not one of")
 
 
 # Takes the status and the headers of an answer, and returns what takes its body, chunk by chunk; None when the body is
@@ -92,11 +97,31 @@ def pause(seconds: float) -> Request:
 Call = Generator[Request, Response, T]
 
 
+def authority(url: str) -> str:
+    """Return how a URL begins, up to its path: what is not to be taken apart for every request anew."""
+    found = _AUTHORITY.match(url)
+    return found[0] if found else url
+
+
 def origin(url: str) -> str:
     """Return the `scheme://host:port` of a URL, in lower case and with the port always there."""
+    return _origin(authority(url))
+
+
+@lru_cache(maxsize=256)
+def _origin(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return f"{parts.scheme}://{parts.hostname}:{port}".lower()
+
+
+def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their names in lower case; several of one name are joined by `, `."""
+    lowered: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        lowered[key] = f"{lowered[key]}, {value}" if key in lowered else value
+    return lowered
 
 
 def json_object(request: Request, response: Response) -> dict[str, Any]:
@@ -156,17 +181,20 @@ def next_page(request: Request, response: Response) -> str | None:
     return target(request, match[1]) if match else None
 
 
-def decode_error(request: Request, response: Response, secret: str | None = None) -> DSSResponseError:
+def decode_error(request: Request, response: Response, *secrets: str) -> DSSResponseError:
     """Return the error that an answer means, whichever of its shapes the body has.
 
     :param request: what was asked
     :param response: the answer
-    :param secret: a token to keep out of the error, should the server echo it
+    :param secrets: what to keep out of the error, should the server echo it
     """
     code, title = _code_and_title(response.body)
     if not title:
         title = _phrase(response.status)
-    if secret:
+    refusal = _REFUSAL.search(title) if response.status == 500 else None
+    if refusal:
+        code = refusal[1]
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be in another
         code, title = code.replace(secret, "***"), title.replace(secret, "***")
     kinds: dict[int, type[DSSResponseError]] = {
         401: DSSAuthError,
@@ -174,7 +202,7 @@ def decode_error(request: Request, response: Response, secret: str | None = None
         404: DSSNotFoundError,
         409: DSSConflictError,
     }
-    return kinds.get(response.status, DSSResponseError)(
+    return kinds.get(403 if code == "forbidden" else response.status, DSSResponseError)(
         request.method,
         request.path,
         response.status,

@@ -16,44 +16,38 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_hca import __version__
-from airflow_provider_hca.client.messages import Call, Request, Response
+from airflow_provider_hca.client.connections import Connections
+from airflow_provider_hca.client.messages import Call, Request, Response, lower_case, retry_after
+from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
 
 if TYPE_CHECKING:
     import aiohttp
-    import requests
 
 T = TypeVar("T")
 
-_CHUNK = 1024 * 1024
+_CHUNK = 128 * 1024  # of a chunk that a connection breaks in, all is lost
+_THROTTLED = frozenset({429, 503})
 
 USER_AGENT = f"airflow-provider-hca/{__version__}"
 
 
 class RequestsTransport:
-    """Runs calls on `requests`. One may serve many threads.
+    """Runs calls on the connections of `requests`. One may serve many threads.
 
     :param pool_size: connections kept open; as many as there are threads
     :param verify: whether to check the server's certificate, or the path of a CA bundle
     :param stop: when set, waits end at once with an `DSSAbortedError`, and nothing more is sent
+    :ivar pace: how many requests a second there are at most; after an answer of 429 or 503 to one thread all go slower
     """
 
     def __init__(self, *, pool_size: int = 10, verify: bool | str = True, stop: threading.Event | None = None) -> None:
-        import requests
-        from requests.adapters import HTTPAdapter
-
         self._stop = stop or threading.Event()
-        self._session = requests.Session()
-        self._verify = verify
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # aiohttp's side keeps none either
-        self._session.auth = _keep_headers  # otherwise ~/.netrc would replace the token
-        self._session.headers["user-agent"] = USER_AGENT
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=pool_size))
+        self.pace = Pace()
+        self._connections = Connections(pool_size=pool_size, verify=verify, user_agent=USER_AGENT)
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +57,7 @@ class RequestsTransport:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._session.close()
+        self._connections.close()
 
     def run(self, call: Call[T]) -> T:
         """Return the result of a call.
@@ -94,39 +88,44 @@ class RequestsTransport:
             raise DSSAbortedError("stopped")
         if not request.method:
             return Response(0)
+        self.pace.wait(self._stop)
+        if self._stop.is_set():
+            raise DSSAbortedError("stopped")
         outer = sys.exception()
-        unanswered = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
         try:
-            answer = self._session.request(
-                request.method,
-                request.url,
-                headers=dict(request.headers),
-                data=request.body,
-                timeout=(request.connect_timeout, request.read_timeout),
-                allow_redirects=False,
-                stream=request.receive is not None,
-                verify=self._verify,  # as the session's, REQUESTS_CA_BUNDLE would overrule it
-            )
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            take = request.receive(answer.status_code, headers) if request.receive else None
-            if take is None:
-                return Response(answer.status_code, headers, answer.content)
-            chunks = answer.raw.stream(_CHUNK, decode_content=False)
-        except unanswered as error:
+            return self._heeded(self._ask(request))
+        except _TakingError as failed:
+            raise failed.error from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
             raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
-        with answer:
-            while True:
-                try:
-                    chunk = next(chunks, None)
-                except unanswered as error:
-                    raise DSSConnectionError(
-                        request.method, request.origin, request.path, _kind(error, outer)
-                    ) from None
-                if chunk is None:
-                    return Response(answer.status_code, headers)
+
+    def _ask(self, request: Request) -> Response:
+        what, timeout = (request.method, request.url), (request.connect_timeout, request.read_timeout)
+        if request.receive is None:
+            return self._connections.request(*what, headers=request.headers, body=request.body, timeout=timeout)
+        answer = self._connections.stream(*what, headers=request.headers, body=request.body, timeout=timeout)
+        headers = lower_case(answer.headers)
+        take = request.receive(answer.status, headers)
+        if take is None:
+            return Response(answer.status, headers, answer.data)
+        try:
+            for chunk in answer.stream(_CHUNK, decode_content=False):
                 if self._stop.is_set():
                     raise DSSAbortedError("stopped")
-                take(chunk)  # not inside `try`: a disk that is full is no broken connection
+                try:
+                    take(chunk)
+                except OSError as error:  # a disk that is full is no broken connection
+                    raise _TakingError(error) from None
+            answer.release_conn()
+        finally:
+            answer.close()  # unless it was released: what is left of the body would be taken for the next answer
+        return Response(answer.status, headers)
+
+    def _heeded(self, response: Response) -> Response:
+        """Return an answer; one that asks for fewer requests asks that of all threads."""
+        if response.status in _THROTTLED:
+            self.pace.slow_down(retry_after(response))
+        return response
 
 
 class AiohttpTransport:
@@ -211,7 +210,7 @@ class AiohttpTransport:
                 allow_redirects=False,
                 proxy=self._proxy_of(request.url),
             ) as answer:
-                headers = _lower_case(answer.headers)
+                headers = lower_case(answer.headers)
                 take = request.receive(answer.status, headers) if request.receive else None
                 if take is None:
                     return Response(answer.status, headers, await answer.read())
@@ -248,18 +247,6 @@ class _TakingError(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__()
         self.error = error
-
-
-def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
-    lowered: dict[str, str] = {}
-    for name, value in headers.items():
-        key = name.lower()
-        lowered[key] = f"{lowered[key]}, {value}" if key in lowered else value
-    return lowered
-
-
-def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 # What the libraries and Python call their errors, the most telling first. By name, so that neither library need be

@@ -14,7 +14,7 @@ from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, pause
 from airflow_provider_hca.client.model import check_replica
 from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.exceptions import DSSCheckoutError
+from airflow_provider_hca.exceptions import DSSCheckoutError, DSSNotFoundError
 
 _SHORTEST = 0.1  # seconds; looking without a wait in between would be a hot loop
 _SINGLE = ("uuid", "version", "size", "sha256", "content_type")
@@ -148,7 +148,10 @@ class CheckoutWait:
 
     def look(self, dss: DSSAPI) -> Call[dict[str, Any] | None]:
         """Return what has come, or None; see `Wait`."""
-        checkout = yield from dss.get_bundles_checkout(self._job, replica=self._replica)
+        try:
+            checkout = yield from dss.get_bundles_checkout(self._job, replica=self._replica)
+        except DSSNotFoundError:
+            raise DSSCheckoutError(self._job, "UNKNOWN_JOB_ID") from None
         if checkout.status == "RUNNING":
             return None
         if checkout.status != "SUCCEEDED":

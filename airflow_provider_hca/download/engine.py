@@ -2,6 +2,10 @@
 
 A file has its name only when it is whole and checked. What is there already, and is right, is left alone, so running it
 again is how it is resumed; of a file that was begun only the rest is fetched.
+
+A DSS begins to make a copy to download from when it is first asked for a file, and wants to be asked again after ten
+seconds. So each file is asked for without a wait, and only then those that were not ready are waited for: otherwise
+every few files would have a wait of their own.
 """
 
 from __future__ import annotations
@@ -12,13 +16,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from airflow_provider_hca.client.content import Content
+from airflow_provider_hca.client.content import Content, NotReadyError
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.download.directory import Parent, Target
@@ -29,6 +33,7 @@ from airflow_provider_hca.exceptions import (
     DSSContentError,
     DSSError,
     DSSNotFoundError,
+    InvalidManifestError,
 )
 from airflow_provider_hca.parallel import run_parallel
 
@@ -70,14 +75,17 @@ class DownloadReport:
 
 @dataclass(slots=True)
 class _Tally:
+    """What was done so far; counted by many threads."""
+
+    there: int = 0
     files: int = 0
     size: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, *, files: int = 0, size: int = 0) -> None:
+    def add(self, **counts: int) -> None:
         with self.lock:
-            self.files += files
-            self.size += size
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
 
 class Downloader:
@@ -107,7 +115,7 @@ class Downloader:
     def download(
         self,
         uuid: str,
-        directory: Path,
+        directory: str | Path,
         *,
         version: str | None = None,
         data_files: Sequence[str] = ("*",),
@@ -120,45 +128,24 @@ class Downloader:
         :param version: of the bundle; the latest if None
         :param data_files: patterns of the files to take of those that are not indexed
         :param metadata_files: patterns of the files to take of those that are
+        :raises ValueError: when an argument is not well-formed; nothing was written
         :raises DSSNotFoundError: when there is no such bundle; nothing was written
         :raises InvalidManifestError: when a name is one that no file must have; nothing was written
+        :raises OSError: when the directory cannot be made or opened
         :raises DownloadError: when files could not be downloaded or written; the others are there
         :raises DSSAbortedError: when told to stop
         """
-        started = time.monotonic()
+        if not str(directory):
+            raise ValueError("directory must name one; it is empty")
+        started, directory = time.monotonic(), Path(directory)
         bundle = self._transport.run(self._dss.get_bundle(uuid, replica=self._replica, version=version))
         plan = partial(plan_download, bundle, data_files=data_files, metadata_files=metadata_files)
-        plan()  # before a directory is made
-        try:
-            target = Target(directory)
-            wanted = plan(ignores_case=target.ignores_case)
-        except OSError as error:
-            raise DownloadError([("", f"{directory}: {error.strerror}")], done=0, total=len(bundle["files"])) from None
+        wanted = plan()  # before a directory is made
         size = sum(file.size for file in wanted)
-        log.info("downloading %d of %d files (%.1f MiB)", len(wanted), len(bundle["files"]), size / MIB)
-        tally = _Tally()
-
-        def progress(done: int) -> None:
-            log.info("%d of %d files, %.1f of %.1f MiB downloaded", done, len(wanted), tally.size / MIB, size / MIB)
-
-        failures = run_parallel(
-            wanted,
-            lambda file: self._have(file, target, tally),
-            name="download",
-            workers=self._workers,
-            stop=self._stop,
-            goes_on=_is_of_one_file,
-            progress=progress,
-        )
-        if self._stop.is_set():
-            raise DSSAbortedError("the download was stopped; a retry goes on from what is there")
-        if failures:
-            raise DownloadError(
-                sorted((file.name, str(error)) for file, error in failures),
-                done=len(wanted) - len(failures),
-                total=len(wanted),
-                permanent=any(isinstance(error, DSSError) and error.permanent for _, error in failures),
-            )
+        log.info("downloading %s of %s files (%s MiB)", f"{len(wanted):,}", f"{len(bundle['files']):,}", _mib(size))
+        with Target(directory) as target:
+            _check_case(plan, target)
+            tally = self._have_all(wanted, target, size)
         report = DownloadReport(
             uuid=bundle["uuid"],
             version=bundle["version"],
@@ -173,51 +160,96 @@ class Downloader:
         log.info("%s", report)
         return report
 
-    def _have(self, file: WantedFile, target: Target, tally: _Tally) -> None:
-        """Have a file in its place, by looking or by downloading."""
-        name, begun = file.parts[-1], file.partial_name
-        with target.open_parent(file.parts) as parent:
-            if self._is_there(file, parent, name):
-                parent.remove(begun)
-                return
-            try:
-                with parent.open(begun, os.O_RDWR | os.O_CREAT) as opened:
-                    self._fetch(file, opened, tally)
-            except Exception as error:
-                if isinstance(error, DSSContentError) or parent.size(begun) == 0:
-                    parent.remove(begun)  # nothing that a later try could go on from
-                raise
-            parent.rename(begun, name)
-            tally.add(files=1)
+    def _have_all(self, wanted: list[WantedFile], target: Target, size: int) -> _Tally:
+        tally = _Tally()
+        later: list[WantedFile] = []
 
-    def _is_there(self, file: WantedFile, parent: Parent, name: str) -> bool:
+        def progress(_: int) -> None:
+            there = f"{tally.there:,} of {len(wanted):,} files"
+            log.info("%s, %s of %s MiB downloaded", there, _mib(tally.size), _mib(size))
+
+        def have(file: WantedFile) -> None:
+            try:
+                self._have(file, target, tally, wait=False)
+            except NotReadyError:
+                later.append(file)
+
+        def have_later(file: WantedFile) -> None:
+            self._have(file, target, tally, wait=True)
+
+        failures: list[tuple[WantedFile, Exception]] = []
+        for work, files in ((have, wanted), (have_later, later)):
+            if all(_is_of_one_file(error) for _, error in failures):
+                failures += run_parallel(
+                    files,
+                    work,
+                    name="download",
+                    workers=self._workers,
+                    stop=self._stop,
+                    goes_on=_is_of_one_file,
+                    progress=progress,
+                )
+        if self._stop.is_set():
+            raise DSSAbortedError("the download was stopped; a retry goes on from what is there")
+        if failures:
+            raise DownloadError(
+                sorted((file.name, _told(error)) for file, error in failures),
+                done=tally.there,
+                total=len(wanted),
+                permanent=any(isinstance(error, DSSError) and error.permanent for _, error in failures),
+            )
+        return tally
+
+    def _have(self, file: WantedFile, target: Target, tally: _Tally, *, wait: bool) -> None:
+        """Have a file in its place, by looking or by downloading."""
+        with target.open_parent(file.parts) as parent:
+            if self._is_there(file, parent):
+                parent.remove(file.partial_name)
+            else:
+                self._download(file, parent, tally, wait=wait)
+        tally.add(there=1)
+
+    def _is_there(self, file: WantedFile, parent: Parent) -> bool:
+        name = file.parts[-1]
         if parent.size(name) != file.size:
             return False
         sha256 = hashlib.sha256()
-        with parent.open(name, os.O_RDONLY) as opened:
+        with parent.open(name) as opened:
             while chunk := opened.read(MIB):
                 self._check_stop()
                 sha256.update(chunk)
         return sha256.hexdigest() == file.sha256
 
-    def _fetch(self, file: WantedFile, opened: BinaryIO, tally: _Tally) -> None:
-        begun = os.fstat(opened.fileno()).st_size
+    def _download(self, file: WantedFile, parent: Parent, tally: _Tally, *, wait: bool) -> None:
+        with parent.open_partial(file.partial_name) as opened:
+            try:
+                self._fetch(file, _Watched(opened, self._check_stop, tally), wait=wait)
+                opened.flush()
+            except Exception as error:
+                if isinstance(error, DSSContentError) or not opened.tell():
+                    parent.remove(file.partial_name)  # nothing that a later try could go on from
+                raise
+            parent.rename(file.partial_name, file.parts[-1])
+        tally.add(files=1)
+
+    def _fetch(self, file: WantedFile, opened: _Watched, *, wait: bool) -> None:
+        """Fetch what is missing of a file; all of it, if what is there is not its beginning."""
+        begun = opened.seek(0, os.SEEK_END)
         if 0 < begun <= file.size:
             try:
-                self._fetch_rest(file, opened, tally, begun=True)
+                self._fetch_rest(file, opened, begun=True, wait=wait)
             except DSSContentError:
                 log.warning("%s: what an earlier try left is not its beginning; downloading it whole", file.name)
             else:
                 return
-        opened.seek(0)
-        opened.truncate()
-        self._fetch_rest(file, opened, tally, begun=False)
+        opened.empty()
+        self._fetch_rest(file, opened, begun=False, wait=wait)
 
-    def _fetch_rest(self, file: WantedFile, opened: BinaryIO, tally: _Tally, *, begun: bool) -> None:
-        content = Content(_Counting(opened, tally))
+    def _fetch_rest(self, file: WantedFile, opened: _Watched, *, begun: bool, wait: bool) -> None:
+        content = Content(opened)
         if begun:
             content.begin_with(opened)
-        call = self._dss.get_content(file.uuid, replica=self._replica, version=file.version, content=content)
+        call = self._dss.get_content(file.uuid, replica=self._replica, version=file.version, content=content, wait=wait)
         found = self._transport.run(call)
         if (found.size, found.sha256) != (file.size, file.sha256):
             told = f"the manifest says {file.size:,} bytes with sha256 {file.sha256}, the file has {found.sha256}"
@@ -228,15 +260,35 @@ class Downloader:
             raise DSSAbortedError("stopped")
 
 
-class _Counting:
-    """A file that is written to, counted."""
+class _Watched:
+    """A file whose reading can be stopped, and what is written to it is counted."""
 
-    def __init__(self, file: BinaryIO, tally: _Tally) -> None:
-        self._file, self._tally = file, tally
+    def __init__(self, file: BinaryIO, check_stop: Callable[[], None], tally: _Tally) -> None:
+        self._file, self._check_stop, self._tally = file, check_stop, tally
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def empty(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+
+    def read(self, size: int, /) -> bytes:
+        self._check_stop()
+        return self._file.read(size)
 
     def write(self, data: bytes, /) -> int:
         self._tally.add(size=len(data))
         return self._file.write(data)
+
+
+def _check_case(plan: Callable[..., list[WantedFile]], target: Target) -> None:
+    """Refuse names that differ in case only where that makes no difference; where there are none, nothing is tried."""
+    try:
+        plan(ignores_case=True)
+    except InvalidManifestError:
+        if target.ignores_case():
+            raise
 
 
 def _is_of_one_file(error: Exception) -> bool:
@@ -244,3 +296,13 @@ def _is_of_one_file(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno not in _DISK
     return isinstance(error, DSSNotFoundError | DSSContentError)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:,.1f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,7 +18,8 @@ from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.model import Bundle
 from airflow_provider_hca.exceptions import InvalidManifestError
 
-_LONGEST = 255  # bytes of one part of a path, on the usual file systems
+_LONGEST_PART = 255  # bytes of one part of a path, on the usual file systems
+_LONGEST = 3072  # bytes of all of it; of the usual 4,096 the rest is for the directory
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -66,7 +68,8 @@ def plan_download(
         described; it lists them all
     """
     for what, patterns in (("data_files", data_files), ("metadata_files", metadata_files)):
-        if isinstance(patterns, str):
+        # Of a string the letters would be taken for patterns, and `*` for everything.
+        if not isinstance(patterns, Sequence) or isinstance(patterns, str):
             raise ValueError(f"{what} must be a list of patterns such as ['*.json'], not {patterns!r}")
     wanted: list[WantedFile] = []
     offenders: list[tuple[str, str]] = []
@@ -91,12 +94,12 @@ def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:
         raise ValueError("is no relative path below the directory")
     if "\0" in name or "\\" in name:
         raise ValueError("holds a character that is none of a file's name, or means more than itself")
-    if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST for part in parts):
-        raise ValueError(f"has a part of more than {_LONGEST} bytes")
     try:
-        name.encode()
+        lengths = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
         raise ValueError("is not UTF-8") from None
+    if max(lengths) > _LONGEST_PART or sum(lengths) + len(lengths) > _LONGEST:
+        raise ValueError(f"is too long: more than {_LONGEST_PART} bytes in one part, or {_LONGEST:,} together")
     size, sha256 = file.get("size"), str(file.get("sha256")).lower()
     if not isinstance(size, int) or size < 0 or not _SHA256.fullmatch(sha256):
         raise ValueError("has no size and sha256 to check it by")
@@ -108,16 +111,24 @@ def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:
 def _collisions(wanted: list[WantedFile], *, ignores_case: bool) -> Iterator[tuple[str, str]]:
     """Find the files for whose place there is another one, or a directory."""
 
-    def place(parts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(part.casefold() for part in parts) if ignores_case else parts
+    def place(*parts: str) -> tuple[str, ...]:
+        if not ignores_case:
+            return parts
+        # What ignores case often takes the two ways to write an accent for the same, too.
+        return tuple(unicodedata.normalize("NFD", unicodedata.normalize("NFD", part).casefold()) for part in parts)
 
-    directories = {place(file.parts[:depth]): file.name for file in wanted for depth in range(1, len(file.parts))}
+    directories = {place(*file.parts[:depth]): file.name for file in wanted for depth in range(1, len(file.parts))}
+    partials = {place(*file.parts[:-1], file.partial_name): file.name for file in wanted}
     files: dict[tuple[str, ...], str] = {}
     for file in wanted:
-        where = place(file.parts)
+        where = place(*file.parts)
         if where in files:
             same = files[where] == file.name
             yield file.name, "is there twice" if same else f"cannot be told from {files[where]!r} on this file system"
         elif where in directories:
             yield file.name, f"is a file, and a directory of {directories[where]!r}"
         files[where] = file.name
+    for where, name in partials.items():
+        taken = files.get(where) or directories.get(where)
+        if taken is not None:
+            yield taken, f"cannot be: {name!r} needs that place until it is whole"

@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from . import bundles, checkouts, files, user_collections
+from . import bundles, checkouts, events, files, search, subscriptions, user_collections
+from .definition import complete
 from .errors import BareServerError, ProblemError, about_blank, bare_error, problem_response
 from .services import WrongContentTypeError
 
@@ -29,20 +30,23 @@ def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> Fas
     """
     api = FastAPI(
         title="Local DSS",
-        description="The part of the DSS API that the local DSS has.",
+        description="The API of the DSS, as the local DSS has it.",
         version="1",
         redirect_slashes=False,
         openapi_url=None,
+        separate_input_output_schemas=False,  # or every answer would be said to have what it may have
     )
     api.state.services = services
-    for module in (files, checkouts, bundles, user_collections):
+    for module in (files, checkouts, bundles, user_collections, events, subscriptions, search):
         api.include_router(module.router)
     _shape_errors(api)
 
+    # With an "openapi" key the original client takes the URL from `servers`; otherwise it would insist on https.
+    document = complete(api.openapi()) | {"servers": [{"url": dss_url}]}
+
     @api.get("/swagger.json", include_in_schema=False)
     async def definition() -> JSONResponse:
-        # With an "openapi" key the original client takes the URL from `servers`; otherwise it would insist on https.
-        return JSONResponse({**api.openapi(), "servers": [{"url": dss_url}]})
+        return JSONResponse(document)
 
     root = FastAPI(openapi_url=None, redirect_slashes=False)
     for control in controls:
@@ -82,8 +86,10 @@ def _shape_errors(app: FastAPI) -> None:
         return bare_error()
 
     @app.exception_handler(HTTPException)
-    async def routing(_: Request, error: HTTPException) -> Response:
+    async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             return JSONResponse({"message": "Missing Authentication Token"}, 403)
+        if error.status_code == 400:  # a body that is no JSON in a way that its parser did not foresee
+            return problem_response(ProblemError(400, "illegal_arguments", error.detail), request.method)
         status = HTTPStatus(error.status_code)
-        return about_blank(status.value, status.phrase, error.detail)
+        return about_blank(status.value, status.phrase, error.detail, error.headers)

@@ -94,13 +94,14 @@ class Authority:
         return jwt.encode(body, key.private, algorithm="RS256", headers={"kid": kid or key.kid})
 
 
-def require_group(claims: dict[str, Any]) -> None:
-    """Refuse whoever is not in the group `hca`.
+def require_group(claims: dict[str, Any], *groups: str) -> None:
+    """Refuse whoever is not in one of these groups.
 
     :param claims: the claims of a verified token
+    :param groups: the groups, by default `hca` alone
     """
-    if claims.get(GROUP) != "hca":
-        raise ProblemError(403, "Forbidden", "Only the group 'hca' may do that")
+    if claims.get(GROUP) not in (groups or ("hca",)):
+        raise ProblemError(403, "Forbidden", "The group of the token may not do that")
 
 
 def email_of(claims: dict[str, Any]) -> str:

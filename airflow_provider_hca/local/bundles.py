@@ -7,17 +7,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi.responses import Response
 
 from airflow_provider_hca.client.identifiers import make_version
 
+from .answers import FQID, LATER, LINKED, PAGED, REDIRECTED, Answer, page_headers, says
 from .auth import require_administrator
+from .bundle_bodies import BundleAnswer, BundleChange, BundleFile, BundleList, BundleStored, Deletion, NewBundle
 from .errors import BareServerError, ProblemError
 from .files import check_token, direct_url, make_token, not_ready
-from .names import refusal
 from .services import (
-    UUID_PATTERN,
     AnyCaller,
     Caller,
     Ctx,
@@ -38,55 +37,12 @@ router = APIRouter(redirect_slashes=False)
 _POLL = 0.1  # seconds between two looks for a file that is missing
 
 
-def _acceptable(name: str) -> str:
-    why = refusal(name)
-    if why:
-        raise ValueError(f"the name {name!r} {why}")
-    return name
-
-
-class BundleFile(BaseModel):
-    """A file as a bundle lists it."""
-
-    model_config = ConfigDict(strict=True)
-
-    uuid: str = Field(pattern=UUID_PATTERN, description="Which file.")
-    version: str = Field(description="Which version of it, a DSS_VERSION.")
-    name: Annotated[str, AfterValidator(_acceptable)] = Field(description="Its name in the bundle.")
-    indexed: bool = Field(description="Whether its content can be searched for.")
-
-
-class NewBundle(BaseModel):
-    """The body of PUT bundle."""
-
-    model_config = ConfigDict(strict=True)
-
-    files: list[BundleFile] = Field(description="The files, in order.")
-    creator_uid: int = Field(ge=-(2**63), lt=2**63, description="A number for whoever creates the bundle.")
-
-
-class BundleChange(BaseModel):
-    """The body of PATCH bundle."""
-
-    model_config = ConfigDict(strict=True)
-
-    add_files: list[BundleFile] = Field(default=[], max_length=1000, description="Files to add.")
-    remove_files: list[BundleFile] = Field(default=[], max_length=1000, description="Files to take away.")
-
-
-class Deletion(BaseModel):
-    """The body of DELETE bundle."""
-
-    model_config = ConfigDict(strict=True)
-
-    reason: str = Field(description="Why it is deleted.")
-
-
 # Before the routes with a uuid: "all" would be taken for one.
 @router.get(
     "/bundles/all",
     summary="List the bundles",
-    responses={206: {"description": "One page; the Link header leads to the next"}},
+    responses=says(200, "All of them, or the last page", BundleList, headers=PAGED)
+    | says(206, "One page; the Link header leads to the next", BundleList, headers=PAGED | LINKED),
 )
 def list_bundles(
     services: Ctx,
@@ -96,7 +52,7 @@ def list_bundles(
     token: Token = None,
     per_page: PerPage = 100,
     search_after: Annotated[str, Query(description="Given by the server in its links.")] = "",
-) -> JSONResponse:
+) -> Answer:
     """List what is not deleted, ordered by uuid. A page that is exactly full is followed by one more, even if empty."""
     key = search_after.removeprefix("bundles/")
     uuid, _, version = key.partition(".")
@@ -110,9 +66,8 @@ def list_bundles(
         "per_page": per_page,
         "search_prefix": f"bundles/{prefix.lower()}",
     }
-    headers = {"X-OpenAPI-Pagination": "false", "X-OpenAPI-Paginated-Content-Key": "bundles"}
     if not body["has_more"]:
-        return JSONResponse(body, 200, headers)
+        return Answer(body, 200, page_headers("bundles"))
     body["search_after"] = f"bundles/{'.'.join(found[-1])}"
     body["token"] = token or make_token()
     body["link"] = this_url(
@@ -123,17 +78,19 @@ def list_bundles(
         search_after=body["search_after"],
         token=body["token"],
     )
-    headers |= {"X-OpenAPI-Pagination": "true", "Link": f"<{body['link']}>; rel='next'"}
-    return JSONResponse(body, 206, headers)
+    return Answer(body, 206, page_headers("bundles", body["link"]))
 
 
 @router.put(
     "/bundles/{uuid}",
     summary="Create a version of a bundle",
-    responses={201: {"description": "Created"}},
+    responses=says(200, "Created before, just like this", BundleStored)
+    | says(201, "Created", BundleStored)
+    | says(400, "illegal_arguments, illegal_version, duplicate_filename or file_missing")
+    | says(409, "bundle_already_exists, with another manifest"),
     dependencies=[AnyCaller, JsonBody],
 )
-async def put_bundle(services: Ctx, uuid: Uuid, version: Version, replica: Replica, body: NewBundle) -> JSONResponse:
+async def put_bundle(services: Ctx, uuid: Uuid, version: Version, replica: Replica, body: NewBundle) -> Answer:
     """Store a bundle, waiting a while for files that are not there yet."""
     _check_files(body.files)
     writable_version(version)
@@ -147,7 +104,7 @@ async def put_bundle(services: Ctx, uuid: Uuid, version: Version, replica: Repli
     if stored != manifest:
         title = f"Bundle {uuid.lower()} has another manifest in version {version}"
         raise ProblemError(409, "bundle_already_exists", title)
-    return JSONResponse({"version": version, "manifest": manifest}, 201 if added else 200)
+    return Answer({"version": version, "manifest": manifest}, 201 if added else 200)
 
 
 def _store_bundle(
@@ -155,6 +112,8 @@ def _store_bundle(
 ) -> tuple[bool, dict[str, Any] | None]:
     version = manifest["version"]
     added = services.store.add_bundle(replica, uuid, version, manifest)
+    if added:
+        services.manifests.written(replica, uuid, manifest)
     return added, manifest if added else services.store.bundle(replica, uuid, version, dead_too=True)
 
 
@@ -216,7 +175,11 @@ def _manifest(version: str, creator_uid: int, files: list[dict[str, Any]]) -> di
 @router.get(
     "/bundles/{uuid}",
     summary="Get the manifest of a bundle",
-    responses={206: {"description": "One page; the Link header leads to the next"}},
+    responses=says(200, "The bundle, or its last page", BundleAnswer, headers=PAGED)
+    | says(206, "One page; the Link header leads to the next", BundleAnswer, headers=PAGED | LINKED)
+    | says(301, "Not ready yet; ask again", headers=REDIRECTED | LATER)
+    | says(400, "illegal_arguments, illegal_token or only_one_urltype")
+    | says(404, "not_found"),
 )
 def get_bundle(
     services: Ctx,
@@ -234,7 +197,7 @@ def get_bundle(
     if directurls and presignedurls:
         raise ProblemError(400, "only_one_urltype", "Ask for directurls or presignedurls, not both")
     check_token(token)
-    manifest = services.store.bundle(replica, uuid, version)
+    manifest = services.manifests.find(replica, uuid, version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'latest'}")
     page = manifest["files"][start_at : start_at + per_page]
@@ -254,12 +217,10 @@ def get_bundle(
         "files": files,
         "creator_uid": manifest["creator_uid"],
     }
-    headers = {"X-OpenAPI-Pagination": "false", "X-OpenAPI-Paginated-Content-Key": "bundle.files"}
     if start_at + per_page >= len(manifest["files"]):
-        return JSONResponse({"bundle": bundle}, 200, headers)
+        return Answer({"bundle": bundle}, 200, page_headers("bundle.files"))
     link = this_url(request, **query, start_at=start_at + per_page, token="None")  # noqa: S106 - as a DSS writes it
-    headers |= {"X-OpenAPI-Pagination": "true", "Link": f"<{link}>; rel='next'"}
-    return JSONResponse({"bundle": bundle}, 206, headers)
+    return Answer({"bundle": bundle}, 206, page_headers("bundle.files", link))
 
 
 def _checked_out(services: Services, replica: str, entries: list[dict[str, Any]]) -> bool:
@@ -279,10 +240,15 @@ def _shown(services: Services, replica: str, entry: dict[str, Any], direct: bool
     return shown
 
 
-@router.patch("/bundles/{uuid}", summary="Make a new version of a bundle", dependencies=[AnyCaller, JsonBody])
-async def patch_bundle(
-    services: Ctx, uuid: Uuid, version: Version, replica: Replica, body: BundleChange
-) -> JSONResponse:
+@router.patch(
+    "/bundles/{uuid}",
+    summary="Make a new version of a bundle",
+    responses=says(200, "The new version", FQID)
+    | says(400, "illegal_arguments, illegal_version or duplicate_filename")
+    | says(404, "not_found"),
+    dependencies=[AnyCaller, JsonBody],
+)
+async def patch_bundle(services: Ctx, uuid: Uuid, version: Version, replica: Replica, body: BundleChange) -> Answer:
     """Add and remove files; every call makes a version, even one that changes nothing."""
     if uuid != uuid.lower():
         # A DSS would write a bundle here that nothing can read again.
@@ -290,7 +256,7 @@ async def patch_bundle(
     writable_version(version)
     for file in (*body.add_files, *body.remove_files):
         writable_version(file.version)
-    old = await run_in_threadpool(services.store.bundle, replica, uuid, version)
+    old = await run_in_threadpool(services.manifests.find, replica, uuid, version)
     if old is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version}")
     removed = {(file.name, file.uuid, file.version) for file in body.remove_files}
@@ -300,23 +266,31 @@ async def patch_bundle(
     if _missing(found, body.add_files):
         raise BareServerError("a file to add is missing")
     files = kept + [_entry(file, found) for file in body.add_files]
-    new = await run_in_threadpool(_store_new_version, services, replica, uuid, old["creator_uid"], files)
-    return JSONResponse({"uuid": uuid, "version": new})
+    manifest = await run_in_threadpool(_store_new_version, services, replica, uuid, old["creator_uid"], files)
+    services.manifests.written(replica, uuid, manifest, version)
+    return Answer({"uuid": uuid, "version": manifest["version"]})
 
 
 def _store_new_version(
     services: Services, replica: str, uuid: str, creator_uid: int, files: list[dict[str, Any]]
-) -> str:
+) -> dict[str, Any]:
     while True:
-        version = make_version()
-        if services.store.add_bundle(replica, uuid, version, _manifest(version, creator_uid, files)):
-            return version
+        manifest = _manifest(make_version(), creator_uid, files)
+        if services.store.add_bundle(replica, uuid, manifest["version"], manifest):
+            return manifest
 
 
-@router.delete("/bundles/{uuid}", summary="Delete a bundle or one version of it", dependencies=[JsonBody])
+@router.delete(
+    "/bundles/{uuid}",
+    summary="Delete a bundle or one version of it",
+    responses=says(200, "Deleted")
+    | says(404, "not_found")
+    | says(409, "bundle_tombstone_already_exists, for another reason"),
+    dependencies=[JsonBody],
+)
 def delete_bundle(
     services: Ctx, claims: Caller, uuid: Uuid, replica: Replica, body: Deletion, version: LatestVersion = None
-) -> JSONResponse:
+) -> Answer:
     """Put up a tombstone; the records stay."""
     require_administrator(claims)
     if not services.store.has_bundle(replica, uuid, version):
@@ -325,4 +299,4 @@ def delete_bundle(
     if written != body.reason:
         title = f"Bundle {uuid} was deleted before, for another reason"
         raise ProblemError(409, "bundle_tombstone_already_exists", title)
-    return JSONResponse({})
+    return Answer({})

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from .staging import SCHEMES, NoBucketError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .database import Database
     from .files_on_disk import Blobs
     from .staging import Staging
@@ -50,7 +52,7 @@ class CheckoutJobs:
     """All jobs there ever were, and the step that does the next one."""
 
     def __init__(
-        self, database: Database, store: Store, blobs: Blobs, stagings: dict[str, Staging], delay: float
+        self, database: Database, store: Store, blobs: Blobs, stagings: Mapping[str, Staging], delay: float
     ) -> None:
         self._db = database
         self._store = store

@@ -56,7 +56,7 @@ def post_checkout(
     """Have the files put into a bucket under their names in the bundle; every call makes another job."""
     if "/" in body.destination:
         raise ProblemError(400, "illegal_arguments", "The destination is a bucket, without a key")
-    manifest = services.store.bundle(replica, uuid.lower(), version)
+    manifest = services.manifests.find(replica, uuid.lower(), version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'latest'}")
     doomed = bool(request.scope.get("dss.fail_checkout", False))

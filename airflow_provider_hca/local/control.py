@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .answers import Answer
 from .auth import Authority
-from .collection_records import CollectionRecords
 from .faults import Fault, FaultBook
 from .keys import Secrets
-from .store import Store
+from .services import Services
 
 
 class TokenWish(BaseModel):
@@ -27,6 +26,14 @@ class TokenWish(BaseModel):
     kid: str | None = None
 
 
+class Remembering(BaseModel):
+    """Whether manifests are remembered as a process of a DSS remembers them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stale: bool
+
+
 class Lifetime(BaseModel):
     """How long the tokens of the token endpoint last."""
 
@@ -35,12 +42,11 @@ class Lifetime(BaseModel):
     expires_in: float
 
 
-def window_router(book: FaultBook, store: Store, collections: CollectionRecords) -> APIRouter:
+def window_router(book: FaultBook, services: Services) -> APIRouter:
     """Return the routes that switch faults on and show what happened.
 
     :param book: the faults and the requests seen
-    :param store: shown as a whole
-    :param collections: shown with it
+    :param services: what is shown and switched
     """
     router = APIRouter(prefix="/_local")
 
@@ -58,6 +64,11 @@ def window_router(book: FaultBook, store: Store, collections: CollectionRecords)
         book.faults.clear()
         return book.faults
 
+    @router.post("/manifests/settings")
+    async def remember_manifests(remembering: Remembering) -> Remembering:
+        services.manifests.remember(on=remembering.stale)
+        return remembering
+
     @router.get("/requests")
     async def show_requests() -> list[dict[str, Any]]:
         return book.seen()
@@ -69,7 +80,7 @@ def window_router(book: FaultBook, store: Store, collections: CollectionRecords)
 
     @router.get("/store")
     def show_store() -> Answer:
-        return Answer(store.everything() | {"collections": collections.everything()})
+        return Answer(services.store.everything() | {"collections": services.collections.everything()})
 
     return router
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from .staging import mismatch, parse_source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .files_on_disk import Blobs
     from .staging import Source, Staging
     from .store import Copy, FileRecord, Store
@@ -29,7 +31,7 @@ class StagedObjectGoneError(Exception):
 class Copies:
     """Copies content. Those made in the background are recorded first, so that a restart goes on with them."""
 
-    def __init__(self, store: Store, blobs: Blobs, stagings: dict[str, Staging], delay: float) -> None:
+    def __init__(self, store: Store, blobs: Blobs, stagings: Mapping[str, Staging], delay: float) -> None:
         self._store = store
         self._blobs = blobs
         self._stagings = stagings

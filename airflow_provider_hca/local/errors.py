@@ -5,7 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+
+from .answers import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,18 +48,19 @@ def problem_response(problem: ProblemError, method: str) -> Response:
         return Response(status_code=problem.status, headers=problem.headers)
     stack = "".join(traceback.format_exception(type(problem), problem, None))
     body = {"status": problem.status, "code": problem.code, "title": problem.title, "stacktrace": stack}
-    return JSONResponse(body, problem.status, problem.headers, PROBLEM_JSON)
+    return Answer(body, problem.status, problem.headers, PROBLEM_JSON)
 
 
-def about_blank(status: int, title: str, detail: str) -> Response:
+def about_blank(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error made by the framework of the DSS rather than by the DSS itself.
 
     :param status: the HTTP status
     :param title: the name of the status
     :param detail: what was wrong with the request
+    :param headers: headers to come with it
     """
     body = {"type": "about:blank", "title": title, "detail": detail, "status": status}
-    return JSONResponse(body, status, media_type=PROBLEM_JSON)
+    return Answer(body, status, headers, PROBLEM_JSON)
 
 
 def bare_error(status: int = 500) -> Response:
@@ -66,7 +69,7 @@ def bare_error(status: int = 500) -> Response:
     :param status: the HTTP status
     """
     body = {"Code": "InternalServerError", "Message": "An internal server error occurred."}
-    return JSONResponse(body, status)
+    return Answer(body, status)
 
 
 def fault_body(status: int) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from .answers import LATER, REDIRECTED, Answer, says
 from .auth import require_group
 from .copies import CopyRefusedError, StagedObjectGoneError
 from .errors import ProblemError, retry_later
@@ -42,15 +43,42 @@ class NewFile(BaseModel):
     creator_uid: int = Field(ge=-(2**63), lt=2**63, description="A number for whoever creates the file.")
 
 
+class FileStored(BaseModel):
+    """The answer of PUT file."""
+
+    version: str = Field(description="A DSS_VERSION.")
+
+
+class FileAccepted(FileStored):
+    """The answer of PUT file, when the content is to be copied."""
+
+    task_id: str
+
+
+_PROPERTIES = {
+    "X-DSS-CREATOR-UID": ("integer", "The number of whoever created it."),
+    "X-DSS-VERSION": ("string", "A DSS_VERSION."),
+    "X-DSS-CONTENT-TYPE": ("string", "Of the content."),
+    "X-DSS-SIZE": ("integer", "In bytes."),
+    "X-DSS-CRC32C": ("string", "Hexadecimal."),
+    "X-DSS-S3-ETAG": ("string", "Hexadecimal, with the number of parts if there are several."),
+    "X-DSS-SHA1": ("string", "Hexadecimal."),
+    "X-DSS-SHA256": ("string", "Hexadecimal."),
+}
+
+
 @router.put(
     "/files/{uuid}",
     summary="Register a staged object as a version of a file",
-    responses={201: {"description": "Stored"}, 202: {"description": "Will be copied; ask HEAD"}},
+    responses=says(200, "Stored before, just like this", FileStored)
+    | says(201, "Stored", FileStored)
+    | says(202, "Will be copied; ask HEAD", FileAccepted)
+    | says(400, "illegal_arguments, illegal_version or unknown_source_schema")
+    | says(409, "file_already_exists, with another content, creator or content type")
+    | says(422, "missing_checksum or invalid_checksum"),
     dependencies=[JsonBody],
 )
-def put_file(
-    services: Ctx, claims: Caller, request: Request, uuid: Uuid, version: Version, body: NewFile
-) -> JSONResponse:
+def put_file(services: Ctx, claims: Caller, request: Request, uuid: Uuid, version: Version, body: NewFile) -> Answer:
     """Check the staged object and store it: at once, or after the answer when it is large."""
     require_group(claims)
     writable_version(version)
@@ -71,14 +99,14 @@ def put_file(
         copy, new = services.store.add_copy(str(uuids.uuid4()), source.url, file, doomed)
         if new:
             services.copies.later(copy)
-        return JSONResponse({"version": version, "task_id": copy.task_id}, 202)
+        return Answer({"version": version, "task_id": copy.task_id}, 202)
     if staged.size <= services.async_above:
         _copy_now(services, source, file)
     stored, added = services.store.add_file(file)
     if stored != file:
         title = f"File {file.uuid} has another content, creator or content type in version {version}"
         raise ProblemError(409, "file_already_exists", title)
-    return JSONResponse({"version": version}, 201 if added else 200)
+    return Answer({"version": version}, 201 if added else 200)
 
 
 def _find_staged(services: Services, source: Source) -> Staged:
@@ -104,7 +132,14 @@ def _copy_now(services: Services, source: Source, file: FileRecord) -> None:
         raise retry_later(f"Could not find {source.url}") from None
 
 
-@router.head("/files/{uuid}", summary="Ask about a file")
+@router.head(
+    "/files/{uuid}",
+    summary="Ask about a file",
+    response_class=Response,
+    responses=says(200, "What it is", headers=_PROPERTIES)
+    | says(404, "There is none, or it is still being copied")
+    | says(422, "Its copy failed"),
+)
 def head_file(services: Ctx, uuid: str, replica: Replica, version: LatestVersion = None) -> Response:
     """Answer with the properties of a file as headers."""
     file = services.store.file(replica, uuid, version)
@@ -122,7 +157,11 @@ def _headers(file: FileRecord) -> dict[str, str]:
     "/files/{uuid}",
     summary="Get the content of a file",
     status_code=302,
-    responses={301: {"description": "Not ready yet; ask again"}, 302: {"description": "Where the content is"}},
+    response_class=HTMLResponse,
+    responses=says(301, "Not ready yet; ask again", headers=REDIRECTED | LATER)
+    | says(302, "Where the content is", headers=REDIRECTED | _PROPERTIES)
+    | says(400, "illegal_arguments or illegal_token")
+    | says(404, "not_found"),
 )
 def get_file(
     services: Ctx,

@@ -46,6 +46,16 @@ class Blobs:
         """
         return self._directory / sha256[:2] / sha256
 
+    def scratch(self, content: bytes) -> Path:
+        """Write content into a file that whoever asked for it removes; otherwise the next start does.
+
+        :param content: the content
+        """
+        handle, name = tempfile.mkstemp(dir=self._incoming)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        return Path(name)
+
     @contextmanager
     def receive(self, source: BinaryIO, size: int) -> Iterator[Incoming]:
         """Copy `source` into a file of its own, which is dropped at the end unless it was kept.

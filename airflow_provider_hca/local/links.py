@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from jsonpointer import JsonPointerException, resolve_pointer
 
+from .documents import read_json
 from .errors import ProblemError
-from .plain_json import load
 
 if TYPE_CHECKING:
     from .services import Services
-
-_LARGEST = 64 * 1024 * 1024  # bytes of a JSON file that is read as a whole
 
 
 def deduplicated(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,10 +57,8 @@ def _fault(services: Services, replica: str, item: dict[str, Any]) -> str | None
         return None
     if "fragment" not in item:
         return "links of other types than file, bundle and collection need a fragment"
-    if file.size > _LARGEST:
-        return "the file is too large to look into"
     try:
-        resolve_pointer(load(services.blobs.path(file.sha256).read_bytes()), item["fragment"])
+        resolve_pointer(read_json(services.blobs, file.sha256, file.size), item["fragment"])
     except (ValueError, JsonPointerException) as error:
         return f"the fragment cannot be found: {error}"
     return None

@@ -1,6 +1,7 @@
 """What the parts of the server share, and the form every request has to have."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,10 +16,13 @@ from .collection_records import CollectionRecords
 from .copies import Copies
 from .errors import ProblemError
 from .files_on_disk import Blobs
+from .journals import Journals
+from .manifests import Manifests
 from .objects import Presigner
 from .plain_json import check, is_doubtful
 from .staging import Staging
 from .store import Store
+from .subscription_records import SubscriptionRecords
 
 UUID_PATTERN = "^[A-Za-z0-9]{8}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{12}$"
 
@@ -28,11 +32,14 @@ class Services:
     """Everything an endpoint may need."""
 
     store: Store
+    manifests: Manifests
     collections: CollectionRecords
     blobs: Blobs
-    stagings: dict[str, Staging]
+    stagings: Mapping[str, Staging]
     copies: Copies
     checkouts: CheckoutJobs
+    journals: Journals
+    subscriptions: SubscriptionRecords
     authority: Authority
     presigner: Presigner
     async_above: int
@@ -85,7 +92,7 @@ JsonBody = Depends(_json_body)
 Replica = Annotated[Literal["aws", "gcp"], Query(description="The replica to read or write.")]
 Uuid = Annotated[str, Path(pattern=UUID_PATTERN, description="A uuid.")]
 UuidQuery = Annotated[str, Query(pattern=UUID_PATTERN, description="A uuid.")]
-Version = Annotated[str, Query(description="A DSS_VERSION.")]
+Version = Annotated[str, Query(description="A DSS_VERSION.", json_schema_extra={"format": "DSS_VERSION"})]
 LatestVersion = Annotated[str | None, Query(description="A DSS_VERSION; the latest by default.")]
 Token = Annotated[str | None, Query(description="Given by the server when it redirects; not to be made up.")]
 PerPage = Annotated[int, Query(ge=10, le=500, description="How many items a page has at most.")]

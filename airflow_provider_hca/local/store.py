@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .checksums import Checksums
+from .event_records import note_created, note_deleted
 from .sync import note
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Store:
                 note(db, "file", file.replica, file.uuid, file.version)
             if copy:
                 db.execute("DELETE FROM copies WHERE number = ?", (copy.number,))
-        stored = self.file(file.replica, file.uuid, file.version)
+        stored = file if added else self.file(file.replica, file.uuid, file.version)
         if stored is None:
             raise RuntimeError("a file vanished right after it was recorded")
         return stored, added
@@ -199,6 +200,7 @@ class Store:
             added = cursor.rowcount == 1
             if added:
                 note(db, "bundle", replica, uuid, version)
+                note_created(db, replica, uuid, version)
         return added
 
     def bundle(self, replica: str, uuid: str, version: str | None, *, dead_too: bool = False) -> dict[str, Any] | None:
@@ -237,6 +239,7 @@ class Store:
             )
             if cursor.rowcount == 1:
                 note(db, "tombstone", replica, uuid, version)
+                note_deleted(db, replica, uuid, version, reason)
             row = db.execute(
                 "SELECT reason FROM tombstones WHERE replica = ? AND uuid = ? AND version = ?",
                 (replica, uuid, version),
@@ -255,6 +258,16 @@ class Store:
             limit,
         )
         return [(uuid, version) for uuid, version in rows]
+
+    def bundles_and_reasons(self, replica: str) -> list[tuple[str, str, str | None]]:
+        """Return (uuid, version, reason of deletion) of all bundles, the greatest uuid first."""
+        rows = self._db.rows(
+            "SELECT uuid, version, (SELECT reason FROM tombstones t WHERE t.replica = b.replica AND t.uuid = b.uuid "
+            "AND t.version IN ('', b.version) ORDER BY t.version DESC LIMIT 1) FROM bundles b WHERE replica = ? "
+            "ORDER BY uuid DESC, version DESC",
+            replica,
+        )
+        return [(uuid, version, reason) for uuid, version, reason in rows]
 
     def everything(self) -> dict[str, Any]:
         """Return all there is, in one canonical order, so that two states can be compared."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
+from .event_records import note_created, note_deleted
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -86,8 +88,20 @@ class Sync:
             return False
         with self._db.transaction() as db:
             for number, kind, replica, uuid, version in due:
-                place = {"other": _OTHER[replica], "replica": replica, "uuid": uuid, "version": version}
-                for statement in _COPY[kind]:
-                    db.execute(statement, place)
+                _copy(db, kind, {"other": _OTHER[replica], "replica": replica, "uuid": uuid, "version": version})
                 db.execute("DELETE FROM syncs WHERE number = ?", (number,))
         return True
+
+
+def _copy(db: sqlite3.Connection, kind: Kind, place: dict[str, str]) -> None:
+    """Copy one record; what happens to a bundle by that is an event of the other replica too."""
+    added = 0
+    for statement in _COPY[kind]:
+        added = db.execute(statement, place).rowcount
+    if added and kind == "bundle":
+        note_created(db, place["other"], place["uuid"], place["version"])
+    if added and kind == "tombstone":
+        (reason,) = db.execute(
+            "SELECT reason FROM tombstones WHERE replica = :other AND uuid = :uuid AND version = :version", place
+        ).fetchone()
+        note_deleted(db, place["other"], place["uuid"], place["version"], reason)

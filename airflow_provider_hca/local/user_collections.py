@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_provider_hca.client.identifiers import make_version
 
-from .answers import FQID, Answer, page_headers, says
+from .answers import FQID, LINKED, PAGED, Answer, page_headers, says
 from .collection_records import CollectionRecord
 from .errors import ProblemError
 from .links import check_links, deduplicated, identity
@@ -92,8 +92,8 @@ class CollectionAnswer(NewCollection):
 @router.get(
     "/collections",
     summary="List your collections",
-    responses=says(200, "All of them, or the last page", CollectionList)
-    | says(206, "One page; the Link header leads to the next", CollectionList),
+    responses=says(200, "All of them, or the last page", CollectionList, headers=PAGED)
+    | says(206, "One page; the Link header leads to the next", CollectionList, headers=PAGED | LINKED),
 )
 def list_collections(
     services: Ctx,

@@ -61,19 +61,19 @@ class DSSWaitingOperator(DSSOperator):
 
     :param deferrable: whether to wait in the triggerer, so that no worker slot is held; by default as Airflow's
         `[operators] default_deferrable` says
-    :param poll_interval: seconds between two looks there
+    :param poll_interval: between two looks there, in seconds or as a `timedelta`
     """
 
     def __init__(
         self,
         *,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 30.0,
+        poll_interval: float | timedelta = 30.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
+        self.poll_interval = seconds("poll_interval", poll_interval)
 
     def _wait_in_triggerer(self, wait: Wait, deadline: float, carried: dict[str, Any]) -> NoReturn:
         """Leave the worker until something has come; `execute_complete` goes on then.

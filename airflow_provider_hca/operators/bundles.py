@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_hca.exceptions import DSSCheckoutError, DSSNotFoundError
+from airflow_provider_hca.exceptions import DSSCheckoutError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.hooks.dss import DSSHook
 
-_CHECKOUT = "dss_checkout_job_id"  # the key in Airflow's store of task states
+_CHECKOUT = "dss_checkout"  # the key in Airflow's store of task states
 
 
 class DSSPutBundleOperator(DSSOperator):
@@ -241,7 +241,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
     :param notify: e-mail address of whom the DSS tells when it is done (templated)
     :param checkout_timeout: how long to wait, in seconds or as a `timedelta`
     :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
-    :param poll_interval: seconds between two looks
+    :param poll_interval: between two looks, in seconds or as a `timedelta`
     :param dss_conn_id: the Airflow connection (templated)
     """
 
@@ -291,7 +291,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
                 email=self.notify or None,
             )
             if store is not None:
-                store.set(_CHECKOUT, job)
+                store.set(_CHECKOUT, self._asked() | {"checkout_job_id": job})
             self.log.info("checkout %s of bundle %s has begun", job, self.bundle_uuid)
             wait = CheckoutWait(job, self.replica)
             if self.deferrable:
@@ -306,14 +306,22 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
 
     def _begun(self, hook: DSSHook, store: Any) -> str | None:
         """Return the checkout that an earlier try began, if it may still come to something."""
-        job = None if store is None else store.get(_CHECKOUT)
-        if not isinstance(job, str):
+        from airflow_provider_hca.client.waiting import CheckoutWait
+
+        begun = None if store is None else store.get(_CHECKOUT)
+        job = begun.get("checkout_job_id") if isinstance(begun, dict) else None
+        # Who mends the arguments of a task that failed, and clears it, does not want the checkout of before.
+        if not isinstance(job, str) or begun != self._asked() | {"checkout_job_id": job}:
             return None
         try:
-            status = hook.get_bundles_checkout(job, replica=self.replica).status
-        except DSSNotFoundError:
+            hook.get_conn().run(CheckoutWait(job, self.replica).look(hook.api))
+        except DSSCheckoutError:
             return None
-        return job if status in {"RUNNING", "SUCCEEDED"} else None
+        return job
+
+    def _asked(self) -> dict[str, Any]:
+        asked = ("dss_conn_id", "bundle_uuid", "bundle_version", "replica", "destination")
+        return {name: getattr(self, name) or None for name in asked}
 
     def _done(self, context: Context, job: str, result: dict[str, Any] | None) -> dict[str, Any]:
         if result is None:

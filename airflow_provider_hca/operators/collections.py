@@ -30,8 +30,8 @@ class DSSPutCollectionOperator(DSSOperator):
     version of a collection of your own overwrites nothing, and is made.
 
     Returns, also as an XCom each, `uuid`, `version`, `fqid`, `replica`, `item_count` and `created` (whether this try
-    put it). Where `if_exists="skip"` leaves alone what somebody else has in another version, `version` and `fqid` are
-    None: a DSS does not tell them.
+    put it). Where `if_exists="skip"` leaves alone what somebody else has, what a DSS does not tell of it is None: the
+    number of links, and `version` and `fqid` if it is in another version.
 
     :param name: of the collection (templated)
     :param description: in Markdown (templated)
@@ -93,16 +93,24 @@ class DSSPutCollectionOperator(DSSOperator):
             version = check_version(self.collection_version or run_version(context), "collection_version")
             wanted = self._wanted()
             there = None if self.if_exists == "overwrite" else _look(hook, uuid, version, self.replica)
-            result = {"uuid": uuid, "replica": self.replica, "item_count": len(wanted["contents"])}
             if there is None or there.is_older_one_of_mine:
                 self._put(hook, uuid, version, wanted)
-                return {**result, "version": version, "fqid": f"{uuid}.{version}", "created": True}
+                return self._result(uuid, version, wanted, created=True)
             if not there.is_mine_with(wanted):
                 if self.if_exists == "fail":
                     raise ValueError(f"{there}. Nothing was overwritten: {there.advice}")
                 self.log.warning("%s, and is left alone", there)
-            fqid = there.version and f"{uuid}.{there.version}"
-            return {**result, "version": there.version, "fqid": fqid, "created": False}
+            return self._result(uuid, there.version, there.content, created=False)
+
+    def _result(self, uuid: str, version: str | None, content: Mapping[str, Any], *, created: bool) -> dict[str, Any]:
+        return {
+            "uuid": uuid,
+            "version": version,
+            "fqid": version and f"{uuid}.{version}",
+            "replica": self.replica,
+            "item_count": len(content["contents"]) if content else None,
+            "created": created,
+        }
 
     def _wanted(self) -> dict[str, Any]:
         """Return the body of the collection, each link once."""
@@ -178,7 +186,7 @@ def _look(hook: DSSHook, uuid: str, version: str, replica: str) -> _There | None
         except DSSNotFoundError:
             continue
         except DSSAuthError as error:
-            if error.status != 403:
+            if error.status == 401:
                 raise
             content = {}
         # It raises, and rightly so, when it is the token that is refused, and not a stranger.

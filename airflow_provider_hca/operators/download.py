@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hca.operators.base import DSSOperator
@@ -80,7 +79,7 @@ class DSSDownloadBundleOperator(DSSOperator):
             )
             report = downloader.download(
                 self.bundle_uuid,
-                Path(self.directory),
+                self.directory,
                 version=self.bundle_version or None,
                 data_files=self.data_files,
                 metadata_files=self.metadata_files,

@@ -38,7 +38,7 @@ class DSSPutFileOperator(DSSWaitingOperator):
     :param copy_timeout: how long to wait for an asynchronous copy, in seconds or as a `timedelta`
     :param deferrable: whether to wait for it in the triggerer; by default as Airflow's `[operators]
         default_deferrable` says
-    :param poll_interval: seconds between two looks there
+    :param poll_interval: between two looks there, in seconds or as a `timedelta`
     :param creator_uid: who creates it; the connection's `creator_uid` if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """

@@ -31,7 +31,8 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
 
     Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
     `replica`, `file_count`, `byte_count`, `created` (whether this try made the bundle), and what this try did:
-    `staged_file_count`, `staged_byte_count`, `registered_file_count`, `copied_file_count`.
+    `staged_file_count`, `staged_byte_count`, `skipped_file_count`, `registered_file_count`, `copied_file_count`,
+    `retry_count`, `seconds` (by phase) and `slowest_files` (pairs of name and seconds).
 
     Patterns are shell globs, matched with the path relative to the directory; `*` matches `/` too.
 
@@ -49,12 +50,15 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
     :param indexed: patterns of the files that the DSS is to index (templated)
     :param content_types: content types by pattern, as in `{"*.gz": "application/gzip; dcp-type=data"}`; others are
         guessed from the name (templated)
-    :param max_workers: files under way at once; each takes up to 8 MiB of memory
+    :param max_workers: files under way at once, at most; there are as many as make it faster
+    :param max_bytes_per_second: how much is sent to the bucket at most; without limit if None
+    :param max_requests_per_second: how often the DSS is asked at most; without limit if None
+    :param delete_staged: whether to remove from the bucket what was staged, and nothing else, once the bundle is there
     :param copy_timeout: how long to wait for the DSS's asynchronous copies (files above 64 MiB), in seconds or as a
         `timedelta`
     :param deferrable: whether to wait for them in the triggerer, so that no worker slot is held; by default as
         Airflow's `[operators] default_deferrable` says
-    :param poll_interval: seconds between two looks there
+    :param poll_interval: between two looks there, in seconds or as a `timedelta`
     :param creator_uid: who creates all of it; the connection's `creator_uid` if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """
@@ -90,7 +94,10 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         symlinks: Symlinks = "error",
         indexed: Sequence[str] = ("*.json",),
         content_types: Mapping[str, str] | None = None,
-        max_workers: int = 8,
+        max_workers: int = 64,
+        max_bytes_per_second: float | None = None,
+        max_requests_per_second: float | None = None,
+        delete_staged: bool = False,
         copy_timeout: float | timedelta = 3600,
         multiple_outputs: bool = True,
         **kwargs: Any,
@@ -109,6 +116,9 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         self.indexed = indexed
         self.content_types = content_types
         self.max_workers = max_workers
+        self.max_bytes_per_second = max_bytes_per_second
+        self.max_requests_per_second = max_requests_per_second
+        self.delete_staged = delete_staged
         self.copy_timeout = copy_timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -172,14 +182,18 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         from airflow_provider_hca.upload.engine import Uploader
         from airflow_provider_hca.upload.staging import open_staging
 
+        transport = hook.get_conn()
+        transport.pace.limit(self.max_requests_per_second)
         return Uploader(
             hook.api,
-            hook.get_conn(),
+            transport,
             open_staging(self.replica, self.staging_bucket, workers=self.max_workers),
             replica=check_replica(self.replica),
             creator_uid=creator_uid,
             staging_prefix=self.staging_prefix,
             workers=self.max_workers,
+            bytes_per_second=self.max_bytes_per_second,
+            delete_staged=self.delete_staged,
             copy_seconds=seconds("copy_timeout", self.copy_timeout),
             stop=self._stop,
             on_progress=progress,
@@ -197,6 +211,10 @@ def _as_xcom(report: UploadReport) -> dict[str, Any]:
         "created": report.created,
         "staged_file_count": report.staged_files,
         "staged_byte_count": report.staged_size,
+        "skipped_file_count": report.skipped_files,
         "registered_file_count": report.registered_files,
         "copied_file_count": report.copied_files,
+        "retry_count": report.retries,
+        "seconds": report.seconds,
+        "slowest_files": [[name, spent] for name, spent in report.slowest],
     }

@@ -33,7 +33,8 @@ class DSSSensor(BaseSensorOperator):
     """What the sensors of the DSS have in common.
 
     With `deferrable=True` the wait goes on in the triggerer, and no worker slot is held; `mode="reschedule"` holds one
-    for each look. `timeout`, `soft_fail`, `never_fail`, `silent_fail` and retries mean the same in each of them.
+    for each look. `timeout`, `soft_fail`, `never_fail`, `silent_fail` and retries mean the same in each of them;
+    `exponential_backoff` is for the others, a trigger looks every `poke_interval`.
     What would never come true, such as a refused request or a uuid that is none, fails at once and spends no retry. A
     DSS that is down for longer than the connection's `retry_seconds` fails the try.
 
@@ -43,6 +44,8 @@ class DSSSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("dss_conn_id",)
     ui_color = "#e8f4dc"
+
+    _waiting: Wait | None = None
 
     def __init__(
         self,
@@ -63,7 +66,8 @@ class DSSSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Return whether it has come."""
         with retries_only_if_useful():
-            wait = self._wait()
+            # One for all pokes: it remembers which of its files have come.
+            wait = self._waiting = self._waiting or self._wait()
             with DSSHook(self.dss_conn_id) as hook:
                 result = hook.get_conn().run(wait.look(hook.api))
         if result is None:
@@ -74,14 +78,22 @@ class DSSSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, in the way that is wanted; return what has come."""
+        self._waiting = None
         if not self.deferrable:
             return super().execute(context)
         deadline = time.time() + self.timeout
-        with self._failing_as_told():
+        with self._failing_as_told(silent=self.silent_fail):
             found = self.poke(context)
             if found:
                 return found.xcom_value
-        self._defer(deadline)
+        trigger = DSSWaitTrigger.on(
+            self._wait(),
+            dss_conn_id=self.dss_conn_id,
+            poll_interval=self.poke_interval,
+            deadline=deadline,
+            silent=self.silent_fail,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
         return None
 
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - Airflow's signature
@@ -92,21 +104,9 @@ class DSSSensor(BaseSensorOperator):
                 raise AirflowSensorTimeout(f"{self._wait()}: not within the timeout of {self.timeout:.0f} s")
             self.log.info("%s: there", self._wait())
             return result
-        self._defer(event["carried"]["deadline"])  # silent_fail: after an error it goes on
-        return None
-
-    def _defer(self, deadline: float) -> None:
-        trigger = DSSWaitTrigger.on(
-            self._wait(),
-            dss_conn_id=self.dss_conn_id,
-            poll_interval=self.poke_interval,
-            deadline=deadline,
-            carried={"deadline": deadline},
-        )
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
 
     @contextmanager
-    def _failing_as_told(self) -> Iterator[None]:
+    def _failing_as_told(self, *, silent: bool = False) -> Iterator[None]:
         """Fail, skip, or go on after an error as `BaseSensorOperator.execute` does."""
         try:
             yield
@@ -115,7 +115,7 @@ class DSSSensor(BaseSensorOperator):
                 raise AirflowSkipException(f"Skipped, as the sensor is told to be soft: {error}") from error
             raise
         except Exception as error:
-            if self.silent_fail:
+            if silent:
                 self.log.exception("it goes on in spite of this, as the sensor is told to be silent")
             elif self.never_fail:
                 raise AirflowSkipException(f"Skipped, as the sensor is never to fail: {error}") from error

@@ -15,6 +15,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_hca.exceptions import DSSError, DSSWaitError
 
 if TYPE_CHECKING:
+    from airflow_provider_hca.client.messages import Call
+    from airflow_provider_hca.client.transports import AiohttpTransport
     from airflow_provider_hca.client.waiting import Wait
 
 _SHORTEST_INTERVAL = 1.0  # seconds
@@ -29,7 +31,7 @@ class DSSWaitTrigger(BaseTrigger):
     `message` and `permanent` (`failed`), or with nothing more (`timeout`). `wait_result` reads it.
 
     As in a sensor's poke, trouble of the DSS is ridden out within a look for the connection's `retry_seconds`; what
-    lasts longer ends the wait, and so does at once what would not pass, such as a refusal.
+    lasts longer ends the wait, unless it is silent, and so does at once what would not pass, such as a refusal.
 
     :param dss_conn_id: the Airflow connection; its credentials are not used
     :param kind: of the wait (`airflow_provider_hca.client.waiting`)
@@ -37,6 +39,7 @@ class DSSWaitTrigger(BaseTrigger):
     :param poll_interval: seconds between two looks, at least one
     :param deadline: until when to wait, in seconds since the epoch
     :param carried: what the task has to know when it goes on; comes back with the event
+    :param silent: whether to go on after trouble that may pass, until the deadline
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class DSSWaitTrigger(BaseTrigger):
         poll_interval: float,
         deadline: float,
         carried: dict[str, Any] | None = None,
+        silent: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow ships it so
         self.dss_conn_id = dss_conn_id
@@ -56,6 +60,7 @@ class DSSWaitTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.carried = carried or {}
+        self.silent = silent
 
     @classmethod
     def on(cls, wait: Wait, **arguments: Any) -> DSSWaitTrigger:
@@ -80,6 +85,7 @@ class DSSWaitTrigger(BaseTrigger):
             "poll_interval": self.poll_interval,
             "deadline": self.deadline,
             "carried": self.carried,
+            "silent": self.silent,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -103,12 +109,21 @@ class DSSWaitTrigger(BaseTrigger):
             while True:
                 # Not beyond the deadline; then for a last look.
                 await asyncio.sleep(max(0.0, min(pause, self.deadline - time.time())))
-                result = await transport.run(wait.look(dss))
+                result = await self._look(transport, wait.look(dss))
                 if result is not None:
                     return {"status": "success", "result": result}
                 if time.time() >= self.deadline:
                     return {"status": "timeout"}
                 pause = interval * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+
+    async def _look(self, transport: AiohttpTransport, look: Call[dict[str, Any] | None]) -> dict[str, Any] | None:
+        try:
+            return await transport.run(look)
+        except DSSError as error:
+            if error.permanent or not self.silent:
+                raise
+            self.log.warning("%s. It goes on in spite of this, as the sensor is told to be silent", error)
+            return None
 
 
 def wait_result(event: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:

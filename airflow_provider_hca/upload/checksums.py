@@ -1,18 +1,15 @@
-"""The four checksums that a DSS wants of a staged object, computed in one read of the content."""
+"""The four checksums that a DSS wants of a staged object; those of a file are in `file_sums`."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 MIB = 1 << 20
 # Up to this size `s3_etag` is the content's MD5, and S3 has the object in one piece; above, in parts of this size.
 PART_SIZE = 64 * MIB
 _MOST_PARTS = 10_000
-_READ_SIZE = MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,75 +47,59 @@ def part_size(size: int) -> int:
     return -(-size // (_MOST_PARTS * MIB)) * MIB
 
 
+def etag_of_parts(digests: Sequence[bytes]) -> str:
+    """Return the ETag that S3 gives an object which was put in parts.
+
+    :param digests: the parts' MD5s, 16 bytes each
+    """
+    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
 def checksum_bytes(content: bytes) -> Checksums:
     """Return the sums of a content of at most 64 MiB that is in memory."""
-    return _checksum([content], len(content))
+    return checksum_chunks([content])
 
 
-def checksum_file(path: Path, size: int, on_read: Callable[[int], None] = lambda _: None) -> Checksums:
-    """Return the sums of a file, read once, a MiB at a time.
-
-    :param path: of the file
-    :param size: how long it is, in bytes: decides what `s3_etag` is
-    :param on_read: called with the number of bytes after each read; what it raises ends the reading
-    :raises OSError: when it cannot be read
-    """
-
-    def content() -> Iterator[bytes]:
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(_READ_SIZE):
-                on_read(len(chunk))
-                yield chunk
-
-    return _checksum(content(), size)
-
-
-def _checksum(content: Iterable[bytes], size: int) -> Checksums:
+def checksum_chunks(chunks: Iterable[bytes]) -> Checksums:
+    """Return the sums of a content of at most 64 MiB that comes in pieces."""
     import google_crc32c
 
     sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
-    crc32c: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]  # google's
-    etag = _Etag(size)
-    for chunk in content:
+    md5, crc32c = hashlib.md5(usedforsecurity=False), 0
+    for chunk in chunks:
         sha256.update(chunk)
         sha1.update(chunk)
-        crc32c.update(chunk)
-        etag.update(chunk)
-    return Checksums(sha256.hexdigest(), sha1.hexdigest(), etag.hexdigest(), crc32c.hexdigest().decode())
+        md5.update(chunk)
+        crc32c = google_crc32c.extend(crc32c, chunk)
+    return Checksums(sha256.hexdigest(), sha1.hexdigest(), md5.hexdigest(), f"{crc32c:08x}")
 
 
-class _Etag:
-    """The ETag that S3 gives an object which is staged as a DSS wants it."""
+# crc32c is the remainder of a division of polynomials, kept with its bits reversed: the highest is the constant 1.
+_POLYNOMIAL = 0x82F63B78
+_ONE, _X = 1 << 31, 1 << 30
 
-    def __init__(self, size: int) -> None:
-        self._multipart = size > PART_SIZE
-        self._part_size = part_size(size)
-        self._parts: list[bytes] = []
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._room = self._part_size
 
-    def update(self, chunk: bytes) -> None:
-        if not self._multipart or len(chunk) < self._room:
-            self._md5.update(chunk)
-            self._room -= len(chunk)
-            return
-        view = memoryview(chunk)
-        while len(view) >= self._room:
-            self._md5.update(view[: self._room])
-            view = view[self._room :]
-            self._close_part()
-        self._md5.update(view)
-        self._room -= len(view)
+def combine_crc32c(first: int, second: int, size: int) -> int:
+    """Return the crc32c of two contents, one behind the other, from the crc32c of each.
 
-    def hexdigest(self) -> str:
-        if not self._multipart:
-            return self._md5.hexdigest()
-        if self._room < self._part_size:
-            self._close_part()
-        whole = hashlib.md5(b"".join(self._parts), usedforsecurity=False).hexdigest()
-        return f"{whole}-{len(self._parts)}"
+    :param first: of the first content
+    :param second: of the second one
+    :param size: of the second one, in bytes
+    """
+    power, factor, bits = _X, _ONE, size * 8
+    while bits:
+        if bits & 1:
+            factor = _multiply(factor, power)
+        power, bits = _multiply(power, power), bits >> 1
+    return _multiply(first, factor) ^ second
 
-    def _close_part(self) -> None:
-        self._parts.append(self._md5.digest())
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._room = self._part_size
+
+def _multiply(left: int, right: int) -> int:
+    """Return the product of two polynomials, modulo that of crc32c."""
+    product = 0
+    while left:
+        if left & _ONE:
+            product ^= right
+        left = left << 1 & 0xFFFFFFFF
+        right = right >> 1 ^ (_POLYNOMIAL if right & 1 else 0)
+    return product

@@ -1,21 +1,22 @@
 """A plan becomes a bundle: stage all its files, register them, wait for the DSS's copies, put the bundle.
 
 The phases follow one another, and in each some threads take file after file: nothing is registered, which is for ever,
-before every file has been read and staged. Nothing is written down here: uuids and versions come with the plan, so
-that a second try finds at the DSS what the first one did.
+before every file has been read and staged. Nothing is written down here: uuids, versions and keys come with the plan,
+so that a second try finds in the bucket and at the DSS what the first one did.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import TypeVar
 
 from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.model import FileMetadata, PutBundle, Replica
+from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import (
@@ -25,59 +26,25 @@ from airflow_provider_hca.exceptions import (
     DSSError,
     DSSResponseError,
     InvalidDirectoryError,
-    StagingError,
     UploadError,
 )
 from airflow_provider_hca.parallel import run_parallel
-from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, checksum_file
+from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.upload.items import FileChangedError, Item, Tally
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
 from airflow_provider_hca.upload.report import Progress, Registered, UploadReport, amount
+from airflow_provider_hca.upload.stage import MEMORY, Part, Stager, cost, key_of, prefix_of
 from airflow_provider_hca.upload.staging import Staging
 
 log = logging.getLogger(__name__)
 
-DEFAULT_WORKERS = 8
-# A file up to this size is read once, into memory, and sent from there. A larger one is read twice, a MiB at a time,
-# so that a worker never needs more memory than this.
-_IN_MEMORY = 8 * MIB
+T = TypeVar("T")
+
+DEFAULT_WORKERS = 64  # at most: as many are used as make it faster
+_AT_FIRST = 4  # more would slow one another down where nothing has to be waited for
+_DELETED_AT_ONCE = 500
 _HEADS_FAIL_AT_MOST = 3
 _MISSING_SECONDS = 300.0  # every file was seen to be there: one that is missing is only not yet seen by all servers
-
-
-class _FileChangedError(DSSError):
-    """The content is not what was planned."""
-
-
-@dataclass(slots=True)
-class _Item:
-    """A planned file on its way.
-
-    :ivar sha256: of its content, once it is staged
-    """
-
-    file: PlannedFile
-    sha256: str = ""
-    registered: bool = False
-    copying: bool = False
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What was done so far; counted by many threads."""
-
-    staged_files: int = 0
-    staged_size: int = 0
-    sent: int = 0
-    summed: int = 0
-    skipped_size: int = 0
-    registered_files: int = 0
-    heads_failed: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, **counts: int) -> None:
-        with self.lock:
-            for name, count in counts.items():
-                setattr(self, name, getattr(self, name) + count)
 
 
 class Uploader:
@@ -89,7 +56,10 @@ class Uploader:
     :param replica: where the bundle is made
     :param creator_uid: who creates files and bundle
     :param staging_prefix: of the staged objects' keys
-    :param workers: files under way at once; each needs up to 8 MiB of memory
+    :param workers: files under way at once, at most; as many are as make it faster, and together they take 64 MiB of
+        memory
+    :param bytes_per_second: how much is sent at most, by all workers together; without limit if None
+    :param delete_staged: whether to remove what was staged once the bundle is there
     :param copy_seconds: how long to wait for the DSS's asynchronous copies
     :param policy: how long to go on trying to stage a file; as with calls of the DSS if None
     :param stop: when set, `upload` ends within seconds with an `DSSAbortedError`
@@ -106,6 +76,8 @@ class Uploader:
         creator_uid: int,
         staging_prefix: str = "",
         workers: int = DEFAULT_WORKERS,
+        bytes_per_second: float | None = None,
+        delete_staged: bool = False,
         copy_seconds: float = 3600.0,
         policy: RetryPolicy | None = None,
         stop: threading.Event | None = None,
@@ -117,10 +89,11 @@ class Uploader:
         self._replica, self._creator_uid = replica, creator_uid
         self._prefix = f"{staging_prefix.strip('/')}/" if staging_prefix.strip("/") else ""
         self._workers, self._copy_seconds = workers, copy_seconds
+        self._bandwidth, self._delete_staged = Pace(bytes_per_second), delete_staged
         self._policy = policy or dss.retry
         self._stop = stop or threading.Event()
         self._on_progress = on_progress
-        self._tally = _Tally()
+        self._tally = Tally()
 
     def upload(self, plan: Plan, *, resume: bool = False) -> UploadReport:
         """Make the bundle that is planned: `register`, `await_copies` and `finish` in one.
@@ -144,36 +117,47 @@ class Uploader:
         :raises UploadError: when files could not be staged or registered
         :raises DSSAbortedError: when told to stop
         """
-        self._tally = _Tally()
-        items = [_Item(file) for file in plan.files]
+        self._tally = Tally()
+        items = [Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
+        retries = self._dss.retries
         skipped = f"; {plan.skipped:,} were left out (include, exclude, hidden, symlinks)" if plan.skipped else ""
         log.info("uploading %s%s", amount(len(items), plan.size), skipped)
         # Before hours of staging: does the DSS answer, does it take the token, is the bucket there?
         self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))
         self._transport.run(self._dss.check_token())
-        self._persistently(self._staging.check)
+        stager = self._stager(plan, resume=resume)
+        stager.look()
 
-        failures = self._phase("stage", items, lambda item: self._stage(item, resume=resume), seconds)
-        changed = [(name, str(error)) for name, error in failures if isinstance(error, _FileChangedError | OSError)]
+        works = stager.work(items)
+        failures = [
+            ((work.large.item if isinstance(work, Part) else work).file.name, error)
+            for work, error in self._phase("stage", works, stager.stage, seconds, cost=cost, size=plan.size)
+        ]
+        changed = [(name, str(error)) for name, error in failures if isinstance(error, FileChangedError | OSError)]
         if changed and len(changed) == len(failures):
-            raise InvalidDirectoryError(str(_directory(plan)), changed, permanent=False)
+            raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)
         self._raise(failures, items)
+        self._staging.forget_begun()
 
         to_register = [item for item in items if not item.registered]
         if to_register:
             # Staging may outlast a token: it is renewed here, once, and not by all threads together.
             self._transport.run(self._dss.authenticate())
-        self._raise(self._phase("register", to_register, self._register, seconds), items)
+        prefix = prefix_of(self._prefix, plan)
+        self._raise_for(self._phase("register", to_register, lambda item: self._register(item, prefix), seconds), items)
         copying = tuple((item.file.uuid, item.file.version, item.sha256) for item in items if item.copying)
         return Registered(
             copying=copying,
             digest=plan.digest,
             staged_files=self._tally.staged_files,
             staged_size=self._tally.staged_size,
+            skipped_files=self._tally.skipped_files,
             registered_files=self._tally.registered_files,
             copied_files=len(copying),
-            seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
+            retries=self._tally.retries + self._dss.retries - retries,
+            slowest=[(name, round(spent, 3)) for spent, name in sorted(self._tally.slowest, reverse=True)],
+            seconds=seconds,
         )
 
     def await_copies(self, plan: Plan, registered: Registered) -> Registered:
@@ -185,11 +169,14 @@ class Uploader:
         :raises DSSAbortedError: when told to stop
         """
         sums = {uuid: sha256 for uuid, _, sha256 in registered.copying}
-        items = [_Item(file, sums.get(file.uuid, ""), registered=file.uuid not in sums) for file in plan.files]
+        items = [Item(file, sums.get(file.uuid, ""), registered=file.uuid not in sums) for file in plan.files]
         copying = [item for item in items if not item.registered]
         seconds = dict(registered.seconds)
         deadline = time.monotonic() + self._copy_seconds
-        self._raise(self._phase("copy", copying, lambda item: self._await_copy(item, deadline), seconds), items)
+        self._raise_for(
+            self._phase("copy", copying, lambda item: self._await_copy(item, deadline), seconds, at_first=len(copying)),
+            items,
+        )
         return replace(registered, copying=(), seconds=seconds)
 
     def finish(self, plan: Plan, registered: Registered) -> UploadReport:
@@ -201,7 +188,7 @@ class Uploader:
         """
         if plan.digest != registered.digest:
             told = "files came or went while the DSS was copying: a retry takes the directory as it is then"
-            raise InvalidDirectoryError(_directory(plan), [("", told)], permanent=False)
+            raise InvalidDirectoryError(plan.files[0].directory, [("", told)], permanent=False)
         started = time.monotonic()
         self._tell("bundle", 0, len(plan.files))
         result = self._put_bundle(plan)
@@ -213,32 +200,31 @@ class Uploader:
             size=plan.size,
             staged_files=registered.staged_files,
             staged_size=registered.staged_size,
+            skipped_files=registered.skipped_files,
             registered_files=registered.registered_files,
             copied_files=registered.copied_files,
             created=result.outcome == "created",
+            retries=registered.retries,
+            slowest=registered.slowest,
             seconds={**registered.seconds, "bundle": round(time.monotonic() - started, 3)},
         )
         log.info("%s", report)
+        if self._delete_staged:
+            self._remove_staged(plan)
         return report
 
-    def _stage(self, item: _Item, *, resume: bool) -> None:
-        file = item.file
-        stored = self._stored(file) if resume else None
-        content = _read(file) if file.size <= _IN_MEMORY else None
-        sums = checksum_bytes(content) if content is not None else checksum_file(file.path, file.size, self._on_summed)
-        item.sha256 = sums.sha256
-        _check_unchanged(file, content)
-        if stored is not None:
-            self._check_same(file, item.sha256, stored)
-            item.registered = True
-            self._tally.add(skipped_size=file.size)
-            return
-        if resume and self._is_staged(file, sums):
-            self._tally.add(skipped_size=file.size)
-            return
-        self._put_object(file, content, sums)
-        _check_unchanged(file, content)
-        self._tally.add(staged_files=1, staged_size=file.size)
+    def _stager(self, plan: Plan, *, resume: bool) -> Stager:
+        return Stager(
+            self._staging,
+            plan,
+            prefix=self._prefix,
+            creator_uid=self._creator_uid,
+            look_up=self._stored if resume else None,
+            policy=self._policy,
+            bandwidth=self._bandwidth,
+            tally=self._tally,
+            stop=self._stop,
+        )
 
     def _stored(self, file: PlannedFile) -> FileMetadata | None:
         call = self._dss.head_file(file.uuid, replica=self._replica, version=file.version)
@@ -252,71 +238,16 @@ class Uploader:
                 raise
             return None
 
-    def _check_same(self, file: PlannedFile, sha256: str, stored: FileMetadata) -> None:
-        now = {"content": sha256, "content type": file.content_type, "creator_uid": self._creator_uid}
-        then = {"content": stored.sha256, "content type": stored.content_type, "creator_uid": stored.creator_uid}
-        changed = [what for what in now if now[what] != then[what]]
-        if changed:
-            raise DSSConflictError(
-                "HEAD",
-                f"/files/{file.uuid}",
-                409,
-                "file_already_exists",
-                f"an earlier try registered version {file.version} with another {' and another '.join(changed)}: clear "
-                "the DAG run, or give another bundle_version, and it becomes a new version",
-            )
-
-    def _is_staged(self, file: PlannedFile, sums: Checksums) -> bool:
-        try:
-            return self._staging.holds(self._key(file), sums, file.content_type)
-        except StagingError as error:
-            log.debug("cannot look at what an earlier try staged: %s", error)  # then it is staged again
-            return False
-
-    def _put_object(self, file: PlannedFile, content: bytes | None, sums: Checksums) -> None:
-        def put() -> None:
-            try:
-                self._staging.put(
-                    self._key(file), file.path if content is None else content, sums, file.content_type, self._on_sent
-                )
-            except DSSAbortedError:
-                raise
-            except Exception:
-                _check_unchanged(file, content)  # else the store is not to blame, and trying again will not help
-                raise
-
-        self._persistently(put)
-
-    def _persistently(self, act: Callable[[], None]) -> None:
-        """Use the staging bucket again and again while its failure may pass."""
-        started, attempt = time.monotonic(), 1
-        while True:
-            self._check_stop()
-            try:
-                act()
-            except StagingError as error:
-                delay = None
-                if not error.permanent:
-                    delay = self._policy.delay(attempt, time.monotonic() - started, None)
-                if delay is None:
-                    raise
-                attempt += 1
-                log.warning("%s. Attempt %d of %d in %.1f s", error, attempt, self._policy.attempts, delay)
-                self._stop.wait(delay)
-            else:
-                return
-
-    def _register(self, item: _Item) -> None:
+    def _register(self, item: Item, prefix: str) -> None:
         file = item.file
-        call = self._dss.put_file(
-            file.uuid, file.version, source_url=self._staging.url(self._key(file)), creator_uid=self._creator_uid
-        )
+        url = self._staging.url(key_of(file, prefix))
+        call = self._dss.put_file(file.uuid, file.version, source_url=url, creator_uid=self._creator_uid)
         outcome = self._transport.run(call).outcome
         item.copying = outcome == "copying"
         item.registered = not item.copying
         self._tally.add(registered_files=int(outcome != "identical"))
 
-    def _await_copy(self, item: _Item, deadline: float) -> None:
+    def _await_copy(self, item: Item, deadline: float) -> None:
         call = self._dss.wait_for_file(
             item.file.uuid,
             item.file.version,
@@ -335,48 +266,74 @@ class Uploader:
                 plan.bundle_version,
                 replica=self._replica,
                 creator_uid=self._creator_uid,
-                files=[file.as_member() for file in plan.files],
+                files=(file.as_member() for file in plan.files),
                 missing_seconds=min(self._copy_seconds, _MISSING_SECONDS),
             )
         )
 
+    def _remove_staged(self, plan: Plan) -> None:
+        """Remove the objects of this upload's keys, and no other; the bundle is made, so a failure does no harm."""
+        prefix = prefix_of(self._prefix, plan)
+        keys = [key_of(file, prefix) for file in plan.files]
+        batches = [keys[first : first + _DELETED_AT_ONCE] for first in range(0, len(keys), _DELETED_AT_ONCE)]
+        failures = self._phase("remove", batches, self._staging.delete, {})
+        if failures:
+            log.warning("staged objects were left in the bucket: %s", failures[0][1])
+
     def _phase(
-        self, name: str, items: list[_Item], work: Callable[[_Item], None], seconds: dict[str, float]
-    ) -> list[tuple[str, Exception]]:
-        """Do `work` for all items, in threads, and return the names of those that failed, and why."""
-        if not items:
+        self,
+        name: str,
+        works: list[T],
+        work: Callable[[T], None],
+        seconds: dict[str, float],
+        *,
+        at_first: int = _AT_FIRST,
+        cost: Callable[[T], int] = lambda _: 0,
+        size: int = 0,
+    ) -> list[tuple[T, Exception]]:
+        """Do something for many in threads, and return those for which it failed, and why."""
+        if not works:
             return []
         started = time.monotonic()
         last = [started, 0]
 
-        size = sum(item.file.size for item in items)
-        self._tell(name, 0, len(items))
+        self._tell(name, 0, len(works))
 
         def progress(done: int) -> None:
-            now, sent = time.monotonic(), self._tally.sent
-            rate = (sent - last[1]) / MIB / (now - last[0])
-            last[:] = now, sent
-            self._tell(name, done, len(items), rate * MIB if name == "stage" else 0.0)
-            left = f"{len(items) - done:,} files"
-            if name == "stage":
-                left += f" and {max(0, size - sent - self._tally.skipped_size) / MIB:,.1f} MiB"
-            flow = ""
-            if name == "stage":
-                summed = f" {self._tally.summed / MIB:,.1f} MiB of large files summed," if self._tally.summed else ""
-                flow = f"{summed} {sent / MIB:,.1f} MiB sent, {rate:,.1f} MiB/s,"
-            log.info("%s: %s of %s files after %.0f s,%s %s left", name, done, len(items), now - started, flow, left)
+            now, tally = time.monotonic(), self._tally
+            told, rate = f"{done:,} of {len(works):,} done", 0.0
+            if size:
+                rate, left = (tally.sent - last[1]) / (now - last[0]), size - tally.sent - tally.skipped_size
+                last[:] = now, tally.sent
+                summed = f"{tally.summed / MIB:,.1f} MiB of large files summed, " if tally.summed else ""
+                flow = f"{tally.sent / MIB:,.1f} MiB sent, {rate / MIB:,.1f} MiB/s, {max(0, left) / MIB:,.1f} MiB left"
+                told += f", {summed}{flow}"
+            self._tell(name, done, len(works), rate)
+            log.info("%s: after %.0f s %s", name, now - started, told)
 
         failures = run_parallel(
-            items, work, name=name, workers=self._workers, stop=self._stop, goes_on=_is_of_one_file, progress=progress
+            works,
+            work,
+            name=name,
+            workers=self._workers,
+            at_first=at_first,
+            cost=cost,
+            budget=MEMORY,
+            stop=self._stop,
+            goes_on=_is_of_one_file,
+            progress=progress,
         )
         self._check_stop()
-        seconds[name] = time.monotonic() - started
-        return [(item.file.name, error) for item, error in failures]
+        seconds[name] = round(time.monotonic() - started, 3)
+        return failures
 
-    def _tell(self, phase: str, done: int, files: int, rate: float = 0.0) -> None:
-        self._on_progress(Progress(phase, done, files, self._tally.sent + self._tally.skipped_size, rate))
+    def _tell(self, phase: str, done: int, works: int, rate: float = 0.0) -> None:
+        self._on_progress(Progress(phase, done, works, self._tally.sent + self._tally.skipped_size, rate))
 
-    def _raise(self, failures: list[tuple[str, Exception]], items: list[_Item]) -> None:
+    def _raise_for(self, failures: list[tuple[Item, Exception]], items: list[Item]) -> None:
+        self._raise([(item.file.name, error) for item, error in failures], items)
+
+    def _raise(self, failures: list[tuple[str, Exception]], items: list[Item]) -> None:
         if not failures:
             return
         raise UploadError(
@@ -386,18 +343,6 @@ class Uploader:
             permanent=any(isinstance(error, DSSError) and error.permanent for _, error in failures),
         )
 
-    def _key(self, file: PlannedFile) -> str:
-        # Not the file's name: stores and servers differ in how they treat %, #, ? and blanks in a key.
-        return f"{self._prefix}{file.uuid}.{file.version}"
-
-    def _on_summed(self, count: int) -> None:
-        self._check_stop()
-        self._tally.add(summed=count)
-
-    def _on_sent(self, count: int) -> None:
-        self._check_stop()
-        self._tally.add(sent=count)
-
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise DSSAbortedError("the upload was stopped; a retry goes on from what is registered")
@@ -405,21 +350,4 @@ class Uploader:
 
 def _is_of_one_file(error: Exception) -> bool:
     """Return whether other files may fare better; what is wrong with the service would hit them all."""
-    return isinstance(error, DSSConflictError | DSSCopyError | _FileChangedError | OSError)
-
-
-def _read(file: PlannedFile) -> bytes:
-    with file.path.open("rb") as opened:
-        return opened.read(file.size + 1)  # one that has grown meanwhile may be of any size
-
-
-def _check_unchanged(file: PlannedFile, content: bytes | None) -> None:
-    status = os.stat(file.path)  # noqa: PTH116 - one system call; Path.stat is the same, slower
-    same = (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
-    if not same or (content is not None and len(content) != file.size):
-        raise _FileChangedError("changed while it was being uploaded: let whatever writes it finish first")
-
-
-def _directory(plan: Plan) -> str:
-    path = str(plan.files[0].path)
-    return path.removesuffix(plan.files[0].name).rstrip("/") or "/"
+    return isinstance(error, DSSConflictError | DSSCopyError | FileChangedError | OSError)

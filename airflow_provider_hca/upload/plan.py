@@ -42,13 +42,13 @@ _TYPES = mimetypes.MimeTypes(filenames=())
 class PlannedFile:
     """A file that is to be a member of the bundle.
 
-    :ivar path: where its content is
+    :ivar directory: that is uploaded; the same text for all, since there may be a hundred thousand
     :ivar name: its name in the bundle: the path relative to the directory, with `/`
     :ivar size: in bytes
     :ivar mtime_ns: its modification time; content that changes afterwards is refused
     """
 
-    path: Path
+    directory: str
     name: str
     size: int
     mtime_ns: int
@@ -56,6 +56,16 @@ class PlannedFile:
     indexed: bool
     uuid: str
     version: str
+
+    @property
+    def path(self) -> Path:
+        """Where its content is."""
+        return Path(self.location)
+
+    @property
+    def location(self) -> str:
+        """Where its content is, as text: a `Path` takes as long to make as the file to open."""
+        return f"{self.directory}/{self.name}"
 
     def as_member(self) -> BundleFile:
         """Return it as `PUT /bundles` wants it."""
@@ -83,8 +93,10 @@ class Plan:
     @property
     def digest(self) -> str:
         """What tells whether another plan makes the same bundle: a sha256 over its name and its members."""
-        members = [self.bundle_uuid, self.bundle_version, *(file.as_member() for file in self.files)]
-        return hashlib.sha256(json.dumps(members).encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.bundle_uuid}.{self.bundle_version}".encode())
+        for file in self.files:
+            digest.update(json.dumps(file.as_member()).encode())
+        return digest.hexdigest()
 
 
 def plan_directory(
@@ -126,6 +138,7 @@ def plan_directory(
     bundle_version = check_version(bundle_version, "bundle_version")
     root = Path(directory)
     _check_directory(root)
+    below = str(root)
 
     walk = _Walk(hidden=hidden, symlinks=symlinks)
     files = []
@@ -139,7 +152,7 @@ def plan_directory(
             continue
         typed = next((types[each] for each in types if fnmatchcase(name, each)), None)
         file = PlannedFile(
-            path=path,
+            directory=below,
             name=name,
             size=status.st_size,
             mtime_ns=status.st_mtime_ns,
@@ -177,19 +190,14 @@ class _Walk:
         self.offenders: list[tuple[str, str]] = []
         self.skipped = 0
 
-    def files(self, root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
+    def files(self, root: Path) -> Iterator[tuple[str, str, os.stat_result]]:
         """Yield name, path and status of everything that is not a directory."""
         status = root.stat()
         ancestors: tuple[tuple[int, int], ...] = ((status.st_dev, status.st_ino),)
-        waiting = [("", root, ancestors)]
+        waiting = [("", str(root), ancestors)]
         while waiting:
             prefix, directory, ancestors = waiting.pop()
-            try:
-                entries = list(os.scandir(directory))
-            except OSError as error:
-                self.offenders.append((prefix or ".", f"the directory cannot be read: {error.strerror}"))
-                continue
-            for entry in entries:
+            for entry in self._entries(prefix, directory):
                 name = prefix + entry.name
                 if not self._is_wanted(entry, name):
                     continue
@@ -199,12 +207,20 @@ class _Walk:
                     self.offenders.append((name, f"cannot be read: {error.strerror}"))
                     continue
                 if not stat.S_ISDIR(status.st_mode):
-                    yield name, Path(entry.path), status
+                    yield name, entry.path, status
                 elif (status.st_dev, status.st_ino) in ancestors:
                     self.offenders.append((name, "is a symbolic link to a directory that it lies in"))
                 else:
                     inner = (*ancestors, (status.st_dev, status.st_ino))
-                    waiting.append((f"{name}/", Path(entry.path), inner))
+                    waiting.append((f"{name}/", entry.path, inner))
+
+    def _entries(self, prefix: str, directory: str) -> Iterator[os.DirEntry[str]]:
+        """Yield what is in a directory, one by one: each of them, with its status, takes a KiB."""
+        try:
+            with os.scandir(directory) as entries:
+                yield from entries
+        except OSError as error:
+            self.offenders.append((prefix or ".", f"the directory cannot be read: {error.strerror}"))
 
     def _is_wanted(self, entry: os.DirEntry[str], name: str) -> bool:
         if self._hidden == "skip" and entry.name.startswith("."):
@@ -219,7 +235,7 @@ class _Walk:
         return False
 
 
-def _problem(name: str, path: Path, status: os.stat_result) -> str | None:
+def _problem(name: str, path: str, status: os.stat_result) -> str | None:
     try:
         check_name(name)
     except ValueError as error:

@@ -17,8 +17,11 @@ class Registered:
     :ivar digest: of the plan
     :ivar staged_files: sent to the staging bucket by this try
     :ivar staged_size: of those, in bytes
+    :ivar skipped_files: not sent, since an earlier try had staged or even registered them
     :ivar registered_files: registered by this try; the others already were, by an earlier one
     :ivar copied_files: those of them that the DSS copies asynchronously
+    :ivar retries: requests that were sent again, to the store or the DSS
+    :ivar slowest: the files that took longest to stage, with the seconds each took
     :ivar seconds: how long each phase took
     """
 
@@ -26,8 +29,11 @@ class Registered:
     digest: str
     staged_files: int
     staged_size: int
+    skipped_files: int
     registered_files: int
     copied_files: int
+    retries: int
+    slowest: list[tuple[str, float]]
     seconds: dict[str, float]
 
     def without_copies(self) -> dict[str, Any]:
@@ -63,9 +69,12 @@ class UploadReport:
     :ivar size: of all members, in bytes
     :ivar staged_files: sent to the staging bucket by this try
     :ivar staged_size: of those, in bytes
+    :ivar skipped_files: not sent, since an earlier try had staged or even registered them
     :ivar registered_files: registered by this try; the others already were, by an earlier one
     :ivar copied_files: those of them that the DSS copied asynchronously
     :ivar created: whether the bundle was made by this try; otherwise it already was there, identical
+    :ivar retries: requests that were sent again, to the store or the DSS
+    :ivar slowest: the files that took longest to stage, with the seconds each took
     :ivar seconds: how long each phase took
     """
 
@@ -76,17 +85,22 @@ class UploadReport:
     size: int
     staged_files: int
     staged_size: int
+    skipped_files: int
     registered_files: int
     copied_files: int
     created: bool
+    retries: int
+    slowest: list[tuple[str, float]]
     seconds: dict[str, float]
 
     def __str__(self) -> str:
         phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in self.seconds.items())
+        slowest = ", ".join(f"{name!r} {spent:.1f}" for name, spent in self.slowest)
         return (
             f"bundle {self.uuid}.{self.version} in {self.replica} {'made' if self.created else 'was already there'}: "
             f"{amount(self.files, self.size)}, of which {amount(self.staged_files, self.staged_size)} were staged and "
-            f"{self.registered_files:,} registered now; seconds: {phases}"
+            f"{self.registered_files:,} registered now; {self.skipped_files:,} skipped, {self.retries:,} retries; "
+            f"seconds: {phases}; slowest to stage: {slowest}"
         )
 
 

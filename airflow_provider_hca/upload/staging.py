@@ -1,24 +1,52 @@
 """Staging buckets: where objects wait, with their checksums, for the DSS to copy them.
 
-A `Staging` puts one object at a time and checks what the store says it stored. It may be used by many threads. Each
-failure is a `StagingError` that says what to change. The cloud SDKs are imported by `open_staging`.
+A `Staging` puts objects and checks what the store says it stored: small ones at once, with their sums; large ones in
+parts, while the sums are computed, which follow in the end. It may be used by many threads. Each failure is a
+`StagingError` that says what to change. The cloud SDKs are imported by `open_staging`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_hca.client.model import check_replica, replica_of
-from airflow_provider_hca.upload.checksums import Checksums
+from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums
+from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, checksum_file
 
 OnSent = Callable[[int], None]
 
 
 def unwatched(_: int) -> None:
     """Take no note of what was sent."""
+
+
+class LargeObject(Protocol):
+    """An object above 64 MiB on its way to a staging bucket; several threads may send parts of it."""
+
+    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
+        """Send a part, unless an earlier try did, and check that the store has it.
+
+        :param number: of the part, from 0 to below the `part_count` of the staging bucket
+        :param file: whose content it is
+        :param sums: of that file; told which parts of it are done with
+        :param on_sent: called with numbers of bytes as they are sent; what it raises ends the sending
+        :raises StagingError: when the store does not take it, or took something else
+        """
+        ...
+
+    def finish(self, sums: Checksums) -> None:
+        """Make the object of its parts, check it, and give it its checksums.
+
+        :raises StagingError: when the store does not do it, or has something else
+        """
+        ...
+
+    def abort(self) -> None:
+        """Have the store forget the parts; without that a later try goes on from them."""
+        ...
 
 
 class Staging(Protocol):
@@ -38,7 +66,7 @@ class Staging(Protocol):
     def put(
         self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
     ) -> None:
-        """Stage an object, and check that the store has what the sums say.
+        """Stage an object of at most 64 MiB, and check that the store has what the sums say.
 
         :param key: of the object
         :param content: in memory, or in a file
@@ -49,10 +77,49 @@ class Staging(Protocol):
         """
         ...
 
-    def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
-        """Return whether an object is staged already, as `put` would stage it.
+    def part_count(self, size: int) -> int:
+        """Return how many parts an object above 64 MiB is sent in.
 
+        :param size: of the object, in bytes
+        """
+        ...
+
+    def begin(self, key: str, content_type: str) -> LargeObject:
+        """Begin to stage an object above 64 MiB, or go on with what `find` found begun.
+
+        :param key: of the object
+        :param content_type: of the object
+        :raises StagingError: when the store does not take it
+        """
+        ...
+
+    def find(self, prefix: str) -> dict[str, str]:
+        """Return what earlier tries staged: for each key the sum that the store computed, as `stored_sum` gives it.
+
+        :param prefix: of the keys
         :raises StagingError: when it cannot be known
+        """
+        ...
+
+    def forget_begun(self) -> None:
+        """Have the store forget what `find` found begun and `begin` did not go on with."""
+        ...
+
+    def stored_sum(self, sums: Checksums) -> str:
+        """Return the one of the sums that the store computes itself."""
+        ...
+
+    def label(self, key: str, sums: Checksums) -> None:
+        """Give a large object that is there its checksums.
+
+        :raises StagingError: when the store does not do it
+        """
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are none.
+
+        :raises StagingError: when the store does not do it
         """
         ...
 
@@ -62,6 +129,35 @@ class Staging(Protocol):
         :raises StagingError: when it cannot be had
         """
         ...
+
+
+def stage_file(staging: Staging, key: str, path: Path, content_type: str, on_sent: OnSent = unwatched) -> Checksums:
+    """Stage a file of any size, and return its sums.
+
+    :param staging: the bucket
+    :param key: of the object
+    :param path: of the file, which must not change meanwhile
+    :param content_type: of the object
+    :param on_sent: called with numbers of bytes as they are sent; what it raises ends the sending
+    :raises StagingError: when the store does not take it, or took something else
+    :raises OSError: when the file cannot be read, or changed
+    """
+    size = path.stat().st_size
+    if size <= PART_SIZE:
+        sums = checksum_file(path, size)
+        staging.put(key, path, sums, content_type, on_sent)
+        return sums
+    large = staging.begin(key, content_type)
+    try:
+        with OpenFile(path) as file, FileSums(file, size) as of_file:
+            for number in range(staging.part_count(size)):
+                large.send(number, file, of_file, on_sent)
+            sums = of_file.result()
+        large.finish(sums)
+    except BaseException:
+        large.abort()
+        raise
+    return sums
 
 
 def open_staging(replica: str, bucket: str, *, workers: int = 10) -> Staging:

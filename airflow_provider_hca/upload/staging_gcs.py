@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums
+from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
 from airflow_provider_hca.upload.staging import OnSent, unwatched
 
 _TIMEOUT = (10, 60)  # seconds to connect, seconds to read
@@ -67,41 +70,54 @@ class GCSStaging:
         """Stage an object and compare its crc32c."""
         blob = self._bucket.blob(key, chunk_size=_CHUNK)
         blob.metadata = sums.as_metadata()
-        try:
+        with self.told(key):
             if isinstance(content, Path):
-                with content.open("rb") as file:
-                    size = content.stat().st_size
-                    reader = _Reader(file, size, on_sent)
-                    options = {"content_type": content_type, "timeout": _TIMEOUT, "retry": _RETRY_CHUNK}
-                    blob.upload_from_file(reader, size=size, **options)
+                with OpenFile(content) as file:
+                    upload_file(blob, Section(file, 0, content.stat().st_size, on_sent), content_type)
             else:
                 blob.upload_from_string(content, content_type=content_type, timeout=_TIMEOUT, retry=_RETRY)
                 on_sent(len(content))
-        except _ERRORS as error:
-            raise _staging_error(self.url(key), error) from None
-        stored = base64.b64decode(blob.crc32c or "").hex()
-        if stored != sums.crc32c:
-            raise StagingError(
-                self.url(key), f"the store has crc32c {stored} where {sums.crc32c} was sent: the file changed meanwhile"
-            )
+        self.check_crc32c(key, blob, sums)
 
-    def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
-        """Return whether an object is there with this crc32c, these sums and this type."""
-        try:
-            blob = self._bucket.get_blob(key, timeout=_TIMEOUT, retry=_RETRY)
-        except _ERRORS as error:
-            raise _staging_error(self.url(key), error) from None
-        if blob is None:
-            return False
-        stored = (base64.b64decode(blob.crc32c or "").hex(), blob.metadata, blob.content_type)
-        return bool(stored == (sums.crc32c, sums.as_metadata(), content_type))
+    @staticmethod
+    def part_count(size: int) -> int:  # noqa: ARG004 - part of Staging
+        """Return 1: the store takes an object as one stream."""
+        return 1
+
+    def begin(self, key: str, content_type: str) -> GCSLargeObject:
+        """Begin to stage an object above 64 MiB; the store tells nobody of what is begun, so it is always anew."""
+        return GCSLargeObject(self, self._bucket.blob(key, chunk_size=_CHUNK), content_type)
+
+    def find(self, prefix: str) -> dict[str, str]:
+        """Return the crc32c's of what is staged under a prefix."""
+        with self.told(prefix):
+            blobs = self._bucket.client.list_blobs(self._bucket, prefix=prefix, timeout=_TIMEOUT, retry=_RETRY)
+            return {blob.name: _crc32c(blob) for blob in blobs}
+
+    def forget_begun(self) -> None:
+        """Do nothing: the store tells nobody of what is begun."""
+
+    def stored_sum(self, sums: Checksums) -> str:
+        """Return the crc32c."""
+        return sums.crc32c
+
+    def label(self, key: str, sums: Checksums) -> None:
+        """Give an object its metadata."""
+        blob = self._bucket.blob(key)
+        blob.metadata = sums.as_metadata()
+        with self.told(key):
+            blob.patch(timeout=_TIMEOUT, retry=_RETRY)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects, one after the other."""
+        for key in keys:
+            with self.told(key), suppress(NotFound):
+                self._bucket.blob(key).delete(timeout=_TIMEOUT, retry=_RETRY)
 
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` in an object's custom metadata."""
-        try:
+        with self.told(key):
             blob = self._bucket.get_blob(key, timeout=_TIMEOUT, retry=_RETRY)
-        except _ERRORS as error:
-            raise _staging_error(self.url(key), error) from None
         if blob is None:
             raise StagingError(self.url(key), "there is no such object: check source_url", permanent=True)
         found = (blob.metadata or {}).get(_SHA256)
@@ -109,37 +125,83 @@ class GCSStaging:
             raise StagingError(self.url(key), f"the object has no {_SHA256} in its metadata", permanent=True)
         return str(found)
 
+    def check_crc32c(self, key: str, blob: Any, sums: Checksums) -> None:
+        """Raise if the store has something else than what was sent.
 
-class _Reader:
-    """A file that tells how much of it is read, from where the SDK's resumable upload stands."""
+        :raises StagingError: then
+        """
+        stored = _crc32c(blob)
+        if stored != sums.crc32c:
+            raise StagingError(
+                self.url(key), f"the store has crc32c {stored} where {sums.crc32c} was sent: the file changed meanwhile"
+            )
 
-    def __init__(self, file: Any, size: int, on_read: OnSent) -> None:
-        self._file, self._size, self._on_read = file, size, on_read
+    @contextmanager
+    def told(self, key: str) -> Iterator[None]:
+        """Raise what the SDK raises inside as what it means for an object."""
+        try:
+            with reading():
+                yield
+        except _ERRORS as error:
+            raise _staging_error(self.url(key), error) from None
 
-    def read(self, size: int = -1) -> bytes:
-        chunk: bytes = self._file.read(size)
-        if not chunk and size != 0 and self._file.tell() < self._size:
-            raise EOFError("the file was truncated")  # the SDK would ask the store for ever
-        self._on_read(len(chunk))
-        return chunk
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self._file.seek(offset, whence))
+class GCSLargeObject:
+    """A resumable upload, which is one stream.
 
-    def tell(self) -> int:
-        return int(self._file.tell())
+    :param staging: the bucket
+    :param blob: the object
+    :param content_type: of the object
+    """
+
+    def __init__(self, staging: GCSStaging, blob: Any, content_type: str) -> None:
+        self._staging, self._blob, self._content_type = staging, blob, content_type
+
+    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:  # noqa: ARG002 - there is one
+        """Send all of it."""
+        last, size = sums.parts[-1]
+        body: Section
+
+        def release(count: int) -> None:
+            on_sent(count)
+            for each, (offset, length) in enumerate(sums.parts):
+                if offset + length <= body.tell():
+                    sums.release(each)
+
+        body = Section(file, 0, last + size, release)
+        with self._staging.told(self._blob.name):
+            upload_file(self._blob, body, self._content_type)
+
+    def finish(self, sums: Checksums) -> None:
+        """Compare the crc32c, and add the metadata."""
+        self._staging.check_crc32c(self._blob.name, self._blob, sums)
+        self._staging.label(self._blob.name, sums)
+
+    def abort(self) -> None:
+        """Do nothing: an upload that is not finished leaves nothing to be seen or paid for."""
+
+
+def upload_file(blob: Any, body: Section, content_type: str) -> None:
+    """Send a file, in chunks."""
+    blob.upload_from_file(body, size=len(body), content_type=content_type, timeout=_TIMEOUT, retry=_RETRY_CHUNK)
+
+
+def _crc32c(blob: Any) -> str:
+    return base64.b64decode(blob.crc32c or "").hex()
 
 
 def _staging_error(url: str, error: Exception) -> StagingError:
     if isinstance(error, NotFound):
         return StagingError(url, "there is no such bucket: check staging_bucket", permanent=True)
     if isinstance(error, RetryError):
-        return StagingError(url, f"no answer from the store ({type(error.cause).__name__})")
+        throttled = getattr(error.cause, "code", None) in {429, 503}
+        return StagingError(url, f"no answer from the store ({type(error.cause).__name__})", throttled=throttled)
     if isinstance(error, Unauthorized | GoogleAuthError):
         return StagingError(url, "the worker's Google credentials are refused or cannot be used", permanent=True)
     if isinstance(error, ClientError) and not isinstance(error, TooManyRequests):
         advice = "the worker's Google credentials need storage.objects.create and storage.objects.get there"
         return StagingError(url, f"the store answered {error.code}: {advice}", permanent=True)
     if isinstance(error, GoogleAPIError):
-        return StagingError(url, f"the store answered {getattr(error, 'code', None) or type(error).__name__}")
+        code = getattr(error, "code", None)
+        return StagingError(url, f"the store answered {code or type(error).__name__}", throttled=code in {429, 503})
     return StagingError(url, f"no answer from the store ({type(error).__name__})")

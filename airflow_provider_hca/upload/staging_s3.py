@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,6 @@ from urllib.parse import urlencode
 
 import boto3
 import obstore
-from boto3.exceptions import Boto3Error, S3UploadFailedError
-from boto3.s3.transfer import S3Transfer, TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -25,16 +25,16 @@ from botocore.exceptions import (
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
-from s3transfer.utils import OSUtils, ReadFileChunk
 
 from airflow_provider_hca.exceptions import StagingError
-from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums, part_size
+from airflow_provider_hca.upload.checksums import Checksums, part_size
+from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
 from airflow_provider_hca.upload.staging import OnSent, unwatched
 
 log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
-_LARGE_THREADS = 2  # parts of one large file under way at once; other workers send other files meanwhile
+_DELETED_AT_ONCE = 1000  # S3 takes no more
 _PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, before obstore is given up
 _SHA256 = "hca-dss-sha256"
 
@@ -45,8 +45,8 @@ _ADVICE = {
     "NoSuchBucket": "there is no such bucket: check staging_bucket (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
     "NoSuchKey": "there is no such object: check source_url",
     "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
-    "AccessDenied": "access denied: the worker's AWS credentials need s3:PutObject, s3:PutObjectTagging, s3:GetObject "
-    "and s3:GetObjectTagging there",
+    "AccessDenied": "access denied: the worker's AWS credentials need s3:PutObject, s3:PutObjectTagging, "
+    "s3:GetObject, s3:GetObjectTagging, and to go on from an earlier try s3:ListBucket there",
     "403": "access denied: the worker's AWS credentials may not look there",
     "InvalidAccessKeyId": "the store does not know the worker's AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the worker's AWS_SECRET_ACCESS_KEY is wrong",
@@ -57,9 +57,9 @@ _ADVICE = {
 class S3Staging:
     """A bucket of S3, with the credentials and the endpoint (`AWS_ENDPOINT_URL_S3`) that boto3 finds.
 
-    Content in memory goes through obstore, at a tenth of the processor time that boto3 takes; files go through boto3's
-    transfer manager, from disk, above 64 MiB in exactly the parts that a DSS wants. Tags and metadata travel with the
-    object.
+    Content in memory goes through obstore, at a tenth of the processor time that boto3 takes; files go through boto3,
+    from disk. Up to 64 MiB tags and metadata travel with the object; above, it is put in exactly the parts that a DSS
+    wants, and tagged.
 
     :param bucket: its name
     :param workers: how many threads will use it
@@ -70,14 +70,16 @@ class S3Staging:
         self._bucket = bucket
         try:
             session = boto3.Session()
-            self._client: Any = session.client(
+            self.client: Any = session.client(
                 "s3",
                 config=Config(
                     connect_timeout=_CONNECT_TIMEOUT,
                     read_timeout=_READ_TIMEOUT,
-                    max_pool_connections=workers * _LARGE_THREADS,
-                    retries={"mode": "standard", "max_attempts": 3},
+                    max_pool_connections=workers,
+                    # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
+                    retries={"mode": "standard", "max_attempts": 2},
                     # What is stored is verified by its ETag; the SDK's own sums would cost a second hashing.
+                    s3={"payload_signing_enabled": False},
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 ),
@@ -88,14 +90,16 @@ class S3Staging:
         if credentials is None:
             raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
         self._put_right = 0
+        self._begun: dict[str, list[str]] = {}
         self._store: S3Store | None = S3Store(
             bucket,
-            endpoint=self._client.meta.endpoint_url,
-            region=self._client.meta.region_name or "us-east-1",
+            endpoint=self.client.meta.endpoint_url,
+            region=self.client.meta.region_name or "us-east-1",
             virtual_hosted_style_request=False,
             credential_provider=Boto3CredentialProvider(session),
             client_options={"allow_http": True, "timeout": timedelta(seconds=_READ_TIMEOUT)},
             retry_config={"max_retries": 0},
+            unsigned_payload=True,
         )
 
     def url(self, key: str) -> str:
@@ -105,7 +109,7 @@ class S3Staging:
     def check(self) -> None:
         """Look whether the bucket is there; not being allowed to look is no failure."""
         try:
-            self._client.head_bucket(Bucket=self._bucket)
+            self.client.head_bucket(Bucket=self._bucket)
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:  # HEAD has no body, and so no code
@@ -118,46 +122,116 @@ class S3Staging:
     def put(
         self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
     ) -> None:
-        """Stage an object and compare its ETag."""
-        try:
+        """Stage an object of at most 64 MiB, in one request, and compare its ETag."""
+        with self.told(key):
             if isinstance(content, Path):
                 etag = self._put_file(key, content, sums, content_type, on_sent)
             else:
                 etag = self._put_bytes(key, content, sums, content_type)
                 on_sent(len(content))
-        except (BotoCoreError, ClientError, Boto3Error) as error:
-            raise _staging_error(self.url(key), error) from None
-        if etag.strip('"') != sums.s3_etag:
-            raise StagingError(
-                self.url(key),
-                f"the store has ETag {etag} where {sums.s3_etag} was sent: the file changed meanwhile, or the bucket "
-                "encrypts with KMS, which a DSS cannot copy from",
-            )
+        self.check_etag(key, etag, sums.s3_etag)
 
-    def holds(self, key: str, sums: Checksums, content_type: str) -> bool:
-        """Return whether an object is there with this ETag, type and, as metadata, these sums; tags are not asked."""
+    @staticmethod
+    def part_count(size: int) -> int:
+        """Return how many parts an object above 64 MiB has."""
+        return -(-size // part_size(size))
+
+    def begin(self, key: str, content_type: str) -> S3LargeObject:
+        """Begin to stage an object above 64 MiB, or go on with what `find` found begun."""
+        where = {"Bucket": self._bucket, "Key": key}
+        with self.told(key):
+            *older, newest = self._begun.pop(key, []) or [""]
+            for upload in older:
+                self.abort({**where, "UploadId": upload})
+            there: dict[int, tuple[str, int]] = {}
+            if newest:
+                for page in self.client.get_paginator("list_parts").paginate(**where, UploadId=newest):
+                    for part in page.get("Parts", []):
+                        there[part["PartNumber"] - 1] = part["ETag"].strip('"'), part["Size"]
+            else:
+                newest = self.client.create_multipart_upload(**where, ContentType=content_type)["UploadId"]
+        return S3LargeObject(self, {**where, "UploadId": newest}, there)
+
+    def find(self, prefix: str) -> dict[str, str]:
+        """Return the ETags of what is staged under a prefix, and take note of the multipart uploads left open there."""
+        found: dict[str, str] = {}
+        begun: dict[str, list[tuple[Any, str]]] = {}
+        where = {"Bucket": self._bucket, "Prefix": prefix}
+        with self.told(prefix):
+            for page in self.client.get_paginator("list_objects_v2").paginate(**where):
+                found |= {each["Key"]: each["ETag"].strip('"') for each in page.get("Contents", [])}
+            for page in self.client.get_paginator("list_multipart_uploads").paginate(**where):
+                for each in page.get("Uploads", []):
+                    begun.setdefault(each["Key"], []).append((each["Initiated"], each["UploadId"]))
+        self._begun = {key: [upload for _, upload in sorted(uploads)] for key, uploads in begun.items()}
+        return found
+
+    def forget_begun(self) -> None:
+        """Abort what `find` found begun and `begin` did not go on with."""
+        for key, uploads in self._begun.items():
+            for upload in uploads:
+                self.abort({"Bucket": self._bucket, "Key": key, "UploadId": upload})
+        self._begun = {}
+
+    def abort(self, where: dict[str, str]) -> None:
+        """Have the parts of an upload removed; a failure does no harm but for what they cost.
+
+        :param where: bucket, key and upload id, as boto3 calls them
+        """
         try:
-            head = self._client.head_object(Bucket=self._bucket, Key=key)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return False
-            raise _staging_error(self.url(key), error) from None
-        except BotoCoreError as error:
-            raise _staging_error(self.url(key), error) from None
-        stored = (head["ETag"].strip('"'), head["Metadata"], head["ContentType"])
-        return bool(stored == (sums.s3_etag, sums.as_metadata(), content_type))
+            self.client.abort_multipart_upload(**where)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("%s: an upload in parts stays open: %s", self.url(where["Key"]), type(error).__name__)
+
+    def stored_sum(self, sums: Checksums) -> str:
+        """Return the ETag."""
+        return sums.s3_etag
+
+    def label(self, key: str, sums: Checksums) -> None:
+        """Give an object its tags, which a DSS reads before the metadata."""
+        tags = [{"Key": name, "Value": value} for name, value in sums.as_metadata().items()]
+        with self.told(key):
+            self.client.put_object_tagging(Bucket=self._bucket, Key=key, Tagging={"TagSet": tags})
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects, a thousand at a time."""
+        for first in range(0, len(keys), _DELETED_AT_ONCE):
+            objects = [{"Key": key} for key in keys[first : first + _DELETED_AT_ONCE]]
+            with self.told(""):
+                answer = self.client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+            for error in answer.get("Errors", []):
+                raise StagingError(self.url(error["Key"]), f"it was not removed: {error.get('Code')}")
 
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` of an object: from its tags, else from its metadata, as a DSS reads it."""
         where = {"Bucket": self._bucket, "Key": key}
-        try:
-            tags = {tag["Key"]: tag["Value"] for tag in self._client.get_object_tagging(**where)["TagSet"]}
-            found = tags.get(_SHA256) or self._client.head_object(**where)["Metadata"].get(_SHA256)
-        except (BotoCoreError, ClientError) as error:
-            raise _staging_error(self.url(key), error) from None
+        with self.told(key):
+            tags = {tag["Key"]: tag["Value"] for tag in self.client.get_object_tagging(**where)["TagSet"]}
+            found = tags.get(_SHA256) or self.client.head_object(**where)["Metadata"].get(_SHA256)
         if not found:
             raise StagingError(self.url(key), f"the object has no {_SHA256} in its tags or metadata", permanent=True)
         return str(found)
+
+    def check_etag(self, key: str, etag: str, expected: str) -> None:
+        """Raise if the store has something else than what was sent.
+
+        :raises StagingError: then
+        """
+        if etag.strip('"') != expected:
+            raise StagingError(
+                self.url(key),
+                f"the store has ETag {etag} where {expected} was sent: the file changed meanwhile, or the bucket "
+                "encrypts with KMS, which a DSS cannot copy from",
+            )
+
+    @contextmanager
+    def told(self, key: str) -> Iterator[None]:
+        """Raise what a library raises inside as what it means for an object."""
+        try:
+            with reading():
+                yield
+        except (BotoCoreError, ClientError) as error:
+            raise _staging_error(self.url(key), error) from None
 
     def _put_bytes(self, key: str, content: bytes, sums: Checksums, content_type: str) -> str:
         metadata, store, failure = sums.as_metadata(), self._store, ""
@@ -170,7 +244,7 @@ class S3Staging:
             except (ObstoreError, OSError) as error:
                 failure = type(error).__name__
         # boto3 knows redirects between regions, and names its errors, which obstore gives as prose.
-        answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **_extra(metadata, content_type))
+        answer = self.client.put_object(Bucket=self._bucket, Key=key, Body=content, **_extra(metadata, content_type))
         if failure:
             self._put_right += 1
             if self._put_right >= _PUT_RIGHT_AT_MOST and self._store is not None:
@@ -180,41 +254,52 @@ class S3Staging:
 
     def _put_file(self, key: str, path: Path, sums: Checksums, content_type: str, on_sent: OnSent) -> str:
         size = path.stat().st_size
-        config: Any = TransferConfig(
-            multipart_threshold=PART_SIZE + 1,
-            multipart_chunksize=part_size(size),
-            max_concurrency=_LARGE_THREADS,
-        )
         extra = _extra(sums.as_metadata(), content_type)
-        with S3Transfer(self._client, config, _Files()) as transfer:
-            transfer.upload_file(str(path), self._bucket, key, callback=on_sent, extra_args=extra)
-        return str(self._client.head_object(Bucket=self._bucket, Key=key)["ETag"])
+        with OpenFile(path) as file:
+            body = Section(file, 0, size, on_sent)
+            return str(self.client.put_object(Bucket=self._bucket, Key=key, Body=body, **extra)["ETag"])
 
 
-class _Files(OSUtils):
-    """How the transfer manager reads files."""
+class S3LargeObject:
+    """A multipart upload, with exactly the parts that a DSS wants.
 
-    def open_file_chunk_reader_from_fileobj(
-        self, fileobj: Any, chunk_size: int, full_file_size: int, callbacks: Any, close_callbacks: Any = None
-    ) -> _WholeChunk:
-        return _WholeChunk(
-            fileobj,
-            chunk_size,
-            full_file_size,
-            callbacks=callbacks,
-            enable_callbacks=False,
-            close_callbacks=close_callbacks,
-        )
+    :param staging: the bucket
+    :param where: bucket, key and upload id, as boto3 calls them
+    :param there: ETag and size in bytes of the parts that are there, by number from 0
+    """
 
+    def __init__(self, staging: S3Staging, where: dict[str, str], there: dict[int, tuple[str, int]]) -> None:
+        self._staging, self._where, self._there = staging, where, there
+        self._key = where["Key"]
+        self._etags: dict[int, str] = {}
 
-class _WholeChunk(ReadFileChunk):
-    """A part of a file, which has to be there to its end: a store would wait for the rest, and the upload for it."""
+    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
+        """Send a part and compare its ETag."""
+        md5 = sums.part(number)
+        offset, size = sums.parts[number]
+        if self._there.get(number) != (md5, size):
+            body = Section(file, offset, size, on_sent)
+            with self._staging.told(self._key):
+                answer = self._staging.client.upload_part(**self._where, PartNumber=number + 1, Body=body)
+            self._staging.check_etag(self._key, answer["ETag"], md5)
+        self._etags[number] = md5
+        sums.release(number)
 
-    def read(self, amount: int | None = None) -> bytes:
-        content: bytes = super().read(amount)
-        if not content and amount != 0 and self.tell() < len(self):
-            raise EOFError("the file was truncated")
-        return content
+    def finish(self, sums: Checksums) -> None:
+        """Complete the upload, compare the ETag of the whole, and tag it."""
+        parts = [{"PartNumber": number + 1, "ETag": etag} for number, etag in sorted(self._etags.items())]
+        client = self._staging.client
+        with self._staging.told(self._key):
+            try:
+                etag = client.complete_multipart_upload(**self._where, MultipartUpload={"Parts": parts})["ETag"]
+            except client.exceptions.NoSuchUpload:  # completed by an attempt whose answer was lost
+                etag = client.head_object(Bucket=self._where["Bucket"], Key=self._key)["ETag"]
+        self._staging.check_etag(self._key, etag, sums.s3_etag)
+        self._staging.label(self._key, sums)
+
+    def abort(self) -> None:
+        """Have the parts removed."""
+        self._staging.abort(self._where)
 
 
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
@@ -222,13 +307,12 @@ def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
 
 
 def _staging_error(url: str, error: Exception) -> StagingError:
-    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError):
-        error = error.__context__
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        permanent = 400 <= status < 500 and status not in {408, 409, 429} and code != "NoSuchUpload"
         message = _ADVICE.get(code) or f"the store answered {status} {code}"
-        return StagingError(url, message, permanent=400 <= status < 500 and status not in {408, 409, 429})
+        return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
     if isinstance(error, SSLError):
         return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
     if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):

@@ -46,6 +46,13 @@ def problem(status: int, code: str = "unhandled_exception", title: str = "Troubl
     return ok({"status": status, "code": code, "title": title, "stacktrace": "..."}, status, **headers)
 
 
+def refusal(code: str = "forbidden") -> Response:
+    """Return what a DSS's own check of its answers makes of a refusal whose code its interface does not have."""
+    title = "Response body does not conform to specification"
+    detail = f"'{code}' is not one of ['unhandled_exception', 'Forbidden', 'not_found']\n\nFailed validating 'enum'"
+    return ok({"type": "about:blank", "title": title, "detail": detail, "status": 500}, 500)
+
+
 def broken(kind: ConnectionFailure = "dropped") -> DSSConnectionError:
     """Return what a transport raises when no answer comes."""
     return DSSConnectionError("GET", "https://dss.example.org:443", "/v1", kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -51,7 +52,7 @@ def links(numbers: Iterable[int], **changes: Any) -> list[dict[str, Any]]:
 
 
 @dataclass
-class Shelf:
+class Shelf(ABC):
     """The versions of one thing.
 
     :ivar contents: by version
@@ -107,13 +108,13 @@ class Shelf:
             raise KilledError
         return trouble[0] if trouble else ok({"uuid": UUID, "version": made})
 
+    @abstractmethod
     def show(self, request: Request, query: dict[str, str]) -> Answer:
         """Answer a request that changes nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changed(self, old: Any, body: dict[str, Any]) -> Any:
         """Return what a PATCH makes of it, or an error."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -122,18 +123,21 @@ class BundleShelf(Shelf):
 
     :ivar remembered: the latest version, as servers tell it
     :ivar shown: which version is shown in the place of which
-    :ivar missing: uuids of files that are not in the DSS
+    :ivar unlisted: versions that the list lacks, as a DSS loses some between two pages
+    :ivar missing: uuids of files that are not in the DSS, and what is answered to a PATCH that adds one
     """
 
     remembered: str | None = None
     shown: dict[str, str] = field(default_factory=dict)
-    missing: frozenset[str] = frozenset()
+    unlisted: frozenset[str] = frozenset()
+    missing: dict[str, Answer] = field(default_factory=dict)
 
     def show(self, request: Request, query: dict[str, str]) -> Answer:
         """Answer GET /bundles/all, GET /bundles and HEAD /files."""
         if request.path.endswith("/bundles/all"):
             assert query["prefix"] == UUID
-            return ok({"bundles": [{"uuid": UUID, "version": version} for version in sorted(self.contents)]})
+            listed = sorted(set(self.contents) - self.unlisted)
+            return ok({"bundles": [{"uuid": UUID, "version": version} for version in listed]})
         if request.method == "HEAD":
             return problem(404) if request.path.rsplit("/", 1)[-1] in self.missing else stored()
         version = query.get("version") or self.remembered or max(self.contents)
@@ -149,9 +153,7 @@ class BundleShelf(Shelf):
         new = [file for file in old if (file["name"], file["uuid"], file["version"]) not in gone] + body["add_files"]
         if len({file["name"] for file in new}) < len(new):
             return problem(400, "duplicate_filename")
-        if self.missing & {file["uuid"] for file in body["add_files"]}:
-            return ok({"message": "Internal server error"}, 500)
-        return new
+        return next((self.missing[file["uuid"]] for file in body["add_files"] if file["uuid"] in self.missing), new)
 
     def names(self, version: str) -> list[str]:
         """Return the names of the files of a version."""

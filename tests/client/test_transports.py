@@ -124,6 +124,16 @@ def test_proxies_of_the_environment_are_used(run: Run, server: Server, monkeypat
     assert (asked.path, asked.headers["authorization"]) == ("http://dss.invalid/v1/x?y", "Bearer tok")
 
 
+def test_a_password_for_the_proxy(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the proxy's address has of name and password is told to the proxy, beside the token for the DSS."""
+    monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{server.port}")
+    assert run(call(get("http://dss.invalid:8080/v1", "tok"))).status == 200
+    [asked] = server.asked
+    assert (asked.path, asked.headers["host"]) == ("http://dss.invalid:8080/v1", "dss.invalid:8080")
+    assert asked.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
+    assert asked.headers["authorization"] == "Bearer tok"
+
+
 @pytest.mark.parametrize("exceptions", ["127.0.0.1", "*", "dss.example.org,127.0.0.1"])
 def test_no_proxy_is_honoured(
     run: Run, server: Server, refused_port: int, exceptions: str, monkeypatch: pytest.MonkeyPatch

@@ -128,7 +128,9 @@ def test_a_checkout(dss: DSSAPI) -> None:
     failed = feed(wait.look(dss), ok({"status": "FAILED", "cause": "no bucket"})).failed(DSSCheckoutError)
     assert (failed.status, failed.cause, failed.permanent) == ("FAILED", "no bucket", False)
     unknown = feed(wait.look(dss), ok({"status": "UNKNOWN_JOB_ID"})).failed(DSSCheckoutError)
+    nowhere = feed(wait.look(dss), problem(404, "not_found")).failed(DSSCheckoutError)
     assert "does not know it" in str(unknown)
+    assert (nowhere.status, str(nowhere), nowhere.permanent) == ("UNKNOWN_JOB_ID", str(unknown), False)
 
 
 def test_waiting_in_place(dss: DSSAPI, clock: Clock) -> None:

@@ -21,6 +21,9 @@ class OneBundle:
 
     :ivar break_after: how many bytes of an answer come before the connection breaks; all of them if None
     :ivar breaks: how often it breaks at most
+    :ivar slow: seconds between 64 KiB and the next
+    :ivar fails_after: after how many questions for files each further one is answered 503; never if None
+    :ivar checkout: seconds from the first question for a file until it is ready for download
     :ivar sent: bytes of content sent
     :ivar asked: requests by `METHOD path`
     """
@@ -32,6 +35,9 @@ class OneBundle:
         self.break_after: int | None = None
         self.breaks = 0
         self.slow = 0.0
+        self.fails_after: int | None = None
+        self.checkout = 0.0
+        self.ready: dict[str, float] = {}
         self.sent = 0
         self.asked: Counter[str] = Counter()
         self.tokens: list[str | None] = []
@@ -100,6 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client may be gone
             if path.startswith("/v1/bundles/"):
                 self._say(200, {}, self.bundle.manifest())
+            elif path.startswith("/v1/files/") and self._fails():
+                self._say(503, {}, json.dumps({"status": 503, "code": "x", "title": "Trouble"}).encode())
+            elif path.startswith("/v1/files/") and uuid in self.bundle.contents and not self._is_ready(uuid):
+                self._say(301, {"Location": f"{self.bundle.origin}{self.path}", "Retry-After": "1"}, b"")
             elif path.startswith("/v1/files/") and uuid in self.bundle.contents:
                 location = f"{self.bundle.origin}/content/{uuid}?Signature=s3cr3t"
                 self._say(302, {"Location": location, **self.bundle.describe(uuid)}, b"")
@@ -107,6 +117,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self._content(self.bundle.contents[uuid])
             else:
                 self._say(404, {}, json.dumps({"status": 404, "code": "not_found", "title": "No"}).encode())
+
+    def _is_ready(self, uuid: str) -> bool:
+        now = time.monotonic()
+        with self.bundle.lock:
+            return now >= self.bundle.ready.setdefault(uuid, now + self.bundle.checkout)
+
+    def _fails(self) -> bool:
+        with self.bundle.lock:
+            asked = sum(count for what, count in self.bundle.asked.items() if what.startswith("GET /v1/files/"))
+            return self.bundle.fails_after is not None and asked > self.bundle.fails_after
 
     def _content(self, content: bytes) -> None:
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))

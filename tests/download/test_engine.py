@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
-from airflow_provider_hca.download.engine import Downloader, DownloadReport
+from airflow_provider_hca.download.engine import Downloader
 from airflow_provider_hca.exceptions import (
     DownloadError,
     DSSAbortedError,
@@ -29,38 +23,7 @@ from airflow_provider_hca.exceptions import (
 from tests.local.server import LocalDSS, new_uuid
 
 from .server import OneBundle
-
-MIB = 1 << 20
-QUICK = RetryPolicy(attempts=3, seconds=5, first_delay=0.02)
-
-
-@pytest.fixture
-def served() -> Iterator[OneBundle]:
-    with OneBundle() as bundle:
-        yield bundle
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """Give a directory inside another one, in which nothing else is to appear."""
-    return tmp_path / "outside" / "target"
-
-
-def download(served: OneBundle, target: Path, *, stop: threading.Event | None = None, **options: Any) -> DownloadReport:
-    stop = stop or threading.Event()
-    api = DSSAPI(served.url, auth=StaticToken("tok-7"), retry=QUICK)
-    with RequestsTransport(pool_size=4, stop=stop) as transport:
-        downloader = Downloader(api, transport, replica="aws", workers=4, stop=stop)
-        return downloader.download(served.uuid, target, **options)
-
-
-def tree(directory: Path) -> dict[str, bytes]:
-    """Return all files below a directory."""
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
+from .support import MIB, QUICK, WORKERS, download, start, tree, wanted_of, working_threads
 
 
 def test_a_bundle_becomes_a_directory(served: OneBundle, target: Path) -> None:
@@ -123,10 +86,7 @@ def test_what_an_earlier_try_left(served: OneBundle, target: Path, left: bytes) 
     served.add("d/a", content)
     download(served, target)
     (target / "d" / "a").unlink()
-    from airflow_provider_hca.download.plan import plan_download
-
-    bundle = json.loads(served.manifest())["bundle"]
-    (wanted,) = plan_download(bundle)
+    (wanted,) = wanted_of(served)
     (target / "d" / wanted.partial_name).write_bytes(left)
     served.sent = 0
     download(served, target)
@@ -154,6 +114,31 @@ def test_a_file_that_is_gone_fails_by_name(served: OneBundle, target: Path) -> N
     with pytest.raises(DownloadError, match="'gone'"):
         download(served, target)
     assert tree(target) == {"good": b"good"}
+
+
+def test_one_wait_for_the_checkouts_of_all(served: OneBundle, target: Path) -> None:
+    """All files are asked for before any is waited for, so that a hundred checkouts take little longer than one."""
+    contents = {f"{number}": b"%d" % number for number in range(100)}
+    for name, content in contents.items():
+        served.add(name, content)
+    served.checkout = 1.0
+    report = download(served, target)
+    assert tree(target) == contents
+    assert report.downloaded_files == 100
+    assert report.seconds < 100 / WORKERS / 2
+    assert all(count <= 3 for count in served.asked.values())
+
+
+def test_a_file_that_was_begun_waits_for_its_checkout_too(served: OneBundle, target: Path) -> None:
+    """What an earlier try left outlasts the question that comes too early."""
+    content = os.urandom(100_000)
+    served.add("a", content)
+    target.mkdir(parents=True)
+    (target / wanted_of(served)[0].partial_name).write_bytes(content[:60_000])
+    served.checkout = 1.0
+    download(served, target)
+    assert tree(target) == {"a": content}
+    assert served.sent == 40_000
 
 
 # What must not be
@@ -184,25 +169,10 @@ def test_a_link_to_a_directory_in_the_way(served: OneBundle, target: Path, name:
     assert list(outside.iterdir()) == []
 
 
-def test_a_link_in_the_place_of_a_file(served: OneBundle, target: Path) -> None:
-    """A link of a file's name is replaced by the file; what it led to stays as it was."""
-    victim = target.parent / "victim"
-    target.mkdir(parents=True)
-    victim.write_text("mine")
-    (target / "a").symlink_to(victim)
-    served.add("a", b"content")
-    download(served, target)
-    assert victim.read_text() == "mine"
-    assert not (target / "a").is_symlink()
-    assert tree(target) == {"a": b"content"}
-
-
 def test_a_link_in_the_place_of_a_partial_file(served: OneBundle, target: Path) -> None:
     """Whoever guesses what a file is called until it is whole cannot have it written elsewhere."""
-    from airflow_provider_hca.download.plan import plan_download
-
     served.add("a", b"content")
-    (wanted,) = plan_download(json.loads(served.manifest())["bundle"])
+    (wanted,) = wanted_of(served)
     victim = target.parent / "victim"
     target.mkdir(parents=True)
     victim.write_text("mine")
@@ -210,32 +180,6 @@ def test_a_link_in_the_place_of_a_partial_file(served: OneBundle, target: Path) 
     with pytest.raises(DownloadError, match="a link, or something else"):
         download(served, target)
     assert victim.read_text() == "mine"
-
-
-def test_a_link_that_is_put_there_meanwhile(served: OneBundle, target: Path) -> None:
-    """A directory that is swapped for a link while a file comes does not lead the file elsewhere."""
-    outside = target.parent / "elsewhere"
-    outside.mkdir(parents=True)
-    served.add("d/a", b"x" * MIB)
-    served.slow = 0.05
-    ended: list[Any] = []
-
-    def work() -> None:
-        try:
-            ended.append(download(served, target))
-        except DownloadError as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not any((target / "d").glob(".*.part")) if (target / "d").exists() else True:
-        time.sleep(0.01)
-    (target / "d").rename(target / "moved")
-    (target / "d").symlink_to(outside)
-    thread.join(30)
-    assert ended
-    assert list(outside.iterdir()) == []
-    assert tree(target / "moved") == {"a": b"x" * MIB}
 
 
 @pytest.mark.parametrize("what", ["file", "fifo", "directory"])
@@ -278,7 +222,7 @@ def test_a_directory_that_cannot_be_made(served: OneBundle, tmp_path: Path) -> N
     """A directory that is a file is an error that names it."""
     (tmp_path / "file").write_text("")
     served.add("a")
-    with pytest.raises(DownloadError, match="file/sub"):
+    with pytest.raises(NotADirectoryError, match="file/sub"):
         download(served, tmp_path / "file" / "sub")
 
 
@@ -316,36 +260,97 @@ def test_it_stops_when_told(served: OneBundle, target: Path) -> None:
     with pytest.raises(DSSAbortedError):
         download(served, target, stop=stop)
     assert time.monotonic() - started < 3.5
-    assert not [each for each in threading.enumerate() if each.name.startswith("dss-download")]
+    assert working_threads() == []
     assert not [name for name in tree(target) if not name.endswith(".part")]
 
 
-def _process(served: OneBundle, target: Path) -> subprocess.Popen[str]:
-    wish = {"url": served.url, "bundle": served.uuid, "directory": str(target)}
-    command = [sys.executable, "-m", "tests.download.download_process", json.dumps(wish)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def test_it_stops_while_it_reads_what_an_earlier_try_left(served: OneBundle, target: Path) -> None:
+    """Nothing is too large to stop at, neither a partial file nor a whole one that is only compared."""
+    huge = 40 << 30
+    served.add("whole", size=huge)
+    served.add("begun", size=huge)
+    target.mkdir(parents=True)
+    for name in ("whole", wanted_of(served)[1].partial_name):
+        with (target / name).open("wb") as file:
+            file.truncate(huge)
+    stop = threading.Event()
+    threading.Timer(0.7, stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(DSSAbortedError):
+        download(served, target, stop=stop)
+    assert time.monotonic() - started < 2
+    assert working_threads() == []
 
 
 def test_a_kill_costs_next_to_nothing(served: OneBundle, target: Path) -> None:
-    """After kills at several moments the directory is whole, and little was fetched twice."""
-    contents = {f"{number}": os.urandom(3 * MIB) for number in range(6)}
+    """After kills in the middle the directory is whole; of each file under way at most a few chunks came twice."""
+    contents = {f"{number}": os.urandom(8 * MIB) for number in range(WORKERS)}
     for name, content in contents.items():
         served.add(name, content)
-    served.slow = 0.01
-    kills = 0
-    for patience in (0.3, 0.5, 0.7):
-        with _process(served, target) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(patience)
+    served.slow = 0.005
+    size = sum(map(len, contents.values()))
+    kills = 3
+    for kill in range(1, kills + 1):
+        with start(served, target) as process:
+            while served.sent < size * kill // (kills + 1):
+                time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-    assert kills
+            assert process.wait() == -signal.SIGKILL
+        assert [name for name in tree(target) if name.endswith(".part")]
+        time.sleep(0.2)  # what the server still sends into sockets that nobody reads
     served.slow = 0
     download(served, target)
     assert tree(target) == contents
-    # Of each of the four files under way, what was in the buffers and in the sockets.
-    assert served.sent < sum(map(len, contents.values())) + kills * 4 * 3 * MIB
+    assert served.sent < size + kills * WORKERS * MIB
+
+
+def test_two_at_once(served: OneBundle, target: Path) -> None:
+    """Two that download the same into one directory do each other no harm: one of them is told to come again."""
+    contents = {f"{number}": os.urandom(2 * MIB) for number in range(6)}
+    for name, content in contents.items():
+        served.add(name, content)
+    served.slow = 0.005
+    ended: list[DownloadError] = []
+    with start(served, target) as process:
+        while not list(target.glob(".*.part")):
+            time.sleep(0.005)
+        try:
+            download(served, target)
+        except DownloadError as error:
+            ended.append(error)
+        assert process.wait(60) == 0 or not ended
+    for failed in ended:
+        assert "another process is downloading the same" in str(failed)
+        assert not failed.permanent
+    assert ended
+    assert download(served, target).downloaded_files == 0
+    assert tree(target) == contents
+
+
+def test_a_disk_that_takes_no_more(served: OneBundle, target: Path) -> None:
+    """What the disk does not take is told by name, in the system's words; the other files are there."""
+    served.add("large", os.urandom(3 * MIB))
+    served.add("small", b"small")
+    with start(served, target, most=MIB) as process:
+        told = json.loads(process.communicate(timeout=60)[0])
+    assert told["failures"] == [["large", "File too large"]]
+    assert (told["done"], told["total"], told["permanent"]) == (1, 2, False)
+    assert tree(target)["small"] == b"small"
+    assert "large" not in tree(target)
+
+
+def test_trouble_of_the_service_ends_it_at_once(served: OneBundle, target: Path) -> None:
+    """What would hit all files is not tried for all; the error counts the files that are there, and no other."""
+    for number in range(100):
+        served.add(f"{number}")
+    served.fails_after = 10
+    with pytest.raises(DownloadError, match="503") as caught:
+        download(served, target)
+    assert len(caught.value.failures) <= WORKERS
+    assert (caught.value.done, caught.value.total) == (len([n for n in tree(target) if ".part" not in n]), 100)
+    assert caught.value.done < 20
+    served.fails_after = None
+    assert download(served, target).downloaded_files == 100 - caught.value.done
 
 
 def test_memory_is_flat(served: OneBundle, target: Path) -> None:
@@ -353,8 +358,8 @@ def test_memory_is_flat(served: OneBundle, target: Path) -> None:
     served.add("large", os.urandom(MIB) * 200)
     for number in range(500):
         served.add(f"d/{number}", b"%d" % number)
-    with _process(served, target) as process:
-        out = process.communicate(timeout=120)[0]
-    report = json.loads(out.splitlines()[-1])
+    with start(served, target) as process:
+        report = json.loads(process.communicate(timeout=120)[0])
+    print(f"memory: {report['memory'] / MIB:.0f} MiB, seconds: {report['seconds']}")
     assert report["downloaded_files"] == 501
     assert report["memory"] < 150 * MIB

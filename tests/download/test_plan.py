@@ -51,10 +51,12 @@ def test_patterns_choose(patterns: dict[str, Any], names: list[str]) -> None:
     assert [wanted.name for wanted in plan_download(MIXED, **patterns)] == names
 
 
-def test_one_pattern_is_no_list() -> None:
+@pytest.mark.parametrize("what", ["data_files", "metadata_files"])
+@pytest.mark.parametrize("patterns", ["*.gz", None, 7, {"*.gz": True}])
+def test_patterns_are_a_list(what: str, patterns: Any) -> None:
     """A pattern that was forgotten to be put into a list would be taken for one of single letters."""
-    with pytest.raises(ValueError, match="data_files must be a list"):
-        plan_download(MIXED, data_files="*.gz")
+    with pytest.raises(ValueError, match=f"{what} must be a list"):
+        plan_download(MIXED, **{what: patterns})
 
 
 HOSTILE = [
@@ -73,6 +75,8 @@ HOSTILE = [
     "..\\x",
     "C:\\x",
     "a" * 256,
+    "\u00fc" * 128,
+    "a/" * 1536,
     "\ud800",
     None,
     7,
@@ -109,7 +113,7 @@ def test_two_that_need_the_same_place(names: tuple[str, str]) -> None:
         plan_download(bundle(*map(file, names)))
 
 
-@pytest.mark.parametrize("names", [("a.txt", "A.TXT"), ("Straße", "STRASSE"), ("a/b", "A")])
+@pytest.mark.parametrize("names", [("a.txt", "A.TXT"), ("Straße", "STRASSE"), ("a/b", "A"), ("\u00e9", "E\u0301")])
 def test_names_that_differ_only_in_case(names: tuple[str, str]) -> None:
     """They are two files where the file system tells them apart, and an error where it does not."""
     assert len(plan_download(bundle(*map(file, names)))) == 2
@@ -134,6 +138,12 @@ def test_a_file_that_cannot_be_checked_or_asked_for(changes: dict[str, Any]) -> 
     """Without size and sha256 there is no knowing what came, and without uuid and version no asking."""
     with pytest.raises(InvalidManifestError):
         plan_download(bundle(file("a", **changes)))
+
+
+def test_the_longest_names() -> None:
+    """Names are taken up to what a file system usually holds: 255 bytes in a part, some thousand together."""
+    longest = "/".join(["a" * 255] * 11 + ["b" * 254])
+    assert [f.name for f in plan_download(bundle(file("c" * 255), file(longest)))] == ["c" * 255, longest]
 
 
 def test_partial_files_have_names_of_their_own() -> None:

@@ -136,12 +136,12 @@ def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any, path: str) -> No
 
 def test_a_users_token_is_refreshed_when_it_expires(dss: LocalDSS, connect: Any) -> None:
     """A person's login lasts longer than its tokens: they are renewed before they expire, while calls go on."""
-    dss.control("POST", "oauth/settings", {"expires_in": 2})
+    dss.control("POST", "oauth/settings", {"expires_in": 5})
     try:
         with connect(**oauth(dss)) as hook:
-            for _ in range(8):
+            for _ in range(12):
                 hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"user"))
-                time.sleep(0.4)
+                time.sleep(0.5)
         seen = dss.control("GET", "requests")
         assert not [each for each in seen if each["status"] == 401]
     finally:

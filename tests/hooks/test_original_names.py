@@ -52,4 +52,5 @@ def test_there_is_nothing_else_by_their_kind_of_name() -> None:
     """No other method is named as if it were one of theirs."""
     verbs = ("get_", "put_", "post_", "patch_", "delete_", "head_")
     ours = {name for name in vars(DSSHook) if name.startswith(verbs)}
-    assert ours - set(NAMES) == {"get_conn", "get_ui_field_behaviour"}
+    of_airflow = {"get_conn", "get_ui_field_behaviour", "get_connection_form_widgets"}
+    assert ours - set(NAMES) == of_airflow

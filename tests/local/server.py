@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,16 +55,22 @@ def sums(content: bytes) -> dict[str, str]:
 class LocalDSS:
     """A local DSS in a process of its own."""
 
-    def __init__(self, state: Path, *options: str) -> None:
+    program: tuple[str, ...] = ("airflow_provider_hca.local",)
+
+    def __init__(self, state: Path, *options: str, errors: Path | None = None) -> None:
         self.state = state
         self.options = options
+        self.errors = errors  # a file for what the process complains of, by default to whom the tests complain
         self.ports = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--gcs-port", "0"]
         self.start()
 
     def start(self) -> None:
         """Start the process and wait until it says it is ready."""
-        command = [sys.executable, "-m", "airflow_provider_hca.local", "--json", "--state", str(self.state)]
-        self.process = subprocess.Popen([*command, *self.ports, *self.options], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", *self.program, "--json", "--state", str(self.state)]
+        with nullcontext() if self.errors is None else self.errors.open("a") as errors:
+            self.process = subprocess.Popen(
+                [*command, *self.ports, *self.options], stdout=subprocess.PIPE, stderr=errors, text=True
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, "the local DSS ended before it was ready"

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 GROUP = "https://auth.data.humancellatlas.org/group"
 COLLECTIONS = ["GET collections", "PUT collections", "GET collection", "PATCH collection", "DELETE collection"]
-CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", *COLLECTIONS]
+SUBSCRIPTIONS = ["GET subscriptions", "PUT subscriptions", "GET subscription", "DELETE subscription"]
+CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", *COLLECTIONS, *SUBSCRIPTIONS]
 
 
 def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requests.Response:
     method, kind = what.split()
-    path = "/collections" if kind == "collections" else f"/{kind}s/{bundle or new_uuid()}"
+    path = f"/{kind}" if kind.endswith("s") else f"/{kind}s/{bundle or new_uuid()}"
     bodies: dict[str, Any] = {
         "PUT file": {"source_url": dss.stage(b"x"), "creator_uid": 1},
         "PUT bundle": {"files": [], "creator_uid": 1},
@@ -31,6 +32,7 @@ def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requ
         "DELETE bundle": {"reason": "test"},
         "PUT collections": {"name": "n", "description": "d", "details": {}, "contents": []},
         "PATCH collection": {},
+        "PUT subscriptions": {"callback_url": "http://127.0.0.1:9/"},
     }
     query = {} if what == "GET collections" else {"version": VERSION, "replica": "aws", "uuid": new_uuid()}
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -106,11 +108,20 @@ def test_the_key_file_signs(dss: LocalDSS) -> None:
 
 
 def test_reading_needs_no_token(dss: LocalDSS) -> None:
-    """Files and bundles are read, and listed, without a token."""
+    """Files, bundles and events are read, listed, searched and checked out without a token."""
     bundle, file = new_uuid(), dss.new_file()
     dss.put_bundle([dss.entry("a", file)], bundle)
-    for path in (f"/files/{file}", f"/bundles/{bundle}", "/bundles/all"):
+    for path in (
+        f"/files/{file}",
+        f"/bundles/{bundle}",
+        "/bundles/all",
+        "/events",
+        f"/events/{bundle}?version={VERSION}",
+    ):
         assert requests.get(dss.url + path, {"replica": "aws"}, allow_redirects=False, timeout=10).status_code < 400
+    query: dict[str, Any] = {"es_query": {"query": {"match_all": {}}}}
+    for path, body in ((f"/bundles/{bundle}/checkout", None), ("/search", query)):
+        assert requests.post(dss.url + path, json=body, params={"replica": "aws"}, timeout=10).status_code < 400
 
 
 def _refresh(dss: LocalDSS, **changes: str) -> requests.Response:

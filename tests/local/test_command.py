@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -11,12 +12,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import requests
 
 import airflow_provider_hca.local
+from airflow_provider_hca.local.faults import Fault
 
 from .server import VERSION, LocalDSS, new_uuid
 
@@ -49,6 +51,16 @@ def _refused(*options: str) -> str:
 def test_wrong_options(options: list[str]) -> None:
     """A wrong option ends in one sentence that names it, and exit code 2."""
     assert options[0] in _refused(*options)
+
+
+def test_documented() -> None:
+    """Every option, and every kind of fault, is in the documentation."""
+    page = (Path(__file__).parents[2] / "docs" / "local-dss.md").read_text()
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    options = set(re.findall(r"--[a-z0-9-]+", done.stdout)) - {"--help"}
+    assert len(options) > 10
+    faults = get_args(Fault.model_fields["action"].annotation)
+    assert [word for word in (*options, *faults) if not re.search(f"`{word}[` ]", page)] == []
 
 
 @pytest.mark.parametrize("option", ["--port", "--s3-port", "--objects-port", "--gcs-port"])

@@ -34,14 +34,22 @@ def test_who_needs_a_token(definition: dict[str, Any]) -> None:
     }
     writing = {"PUT /files/{uuid}", "PUT /bundles/{uuid}", "PATCH /bundles/{uuid}", "DELETE /bundles/{uuid}"}
     collections = {f"{method} /collections/{{uuid}}" for method in ("GET", "PATCH", "DELETE")}
-    assert secured == {*writing, "GET /collections", "PUT /collections", *collections}
+    lists = {f"{method} /{noun}" for method in ("GET", "PUT") for noun in ("collections", "subscriptions")}
+    subscriptions = {f"{method} /subscriptions/{{uuid}}" for method in ("GET", "DELETE")}
+    assert secured == {*writing, *lists, *collections, *subscriptions}
 
 
 def test_pages_and_redirects(definition: dict[str, Any]) -> None:
     """Paged operations have a 206 and GET file a 302: the original client decides by that."""
     paths = definition["paths"]
-    paged = {path for path, methods in paths.items() if "206" in methods.get("get", {"responses": {}})["responses"]}
-    assert paged == {"/bundles/{uuid}", "/bundles/all", "/collections"}
+    paged = {
+        f"{method} {path}"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if "206" in operation["responses"]
+    }
+    lists = {f"get /{noun}" for noun in ("bundles/{uuid}", "bundles/all", "collections", "events")}
+    assert paged == {*lists, "post /search"}
     assert "302" in paths["/files/{uuid}"]["get"]["responses"]
 
 
@@ -53,8 +61,29 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
         for operation in methods.values()
         if "requestBody" in operation
     ]
-    names = ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", "NewBundle", "NewCollection", "NewFile"]
-    assert sorted(bodies) == names
+    new = ["NewBundle", "NewCollection", "NewFile", "NewSubscription"]
+    assert sorted(bodies) == ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", *new, "Search"]
     for name in bodies:
         for described in definition["components"]["schemas"][name]["properties"].values():
             assert described["type"] in {"string", "integer", "array", "object"}
+
+
+def test_errors_are_defined(definition: dict[str, Any]) -> None:
+    """Every operation defines what it can end in, with the forms of the bodies, and no 422 that is a 400 here."""
+    forms = {"application/problem+json": "Problem", "application/json": "BareProblem"}
+    for path, methods in definition["paths"].items():
+        for method, operation in methods.items():
+            responses = operation["responses"]
+            wanted = {"400", "500", "502", "503", "504"} | ({"401", "403"} if "security" in operation else set())
+            assert responses.keys() >= wanted | ({"415"} if "requestBody" in operation else set()), path
+            assert ("422" in responses) == (path in _UNPROCESSABLE.get(method, ())), path
+            found = responses["500"].get("content", {})
+            names = {kind: said["schema"]["$ref"].rpartition("/")[2] for kind, said in found.items()}
+            assert names == (forms if method != "head" else {})
+
+
+_UNPROCESSABLE = {
+    "put": {"/files/{uuid}", "/collections"},
+    "head": {"/files/{uuid}"},
+    "patch": {"/collections/{uuid}"},
+}

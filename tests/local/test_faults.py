@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from .server import VERSION, code_of, new_uuid
+from .server import VERSION, LocalDSS, code_of, new_uuid
 
 if TYPE_CHECKING:
-    from .server import LocalDSS
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def _fault(dss: LocalDSS, **fault: Any) -> None:
@@ -135,3 +137,55 @@ def test_wrong_content_type(dss: LocalDSS) -> None:
         timeout=10,
     )
     assert (answer.status_code, answer.json().keys()) == (415, {"type", "title", "detail", "status"})
+
+
+@pytest.fixture
+def remembering(dss: LocalDSS) -> Iterator[LocalDSS]:
+    """Give a server that never looks at a manifest again, and afterwards does again."""
+    dss.control("POST", "manifests/settings", {"stale": True})
+    yield dss
+    dss.control("POST", "manifests/settings", {"stale": False})
+
+
+def _versions(dss: LocalDSS, bundle: str, *asked: str | None) -> list[str | int]:
+    """Return what GET answers for each version asked for, None being the latest: a version or a status."""
+    answers = [dss.call("GET", f"/bundles/{bundle}", replica="aws", version=version) for version in asked]
+    return [answer.json()["bundle"]["version"] if answer.ok else answer.status_code for answer in answers]
+
+
+def test_stale_manifests(remembering: LocalDSS) -> None:
+    """Switched on, an old version shows the patched content, the latest stays, and deletions go unnoticed."""
+    bundle, late = new_uuid(), "2026-01-01T000000.000000Z"
+    remembering.put_bundle([remembering.entry("a")], bundle)
+    assert _versions(remembering, bundle, None) == [VERSION]
+    new = remembering.call("PATCH", f"/bundles/{bundle}", {}, replica="aws", version=VERSION).json()["version"]
+    remembering.put_bundle([], bundle, late)
+    assert _versions(remembering, bundle, None, VERSION, new, late) == [VERSION, new, new, late]
+    remembering.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="aws")
+    assert _versions(remembering, bundle, None, VERSION, new, late) == [VERSION, new, new, late]
+    remembering.control("POST", "manifests/settings", {"stale": False})
+    assert _versions(remembering, bundle, None, VERSION, new, late) == [404] * 4
+
+
+def test_manifests_are_fresh(dss: LocalDSS) -> None:
+    """Unless switched on, what is read is what is stored."""
+    bundle = new_uuid()
+    dss.put_bundle([dss.entry("a")], bundle)
+    assert _versions(dss, bundle, None) == [VERSION]
+    new = dss.call("PATCH", f"/bundles/{bundle}", {}, replica="aws", version=VERSION).json()["version"]
+    assert _versions(dss, bundle, None, VERSION) == [new, VERSION]
+    dss.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="aws")
+    assert _versions(dss, bundle, None, VERSION) == [404, 404]
+
+
+def test_what_nobody_foresaw(tmp_path: Path) -> None:
+    """A failure nobody caught is a bare 500 without Retry-After, and its traceback is on stderr, to be found."""
+    with LocalDSS(tmp_path / "state", errors=tmp_path / "errors") as dss:
+        file, bundle = new_uuid(), new_uuid()
+        dss.put_file(dss.stage(b"{}", kind="application/json"), file)
+        dss.put_bundle([dss.entry("a.json", file)], bundle)
+        shutil.rmtree(tmp_path / "state" / "blobs")
+        answer = dss.call("GET", f"/events/{bundle}", replica="aws", version=VERSION)
+    assert (answer.status_code, answer.json().keys()) == (500, {"Code", "Message"})
+    assert "Retry-After" not in answer.headers
+    assert "\nFileNotFoundError" in (tmp_path / "errors").read_text()

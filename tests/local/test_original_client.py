@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from .server import VERSION, new_uuid, new_version
 
@@ -43,11 +44,16 @@ class Hca:
         """Run one command and return what it wrote as JSON."""
         return json.loads(self.run(*arguments))
 
-    def python(self, code: str) -> str:
+    def python(self, code: str, *arguments: str) -> str:
         """Run code with the client's own Python bindings."""
         interpreter = Path(self.executable).parent / "python"
         done = subprocess.run(
-            [interpreter, "-c", code], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            [interpreter, "-c", code, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -126,3 +132,100 @@ def test_as_a_user(dss: LocalDSS, tmp_path: Path) -> None:
     source, version = dss.stage(b"mine"), new_version()
     put = ("put-file", "--uuid", new_uuid(), "--version", version, "--source-url", source, "--creator-uid", "1")
     assert hca.json(*put) == {"version": version}
+
+
+_TEN_CALLS = """
+import json, os, sys
+from hca.dss import DSSClient
+
+wish = json.loads(sys.argv[1])
+dss = DSSClient()
+at = {"uuid": wish["bundle"], "replica": "aws"}
+told = {}
+told["put_file"] = dss.put_file(
+    uuid=wish["file"], version=wish["version"], source_url=wish["source"], creator_uid=1
+)
+told["put_bundle"] = dss.put_bundle(**at, version=wish["version"], files=[wish["member"]], creator_uid=1)
+told["patch_bundle"] = dss.patch_bundle(**at, version=wish["version"], remove_files=[wish["member"]])
+link = {"type": "bundle", "uuid": wish["bundle"], "version": wish["version"]}
+told["put_collection"] = dss.put_collection(
+    uuid=wish["collection"], version=wish["version"], replica="aws", name="n", description="d", details={},
+    contents=[link],
+)
+told["get_collection"] = dss.get_collection(uuid=wish["collection"], replica="aws")
+told["get_collections"] = dss.get_collections()
+told["patch_collection"] = dss.patch_collection(
+    uuid=wish["collection"], version=wish["version"], replica="aws", remove_contents=[link], name="other"
+)
+told["patched"] = dss.get_collection(uuid=wish["collection"], replica="aws")
+told["delete_collection"] = dss.delete_collection(uuid=wish["collection"], replica="aws")
+told["delete_bundle"] = dss.delete_bundle(**at, reason="an example")
+told["upload"] = dss.upload(src_dir=wish["directory"], replica="aws", staging_bucket=wish["bucket"])
+dss.download(bundle_uuid=told["upload"]["bundle_uuid"], replica="aws", download_dir=wish["target"])
+checkout = dss.post_bundles_checkout(uuid=told["upload"]["bundle_uuid"], replica="aws")["checkout_job_id"]
+told["checkout"] = dss.get_bundles_checkout(checkout_job_id=checkout, replica="aws")
+told["events"] = dss.get_events(replica="aws")
+told["search"] = dss.post_search(es_query={"query": {"match_all": {}}}, replica="aws", per_page=10)
+subscription = dss.put_subscription(replica="aws", callback_url="http://127.0.0.1:1/never")["uuid"]
+told["subscriptions"] = dss.get_subscriptions(replica="aws")
+told["subscription"] = dss.get_subscription(uuid=subscription, replica="aws")
+told["delete_subscription"] = dss.delete_subscription(uuid=subscription, replica="aws")
+print(json.dumps(told))
+"""
+
+
+def test_the_calls_of_its_documentation(dss: LocalDSS, hca: Hca, tmp_path: Path) -> None:
+    """The ten calls that its documentation shows, download, and the others do what they say, from its bindings."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "sub").mkdir(parents=True)
+    target.mkdir()
+    contents = {"a.json": b'{"a": 1}', "sub/b.txt": os.urandom(1000)}
+    for name, content in contents.items():
+        (source / name).write_bytes(content)
+    file, bundle, collection, version = new_uuid(), new_uuid(), new_uuid(), new_version()
+    wish = {
+        "file": file,
+        "bundle": bundle,
+        "collection": collection,
+        "version": version,
+        "source": dss.stage(new_uuid().encode()),
+        "member": {"uuid": file, "version": version, "name": "a.txt", "indexed": False},
+        "directory": str(source),
+        "bucket": dss.bucket,
+        "target": str(target),
+    }
+    told = json.loads(hca.python(_TEN_CALLS, json.dumps(wish)).splitlines()[-1])
+    assert told["put_file"] == {"version": version}
+    assert told["put_bundle"]["version"] == version
+    assert told["patch_bundle"]["version"] > version
+    assert told["put_collection"] == {"uuid": collection, "version": version}
+    assert "@" in told["get_collection"]["owner"]
+    assert {"uuid": collection, "version": version} in told["get_collections"]["collections"]
+    assert told["patch_collection"]["version"] > version
+    assert (told["patched"]["name"], told["patched"]["contents"]) == ("other", [])
+    assert dss.call("GET", f"/bundles/{bundle}", replica="aws").status_code == 404
+    (found,) = (path for path in target.iterdir() if path.name.startswith(told["upload"]["bundle_uuid"]))
+    assert {name: (found / name).read_bytes() for name in contents} == contents
+    assert told["checkout"]["status"] in {"RUNNING", "SUCCEEDED"}
+    assert told["events"]["event_streams"]
+    assert told["search"]["total_hits"] >= 1
+    assert told["subscription"]["callback_url"] == "http://127.0.0.1:1/never"
+    assert told["subscription"]["uuid"] in {each["uuid"] for each in told["subscriptions"]["subscriptions"]}
+    assert "timeDeleted" in told["delete_subscription"]
+
+
+def test_collections_from_the_command_line(dss: LocalDSS, hca: Hca) -> None:
+    """put-collection, get-collection, get-collections, patch-collection and delete-collection do what they say."""
+    uuid, bundle = new_uuid(), new_uuid()
+    dss.put_bundle([dss.entry("a")], bundle)
+    link = json.dumps({"type": "bundle", "uuid": bundle, "version": VERSION})
+    which = ("--uuid", uuid, "--replica", "aws")
+    about = ("--name", "n", "--description", "d", "--details", "{}", "--contents", link)
+    assert hca.json("put-collection", *which, "--version", VERSION, *about)["uuid"] == uuid
+    assert hca.json("get-collection", *which)["contents"] == [json.loads(link)]
+    assert uuid in {each["uuid"] for each in hca.json("get-collections")["collections"]}
+    assert hca.json("patch-collection", *which, "--version", VERSION, "--name", "m")["version"] > VERSION
+    hca.json("delete-collection", *which)
+    headers = dss.authorization
+    gone = requests.get(f"{dss.url}/collections/{uuid}", params={"replica": "aws"}, headers=headers, timeout=10)
+    assert gone.status_code == 404

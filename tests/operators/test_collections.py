@@ -18,6 +18,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutBundleOperator,
     DSSPutCollectionOperator,
 )
+from tests.client.feeding import refusal
 from tests.client.server import Reply, Server
 from tests.local.server import VERSION, LocalDSS, User, new_uuid
 from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, output, requests_of, run, states, tries, xcom
@@ -141,12 +142,12 @@ def test_something_else_is_not_overwritten(dss: LocalDSS, numbers: str, change: 
     assert found(uuid) == before
 
 
-def test_skipping_and_overwriting_what_is_mine(dss: LocalDSS) -> None:
+def test_skipping_and_overwriting_what_is_mine(dss: LocalDSS, numbers: str) -> None:
     """`skip` leaves what is there and succeeds, `overwrite` puts."""
     options = {"collection_uuid": new_uuid(), "collection_version": VERSION}
     put(**options).execute(fake_context())
-    skipped = put(**options, name="x", if_exists="skip").execute(fake_context())
-    assert (skipped["version"], skipped["created"]) == (VERSION, False)
+    skipped = put(**options, name="x", if_exists="skip", contents=links(numbers, [1])).execute(fake_context())
+    assert (skipped["version"], skipped["item_count"], skipped["created"]) == (VERSION, 0, False)
     assert found(options["collection_uuid"])["name"] == "n"
     overwritten = put(**options, name="x", if_exists="overwrite").execute(fake_context())
     assert (overwritten["version"], overwritten["created"]) == (VERSION, True)
@@ -167,6 +168,7 @@ def test_what_is_somebody_elses(dss: LocalDSS, version: str) -> None:
     skipped = put(**options, if_exists="skip").execute(fake_context())
     expected = (version, f"{uuid}.{version}", False) if version == VERSION else (None, None, False)
     assert (skipped["version"], skipped["fqid"], skipped["created"]) == expected
+    assert skipped["item_count"] is None
     assert owner.call("GET", f"/collections/{uuid}", replica="aws").json()["owner"] == owner.email
     assert put(**options, if_exists="overwrite").execute(fake_context())["created"]
     assert found(uuid)["owner"] != owner.email
@@ -183,6 +185,17 @@ def test_a_dss_that_shows_what_others_have(monkeypatch: pytest.MonkeyPatch, same
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(settings))
         with pytest.raises(Exception, match=r"exists and belongs to she@example\.org\. Nothing was overwritten"):
             put(collection_uuid=uuid, collection_version=VERSION).execute(fake_context())
+        assert [asked.method for asked in server.asked] == ["GET", "GET"]
+
+
+def test_a_dss_that_makes_a_500_of_its_403(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a DSS really answers to those who ask for another's collection is taken for that, and not tried again."""
+    refused = Reply(500, body=refusal().body)
+    with Server([refused, Reply(body=b'{"collections": []}')]) as server:
+        settings = {"conn_type": "hca_dss", "host": server.url, "password": "a.b.c"}
+        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(settings))
+        with pytest.raises(Exception, match=f"exists and belongs to {STRANGE}"):
+            put(collection_uuid=new_uuid(), collection_version=VERSION).execute(fake_context())
         assert [asked.method for asked in server.asked] == ["GET", "GET"]
 
 

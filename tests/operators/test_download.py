@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.exceptions import DSSAbortedError
-from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator
+from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator
+from tests.download.server import OneBundle
 from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.running import connection, fake_context, new_dag, run, states, tries, xcom
 
@@ -60,6 +61,45 @@ def test_a_bundle_is_downloaded(bundle: str, tmp_path: Path) -> None:
     }
 
 
+def test_what_was_uploaded_comes_back(dss: LocalDSS, tmp_path: Path) -> None:
+    """Five hundred files and a large one go up as a bundle and come down the same, byte for byte, in one DAG."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    contents = {f"d{number % 7}/{number}.json": b"%d" % number for number in range(500)}
+    contents["large.bin"] = new_uuid().encode() * 250_000
+    for name, content in contents.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with new_dag("up_and_down") as dag:
+        up = DSSUploadDirectoryOperator(task_id="up", directory=str(source), staging_bucket=dss.bucket)
+        output: Any = up.output  # Airflow types it as an XComArg that cannot be indexed, although it can
+        DSSDownloadBundleOperator(
+            task_id="down", directory=str(target), bundle_uuid=output["uuid"], bundle_version=output["version"]
+        )
+    dag_run = run(dag)
+    assert states(dag_run) == {"up": "success", "down": "success"}
+    there = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
+    assert {name: path.read_bytes() for name, path in there.items()} == contents
+    assert xcom(dag_run, "down", "fqid") == xcom(dag_run, "up", "fqid")
+    assert xcom(dag_run, "down", "byte_count") == xcom(dag_run, "up", "byte_count")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/../../x"])
+def test_a_hostile_bundle_spends_no_retry(
+    dss: LocalDSS, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that wants to write elsewhere fails the task at its first try, and nothing is written."""
+    with OneBundle() as served:
+        served.add("good")
+        served.add(name)
+        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, host=served.url))
+        with new_dag(f"hostile_{len(name)}") as dag:
+            operator(served.uuid, tmp_path / "outside" / "target", retries=3)
+        dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "download")) == ({"download": "failed"}, 1)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_filters(bundle: str, tmp_path: Path) -> None:
     """Data files and metadata files are chosen apart, also by templates."""
     chosen = {"data_files": ["*{{ params.read }}*"], "metadata_files": [], "params": {"read": "r1"}}
@@ -92,6 +132,8 @@ def test_a_retry_fetches_what_is_missing(
         ({"bundle_version": "1"}, "bundle version must be a DSS_VERSION"),
         ({"replica": "azure"}, "replica must be one of"),
         ({"data_files": "*.gz"}, "data_files must be a list"),
+        ({"metadata_files": None}, "metadata_files must be a list"),
+        ({"directory": ""}, "directory must name one"),
         ({"max_workers": 0}, "max_workers must be at least 1"),
     ],
 )

@@ -67,6 +67,8 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
     assert files["reads/r1.fastq.gz"]["content-type"] == "application/gzip; dcp-type=data"
     assert bundle["creator_uid"] == 7
     assert xcom(dag_run, "upload", "uuid") == result["uuid"]
+    assert set(result.pop("seconds")) == {"stage", "register", "copy", "bundle"}
+    assert {name for name, _ in result.pop("slowest_files")} == set(files)
     assert result == {
         "uuid": result["uuid"],
         "version": VERSION,
@@ -77,8 +79,10 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
         "created": True,
         "staged_file_count": 3,
         "staged_byte_count": 150_000 + 400 + 17,
+        "skipped_file_count": 0,
         "registered_file_count": 3,
         "copied_file_count": 1,
+        "retry_count": 0,
     }
 
 
@@ -248,7 +252,10 @@ def test_every_field_that_names_something_is_templated(operator: type[DSSOperato
     """All parameters but those that are about how, not what, are templated, the connection among them."""
     import inspect
 
-    how = {"self", "kwargs", "hidden", "symlinks", "max_workers", "copy_timeout", "multiple_outputs"}
+    how = {
+        *("self", "kwargs", "hidden", "symlinks", "copy_timeout", "multiple_outputs"),
+        *("max_workers", "max_bytes_per_second", "max_requests_per_second", "delete_staged"),
+    }
     parameters = {*inspect.signature(operator.__init__).parameters, *inspect.signature(DSSOperator.__init__).parameters}
     assert set(operator.template_fields) == parameters - how
     documented = operator.__doc__ or ""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 
-from airflow_provider_hca.exceptions import DSSWaitError, InvalidDirectoryError
+from airflow_provider_hca.exceptions import DSSResponseError, DSSWaitError, InvalidDirectoryError
 from airflow_provider_hca.operators.dss import (
     DSSCheckoutBundleOperator,
     DSSPutBundleOperator,
@@ -23,7 +23,7 @@ from tests.running import connection, fake_context, new_dag, requests_of, run, s
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
-NOW = {"retry_delay": timedelta(0), "poll_interval": 1}
+NOW = {"retry_delay": timedelta(0), "poll_interval": timedelta(seconds=1)}
 
 
 def large() -> bytes:
@@ -150,8 +150,11 @@ def test_the_copies_are_what_the_trigger_carries(begun: Any) -> None:
         "digest",
         "staged_files",
         "staged_size",
+        "skipped_files",
         "registered_files",
         "copied_files",
+        "retries",
+        "slowest",
         "seconds",
     }
 
@@ -229,16 +232,27 @@ def slow_dss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalD
         yield slow
 
 
-@pytest.mark.parametrize(("patience", "state"), [(timedelta(seconds=30), "success"), (0, "failed")])
-def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS, patience: Any, state: str) -> None:
-    """`file_missing` is waited out within copy_timeout; without any time it fails the try."""
+def put_bundle_of(file: str, patience: Any) -> DSSPutBundleOperator:
+    member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
+    return DSSPutBundleOperator(
+        task_id="put", files=[member], copy_timeout=patience, bundle_uuid=new_uuid(), bundle_version=VERSION
+    )
+
+
+def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) -> None:
+    """`file_missing` is waited out within copy_timeout."""
     file = new_uuid()
     assert slow_dss.put_file(slow_dss.stage(large()), file).status_code == 202
-    member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
-    with new_dag(f"put_bundle_missing_{state}") as dag:
-        DSSPutBundleOperator(task_id="put", files=[member], copy_timeout=patience)
-    assert states(run(dag)) == {"put": state}
-    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == (2 if state == "success" else 1)
+    result = put_bundle_of(file, timedelta(seconds=60)).execute(Context())
+    assert result["created"]
+    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 2
+
+
+def test_put_bundle_does_not_wait_for_ever(slow_dss: LocalDSS) -> None:
+    """A file that never comes fails the try at the end of copy_timeout, and may come before the next one."""
+    with pytest.raises(DSSResponseError, match="file_missing"):
+        put_bundle_of(new_uuid(), 0).execute(Context())
+    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 1
 
 
 def checkout(bundle: str, **options: Any) -> DSSCheckoutBundleOperator:
@@ -301,6 +315,29 @@ def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle:
     assert requests_of(dss, "POST", "/v1/bundles/") == 1
     assert store == {}
     assert checkout(bundle).execute(context)["checkout_job_id"] != job
+
+
+@pytest.mark.parametrize("change", [{"destination": "another-bucket"}, {"bundle_version": VERSION}, {"bundle": ""}])
+def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
+    """Who mends a task's arguments and clears it gets the checkout asked for, not the one that was begun before."""
+    store = Store()
+    context = Context(task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    jobs = []
+    for options in ({"bundle": bundle}, {"bundle": bundle, **change}):
+        if not options["bundle"]:
+            options["bundle"] = new_uuid()
+            assert dss.put_bundle([dss.entry("b.txt")], options["bundle"]).status_code == 201
+        left = deferred(checkout(**options, deferrable=True), context)
+        jobs.append(left.trigger.serialize()[1]["wait"]["checkout_job_id"])
+    assert len(set(jobs)) == 2
+    assert requests_of(dss, "POST", "/v1/bundles/") == 2
+
+
+@pytest.mark.parametrize("interval", ["soon", None])
+def test_an_interval_that_is_none_is_refused(interval: Any) -> None:
+    """A poll_interval that is no time is told when the DAG is read."""
+    with pytest.raises(ValueError, match="poll_interval must be a number of seconds or a timedelta"):
+        checkout(new_uuid(), poll_interval=interval)
 
 
 def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,19 @@ def test_trouble_that_lasts_fails_the_try(
     assert (states(dag_run)["wait"], tries(dag_run, "wait")) == ends
 
 
+@WAYS
+def test_silence_has_an_end_too(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, way: dict[str, Any]) -> None:
+    """A silent sensor goes on after every error that may pass, and ends when its timeout is over all the same."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
+    uuid = new_uuid()
+    dss.control("POST", "faults", {"method": "GET", "path": uuid, "action": "status", "status": 503, "times": 999})
+    with new_dag(f"sensor_silent_{name_of(way)}") as dag:
+        sensor(uuid, timeout=2, silent_fail=True, retries=2, retry_delay=timedelta(0), **way)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "wait")) == ({"wait": "failed"}, 1)
+    assert 2 <= requests_of(dss, "GET", f"/v1/bundles/{uuid}") < 20
+
+
 def test_waiting_in_the_triggerer_is_airflows_default_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     """`deferrable` is what `[operators] default_deferrable` says, unless it is given."""
     code = (
@@ -198,6 +211,19 @@ def test_files_are_waited_for(dss: LocalDSS, way: dict[str, Any]) -> None:
     dag_run = run(dag)
     assert states(dag_run) == {"wait": "success"}
     assert xcom(dag_run, "wait") == {"file_count": 2, "byte_count": len(b"content") + len(content)}
+
+
+@pytest.mark.parametrize("way", [{"mode": "poke"}, {"deferrable": True}], ids=str)
+def test_many_files_cost_few_requests(dss: LocalDSS, way: dict[str, Any]) -> None:
+    """What has come is not looked at again, in a process that goes on: the worker's, or the triggerer's."""
+    first, last = dss.new_file(), dss.new_file()
+    fault = {"method": "HEAD", "path": f"/files/{last}", "action": "status", "status": 404, "times": 4}
+    dss.control("POST", "faults", fault)
+    with new_dag(f"files_few_{name_of(way)}") as dag:
+        files_sensor({"uuid": first}, {"uuid": last}, **way)
+    assert states(run(dag)) == {"wait": "success"}
+    assert requests_of(dss, "HEAD", f"/v1/files/{last}") == 5
+    assert requests_of(dss, "HEAD", f"/v1/files/{first}") == (2 if way.get("deferrable") else 1)
 
 
 @WAYS

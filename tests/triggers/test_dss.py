@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.serialization.serialized_objects import BaseSerialization
 
 from airflow_provider_hca.client.waiting import BundleWait, FilesWait
 from airflow_provider_hca.exceptions import DSSWaitError
@@ -43,9 +44,11 @@ def event_of(trigger: DSSWaitTrigger) -> Any:
 
 
 def test_it_is_made_again_of_what_it_serializes() -> None:
-    """A triggerer makes the same trigger of its path and arguments, which JSON can hold."""
-    made = trigger(BundleWait(new_uuid(), VERSION, ["aws"]), carried={"a": 1})
+    """A triggerer makes the same trigger of its path and arguments, which JSON and Airflow's own encoding can hold."""
+    made = trigger(BundleWait(new_uuid(), VERSION, ["aws"]), carried={"a": 1}, silent=True)
     path, arguments = made.serialize()
+    encoded = json.dumps(BaseSerialization.serialize(arguments))
+    assert BaseSerialization.deserialize(json.loads(encoded)) == arguments
     assert path == "airflow_provider_hca.triggers.dss.DSSWaitTrigger"
     assert DSSWaitTrigger(**json.loads(json.dumps(arguments))).serialize() == made.serialize()
 
@@ -116,8 +119,9 @@ def test_a_dss_in_trouble_ends_it_after_some_requests(dss: LocalDSS) -> None:
         wait_result(event)
 
 
-def test_trouble_that_passes_is_ridden_out(dss: LocalDSS) -> None:
+def test_trouble_that_passes_is_ridden_out(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 503 and a dropped connection in between do not end the wait."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=10))
     uuid = new_uuid()
     assert dss.put_bundle([dss.entry("a")], uuid).status_code == 201
     for what in ({"action": "status", "status": 503}, {"action": "drop"}):

@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.airflow_processes import Airflow, wait_for
-from tests.local.server import LocalDSS, new_uuid, new_version
+from tests.airflow_processes import Airflow
+from tests.local.server import MIB, LocalDSS, new_uuid, new_version
 
+_UPLOAD = """
+from airflow.sdk import DAG, task
+from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
+
+with DAG("upload", schedule="@once"):
+    DSSUploadDirectoryOperator(
+        task_id="upload",
+        directory="{directory}",
+        staging_bucket="{bucket}",
+        deferrable=True,
+        poll_interval=1,
+        priority_weight=2,
+    )
+
+    @task
+    def other() -> None:
+        print("a slot is free")
+
+    other()
+"""
 _EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_dss_new_bundles.py"
 
 
 @pytest.fixture(scope="module")
 def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS of its own: what others put would start DAGs."""
-    with LocalDSS(tmp_path_factory.mktemp("dss")) as dss:
+    with LocalDSS(tmp_path_factory.mktemp("dss"), "--copy-delay", "25") as dss:
         yield dss
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, own_dss: LocalDSS) -> Iterator[Airflow]:
     """Give an Airflow whose triggerer watches for new bundles, as example_dss_new_bundles.py tells it to."""
-    dags, home = tmp_path_factory.mktemp("dags"), tmp_path_factory.mktemp("airflow")
+    airflow = Airflow(tmp_path_factory.mktemp("airflow"), airflow_db, own_dss.about["env"])
     source = _EXAMPLE.read_text()
     assert source.count("poll_interval=60") == 1
-    (dags / _EXAMPLE.name).write_text(source.replace("poll_interval=60", "poll_interval=5"))
-    airflow = Airflow(home, airflow_db, dags, own_dss.about["env"])
     try:
-        airflow.parse_dags()
+        airflow.add_dag(_EXAMPLE.name, source.replace("poll_interval=60", "poll_interval=5"))
         airflow.start("triggerer")
-        wait_for("what is known at first", lambda: airflow.rows("SELECT 1 FROM asset_state_store"), 60)
+        airflow.wait_for("what is known at first", lambda: airflow.rows("SELECT 1 FROM asset_state_store"), 60)
         yield airflow
     finally:
         airflow.stop()
@@ -60,7 +79,7 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
     for _ in range(3):  # a kill that comes too late shows nothing: once more then
         new = {put_bundle(own_dss, file) for _ in range(3)}
         put |= new
-        wait_for("an event", functools.partial(fired, airflow, new), 60, every=0.01)
+        airflow.wait_for("an event", functools.partial(fired, airflow, new), 60, every=0.01)
         airflow.kill("triggerer")
         lost = new - reported(airflow)
         put.add(put_bundle(own_dss, file))
@@ -68,7 +87,7 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
         if lost:
             break
     assert lost
-    wait_for("all events", lambda: reported(airflow) == put, 60)
+    airflow.wait_for("all events", lambda: reported(airflow) == put, 60)
 
 
 def fired(airflow: Airflow, fqids: set[str]) -> bool:
@@ -80,8 +99,40 @@ def fired(airflow: Airflow, fqids: set[str]) -> bool:
 def test_events_start_the_dag_of_the_example(airflow: Airflow, own_dss: LocalDSS) -> None:
     """The example's tasks look at each new bundle, also of several that one poll finds."""
     airflow.start("api-server", "scheduler")
-    airflow.wait_until_healthy("api-server", "scheduler")
+    query = "SELECT 1 FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'"
+    airflow.wait_for("the scheduler", lambda: airflow.rows(query), 60)
     file = own_dss.new_file()
     new = {put_bundle(own_dss, file).partition(".")[0] for _ in range(4)}
-    query = "SELECT rendered_map_index FROM task_instance WHERE task_id = 'look' AND state = 'success'"
-    wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(query)}, 90)
+    looks = "SELECT rendered_map_index FROM task_instance WHERE task_id = 'look' AND state = 'success'"
+    airflow.wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(looks)}, 90)
+
+
+def test_a_deferred_upload_frees_its_slot_and_outlasts_kills(
+    airflow: Airflow, own_dss: LocalDSS, tmp_path: Path
+) -> None:
+    """While the DSS copies files above 64 MiB, the only slot runs another task; kills meanwhile make nothing twice."""
+    for number in range(2):
+        (tmp_path / f"reads_{number}.fastq").write_bytes(os.urandom(MIB) * 70)
+        (tmp_path / f"cell_{number}.json").write_text(f'{{"cell": {number}}}')
+    own_dss.control("DELETE", "requests")
+    airflow.add_dag("upload.py", _UPLOAD.format(directory=tmp_path, bucket=own_dss.bucket))
+    airflow.start("api-server", "scheduler")
+    waiting = {"upload": "deferred", "other": "success"}
+    airflow.wait_for("another task while the upload waits", lambda: states(airflow, "upload") == waiting, 90)
+    airflow.kill("triggerer", "scheduler")
+    assert states(airflow, "upload") == waiting
+    airflow.start("triggerer", "scheduler")
+    airflow.wait_for("the upload", lambda: states(airflow, "upload")["upload"] == "success", 90)
+    assert airflow.rows("SELECT try_number FROM task_instance WHERE task_id = 'upload'") == [(1,)]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    bundles = [bundle["manifest"]["files"] for bundle in own_dss.control("GET", "store")["bundles"]]
+    (files,) = [files for files in bundles if names[0] in {file["name"] for file in files}]
+    assert [file["name"] for file in files] == names
+    writes = [request for request in own_dss.control("GET", "requests") if request["method"] == "PUT"]
+    assert sorted(request["status"] for request in writes) == [201, 201, 201, 202, 202]
+    assert {request["count"] for request in writes} == {1}
+
+
+def states(airflow: Airflow, dag_id: str) -> dict[str, str]:
+    """Return the state of each task of a DAG."""
+    return dict(airflow.rows("SELECT task_id, state FROM task_instance WHERE dag_id = ?", dag_id))

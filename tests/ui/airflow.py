@@ -9,13 +9,12 @@ from typing import Any
 
 import requests
 
-from tests.airflow_processes import Airflow, wait_for
+from tests.airflow_processes import Airflow
 from tests.ui.auth_manager import OUTSIDER, STRANGER
 
 ROLES = ("viewer", "user", "op", "admin")
 USERS = {**{role: role for role in ROLES}, STRANGER: "admin", OUTSIDER: "viewer"}
 _ROOT = Path(__file__).parents[2]
-_PROCESSES = ("ui", "scheduler")
 
 
 class AirflowWithUI(Airflow):
@@ -23,11 +22,10 @@ class AirflowWithUI(Airflow):
 
     :param home: an empty directory
     :param database: an Airflow database in SQLite, which is copied
-    :param dags: the DAGs folder
     :param environment: what its processes need besides, such as connections
     """
 
-    def __init__(self, home: Path, database: Path, dags: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, database: Path, environment: Mapping[str, str]) -> None:
         passwords = home / "passwords.json"
         passwords.write_text(json.dumps({name: name for name in USERS}))
         users = {
@@ -36,14 +34,24 @@ class AirflowWithUI(Airflow):
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         }
-        super().__init__(home, database, dags, {**environment, **users})
+        super().__init__(home, database, {**environment, **users})
         self._tokens: dict[str, str] = {}
 
-    def begin(self) -> None:
-        """Read the DAGs, start what is needed, and wait until it works."""
-        self.parse_dags()
-        self.start(*_PROCESSES)
-        self.wait_until_healthy(*_PROCESSES, seconds=180)
+    def begin(self, dags: Path) -> None:
+        """Read the DAGs, start what is needed, and wait until it answers.
+
+        :param dags: the file that defines them
+        """
+        self.start("ui")
+        self.add_dag(dags.name, dags.read_text())
+        self.start("scheduler")
+        self.wait_for("the API server", self._answers, 120)
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/api/v2/version", timeout=10).ok
+        except requests.ConnectionError:
+            return False
 
     def token(self, user: str) -> str:
         """Return the token of a user, who logs in at the first time."""
@@ -84,5 +92,5 @@ class AirflowWithUI(Airflow):
     def run(self, dag_id: str, **conf: Any) -> str:
         """Run a DAG to its end; return the id of the run."""
         run_id = self.start_run(dag_id, **conf)
-        wait_for(f"the end of {dag_id}", lambda: self.run_state(dag_id, run_id) in {"success", "failed"}, 120)
+        self.wait_for(f"the end of {dag_id}", lambda: self.run_state(dag_id, run_id) in {"success", "failed"}, 120)
         return run_id

@@ -58,11 +58,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: 
         "AIRFLOW_CONN_NOT_A_DSS": json.dumps({"conn_type": "http", "host": "x", "password": SECRET}),
         "AIRFLOW__CORE__PARALLELISM": "2",
     }
-    dags = tmp_path_factory.mktemp("dags")
-    shutil.copytree(Path(__file__).parent / "dags", dags, dirs_exist_ok=True)
-    airflow = AirflowWithUI(tmp_path_factory.mktemp("airflow-ui"), airflow_db, dags, environment)
+    airflow = AirflowWithUI(tmp_path_factory.mktemp("airflow-ui"), airflow_db, environment)
     try:
-        airflow.begin()
+        airflow.begin(Path(__file__).parent / "dags" / "ingests.py")
         airflow.api("POST", "/connections", _stored(ui_dss))
         yield airflow
     finally:

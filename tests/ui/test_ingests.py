@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.airflow_processes import wait_for
 from tests.ui.conftest import Ingested
 
 if TYPE_CHECKING:
@@ -97,16 +96,17 @@ def test_progress_and_link_are_there_while_the_upload_runs(
     ui_dss.control("POST", "faults", slow)
     run_id = airflow.start_run("ingest", directory=str(tmp_path))
 
-    def registering() -> dict[str, Any] | None:
+    def registering() -> bool:
         task = _tasks(airflow, "ingest", run_id).get("upload")
-        progress = task["progress"] if task else None
-        return task if progress and progress["phase"] == "register" and progress["phase_done"] else None
+        progress = task and task["progress"]
+        return bool(progress and progress["phase"] == "register" and progress["phase_done"])
 
-    task = wait_for("some files to be registered", registering, 60)
+    airflow.wait_for("some files to be registered", registering, 60)
+    task = _tasks(airflow, "ingest", run_id)["upload"]
     links = airflow.api("GET", f"/dags/ingest/dagRuns/{run_id}/taskInstances/upload/links")["extra_links"]
     ui_dss.control("DELETE", "faults")
     assert task["state"] == "running"
     assert 0 < task["progress"]["phase_done"] < task["progress"]["phase_files"] == 30
     assert f"uuid={task['bundle']['uuid']}" in links["DSS bundle"]
-    wait_for("the end", lambda: airflow.run_state("ingest", run_id) == "success", 90)
+    airflow.wait_for("the end", lambda: airflow.run_state("ingest", run_id) == "success", 90)
     assert _tasks(airflow, "ingest", run_id)["upload"]["progress"]["phase"] == "done"

@@ -15,9 +15,11 @@ from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.engine import Uploader
+from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
 from airflow_provider_hca.upload.plan import Plan, plan_directory
+from airflow_provider_hca.upload.stage import prefix_of
 from airflow_provider_hca.upload.staging import OnSent, Staging, open_staging
-from airflow_provider_hca.upload.staging_s3 import S3Staging
+from airflow_provider_hca.upload.staging_s3 import S3LargeObject, S3Staging
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 
 CREATOR = 8008
@@ -58,13 +60,16 @@ def uploader(
     policy: RetryPolicy = SHORT,
     stop: threading.Event | None = None,
     workers: int = 4,
+    requests_per_second: float | None = None,
     **options: Any,
 ) -> Uploader:
     """Return an uploader to a local DSS."""
     stop = stop or threading.Event()
+    transport = RequestsTransport(pool_size=workers, stop=stop)
+    transport.pace.limit(requests_per_second)
     return Uploader(
         DSSAPI(dss.url, auth=StaticToken(dss.token()), retry=policy),
-        RequestsTransport(pool_size=workers, stop=stop),
+        transport,
         staging or open_staging(replica, dss.bucket, workers=workers),
         replica=check_replica(replica),
         creator_uid=CREATOR,
@@ -89,6 +94,12 @@ def requests_seen(dss: LocalDSS, method: str, part: str) -> int:
     """Return how many requests of a method had this in their path."""
     seen = dss.control("GET", "requests")
     return sum(each["count"] for each in seen if each["method"] == method and part in each["path"])
+
+
+def open_uploads(dss: LocalDSS, planned: Plan | None = None) -> list[str]:
+    """Return the uploads in parts that are open, of one plan if it is given: other tests use the bucket too."""
+    found = dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads") or []
+    return [each["UploadId"] for each in found if planned is None or each["Key"].startswith(prefix_of("", planned))]
 
 
 def upload_threads() -> list[str]:
@@ -161,3 +172,23 @@ class Meddling(S3Staging):
         self._meddle(key, 0)
         super().put(key, content, sums, content_type, meddle_on_sent)
         self._meddle(key, -1)
+
+    def begin(self, key: str, content_type: str) -> S3LargeObject:
+        """Begin to stage a large object, with something happening meanwhile."""
+        self._meddle(key, 0)
+        large, meddle = super().begin(key, content_type), self._meddle
+        send, finish = large.send, large.finish
+
+        def meddled_send(number: int, file: OpenFile, of_file: FileSums, on_sent: OnSent) -> None:
+            def meddle_on_sent(count: int) -> None:
+                meddle(key, count)
+                on_sent(count)
+
+            send(number, file, of_file, meddle_on_sent)
+
+        def meddled_finish(whole: Checksums) -> None:
+            finish(whole)
+            meddle(key, -1)
+
+        large.send, large.finish = meddled_send, meddled_finish  # type: ignore[method-assign, assignment]  # something happens
+        return large

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import threading
+import time
 import zlib
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_hca.upload.checksums import MIB, Checksums, _Etag, checksum_bytes, checksum_file, part_size
+from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_bytes, combine_crc32c, part_size
+from airflow_provider_hca.upload.file_sums import ContentChangedError, FileSums, OpenFile, checksum_file
+from airflow_provider_hca.upload.staging_s3 import S3Staging
 from tests.local.server import sums
-from tests.upload.support import write_sparse
+from tests.upload.support import plan, upload_threads, write_sparse
 
 
 def _labels(content: bytes) -> dict[str, str]:
@@ -32,6 +37,7 @@ def test_files(tmp_path: Path, size: int) -> None:
     assert checksum_file(path, size, read.append).as_metadata() == expected
     assert sum(read) == size
     assert max(read, default=0) <= MIB
+    assert upload_threads() == []
 
 
 def test_known_sums() -> None:
@@ -56,21 +62,25 @@ def test_bytes() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_parts_do_not_depend_on_reads(seed: int) -> None:
-    """The ETag is the same wherever one read ends and the next begins, even in reads larger than a part."""
+def test_crc32c_of_two_contents(seed: int) -> None:
+    """The crc32c of two contents one behind the other is had from theirs, whatever their lengths."""
     source = random.Random(seed)  # noqa: S311 - the same at every run
-    content = bytearray(source.choice([65, 128, 129]) * MIB + source.choice([0, 1, 17]))
-    for _ in range(100):
-        content[source.randrange(len(content))] = source.randrange(256)
-    view, etag, start = memoryview(content), _Etag(len(content)), 0
-    while start < len(content):
-        room = 64 * MIB - start % (64 * MIB)
-        step = source.choice([room, room + 1, max(1, room - 1), 3 * MIB + 1, 66 * MIB, 1])
-        etag.update(bytes(view[start : start + step]))
-        start += step
-    digests = [hashlib.md5(view[at : at + 64 * MIB]).digest() for at in range(0, len(content), 64 * MIB)]  # noqa: S324 - an ETag
-    whole = hashlib.md5(b"".join(digests)).hexdigest()  # noqa: S324 - an ETag
-    assert etag.hexdigest() == f"{whole}-{len(digests)}"
+    for _ in range(20):
+        first, second = source.randbytes(source.randrange(300)), source.randbytes(source.choice([0, 1, 5, 4097, MIB]))
+        crc32cs = [int(checksum_bytes(content).crc32c, 16) for content in (first, second, first + second)]
+        assert combine_crc32c(crc32cs[0], crc32cs[1], len(second)) == crc32cs[2]
+
+
+def test_crc32c_of_very_large_contents() -> None:
+    """A thousand parts of 65 MiB of zeros have the crc32c that comes of joining them two by two."""
+    size = 65 * MIB
+    one = int(checksum_bytes(bytes(size)).crc32c, 16)
+    whole, by_halves = 0, one
+    for _ in range(1024):
+        whole = combine_crc32c(whole, one, size)
+    for doubling in range(10):
+        by_halves = combine_crc32c(by_halves, by_halves, size << doubling)
+    assert whole == by_halves
 
 
 def test_part_size() -> None:
@@ -89,28 +99,83 @@ def test_part_size() -> None:
         assert size <= most or -(-size // (part - MIB)) > 10_000, "a smaller part would have done"
 
 
-def test_larger_parts() -> None:
-    """The ETag of a file above 640,000 MiB is that of its larger parts."""
-    etag = _Etag(640_000 * MIB + 1)
-    content = bytes(66 * MIB)
-    etag.update(content)
-    digests = [hashlib.md5(part).digest() for part in (content[: 65 * MIB], content[65 * MIB :])]  # noqa: S324 - an ETag
-    assert etag.hexdigest() == f"{hashlib.md5(b''.join(digests)).hexdigest()}-2"  # noqa: S324 - an ETag
+def test_larger_parts(tmp_path: Path) -> None:
+    """A file above 640,000 MiB, planned and opened as every file is, has larger parts, and still 10,000 at most."""
+    size = 640_000 * MIB + 1
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(size)
+    [planned] = plan(tmp_path).files
+    assert planned.size == size
+    with OpenFile(planned.path) as opened, FileSums(opened, planned.size) as of_file:
+        assert of_file.parts[:2] == [(0, 65 * MIB), (65 * MIB, 65 * MIB)]
+        assert of_file.parts[-1] == (9846 * 65 * MIB, size - 9846 * 65 * MIB)
+        assert of_file.part(0) == of_file.part(1) == hashlib.md5(bytes(65 * MIB)).hexdigest()  # noqa: S324 - an ETag
+    assert S3Staging.part_count(size) == len(of_file.parts) == 9847
 
 
-def test_reading_can_be_ended(tmp_path: Path) -> None:
+def test_no_reader_goes_far_ahead(tmp_path: Path) -> None:
+    """While parts are not done with, no more than half a GiB is read, however large the file is."""
+    path = write_sparse(tmp_path / "file", 700 * MIB)
+    read: list[int] = []
+    with OpenFile(path) as file, FileSums(file, 700 * MIB, read.append) as of_file:
+        of_file.part(7)
+        end = time.monotonic() + 20
+        while sum(read) < 512 * MIB and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert sum(read) == 512 * MIB
+        for number in range(len(of_file.parts)):
+            of_file.release(number)
+        assert of_file.result() == checksum_file(path, 700 * MIB)
+
+
+def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
+    """Content that changed between one reader and the next is found out, even if neither size nor time tell."""
+    path = write_sparse(tmp_path / "file", 130 * MIB)
+    status, go_on = path.stat(), threading.Event()
+
+    def on_read(count: int) -> None:  # of the reader of sha256
+        if count:
+            go_on.wait(20)
+
+    with OpenFile(path) as file, FileSums(file, 130 * MIB, on_read) as of_file:
+        of_file.part(1)
+        with path.open("r+b") as writable:
+            writable.seek(100 * MIB)
+            writable.write(b"other")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        go_on.set()
+        with pytest.raises(ContentChangedError, match="written to"):
+            of_file.result()
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
+    """A file that ends earlier than it should is an OSError wherever its sums are asked for."""
+    path = write_sparse(tmp_path / "file", 65 * MIB)
+    with OpenFile(path) as file, FileSums(file, 130 * MIB) as of_file:
+        with pytest.raises(OSError, match="shorter"):
+            of_file.part(1)
+        with pytest.raises(OSError, match="shorter"):
+            of_file.result()
+    assert upload_threads() == []
+
+
+@pytest.mark.parametrize("size", [50 * MIB, 150 * MIB])
+def test_reading_can_be_ended(tmp_path: Path, size: int) -> None:
     """What the callback raises ends the reading, there and then."""
-    path = write_sparse(tmp_path / "file", 50 * MIB)
+    path = write_sparse(tmp_path / "file", size)
     reads: list[int] = []
 
     def on_read(count: int) -> None:
-        reads.append(count)
+        if count:
+            reads.append(count)
         if len(reads) == 3:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        checksum_file(path, 50 * MIB, on_read)
+        checksum_file(path, size, on_read)
     assert len(reads) == 3
+    assert upload_threads() == []
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.upload.support import (
     Meddling,
     assert_stored,
     large,
+    open_uploads,
     plan,
     requests_seen,
     small,
@@ -209,4 +210,4 @@ def test_changed_while_it_is_sent(
     assert [name for name, _ in caught.value.offenders] == ["victim"]
     assert time.monotonic() - started < 10
     assert requests_seen(dss, "PUT", "/files/") == 0
-    assert not dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads")
+    assert open_uploads(dss, planned) == []

@@ -29,6 +29,7 @@ from tests.upload.support import (
     assert_stored,
     fault,
     large,
+    open_uploads,
     plan,
     requests_seen,
     small,
@@ -48,7 +49,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS that tests may stop, and whose copies take very long."""
-    options = ("--async-above", "100000", "--copy-delay", "600", "--file-wait", "1")
+    options = ("--async-above", "100000", "--copy-delay", "600", "--file-wait", "1", "--sync-delay", "off")
     with LocalDSS(tmp_path_factory.mktemp("own"), *options) as dss:
         yield dss
 
@@ -133,9 +134,9 @@ def test_stop_while_staging(dss: LocalDSS, tmp_path: Path) -> None:
     assert requests_seen(dss, "PUT", "/files/") == 0
 
 
-@pytest.mark.parametrize("sent", [1, 60, 200])
-def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int) -> None:
-    """Told to stop in the middle of a large file, it ends soon and leaves no half upload in the bucket."""
+@pytest.mark.parametrize(("sent", "left"), [(1, 140), (60, 140), (200, 76), (278, 12)])
+def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int, left: int) -> None:
+    """Told to stop in the middle of a large file, it ends soon, and a retry sends only the parts that are not there."""
     write_sparse(tmp_path / "large", 140 * MIB)
     planned = plan(tmp_path)
     stop, counter = threading.Event(), itertools.count(1)
@@ -144,9 +145,15 @@ def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int) -> None:
         if count > 0 and next(counter) == sent:
             stop.set()
 
-    _assert_stops(dss, planned, stop, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop))
+    # Of one worker, so that it is known what is done when it is told to stop.
+    _assert_stops(dss, planned, stop, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop, workers=1))
     assert requests_seen(dss, "PUT", "/files/") == 0
-    assert not dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads")
+    again: list[int] = []
+    staging = Meddling(dss.bucket, lambda _, count: again.append(max(0, count)))
+    uploader(dss, staging=staging).upload(planned, resume=True)
+    assert sum(again) == left * MIB
+    assert open_uploads(dss, planned) == []
+    assert_stored(dss, planned)
 
 
 def test_stop_while_hashing(dss: LocalDSS, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.exceptions import StagingError
-from airflow_provider_hca.upload.checksums import MIB, checksum_bytes, checksum_file
-from airflow_provider_hca.upload.staging import Staging, open_staging, staged_sha256
+from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
+from airflow_provider_hca.upload.file_sums import ContentChangedError, FileSums, OpenFile, checksum_file
+from airflow_provider_hca.upload.staging import Staging, open_staging, stage_file, staged_sha256
 from airflow_provider_hca.upload.staging_gcs import GCSStaging
 from airflow_provider_hca.upload.staging_s3 import S3Staging
 from tests.local.server import LocalDSS, new_uuid, sums
-from tests.upload.support import write_sparse
+from tests.upload.support import upload_threads, write_sparse
 
 PROJECT_TYPE = 'application/json; dcp-type="metadata/project"'
 CONTENT = b'{"project": 1}'
@@ -73,17 +74,18 @@ def test_s3_object(dss: LocalDSS, tmp_path: Path, kind: str, content: bytes) -> 
 
 @pytest.mark.parametrize(("size", "parts"), [(64 * MIB, 0), (65 * MIB, 2), (130 * MIB, 3)])
 def test_s3_parts(dss: LocalDSS, tmp_path: Path, size: int, parts: int) -> None:
-    """Up to 64 MiB a file is one piece, above it has parts of exactly 64 MiB, with tags and metadata all the same."""
+    """Up to 64 MiB a file is one piece with tags and metadata, above it has parts of exactly 64 MiB, and tags."""
     path, key, sent = write_sparse(tmp_path / "file", size), _key(), list[int]()
     expected = sums(path.read_bytes())
-    S3Staging(dss.bucket).put(key, path, checksum_file(path, size), PROJECT_TYPE, sent.append)
+    assert stage_file(S3Staging(dss.bucket), key, path, PROJECT_TYPE, sent.append).as_metadata() == expected
     head = dss.s3.head_object(Bucket=dss.bucket, Key=key)
     assert head["ContentLength"] == size == sum(sent)
     assert head["ETag"].strip('"') == expected["hca-dss-s3_etag"]
     assert head["ETag"].strip('"').endswith(f"-{parts}") == bool(parts)
-    assert (head["ContentType"], head["Metadata"]) == (PROJECT_TYPE, expected)
+    assert (head["ContentType"], head["Metadata"]) == (PROJECT_TYPE, {} if parts else expected)
     tags = dss.s3.get_object_tagging(Bucket=dss.bucket, Key=key)["TagSet"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == expected
+    assert S3Staging(dss.bucket).sha256(key) == expected["hca-dss-sha256"]
     dss.s3.delete_object(Bucket=dss.bucket, Key=key)
 
 
@@ -219,15 +221,31 @@ def test_s3_may_not_look(refusing: Callable[[int, str], None]) -> None:
     S3Staging("bucket").check()
 
 
-@pytest.mark.parametrize("size", [20, 65 * MIB])
-def test_s3_other_content(dss: LocalDSS, tmp_path: Path, size: int) -> None:
+def test_s3_other_content(dss: LocalDSS, tmp_path: Path) -> None:
     """Content that is not what the sums say is found out by its ETag."""
-    path = write_sparse(tmp_path / "file", size)
-    others = checksum_file(path, size)
+    path = write_sparse(tmp_path / "file", 20)
+    others = checksum_file(path, 20)
     with path.open("r+b") as file:
         file.write(b"other")
     with pytest.raises(StagingError, match="ETag") as caught:
         S3Staging(dss.bucket).put(_key(), path, others, "text/plain", _nothing)
+    assert not caught.value.permanent
+
+
+def test_s3_other_content_of_a_part(dss: LocalDSS, tmp_path: Path) -> None:
+    """A part that is sent with other content than was summed is found out by its ETag, and not by the end of all."""
+    path = write_sparse(tmp_path / "file", 130 * MIB)
+    staging = S3Staging(dss.bucket)
+    large = staging.begin(_key(), "text/plain")
+    with OpenFile(path) as file, FileSums(file, 130 * MIB) as of_file:
+        of_file.part(1)
+        with path.open("r+b") as writable:
+            writable.seek(100 * MIB)
+            writable.write(b"other")
+        large.send(0, file, of_file, _nothing)
+        with pytest.raises(StagingError, match="ETag") as caught:
+            large.send(1, file, of_file, _nothing)
+    large.abort()
     assert not caught.value.permanent
 
 
@@ -255,12 +273,13 @@ def test_s3_strange_keys(dss: LocalDSS, key: str) -> None:
     assert staged_sha256(f"s3://{dss.bucket}/{key}") == "right"
 
 
-@pytest.mark.parametrize("after", [0, 1, 250])
+@pytest.mark.parametrize("after", [0, 1, 200])
 def test_s3_ended(dss: LocalDSS, tmp_path: Path, after: int) -> None:
-    """What the callback raises ends an upload in parts, soon, and leaves none of its parts in the bucket."""
+    """What the callback raises ends an upload in parts, at once, and leaves none of its parts in the bucket."""
     path, key = write_sparse(tmp_path / "file", 130 * MIB), _key()
-    with pytest.raises((_EndedError, StagingError)):
-        S3Staging(dss.bucket).put(key, path, checksum_bytes(b""), "text/plain", _failing_after(after))
+    with pytest.raises(_EndedError):
+        stage_file(S3Staging(dss.bucket), key, path, "text/plain", _failing_after(after))
+    assert upload_threads() == []
     assert not dss.s3.list_multipart_uploads(Bucket=dss.bucket, Prefix=key).get("Uploads")
     assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=key)["KeyCount"] == 0
 
@@ -384,7 +403,7 @@ def test_gcs_truncated(dss: LocalDSS, tmp_path: Path) -> None:
     """A file that becomes shorter while it is sent is told, and not waited for."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
     expected = checksum_file(path, 20 * MIB)
-    with pytest.raises(EOFError):
+    with pytest.raises(ContentChangedError, match="shorter"):
         GCSStaging(dss.bucket).put(key, path, expected, "text/plain", lambda _: os.truncate(path, 9 * MIB))
     assert _gcs_bucket(dss).get_blob(key) is None
 

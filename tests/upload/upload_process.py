@@ -22,7 +22,9 @@ from airflow_provider_hca.upload.staging import open_staging
 def main() -> None:
     """Upload what the command line says."""
     wish = json.loads(sys.argv[1])
-    plan = plan_directory(wish["directory"], bundle_uuid=wish["bundle"], bundle_version=wish["version"])
+    plan = plan_directory(
+        wish["directory"], bundle_uuid=wish["bundle"], bundle_version=wish["version"], hidden=wish.get("hidden", "skip")
+    )
     uploader = Uploader(
         DSSAPI(wish["url"], auth=StaticToken(wish["token"])),
         RequestsTransport(pool_size=8),

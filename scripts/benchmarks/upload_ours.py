@@ -1,0 +1,37 @@
+"""Uploads a directory with this package as its defaults are, and prints what that took as one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import uuid
+
+import airflow_provider_hca.upload.staging_s3  # noqa: F401 - before the time is taken, as the original client's imports
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.upload.engine import DEFAULT_WORKERS, Uploader
+from airflow_provider_hca.upload.plan import plan_directory
+from airflow_provider_hca.upload.staging import open_staging
+from scripts.benchmarks.usage import usage
+
+
+def main() -> None:
+    """Upload the directory that the command line names, to a bucket, through a DSS: three arguments."""
+    directory, bucket, dss_url = sys.argv[1:]
+    started = time.perf_counter()
+    plan = plan_directory(directory, bundle_uuid=str(uuid.uuid4()), bundle_version="2024-01-31T235959.000001Z")
+    uploader = Uploader(
+        DSSAPI(dss_url, auth=StaticToken("none")),
+        RequestsTransport(pool_size=DEFAULT_WORKERS),
+        open_staging("aws", bucket, workers=DEFAULT_WORKERS),
+        replica="aws",
+        creator_uid=0,
+    )
+    report = uploader.upload(plan)
+    print(json.dumps({"seconds": time.perf_counter() - started, "phases": report.seconds, **usage()}))
+
+
+if __name__ == "__main__":
+    main()

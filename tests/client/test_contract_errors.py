@@ -1,0 +1,162 @@
+"""What the client makes of the errors that a DSS documents, for each operation, on both transports."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.messages import Call
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.exceptions import (
+    DSSAuthError,
+    DSSConflictError,
+    DSSConnectionError,
+    DSSNotFoundError,
+    DSSResponseError,
+)
+from tests.local.server import VERSION, LocalDSS, new_uuid
+
+from .contract import QUICK, fault
+from .drivers import Run
+
+KINDS: dict[int, type[DSSResponseError]] = {
+    401: DSSAuthError,
+    403: DSSAuthError,
+    404: DSSNotFoundError,
+    409: DSSConflictError,
+}
+REPEATED = {429, 500, 502, 503, 504}
+CLEAR = {429, 503}  # the fault's 503 is read-only mode
+WRITING: dict[str, Any] = {"name": "n", "description": "d"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the interface.
+
+    :ivar call: calls it, given the uuid
+    :ivar path: of it, below `/v1`
+    :ivar repeatable: whether it may be sent again after an answer that leaves open whether it was done
+    :ivar open: whether it needs no token
+    """
+
+    call: Callable[[DSSAPI, str], Call[Any]]
+    path: str
+    repeatable: bool = True
+    open: bool = False
+
+
+OPERATIONS: dict[str, Operation] = {
+    "HEAD file": Operation(lambda api, uuid: api.head_file(uuid, replica="aws"), "/files/{}", open=True),
+    "GET file": Operation(lambda api, uuid: api.get_file(uuid, replica="aws", to=io.BytesIO()), "/files/{}", open=True),
+    "PUT file": Operation(lambda api, uuid: api.put_file(uuid, VERSION, source_url="s3://b/k"), "/files/{}"),
+    "GET bundles/all": Operation(
+        lambda api, uuid: api.get_bundles_all(replica="aws", prefix=uuid), "/bundles/all", open=True
+    ),
+    "GET bundle": Operation(lambda api, uuid: api.get_bundle(uuid, replica="aws"), "/bundles/{}", open=True),
+    "PUT bundle": Operation(lambda api, uuid: api.put_bundle(uuid, VERSION, replica="aws", files=[]), "/bundles/{}"),
+    "PATCH bundle": Operation(
+        lambda api, uuid: api.patch_bundle(uuid, VERSION, replica="aws"), "/bundles/{}", repeatable=False
+    ),
+    "DELETE bundle": Operation(lambda api, uuid: api.delete_bundle(uuid, replica="aws", reason="r"), "/bundles/{}"),
+    "POST checkout": Operation(
+        lambda api, uuid: api.post_bundles_checkout(uuid, replica="aws"),
+        "/bundles/{}/checkout",
+        repeatable=False,
+        open=True,
+    ),
+    "GET checkout": Operation(
+        lambda api, uuid: api.get_bundles_checkout(uuid, replica="aws"), "/bundles/checkout/{}", open=True
+    ),
+    "GET collections": Operation(lambda api, _: api.get_collections(), "/collections"),
+    "PUT collection": Operation(
+        lambda api, uuid: api.put_collection(uuid, VERSION, replica="aws", **WRITING), "/collections"
+    ),
+    "GET collection": Operation(lambda api, uuid: api.get_collection(uuid, replica="aws"), "/collections/{}"),
+    "PATCH collection": Operation(
+        lambda api, uuid: api.patch_collection(uuid, VERSION, replica="aws"), "/collections/{}", repeatable=False
+    ),
+    "DELETE collection": Operation(lambda api, uuid: api.delete_collection(uuid, replica="aws"), "/collections/{}"),
+    "POST search": Operation(
+        lambda api, _: api.post_search({"query": {"match_all": {}}}, replica="aws"), "/search", open=True
+    ),
+    "GET subscriptions": Operation(lambda api, _: api.get_subscriptions(replica="aws"), "/subscriptions"),
+    "PUT subscription": Operation(
+        lambda api, _: api.put_subscription(replica="aws", callback_url="https://me.example.org/"),
+        "/subscriptions",
+        repeatable=False,
+    ),
+    "GET subscription": Operation(lambda api, uuid: api.get_subscription(uuid, replica="aws"), "/subscriptions/{}"),
+    "DELETE subscription": Operation(
+        lambda api, uuid: api.delete_subscription(uuid, replica="aws"), "/subscriptions/{}"
+    ),
+    "GET events": Operation(lambda api, _: api.get_events(replica="aws"), "/events", open=True),
+    "GET event": Operation(lambda api, uuid: api.get_event(uuid, VERSION, replica="aws"), "/events/{}", open=True),
+}
+each_operation = pytest.mark.parametrize("name", OPERATIONS)
+
+
+@pytest.fixture
+def api(dss: LocalDSS) -> DSSAPI:
+    return DSSAPI(dss.url, auth=StaticToken(dss.token()), retry=QUICK)
+
+
+def seen(dss: LocalDSS, method: str, path: str) -> list[int]:
+    """Return the statuses that a request was answered with; 0 is a dropped connection."""
+    requests = dss.control("GET", "requests")
+    found = [each for each in requests if (each["method"], each["path"]) == (method, f"/v1{path}")]
+    return [each["status"] for each in found for _ in range(each["count"])]
+
+
+@each_operation
+def test_documented_errors(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
+    """Each error status ends as the exception that it means, with its data, after as many attempts as are right."""
+    operation, method = OPERATIONS[name], name.split()[0]
+    for status in (400, 401, 403, 404, 409, 422, *sorted(REPEATED)):
+        uuid = new_uuid()
+        path = operation.path.format(uuid)
+        dss.control("DELETE", "faults")
+        dss.control("DELETE", "requests")
+        fault(dss, method=method, path=f"{path}$", status=status, times=9)
+        with pytest.raises(DSSResponseError) as caught:
+            run(operation.call(api, uuid))
+        error = caught.value
+        assert type(error) is KINDS.get(status, DSSResponseError)
+        assert (error.method, error.path, error.status) == (method, f"/v1{path}", status)
+        assert error.request_id
+        assert error.title or method == "HEAD"
+        assert error.permanent is (status < 500 and status != 429)
+        again = status in REPEATED and (operation.repeatable or status in CLEAR)
+        assert seen(dss, method, path) == [status] * (3 if again else 1)
+
+
+@each_operation
+def test_connections_that_are_dropped(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
+    """A dropped connection is told after as many attempts as are right, and nothing is sent besides."""
+    operation, method, uuid = OPERATIONS[name], name.split()[0], new_uuid()
+    path = operation.path.format(uuid)
+    fault(dss, method=method, path=f"{path}$", action="drop", times=9)
+    with pytest.raises(DSSConnectionError) as caught:
+        run(operation.call(api, uuid))
+    assert (caught.value.kind, caught.value.method, caught.value.path) == ("dropped", method, f"/v1{path}")
+    assert seen(dss, method, path) == [0] * (3 if operation.repeatable else 1)
+
+
+@each_operation
+def test_who_needs_a_token(run: Run, dss: LocalDSS, name: str) -> None:
+    """An operation that needs a token is refused without one, and one that does not is never refused for it."""
+    operation = OPERATIONS[name]
+    call = operation.call(DSSAPI(dss.url, retry=QUICK), new_uuid())
+    if operation.open:
+        with suppress(DSSNotFoundError):  # there is nothing of that uuid
+            run(call)
+        return
+    with pytest.raises(DSSAuthError) as caught:
+        run(call)
+    assert (caught.value.status, caught.value.code) == (401, "OAuthProblem")

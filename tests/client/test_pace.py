@@ -1,0 +1,126 @@
+"""How fast many threads may go together."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from airflow_provider_hca.client.pace import Pace
+from airflow_provider_hca.client.transports import RequestsTransport
+
+from .server import Reply, Server
+from .test_transports import call, get
+
+NEVER = threading.Event()
+
+
+def _turns(pace: Pace, seconds: float, *, threads: int = 4, amount: float = 1.0) -> int:
+    """Return how many turns threads get in so many seconds."""
+    end, got = time.monotonic() + seconds, [0] * threads
+
+    def work(number: int) -> None:
+        while True:
+            pace.wait(NEVER, amount)
+            if time.monotonic() >= end:
+                return
+            got[number] += 1
+            time.sleep(0.001)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(got)
+
+
+def test_without_limit() -> None:
+    """Without a limit there is no waiting at all."""
+    assert _turns(Pace(), 0.3) > 200
+
+
+def test_a_limit_is_for_all_threads_together() -> None:
+    """All threads together get so many turns a second, and what counts for several takes several."""
+    assert 48 <= _turns(Pace(100), 0.5) <= 52
+    assert 4 <= _turns(Pace(100), 0.5, amount=10) <= 6
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_what_is_no_limit(limit: float) -> None:
+    """Nothing at all is no limit."""
+    with pytest.raises(ValueError, match="above 0"):
+        Pace(limit)
+
+
+def test_a_stop_ends_the_waiting() -> None:
+    """Whoever waits for a turn goes on at once when told to stop."""
+    pace, stop = Pace(0.01), threading.Event()
+    pace.wait(stop)
+    threading.Timer(0.1, stop.set).start()
+    started = time.monotonic()
+    pace.wait(stop)
+    assert 0.05 < time.monotonic() - started < 1
+
+
+def test_slower_when_asked_for() -> None:
+    """After a service asked for it, there are half as many turns as before, however many threads were told so."""
+    pace = Pace(200)
+    before = _turns(pace, 1.2) / 1.2
+    for _ in range(8):
+        pace.slow_down(None)
+    assert 0.4 < _turns(pace, 0.5) / 0.5 / before < 0.6
+
+
+def test_a_pause_that_was_asked_for() -> None:
+    """For as long as a service asked there is no turn for anybody."""
+    pace = Pace()
+    pace.slow_down(0.4)
+    assert _turns(pace, 0.35) == 0
+
+
+def test_faster_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without further trouble the speed doubles every five seconds, until it is what it was."""
+    real, late = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    pace = Pace(320)
+    _turns(pace, 1.2, threads=8)
+    pace.slow_down(None)
+    speeds = []
+    for _ in range(3):
+        speeds.append(_turns(pace, 0.4, threads=8) / 0.4)
+        late[0] += 5.0
+    assert speeds == pytest.approx([160, 320, 320], rel=0.25)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_a_dss_asks_of_one_all_do(status: int) -> None:
+    """After a 429 or 503 to one thread no other one asks either, until the time is over that the DSS asked for."""
+    with Server() as server, RequestsTransport(pool_size=4) as transport:
+        server.replies = [Reply(status, [("Retry-After", "1")], b"{}"), Reply()]
+        moments: list[float] = []
+        assert transport.run(call(get(server.url))).status == status
+        asked = time.monotonic()
+
+        def work() -> None:
+            assert transport.run(call(get(server.url))).status == 200
+            moments.append(time.monotonic() - asked)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert min(moments) > 0.9
+
+
+def test_a_stop_while_all_wait() -> None:
+    """A thread that waits because of another one's answer is stopped at once, and sends nothing."""
+    stop = threading.Event()
+    with Server() as server, RequestsTransport(stop=stop) as transport:
+        transport.pace.slow_down(30)
+        threading.Timer(0.1, stop.set).start()
+        with pytest.raises(Exception, match="stopped"):
+            transport.run(call(get(server.url)))
+        assert server.asked == []

@@ -1,0 +1,61 @@
+"""What the tests of downloads share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.exchange import RetryPolicy
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.download.engine import Downloader, DownloadReport
+from airflow_provider_hca.download.plan import WantedFile, plan_download
+
+from .server import OneBundle
+
+MIB = 1 << 20
+QUICK = RetryPolicy(attempts=3, seconds=5, first_delay=0.02)
+WORKERS = 4
+
+
+def download(served: OneBundle, target: Path, *, stop: threading.Event | None = None, **options: Any) -> DownloadReport:
+    """Download the bundle of a server."""
+    stop = stop or threading.Event()
+    api = DSSAPI(served.url, auth=StaticToken("tok-7"), retry=QUICK)
+    with RequestsTransport(pool_size=WORKERS, stop=stop) as transport:
+        downloader = Downloader(api, transport, replica="aws", workers=WORKERS, stop=stop)
+        return downloader.download(served.uuid, target, **options)
+
+
+def start(served: OneBundle, target: Path, **more: Any) -> subprocess.Popen[str]:
+    """Download the bundle of a server in a process of its own; return it when it has begun."""
+    wish = {"url": served.url, "bundle": served.uuid, "directory": str(target), **more}
+    command = [sys.executable, "-m", "tests.download.download_process", json.dumps(wish)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    """Return all files below a directory."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def wanted_of(served: OneBundle) -> list[WantedFile]:
+    """Return the files of a server's bundle as they are planned."""
+    return plan_download(json.loads(served.manifest())["bundle"])
+
+
+def working_threads() -> list[str]:
+    """Return the names of the download threads that are alive."""
+    return [each.name for each in threading.enumerate() if each.name.startswith("dss-download")]

@@ -1,0 +1,233 @@
+"""What subscribers are told of, how, and how often it is tried."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import uuid as uuids
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .receiver import Receiver
+from .server import VERSION, LocalDSS, User, new_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LATER = "2025-01-01T000000.000000Z"
+
+
+@pytest.fixture(scope="module")
+def module_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
+    with LocalDSS(tmp_path_factory.mktemp("notifying"), "--sync-delay", "0") as dss:
+        yield dss
+
+
+@pytest.fixture
+def dss(module_dss: LocalDSS) -> LocalDSS:
+    """Give a server whose replicas are synced."""
+    return module_dss
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def user(dss: LocalDSS) -> User:
+    return User(dss)
+
+
+def _subscribe(user: User, receiver: Receiver, replica: str = "aws", /, **wish: Any) -> str:
+    answer = user.call("PUT", "/subscriptions", {"callback_url": receiver.url, **wish}, replica=replica)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["uuid"])
+
+
+def _bundle(dss: LocalDSS, species: str = "", uuid: str = "", version: str = VERSION) -> str:
+    """Make a bundle with indexed metadata on a species, or an empty one."""
+    files, uuid = [], uuid or new_uuid()
+    if species:
+        file = new_uuid()
+        content = json.dumps({"species": species}).encode()
+        assert dss.put_file(dss.stage(content, kind="application/json"), file).status_code == 201
+        files.append(dss.entry("donor_0.json", file, indexed=True))
+    assert dss.put_bundle(files, uuid, version).status_code == 201
+    return uuid
+
+
+def _of(species: str) -> dict[str, Any]:
+    return {"query": {"match": {"files.donor_json.species.text": species}}}
+
+
+def _delete(dss: LocalDSS, uuid: str, **query: str) -> None:
+    dss.call("DELETE", f"/bundles/{uuid}", {"reason": "gone"}, replica="aws", **query)
+
+
+def test_by_jmespath(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """A JMESPath subscriber is told of the events that its query selects, of their type and bundle."""
+    species = new_uuid()
+    query = f"files.donor_json[?species=='{species}']"
+    subscription = _subscribe(user, receiver, jmespath_query=query)
+    _bundle(dss, "another")
+    uuid = _bundle(dss, species)
+    (delivery,) = receiver.wait(1)
+    payload = delivery.payload
+    assert uuids.UUID(payload.pop("transaction_id"))
+    assert payload == {
+        "subscription_id": subscription,
+        "event_type": "CREATE",
+        "match": {"bundle_uuid": uuid, "bundle_version": VERSION},
+        "jmespath_query": query,
+    }
+    assert (delivery.method, delivery.path, delivery.headers["content-type"]) == ("POST", "/hook", "application/json")
+    assert "authorization" not in delivery.headers
+
+
+def test_by_elasticsearch_query(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """An Elasticsearch subscriber is told of the bundles that its query finds, and of no type of event."""
+    species = new_uuid()
+    subscription = _subscribe(user, receiver, es_query=_of(species), method="PUT")
+    _bundle(dss, "another")
+    uuid = _bundle(dss, species)
+    (delivery,) = receiver.wait(1)
+    payload = delivery.payload
+    del payload["transaction_id"]
+    assert payload == {
+        "subscription_id": subscription,
+        "match": {"bundle_uuid": uuid, "bundle_version": VERSION},
+        "es_query": _of(species),
+    }
+    assert delivery.method == "PUT"
+
+
+def test_deletions(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """The deletion of a uuid is told once for each version that was not deleted before, by either kind of query."""
+    uuid, older, newer = new_uuid(), VERSION, LATER
+    for version in (older, newer, "2026-01-01T000000.000000Z"):
+        _bundle(dss, uuid=uuid, version=version)
+    by_path = _subscribe(user, receiver, jmespath_query=f"event_type=='TOMBSTONE' && bundle_info.uuid=='{uuid}'")
+    admin = {"bool": {"must": [{"term": {"uuid": uuid}}, {"term": {"admin_deleted": True}}]}}
+    by_query = _subscribe(user, receiver, es_query={"query": admin})
+    _delete(dss, uuid, version=newer)
+    assert {found.payload["match"]["bundle_version"] for found in receiver.wait(2)} == {newer}
+    _delete(dss, uuid)
+    told = [found.payload for found in receiver.wait(6)]
+    assert sorted((one["subscription_id"], one["match"]["bundle_version"]) for one in told) == sorted(
+        (subscription, version)
+        for subscription in (by_path, by_query)
+        for version in (older, newer, "2026-01-01T000000.000000Z")
+    )
+
+
+def test_only_from_now_on(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """A subscriber is told of no event before the subscription."""
+    _bundle(dss)
+    _subscribe(user, receiver)
+    uuid = _bundle(dss)
+    receiver.wait(1)
+    time.sleep(0.3)
+    assert [found.payload["match"]["bundle_uuid"] for found in receiver.deliveries] == [uuid]
+
+
+def test_in_one_replica(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """A bundle that comes to a replica by the sync is told to the subscribers of that replica, and only once."""
+    here, there = _subscribe(user, receiver), _subscribe(user, receiver, "gcp")
+    uuid = _bundle(dss)
+    receiver.wait(2)
+    time.sleep(0.3)
+    told = [(found.payload["subscription_id"], found.payload["match"]["bundle_uuid"]) for found in receiver.deliveries]
+    assert sorted(told) == sorted([(here, uuid), (there, uuid)])
+
+
+def test_as_a_form(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """A notification may come as a form, in a field of its own beside others."""
+    fields = {"who": "ü\r\n--x", "b": ""}
+    _subscribe(user, receiver, encoding="multipart/form-data", form_fields=fields, payload_form_field="what")
+    uuid = _bundle(dss)
+    (delivery,) = receiver.wait(1)
+    form = delivery.form
+    assert json.loads(form.pop("what"))["match"]["bundle_uuid"] == uuid
+    assert form == fields
+
+
+def test_attachments(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """What is attached is selected of the metadata; what fails is told among the errors; deletions have none."""
+    wanted = {"species": "files.donor_json[].species", "wrong": "abs(files.donor_json[0].species)", "none": "files.x"}
+    definition = {name: {"type": "jmespath", "expression": expression} for name, expression in wanted.items()}
+    _subscribe(user, receiver, attachments=definition)
+    uuid = _bundle(dss, "Größe")
+    (delivery,) = receiver.wait(1)
+    attached = delivery.payload["attachments"]
+    errors = attached.pop("_errors")
+    assert attached == {"species": ["Größe"], "none": None}
+    assert list(errors) == ["wrong"]
+    assert "abs" in errors["wrong"]
+    _delete(dss, uuid)
+    assert "attachments" not in receiver.wait(2)[1].payload
+
+
+@pytest.mark.parametrize(("size", "fits"), [(128 * 1024, True), (128 * 1024 + 1, False)])
+def test_size_of_attachments(dss: LocalDSS, user: User, receiver: Receiver, size: int, fits: bool) -> None:
+    """Attachments of 128 KiB are sent, larger ones are not: their size is told instead."""
+    text = "ü" + "x" * (size - len(b'{"a": ""}') - 2)
+    definition = {"a": {"type": "jmespath", "expression": "files.donor_json[0].species"}}
+    _subscribe(user, receiver, attachments=definition)
+    _bundle(dss, text)
+    (delivery,) = receiver.wait(1)
+    expected = {"a": text} if fits else {"_errors": f"Attachments too large ({size} bytes)"}
+    assert delivery.payload["attachments"] == expected
+
+
+def _attempts(receiver: Receiver, expected: int) -> list[float]:
+    """Return the pauses between the attempts, after a while in which there could be more."""
+    found = receiver.wait(expected)
+    assert len({one.payload["transaction_id"] for one in found}) == 1
+    return [later.at - earlier.at for earlier, later in itertools.pairwise(found)]
+
+
+def test_tried_again(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """A refused notification is tried again after growing pauses, until it is taken; a redirect is not followed."""
+    receiver.answers = [500, 302, 404]
+    _subscribe(user, receiver)
+    _bundle(dss)
+    pauses = _attempts(receiver, 4)
+    assert all(pause > least for pause, least in zip(pauses, (0.45, 0.95, 1.95), strict=True))
+    assert {one.path for one in receiver.deliveries} == {"/hook"}
+    time.sleep(0.5)
+    assert len(receiver.deliveries) == 4
+
+
+def test_deleted_subscription(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """What could not be delivered is not tried again when the subscription is deleted."""
+    receiver.answers = [500] * 5
+    uuid = _subscribe(user, receiver)
+    _bundle(dss)
+    receiver.wait(1)
+    assert user.call("DELETE", f"/subscriptions/{uuid}", replica="aws").status_code == 200
+    time.sleep(1.5)
+    assert len(receiver.deliveries) == 1
+
+
+def test_survives_a_kill(tmp_path: Path, receiver: Receiver) -> None:
+    """What was not delivered when the process was killed is delivered by the next one, and given up in the end."""
+    errors = tmp_path / "errors"
+    with LocalDSS(tmp_path / "state", "--sync-delay", "off", errors=errors) as dss:
+        receiver.answers = [503] * 10
+        subscription = _subscribe(User(dss), receiver)
+        _bundle(dss)
+        receiver.wait(1)
+        dss.stop(9)
+        dss.start()
+        # One attempt was perhaps not yet recorded when the process ended.
+        assert len(_attempts(receiver, 5)) in {4, 5}
+        deadline = time.monotonic() + 20
+        while f"subscription {subscription} could not be notified: it answered 503" not in errors.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(receiver.deliveries) in {5, 6}

@@ -1,0 +1,205 @@
+"""A fuzzing tool, led by the interface definition, finds no answer that is not defined and no failure nobody caught."""
+
+from __future__ import annotations
+
+import copy
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CheckContext
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from .server import VERSION, LocalDSS, User, new_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = 25  # of each operation, right and wrong ones
+OPERATIONS = [
+    "PUT /files/{uuid}",
+    "HEAD /files/{uuid}",
+    "GET /files/{uuid}",
+    "GET /bundles/all",
+    "PUT /bundles/{uuid}",
+    "GET /bundles/{uuid}",
+    "PATCH /bundles/{uuid}",
+    "POST /bundles/{uuid}/checkout",
+    "GET /bundles/checkout/{checkout_job_id}",
+    "GET /collections",
+    "PUT /collections",
+    "GET /collections/{uuid}",
+    "PATCH /collections/{uuid}",
+    "GET /events",
+    "GET /events/{uuid}",
+    "GET /subscriptions",
+    "PUT /subscriptions",
+    "GET /subscriptions/{uuid}",
+    "POST /search",
+    "DELETE /bundles/{uuid}",  # these come last, or there would be nothing left for the others
+    "DELETE /collections/{uuid}",
+    "DELETE /subscriptions/{uuid}",
+]
+# The failures that a DSS answers with a 500: method, path, code and title, or None for a bare one.
+_EXPECTED = [
+    ("PUT", "/files/{uuid}", "unhandled_exception", r"Could not find (s3|gs)://.*"),
+    ("PUT", "/files/{uuid}", "unhandled_exception", r"(s3|gs)://.* carries no metadata at all"),
+    ("PUT", "/files/{uuid}", "unhandled_exception", r"The \w+ of (s3|gs)://.* is .*, but its hca-dss-\w+ says .*"),
+    ("PATCH", "/collections/{uuid}", "unhandled_exception", r"Collection .* is somebody else's"),
+    ("PATCH", "/bundles/{uuid}", None, None),  # a file to add is missing
+]
+
+
+def only_expected_server_errors(
+    ctx: CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
+) -> None:
+    """Fail on a 5xx that the local DSS does not answer on purpose."""
+    if response.status_code < 500:
+        return
+    body = response.json()
+    for method, path, code, title in _EXPECTED:
+        if (case.method, case.operation.path) != (method, path) or response.status_code != 500:
+            continue
+        if code is None and body.keys() == {"Code", "Message"}:
+            return
+        if code is not None and body.get("code") == code and re.fullmatch(str(title), body["title"], re.DOTALL):
+            return
+    pytest.fail(f"{case.method} {case.operation.path} answered {response.status_code} {body}")
+
+
+CHECKS = [
+    only_expected_server_errors,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def fuzzed_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
+    directory = tmp_path_factory.mktemp("fuzzed")
+    options = ("--gcs", "--file-wait", "0", "--sync-delay", "0", "--checkout-delay", "0", "--copy-delay", "0")
+    with LocalDSS(directory / "state", *options, "--async-above", "20", errors=directory / "errors") as dss:
+        yield dss
+
+
+def _uuids(what: str) -> list[str]:
+    """Return uuids that are always the same, so that the fuzzer does the same each time."""
+    return [str(uuid.uuid5(uuid.NAMESPACE_URL, f"{what} {number}")) for number in range(6)]
+
+
+def _fill(dss: LocalDSS) -> dict[str, list[Any]]:
+    """Fill the DSS and return what may be asked for, by the name that the definition has for it; some is not there."""
+    small, large = dss.stage(b'{"a": [1]}', kind="application/json"), dss.stage(b"x" * 30)
+    files, bundles, collections = _uuids("file"), _uuids("bundle"), _uuids("collection")
+    for file, source in zip(files, (small, small, large), strict=False):
+        assert dss.put_file(source, file).status_code in {201, 202}
+    dss.wait_for_head(files[2], 200)
+    entries = [dss.entry(f"{number}.json", file, indexed=True) for number, file in enumerate(files[:3])]
+    body = {"name": "n", "description": "d", "details": {}, "contents": []}
+    for bundle, collection in zip(bundles[:5], collections, strict=False):
+        assert dss.put_bundle(entries, bundle).status_code == 201
+        query = {"uuid": collection, "version": VERSION, "replica": "aws"}
+        assert dss.call("PUT", "/collections", body, **query).status_code == 201
+    query = {"uuid": collections[5], "version": VERSION, "replica": "aws"}
+    assert User(dss).call("PUT", "/collections", body, **query).status_code == 201
+    wish = {"callback_url": "http://127.0.0.1:9/"}
+    subscriptions = [dss.call("PUT", "/subscriptions", wish, replica="aws").json()["uuid"] for _ in range(6)]
+    job = dss.call("POST", f"/bundles/{bundles[0]}/checkout", replica="aws").json()["checkout_job_id"]
+    return {
+        "files": files,
+        "bundles": bundles,
+        "events": bundles,
+        "collections": collections,
+        "subscriptions": subscriptions,
+        "checkout_job_id": [job, new_uuid()],
+        "version": [VERSION, "2025-01-01T000000.000000Z", "no version"],
+        "source_url": [small, large, f"s3://{dss.bucket}/no-such-key", "gs://a/b", "wasb://a/b"],
+    }
+
+
+def _lead(definition: dict[str, Any], known: dict[str, list[Any]]) -> None:
+    """Let the fuzzer choose of what there is, which it would not guess."""
+    for path, methods in definition["paths"].items():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                name = path.split("/")[1] if parameter["name"] == "uuid" else parameter["name"]
+                if name in known:
+                    parameter["schema"] = {"enum": known[name]}
+    schemas = definition["components"]["schemas"]
+    for model in ("BundleFile", "CollectionItem"):
+        schemas[model]["properties"] |= {
+            "uuid": {"enum": known["files"][:4]},
+            "version": {"enum": known["version"][:2]},
+        }
+    schemas["CollectionItem"]["properties"]["type"] = {"enum": ["file", "bundle", "fragment"]}
+    schemas["NewFile"]["properties"]["source_url"] = {"enum": known["source_url"]}
+    queries = [{"match_all": {}}, {"term": {"files.0_json.a": 1}}, {"fuzzy": {}}]
+    for model in ("Search", "NewSubscription"):
+        schemas[model]["properties"]["es_query"] = {"enum": [{"query": query} for query in queries]}
+    for name, model in (("jmespath_query", "NewSubscription"), ("expression", "Attachment")):
+        schemas[model]["properties"][name] = {"enum": ["files", "abs(manifest)", "a["]}
+
+
+def _operations(definition: dict[str, Any]) -> dict[str, Any]:
+    found = schemathesis.openapi.from_dict(definition).get_all_operations()
+    return {result.ok().label: result.ok() for result in found if isinstance(result, Ok)}
+
+
+@pytest.fixture(scope="module")
+def operations(fuzzed_dss: LocalDSS) -> dict[GenerationMode, dict[str, Any]]:
+    """Give every operation of the definition, by method and path: to be used rightly, and wrongly."""
+    definition = requests.get(f"{fuzzed_dss.url}/swagger.json", timeout=10).json()
+    found = {GenerationMode.NEGATIVE: _operations(copy.deepcopy(definition))}
+    _lead(definition, _fill(fuzzed_dss))
+    return {**found, GenerationMode.POSITIVE: _operations(definition)}
+
+
+def test_all_operations(operations: dict[GenerationMode, dict[str, Any]]) -> None:
+    """Every operation there is, is tried."""
+    assert sorted(operations[GenerationMode.POSITIVE]) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_every_operation(
+    fuzzed_dss: LocalDSS, operations: dict[GenerationMode, dict[str, Any]], label: str, mode: GenerationMode
+) -> None:
+    """Whatever is sent, right or wrong, the answer has a status, content type, headers and body that are defined."""
+    statuses = set()
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operations[mode][label].as_strategy(generation_mode=mode))
+    def send(case: schemathesis.Case[Any]) -> None:
+        answer = case.call(fuzzed_dss.url, headers=fuzzed_dss.authorization, timeout=30, allow_redirects=False)
+        statuses.add(answer.status_code)
+        case.validate_response(answer, checks=CHECKS)
+
+    send()
+    wanted = range(200, 400) if mode is GenerationMode.POSITIVE else range(400, 500)
+    assert statuses.intersection(wanted), f"only {statuses} were ever answered"
+
+
+def test_nothing_was_unexpected(fuzzed_dss: LocalDSS) -> None:
+    """Nothing of all that made the server fall over: it would have written a traceback."""
+    assert fuzzed_dss.errors is not None
+    assert "Traceback" not in fuzzed_dss.errors.read_text()

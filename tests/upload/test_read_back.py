@@ -1,0 +1,89 @@
+"""Everything that an upload stages is read back from real stores: content, type, sums, ETag and parts."""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.upload.plan import Plan, PlannedFile
+from tests.local.server import LocalDSS, sums
+from tests.upload.support import assert_stored, plan, uploader
+
+SIZES = (0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 64 * MIB, 64 * MIB + 1, 129 * MIB)
+PROJECT_TYPE = 'application/json; dcp-type="metadata/project"'
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one file of each size, whose parts all differ."""
+    made = tmp_path_factory.mktemp("sizes")
+    source = random.Random(11)  # noqa: S311 - content, not a secret
+    block = source.randbytes(MIB)
+    for size in SIZES:
+        with (made / f"{size}.json").open("wb") as file:
+            for start in range(0, size, MIB):
+                file.write((source.randbytes(32) + block[32:])[: size - start])
+    return made
+
+
+def _upload(dss: LocalDSS, directory: Path, replica: str, sizes: tuple[int, ...], content_type: str) -> Plan:
+    names = [f"{size}.json" for size in sizes]
+    planned = plan(directory, include=names, content_types={"1.json": content_type})
+    report = uploader(dss, replica=replica, staging_prefix="read back/ü").upload(planned)
+    assert report.staged_files == len(sizes)
+    assert_stored(dss, planned, replica)
+    return planned
+
+
+def _objects(planned: Plan, staged: dict[str, Any]) -> Iterator[tuple[PlannedFile, Any]]:
+    """Give each planned file with its object: the only one whose key holds its uuid."""
+    for file in planned.files:
+        (found,) = (each for key, each in staged.items() if file.uuid in key)
+        yield file, found
+    assert len(staged) == len(planned.files)
+
+
+def test_s3(dss_with_stores: LocalDSS, directory: Path) -> None:
+    """In S3 each object has its file's bytes and type, its ETag, its sums as tags, and up to 64 MiB as metadata."""
+    s3, bucket = dss_with_stores.s3, dss_with_stores.bucket
+    planned = _upload(dss_with_stores, directory, "aws", SIZES, PROJECT_TYPE)
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix="read back/ü/")["Contents"]
+    for file, key in _objects(planned, {each["Key"]: each["Key"] for each in listed}):
+        content = file.path.read_bytes()
+        expected = sums(content)
+        answer = s3.get_object(Bucket=bucket, Key=key)
+        assert answer["Body"].read() == content
+        assert answer["ETag"].strip('"') == expected["hca-dss-s3_etag"]
+        assert answer["ContentType"] == file.content_type
+        assert answer["Metadata"] == (expected if file.size <= 64 * MIB else {})
+        tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+        assert {tag["Key"]: tag["Value"] for tag in tags} == expected
+    assert not s3.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
+def _assert_in_gcs(dss: LocalDSS, planned: Plan) -> None:
+    from google.cloud import storage
+
+    blobs = storage.Client.create_anonymous_client().list_blobs(dss.bucket, prefix="read back/ü/")
+    for file, blob in _objects(planned, {blob.name: blob for blob in blobs}):
+        content = file.path.read_bytes()
+        assert blob.download_as_bytes() == content
+        assert blob.content_type == file.content_type
+        assert blob.metadata == sums(content)
+        assert base64.b64decode(blob.crc32c).hex() == sums(content)["hca-dss-crc32c"]
+
+
+def test_gcs(dss_with_stores: LocalDSS, directory: Path) -> None:
+    """In Google Cloud Storage each object has its file's bytes, type and crc32c, and its sums as metadata."""
+    _assert_in_gcs(dss_with_stores, _upload(dss_with_stores, directory, "gcp", SIZES, PROJECT_TYPE))
+
+
+def test_gcs_of_the_local_dss(dss: LocalDSS, directory: Path) -> None:
+    """So it is in the emulator that the local DSS brings, which forgets the parameters of a type."""
+    _assert_in_gcs(dss, _upload(dss, directory, "gcp", SIZES[:5], "text/plain"))
