@@ -121,7 +121,7 @@ def browser() -> Iterator[Browser]:
     """Start Chromium."""
     from playwright.sync_api import sync_playwright
 
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    found = shutil.which(os.environ.get("CHROMIUM", "chromium"))
     assert found, "the tests of the page need Chromium: `scripts/setup chromium`, or name one in the variable CHROMIUM"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(_CHROMIUM_OPTIONS))
@@ -144,7 +144,8 @@ def open_page(airflow: AirflowWithUI, browser: Browser) -> Iterator[Callable[...
         context = browser.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
-        context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+        # Not in frames that have no storage yet, since they have no address yet.
+        context.add_init_script(f"if (location.origin === '{airflow.url}') localStorage.setItem('theme', '{theme}')")
         context.on("request", lambda request: asked.append(request.url))
         context.on("weberror", lambda error: wrong.append(str(error.error)))
         page = context.new_page()

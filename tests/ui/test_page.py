@@ -122,11 +122,11 @@ def test_the_links_are_a_picture(open_page: OpenPage, ingested: Ingested) -> Non
     """`links.json` is drawn with the names that the metadata gives, and a click on a node leads to its file."""
     frame = _frame(open_page(_bundle(ingested)))
     picture = frame.get_by_label("Graph of links.json")
-    picture.get_by_text("donor_17").wait_for(timeout=60_000)
+    picture.locator("text", has_text="donor_17").wait_for(timeout=60_000)
     picture.locator(".node").filter(has_text="islets_17.loom").wait_for(timeout=60_000)
-    texts = picture.locator("text").all_inner_texts()
+    texts = picture.locator("text").all_text_contents()
     assert {"donor organism", "pancreas_17", "cell suspension", "dissociation"} <= set(texts)
-    assert picture.locator(".node").count() == 13
+    assert picture.locator(".node").count() == 12
     assert picture.locator(".edge").count() == 13
     picture.locator(".node").filter(has_text="islets_17.loom").click()
     found = frame.locator("tr.found")
@@ -164,7 +164,7 @@ def test_a_frame_that_airflow_opens_at_its_first_page_goes_where_the_address_lea
     open_page: OpenPage, ingested: Ingested
 ) -> None:
     """Airflow 3.1 and 3.2 do not tell the frame the rest of the address: the page sees to it itself."""
-    page = open_page("/hca-dss/ingests")
+    page = open_page("/api/v2/version")  # any page that does not forbid frames
     page.evaluate(
         """address => {
             history.replaceState(null, "", address);
@@ -265,9 +265,9 @@ def test_it_turns_dark_with_airflow(open_page: OpenPage) -> None:
         page.evaluate("theme => { document.documentElement.className = theme }", theme)
         page.wait_for_timeout(100)
         style = "element => getComputedStyle(element).backgroundColor"
-        colours.append((body.evaluate(style), page.locator("body").evaluate(style)))
+        colours.append((body.evaluate(style), page.locator("html").evaluate(style)))
     assert colours[0] != colours[1]
-    assert all(inner == outer for inner, outer in colours)
+    assert [inner for inner, _ in colours] == [outer for _, outer in colours]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -291,6 +291,6 @@ def test_nothing_is_cut_off_covered_or_hard_to_read(
         if awaited == "summary":
             frame.locator("summary").first.click()
         if awaited == "svg .node":
-            frame.get_by_text("donor_17").wait_for(timeout=60_000)
+            frame.locator("text", has_text="donor_17").wait_for(timeout=60_000)
             frame.get_by_role("button", name="All about").first.click()
         assert frame.locator("body").evaluate(_LOOKS) == [], path
