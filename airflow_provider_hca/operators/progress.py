@@ -54,7 +54,7 @@ class ProgressTeller:
 
     @contextmanager
     def telling(self, phase: str = "plan") -> Iterator[None]:
-        """Tell of an error that comes out of the work inside, and let it pass.
+        """Tell of an error that comes out of the work inside, in the log by cause, and let it pass.
 
         :param phase: in which the work begins
         """
@@ -81,7 +81,10 @@ def _failures(error: Exception) -> list[dict[str, Any]]:
         return []
     from airflow_provider_hca.upload.causes import by_cause
 
+    causes = by_cause(error.failures)
+    for cause, names in causes:
+        hit = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        log.error("%s failed: %s\n  %s", hit, cause, "\n  ".join(names))
     return [
-        {"cause": cause[:_LONGEST], "count": len(names), "names": names[:_NAMES]}
-        for cause, names in by_cause(error.failures)[:_CAUSES]
+        {"cause": cause[:_LONGEST], "count": len(names), "names": names[:_NAMES]} for cause, names in causes[:_CAUSES]
     ]

@@ -80,6 +80,18 @@ def test_a_failure_is_told_by_cause(dss: LocalDSS, directory: Path) -> None:
     assert "4 of 4 files failed" in told["error"]
 
 
+def test_a_failure_is_logged_by_cause(dss: LocalDSS, directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one entry for files that failed alike: how many, why, what to change, and all their names."""
+    dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 9})
+    with pytest.raises(Exception, match="4 of 4 files failed"):
+        _upload(dss, directory).execute(Listener())  # type: ignore[arg-type]  # all that it reads
+    (entry,) = (each.getMessage() for each in caplog.records if each.levelno == logging.ERROR)
+    assert entry.startswith("4 files failed: PUT /v1/files/...: 409 ")
+    told, *names = entry.splitlines()
+    assert told.endswith("That version has other content: clear the run, or give another version")
+    assert [name.strip() for name in names] == sorted(path.name for path in directory.rglob("*") if path.is_file())
+
+
 def test_bad_input_is_told(dss: LocalDSS) -> None:
     """A directory that is not there is told as the error that it is, of the very first phase."""
     context = Listener()

@@ -39,7 +39,7 @@ def test_a_failed_upload_tells_its_files_by_cause(airflow: AirflowWithUI, failed
     (failure,) = upload["progress"]["failures"]
     assert failure["count"] == 7
     assert failure["names"] == [f"read_{number}.fastq" for number in range(5)]
-    assert "409" in failure["cause"]
+    assert failure["cause"].endswith("clear the run, or give another version")
     assert "7 of 7 files failed" in upload["progress"]["error"]
 
 
