@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 def directory(tmp_path: Path) -> Path:
     for number in range(3):
         (tmp_path / f"{number}.json").write_text(f"{number}")
-    (tmp_path / "large.bin").write_bytes(b"\7" * 150_000)  # copied asynchronously by the tests' DSS
+    # Copied asynchronously by the tests' DSS, which it does only with content that it does not have yet.
+    (tmp_path / "large.bin").write_bytes((new_uuid().encode() * 5_000)[:150_000])
     return tmp_path
 
 

@@ -6,11 +6,16 @@
   const name = (element) => `${element.tagName}.${element.className?.baseVal ?? element.className}: ${element.textContent.trim().slice(0, 40)}`;
   const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
+  const seen = new Map(); // to look at a pixel takes a while
+
   function rgb(colour) {
-    pixel.clearRect(0, 0, 1, 1);
-    pixel.fillStyle = colour;
-    pixel.fillRect(0, 0, 1, 1);
-    return [...pixel.getImageData(0, 0, 1, 1).data];
+    if (!seen.has(colour)) {
+      pixel.clearRect(0, 0, 1, 1);
+      pixel.fillStyle = colour;
+      pixel.fillRect(0, 0, 1, 1);
+      seen.set(colour, [...pixel.getImageData(0, 0, 1, 1).data]);
+    }
+    return seen.get(colour);
   }
 
   function behind(element) {

@@ -3,7 +3,7 @@
 import { h, svg } from "./dom.js";
 
 const HEIGHT = 46;
-const WIDEST = { entity: 200, process: 150 };
+const WIDEST = { entity: 180, process: 160 };
 const NARROWEST = 84;
 const ROOM = { entity: 30, process: 26 }; // beside the text: the stripe, the round ends
 const GAP = { x: 26, y: 16 };
