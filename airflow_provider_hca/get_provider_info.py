@@ -48,6 +48,7 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "extra-links": ["airflow_provider_hca.operators.links.DSSBundleLink"],
         "connection-types": [
             {
                 "connection-type": "hca_dss",

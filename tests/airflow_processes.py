@@ -19,6 +19,7 @@ import psutil
 
 COMMANDS = {
     "api-server": ["api-server", "--apps", "execution", "--workers", "1"],
+    "ui": ["api-server", "--workers", "1"],  # all of it: pages, interface, and what tasks use
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
@@ -30,6 +31,7 @@ class Airflow:
     :param home: an empty directory
     :param database: an Airflow database in SQLite, which is copied
     :param environment: what its processes need besides, such as connections
+    :ivar url: of its API server, once that is started
     """
 
     def __init__(self, home: Path, database: Path, environment: Mapping[str, str]) -> None:
@@ -40,7 +42,7 @@ class Airflow:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self._address = ("127.0.0.1", port)
+        self.url = f"http://127.0.0.1:{port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             **os.environ,
@@ -51,7 +53,7 @@ class Airflow:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "1",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             # So that a killed one is missed soon, and not after half a minute.

@@ -50,7 +50,9 @@ def fake_context(try_number: int = 1) -> Any:
     run = SimpleNamespace(
         logical_date=LOGICAL_DATE, data_interval_end=None, run_after=None, run_id="manual__1", clear_number=0
     )
-    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=try_number)
+    pushed: dict[str, Any] = {}
+    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=try_number, pushed=pushed)
+    ti.xcom_push = lambda key, value: pushed.update({key: value})
     return {"dag_run": run, "ti": ti}
 
 

@@ -20,8 +20,9 @@ _ALLOWED = {
     "download": {"parallel", "client", "exceptions"},
     "hooks": {"upload", "download", "client", "exceptions", "get_provider_info"},
     "operators": {"hooks", "triggers", "upload", "download", "client", "exceptions"},
-    "sensors": {"hooks", "triggers", "client", "exceptions"},
+    "sensors": {"operators.links", "hooks", "triggers", "client", "exceptions"},
     "triggers": {"hooks", "client", "exceptions"},
+    "ui": {"hooks", "client", "exceptions"},
     "local": {"client.identifiers"},
 }
 _HEAVY = {

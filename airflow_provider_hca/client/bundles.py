@@ -117,7 +117,13 @@ class BundleCalls(Calls):
         return _bundle(request, json_object(request, response))["version"]
 
     def get_bundles_all(
-        self, *, replica: str, prefix: str = "", newer_than: str = "", per_page: int = 500
+        self,
+        *,
+        replica: str,
+        prefix: str = "",
+        newer_than: str = "",
+        per_page: int = 500,
+        at_most: int | None = None,
     ) -> Call[list[dict[str, str]]]:
         """Return the `uuid` and `version` of the bundles of a replica (`GET /bundles/all`), ordered by uuid.
 
@@ -125,12 +131,15 @@ class BundleCalls(Calls):
         :param prefix: of the uuids
         :param newer_than: a DSS_VERSION; leaves out that version and older ones, which saves memory, not requests
         :param per_page: 10 to 500; a DSS can lose versions of one uuid between two pages
+        :param at_most: how many are enough: no further page is asked for, and the first ones by uuid are returned
         """
         query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
         request = self._request("GET", "/bundles/all", query)
         found: list[dict[str, str]] = []
         for page in self._pages(request):
             found += [each for each in objects(request, (yield from page), "bundles") if each["version"] > newer_than]
+            if at_most is not None and len(found) >= at_most:
+                return found[:at_most]
         return found
 
     def patch_bundle(

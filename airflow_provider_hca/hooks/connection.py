@@ -199,8 +199,16 @@ def _advice(error: DSSError, conn: str, *, has_credentials: bool | None) -> str 
             return f"Check whether the account of {conn} may do this, and the 'group' in its extra"
         case DSSCredentialsError():
             return f"Check the credentials of {conn}"
-        case DSSResponseError(method="PUT", status=500 | 422) if "/files/" in error.path:
-            return "Check that the staged object is there with its four checksums, and that the DSS may read it"
+        case DSSResponseError(method="PUT"):
+            return _advice_on_put(error)
+    return None
+
+
+def _advice_on_put(error: DSSResponseError) -> str | None:
+    if error.status == 409 and ("/files/" in error.path or "/bundles/" in error.path):
+        return "That version has other content: clear the run, or give another version"
+    if error.status in {500, 422} and "/files/" in error.path:
+        return "Check that the staged object is there with its four checksums, and that the DSS may read it"
     return None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSCheckoutError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.dss import wait_result
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class DSSPutBundleOperator(DSSOperator):
         *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"files": "json"}
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -68,10 +70,12 @@ class DSSPutBundleOperator(DSSOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the bundle; return what it is called."""
         with self._running() as (hook, creator_uid):
+            uuid, version = self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context)
+            show_bundle(context, hook, replica=self.replica, uuid=uuid, version=version)
             files = _members(self.files)
             result = hook.put_bundle(
-                self.bundle_uuid or task_uuid(context),
-                self.bundle_version or run_version(context),
+                uuid,
+                version,
                 replica=self.replica,
                 files=files,
                 creator_uid=creator_uid,
@@ -134,6 +138,7 @@ class DSSPatchBundleOperator(DSSOperator):
         "dss_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"add_files": "json", "remove_files": "json"}
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -153,9 +158,10 @@ class DSSPatchBundleOperator(DSSOperator):
         self.add_files = add_files
         self.remove_files = remove_files
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any]:
         """Change the bundle; return what it is called now."""
         with self._running() as (hook, _):
+            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             change = hook.change_bundle(
                 self.bundle_uuid,
                 version=self.bundle_version,
@@ -163,6 +169,7 @@ class DSSPatchBundleOperator(DSSOperator):
                 add_files=mappings("add_files", self.add_files),
                 remove_files=mappings("remove_files", self.remove_files),
             )
+            show_bundle(context, hook, replica=self.replica, uuid=change.uuid, version=change.version)
             self.log.info("bundle %s.%s after %d PATCHes", change.uuid, change.version, change.patches)
             return {
                 "uuid": change.uuid,
@@ -246,6 +253,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         "notify",
         "dss_conn_id",
     )
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -272,6 +280,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         from airflow_provider_hca.client.waiting import CheckoutWait, wait_for
 
         with self._running() as (hook, _):
+            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             deadline = time.time() + seconds("checkout_timeout", self.checkout_timeout)
             store = context.get("task_state_store")
             job = self._begun(hook, store) or hook.post_bundles_checkout(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hca.operators.base import DSSOperator
+from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -43,6 +44,7 @@ class DSSDownloadBundleOperator(DSSOperator):
         "metadata_files",
         "dss_conn_id",
     )
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -66,11 +68,12 @@ class DSSDownloadBundleOperator(DSSOperator):
         self.metadata_files = metadata_files
         self.max_workers = max_workers
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any]:
         """Download the bundle; return what it is and where."""
         from airflow_provider_hca.download.engine import Downloader
 
         with self._running(pool_size=self.max_workers) as (hook, _):
+            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             downloader = Downloader(
                 hook.api, hook.get_conn(), replica=self.replica, workers=self.max_workers, stop=self._stop
             )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
+from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -120,25 +123,37 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory; return what the bundle is called and what was done."""
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
-            plan, uploader = self._plan(context), self._uploader(hook, creator_uid)
-            return as_xcom(uploader.finish(plan, self._register(context, uploader, plan)))
+        progress = ProgressTeller(context)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
+            plan = self._plan(context)
+            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+            progress.planned(plan)
+            uploader = self._uploader(hook, creator_uid, progress)
+            report = uploader.finish(plan, self._register(context, uploader, plan, progress))
+            progress.done(report)
+            return as_xcom(report)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: put the bundle.
 
         The directory is planned again, so it has to be there, but its files are not read again.
         """
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
+        progress = ProgressTeller(context)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("copy"):
             registered = self._registered(event)
-            return as_xcom(self._uploader(hook, creator_uid).finish(self._plan(context), registered))
+            plan = self._plan(context)
+            progress.planned(plan)
+            report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
+            progress.done(report)
+            return as_xcom(report)
 
-    def _register(self, context: Context, uploader: Uploader, plan: Plan) -> Registered:
+    def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressTeller) -> Registered:
         """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
         from airflow_provider_hca.client.waiting import FilesWait
 
         registered = uploader.register(plan, resume=context["ti"].try_number > 1)
         if self.deferrable and registered.copying:
+            progress.waiting(plan, len(registered.copying))
             files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
             self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, registered.without_copies())
@@ -175,7 +190,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             **names,
         )
 
-    def _uploader(self, hook: DSSHook, creator_uid: int) -> Uploader:
+    def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressTeller) -> Uploader:
         from airflow_provider_hca.client.model import check_replica
         from airflow_provider_hca.upload.engine import Uploader
         from airflow_provider_hca.upload.staging import open_staging
@@ -194,6 +209,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             delete_staged=self.delete_staged,
             copy_seconds=seconds("copy_timeout", self.copy_timeout),
             stop=self._stop,
+            on_progress=progress,
         )
 
 

@@ -10,6 +10,8 @@ from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
 from airflow_provider_hca.operators.base import integer, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.links import show_bundle
+from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator, as_xcom
 
 if TYPE_CHECKING:
@@ -129,8 +131,12 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the files, unless the directory has changed; return what was done."""
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
-            registered = self._register(context, self._uploader(hook, creator_uid), self._plan(context))
+        progress = ProgressTeller(context)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
+            plan = self._plan(context)
+            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+            progress.planned(plan)
+            registered = self._register(context, self._uploader(hook, creator_uid, progress), plan, progress)
         return self._told(context, registered.without_copies())
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
@@ -172,21 +178,26 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
         self.shards = shards
         self.registered = registered
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - the names are in the shards
+    def execute(self, context: Context) -> dict[str, Any]:
         """Put the bundle, unless the directory has changed; return what it is called and what was done."""
         from airflow_provider_hca.upload.report import Registered
         from airflow_provider_hca.upload.shards import Shard, join
 
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid):
+        progress = ProgressTeller(context)
+        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("bundle"):
             shards = [Shard.of_json(each) for each in mappings("shards", self.shards)]
             done = [dict(each) for each in mappings("registered", self.registered)]
             tries = [each.pop("tries") for each in done]
             plan = self._plan_as(shards[0].bundle_uuid, shards[0].bundle_version)
             registered = join(plan, shards, [Registered(copying=(), **each) for each in done], self.directory)
-            uploader = self._uploader(hook, creator_uid)
+            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+            progress.planned(plan)
+            uploader = self._uploader(hook, creator_uid, progress)
             if tries and max(tries) > 1:
                 uploader.forget_begun(plan)
-            return {**as_xcom(uploader.finish(plan, registered)), "shard_count": len(shards)}
+            report = uploader.finish(plan, registered)
+            progress.done(report)
+            return {**as_xcom(report), "shard_count": len(shards)}
 
 
 def _check_count(shards: int) -> None:

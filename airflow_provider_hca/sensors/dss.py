@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
+from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.dss import DSSWaitTrigger, wait_result
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class DSSBundleSensor(DSSSensor):
     """
 
     template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replicas", *DSSSensor.template_fields)
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -149,6 +151,13 @@ class DSSBundleSensor(DSSSensor):
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
         self.replicas = replicas
+
+    def execute(self, context: Context) -> Any:
+        """Wait, in the way that is wanted; return what has come."""
+        if isinstance(self.replicas, Sequence) and self.replicas:
+            with DSSHook(self.dss_conn_id) as hook:
+                show_bundle(context, hook, replica=self.replicas[0], uuid=self.bundle_uuid, version=self.bundle_version)
+        return super().execute(context)
 
     def _wait(self) -> Wait:
         from airflow_provider_hca.client.waiting import BundleWait

@@ -33,7 +33,7 @@ from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.items import FileChangedError, Item, Tally
 from airflow_provider_hca.upload.plan import EVERY_NAME, Plan, PlannedFile
-from airflow_provider_hca.upload.report import Registered, UploadReport, amount
+from airflow_provider_hca.upload.report import Progress, Registered, UploadReport, amount
 from airflow_provider_hca.upload.stage import MEMORY, Part, Stager, cost, key_of, prefix_of
 from airflow_provider_hca.upload.staging import Staging
 
@@ -64,6 +64,7 @@ class Uploader:
     :param copy_seconds: how long to wait for the DSS's asynchronous copies
     :param policy: how long to go on trying to stage a file; as with calls of the DSS if None
     :param stop: when set, `upload` ends within seconds with an `DSSAbortedError`
+    :param on_progress: called at the beginning of each phase and every few seconds in it, in the caller's thread
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Uploader:
         copy_seconds: float = 3600.0,
         policy: RetryPolicy | None = None,
         stop: threading.Event | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {workers}")
@@ -91,6 +93,7 @@ class Uploader:
         self._bandwidth, self._delete_staged = Pace(bytes_per_second), delete_staged
         self._policy = policy or dss.retry
         self._stop = stop or threading.Event()
+        self._on_progress = on_progress
         self._tally = Tally()
 
     def upload(self, plan: Plan, *, resume: bool = False) -> UploadReport:
@@ -189,6 +192,7 @@ class Uploader:
             told = "files came or went while the DSS was copying: a retry takes the directory as it is then"
             raise InvalidDirectoryError(plan.files[0].directory, [("", told)], permanent=False)
         started = time.monotonic()
+        self._tell("bundle", 0, len(plan.files))
         result = self._put_bundle(plan)
         report = UploadReport(
             uuid=result.uuid,
@@ -306,16 +310,18 @@ class Uploader:
         started = time.monotonic()
         last = [started, 0]
 
+        self._tell(name, 0, len(works))
+
         def progress(done: int) -> None:
             now, tally = time.monotonic(), self._tally
-            told, last_sent = f"{done:,} of {len(works):,} done", last[1]
+            told, rate = f"{done:,} of {len(works):,} done", 0.0
             if size:
-                rate, left = (tally.sent - last_sent) / MIB / (now - last[0]), size - tally.sent - tally.skipped_size
+                rate, left = (tally.sent - last[1]) / (now - last[0]), size - tally.sent - tally.skipped_size
                 last[:] = now, tally.sent
                 summed = f"{tally.summed / MIB:,.1f} MiB of large files summed, " if tally.summed else ""
-                told += (
-                    f", {summed}{tally.sent / MIB:,.1f} MiB sent, {rate:,.1f} MiB/s, {max(0, left) / MIB:,.1f} MiB left"
-                )
+                flow = f"{tally.sent / MIB:,.1f} MiB sent, {rate / MIB:,.1f} MiB/s, {max(0, left) / MIB:,.1f} MiB left"
+                told += f", {summed}{flow}"
+            self._tell(name, done, len(works), rate)
             log.info("%s: after %.0f s %s", name, now - started, told)
 
         failures = run_parallel(
@@ -333,6 +339,9 @@ class Uploader:
         self._check_stop()
         seconds[name] = round(time.monotonic() - started, 3)
         return failures
+
+    def _tell(self, phase: str, done: int, works: int, rate: float = 0.0) -> None:
+        self._on_progress(Progress(phase, done, works, self._tally.sent + self._tally.skipped_size, rate))
 
     def _raise_for(self, failures: list[tuple[Item, Exception]], items: list[Item]) -> None:
         self._raise([(item.file.name, error) for item, error in failures], items)

@@ -44,6 +44,24 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upload is.
+
+    :ivar phase: `stage`, `register`, `copy` or `bundle`
+    :ivar phase_done: files that the phase is done with
+    :ivar phase_files: files that it has to do with
+    :ivar sent_byte_count: bytes that are staged, by this try or an earlier one
+    :ivar rate: bytes sent per second since the last time
+    """
+
+    phase: str
+    phase_done: int
+    phase_files: int
+    sent_byte_count: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class UploadReport:
     """What an upload did.
 

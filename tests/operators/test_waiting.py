@@ -18,7 +18,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
-from tests.running import connection, new_dag, requests_of, run, states, tries, xcom
+from tests.running import connection, fake_context, new_dag, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -308,7 +308,7 @@ class Store(dict[str, Any]):
 def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle: str) -> None:
     """Where Airflow keeps a task's state, a second try waits for the first one's checkout; a clear begins another."""
     store = Store()
-    context = Context(task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    context = Context(ti=fake_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
     first = deferred(checkout(bundle, deferrable=True), context)
     job = first.trigger.serialize()[1]["wait"]["checkout_job_id"]
     assert checkout(bundle).execute(context)["checkout_job_id"] == job
@@ -344,7 +344,7 @@ def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.M
     """One that is not done within checkout_timeout is an error that says what to change."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss))
     with pytest.raises(Exception, match="checkout_timeout"):
-        checkout(bundle, checkout_timeout=0).execute(Context())
+        checkout(bundle, checkout_timeout=0).execute(fake_context())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""What a running upload tells the page in the Airflow UI: how far it is, and in the end what went wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_hca.exceptions import DSSError, UploadError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_hca.upload.plan import Plan
+    from airflow_provider_hca.upload.report import Progress, UploadReport
+
+log = logging.getLogger(__name__)
+
+_CAUSES = 10  # what is shown on the page; the log of the task has all of it
+_NAMES = 5
+_LONGEST = 2000
+
+
+class ProgressTeller:
+    """Keeps one XCom up to date, whatever the task's `do_xcom_push`.
+
+    :param context: of the running task
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._ti = context["ti"]
+        self._told: dict[str, Any] = {}
+
+    def planned(self, plan: Plan) -> None:
+        """Take note of how much there is to do."""
+        self._told.update(file_count=len(plan.files), byte_count=plan.size)
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell how far it is."""
+        self._push({**self._told, **asdict(progress)})
+
+    def done(self, report: UploadReport) -> None:
+        """Tell that it is done, with the rate over the whole of staging."""
+        staging = report.seconds.get("stage", 0.0)
+        rate = report.staged_size / staging if staging else 0.0
+        self._push({**self._told, "phase": "done", "sent_byte_count": report.size, "rate": rate})
+
+    def waiting(self, plan: Plan, copies: int) -> None:
+        """Tell that the task leaves the worker until the DSS has copied some files."""
+        counts = {"phase_done": 0, "phase_files": copies, "sent_byte_count": plan.size}
+        self._push({**self._told, **counts, "phase": "copy", "rate": 0.0})
+
+    @contextmanager
+    def telling(self, phase: str = "plan") -> Iterator[None]:
+        """Tell of an error that comes out of the work inside, in the log by cause, and let it pass.
+
+        :param phase: in which the work begins
+        """
+        self._told["phase"] = phase
+        self._push(self._told)
+        try:
+            yield
+        except (DSSError, ValueError) as error:  # no message of this package holds a secret; others' may
+            self._push({**self._told, "rate": 0.0, "error": str(error)[:_LONGEST], "failures": _failures(error)})
+            raise
+
+    def _push(self, told: dict[str, Any]) -> None:
+        from airflow_provider_hca.hooks.page import PROGRESS_KEY
+
+        self._told = told
+        try:
+            self._ti.xcom_push(key=PROGRESS_KEY, value=told)
+        except Exception as error:  # noqa: BLE001 - an upload of hours is not to fail because nobody could be told of it
+            log.warning("cannot tell the page how far the upload is: %s", error)
+
+
+def _failures(error: Exception) -> list[dict[str, Any]]:
+    if not isinstance(error, UploadError):
+        return []
+    from airflow_provider_hca.upload.causes import by_cause
+
+    causes = by_cause(error.failures)
+    for cause, names in causes:
+        hit = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        log.error("%s failed: %s\n  %s", hit, cause, "\n  ".join(names))
+    return [
+        {"cause": cause[:_LONGEST], "count": len(names), "names": names[:_NAMES]} for cause, names in causes[:_CAUSES]
+    ]

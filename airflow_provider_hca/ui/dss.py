@@ -1,0 +1,49 @@
+"""Asking a DSS for somebody who looks on: through a connection of Airflow, and without the patience of a task."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from fastapi import HTTPException, Path, Query
+
+from airflow_provider_hca.client.model import Replica
+from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport, Settings
+from airflow_provider_hca.hooks.dss import DSSHook
+
+_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
+_VERSION = r"^[1-9]\d{3}-\d{2}-\d{2}T\d{6}\.\d{6}Z$"
+
+ReplicaQuery = Annotated[Replica, Query()]
+UuidPath = Annotated[str, Path(pattern=_UUID)]
+VersionQuery = Annotated[str, Query(pattern=_VERSION)]
+LatestVersionQuery = Annotated[str | None, Query(pattern=_VERSION)]
+
+
+@asynccontextmanager
+async def asking(connection_id: str, *, patient: bool = False) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
+    """Give the calls of a connection, and what runs them.
+
+    They carry no token, since what the page shows needs none: nobody sees by another's credentials.
+
+    :param connection_id: of an Airflow connection of the type `hca_dss`; any other counts as not there
+    :param patient: whether to retry as the connection says
+    :raises HTTPException: when there is no such connection, or it is not well-formed
+    """
+    unknown = HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
+    try:
+        connection = await get_async_connection(connection_id)
+    except AirflowNotFoundException:
+        raise unknown from None
+    if connection.conn_type != DSSHook.conn_type:
+        raise unknown
+    try:
+        settings = Settings.of(connection, connection_id, credentials=False)
+    except ValueError as error:
+        raise HTTPException(409, str(error)) from None
+    async with AsyncAdvisingTransport(connection_id, verify=settings.verify) as transport:
+        yield settings.api(patient=patient), transport

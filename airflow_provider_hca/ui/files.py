@@ -1,0 +1,102 @@
+"""What is in the small files of a bundle that the page shows: `links.json`, and the metadata that it links."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Response
+from pydantic import BaseModel
+
+from airflow_provider_hca.ui import access
+from airflow_provider_hca.ui.dss import ReplicaQuery, UuidPath, VersionQuery, asking
+from airflow_provider_hca.ui.graph import Graph, read_links
+
+router = APIRouter(prefix="/api/connections/{connection_id}/files", dependencies=[access.USES_CONNECTION])
+
+_LINKS_SIZE = 8 * 1024 * 1024
+_DOCUMENT_SIZE = 1024 * 1024
+_SECONDS = 30.0  # a DSS that has to make a copy of the file first asks to come again every 10 s
+_KEPT = "private, max-age=86400"  # a version of a file never changes
+# How the metadata of the Human Cell Atlas names things, each in the core of its kind of document.
+_NAMES = ("biomaterial_id", "file_name", "protocol_id", "process_id", "project_short_name", "project_shortname")
+
+
+class Document(BaseModel):
+    """What a metadata document describes.
+
+    :ivar id: by which `links.json` names it; empty if it has none
+    :ivar type: such as `donor_organism`
+    :ivar name: that people gave it
+    """
+
+    id: str
+    type: str
+    name: str
+
+
+@router.get("/{uuid}/links")
+async def get_links(
+    connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery, response: Response
+) -> Graph:
+    """Return the graph of a `links.json`, laid out."""
+    content = await _read(connection_id, uuid, replica, version, _LINKS_SIZE)
+    try:
+        graph = read_links(json.loads(content))
+    except ValueError as error:
+        raise HTTPException(422, f"this links.json cannot be drawn: {error}") from None
+    response.headers["cache-control"] = _KEPT
+    return graph
+
+
+@router.get("/{uuid}/document")
+async def get_document(
+    connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery, response: Response
+) -> Document:
+    """Return what a metadata document describes."""
+    content = await _read(connection_id, uuid, replica, version, _DOCUMENT_SIZE)
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    response.headers["cache-control"] = _KEPT
+    return _describe(document)
+
+
+def _describe(document: Any) -> Document:
+    if not isinstance(document, Mapping):
+        return Document(id="", type="", name="")
+    provenance = document.get("provenance")
+    provenance = provenance if isinstance(provenance, Mapping) else {}
+    cores = [value for key, value in document.items() if key.endswith("_core") and isinstance(value, Mapping)]
+    name = next((core[key] for core in cores for key in _NAMES if core.get(key)), "")
+    return Document(
+        id=str(provenance.get("document_id") or ""),
+        type=str(document.get("describedBy") or "").rstrip("/").rsplit("/", 1)[-1],
+        name=str(name),
+    )
+
+
+class _Few:
+    """Bytes, up to a number."""
+
+    def __init__(self, most: int) -> None:
+        self.content = bytearray()
+        self._most = most
+
+    def write(self, data: bytes, /) -> None:
+        self.content += data
+        if len(self.content) > self._most:
+            raise HTTPException(413, f"the file is larger than {self._most:,} bytes: too large to be shown here")
+
+
+async def _read(connection_id: str, uuid: str, replica: str, version: str, most: int) -> bytes:
+    content = _Few(most)
+    try:
+        async with asyncio.timeout(_SECONDS), asking(connection_id, patient=True) as (api, transport):
+            await transport.run(api.get_file(uuid, replica=replica, version=version, to=content))
+    except TimeoutError:
+        raise HTTPException(504, "the DSS is still preparing the file: come again in a minute") from None
+    return bytes(content.content)

@@ -1,0 +1,114 @@
+// Making elements. Text goes in as text nodes only, whatever a file is called: nothing here parses markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, properties, children) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== false));
+  return element;
+}
+
+export function h(tag, properties, ...children) {
+  return fill(document.createElement(tag), properties, children);
+}
+
+export function svg(tag, properties, ...children) {
+  return fill(document.createElementNS(SVG, tag), properties, children);
+}
+
+const ICONS = {
+  copy: "M9 9h10v11H9zM5 15V4h10",
+  check: "M5 12.500l4.500 4.500L19 7.500",
+  search: "M11 4a7 7 0 1 1 0 14a7 7 0 0 1 0-14M16 16l4.500 4.500",
+  refresh: "M20 11a8 8 0 1 0-2 6M20 5v6h-6",
+  open: "M9 6l6 6-6 6",
+  cross: "M6 6l12 12M18 6L6 18",
+  dash: "M5 12h14",
+};
+
+export function icon(name) {
+  return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
+}
+
+/** A button that copies a text, and shows that it did. */
+export function copyButton(text, what) {
+  const button = h("button", { class: "quiet", title: `Copy ${what}`, "aria-label": `Copy ${what}` }, icon("copy"));
+  button.addEventListener("click", async (event) => {
+    event.stopPropagation();
+    await copy(text);
+    button.replaceChildren(icon("check"));
+    setTimeout(() => button.replaceChildren(icon("copy")), 1200);
+  });
+  return button;
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without TLS a browser has no clipboard but this one.
+    const area = h("textarea", { class: "offscreen" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+/** What stands where content will be. */
+export function skeleton(lines = 3) {
+  return h("div", { class: "skeleton", role: "status", "aria-label": "Loading" }, Array.from({ length: lines }, () => h("div")));
+}
+
+export function notice(kind, title, text, ...more) {
+  return h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : "note" }, h("strong", {}, title), text && h("p", {}, text), ...more);
+}
+
+export function empty(title, text) {
+  return h("div", { class: "empty" }, h("strong", {}, title), h("p", {}, text));
+}
+
+/** A table; `columns` are pairs of a heading and a class of its cells. */
+export function table(columns, rows, name) {
+  return h(
+    "div",
+    { class: "scroll" },
+    h(
+      "table",
+      { "aria-label": name },
+      h("thead", {}, h("tr", {}, columns.map(([heading, kind]) => h("th", { class: kind, scope: "col" }, heading)))),
+      h("tbody", {}, rows),
+    ),
+  );
+}
+
+/** Make what is shown like `wanted`, changing only what differs, so that focus, selection and movement stay. */
+export function morph(shown, wanted) {
+  if (shown.nodeType !== wanted.nodeType || shown.nodeName !== wanted.nodeName) return shown.replaceWith(wanted);
+  if (shown.nodeType === Node.TEXT_NODE) {
+    if (shown.data !== wanted.data) shown.data = wanted.data;
+    return undefined;
+  }
+  for (const { name } of [...shown.attributes]) if (!wanted.hasAttribute(name)) shown.removeAttribute(name);
+  for (const { name, value } of wanted.attributes) {
+    if (shown.getAttribute(name) === value) continue;
+    if (name === "style") shown.style.cssText = value; // the policy of the page forbids it as an attribute
+    else shown.setAttribute(name, value);
+  }
+  const [old, young] = [[...shown.childNodes], [...wanted.childNodes]];
+  for (const [place, child] of young.entries()) {
+    if (old[place]) morph(old[place], child);
+    else shown.append(child);
+  }
+  for (const child of old.slice(young.length)) child.remove();
+  return undefined;
+}
+
+export function show(main, ...children) {
+  morph(main, fill(main.cloneNode(false), {}, children));
+}

@@ -1,0 +1,24 @@
+// What the tasks of one DAG run do with bundles, live.
+
+import { get } from "./api.js";
+import { empty, h, notice, show } from "./dom.js";
+import { card, isOver } from "./ingest.js";
+import { keepLooking } from "./looking.js";
+
+export async function showRun(main, { dag_id, run_id }) {
+  await keepLooking(
+    async () => {
+      const run = await get("run", { dag_id, run_id });
+      show(main, tasks(run));
+      return run.ingests.every(isOver) && ["success", "failed"].includes(run.state);
+    },
+    (error) => main.replaceChildren(notice("error", "This run cannot be shown", error.message)),
+  );
+}
+
+function tasks(run) {
+  if (!run.ingests.length) {
+    return empty("No bundles here yet", "Tasks of this run that make a bundle, or wait for one, are shown here while they run.");
+  }
+  return h("div", { class: "cards single" }, run.ingests.map(card));
+}

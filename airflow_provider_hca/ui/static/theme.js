@@ -1,0 +1,44 @@
+// Light and dark, and the colours of the Airflow around this page, so that it looks like a part of it.
+
+const STATES = ["success", "failed", "running", "queued", "scheduled", "deferred", "up_for_retry", "upstream_failed", "skipped"];
+const NAMES = [
+  ...["bg", "bg-subtle", "bg-muted", "bg-emphasized", "fg", "fg-muted", "border", "border-emphasized"],
+  ...["brand-solid", "brand-contrast", "brand-fg", "brand-subtle", "fg-error", "fg-warning", "fg-info"],
+  ...["bg-error", "bg-warning", "bg-info", "border-error", "border-warning", "border-info"],
+  ...STATES.flatMap((state) => [`${state}-solid`, `${state}-fg`, `${state}-subtle`]),
+];
+const root = document.documentElement;
+
+function outside() {
+  try {
+    return window.parent === window ? undefined : window.parent.document.documentElement;
+  } catch {
+    return undefined;
+  }
+}
+
+function alone() {
+  const chosen = localStorage.getItem("theme");
+  if (chosen === "dark" || chosen === "light") return chosen;
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+function apply() {
+  const frame = outside();
+  const dark = frame ? frame.classList.contains("dark") : alone() === "dark";
+  root.classList.toggle("dark", dark);
+  if (!frame) return;
+  const style = window.parent.getComputedStyle(frame);
+  for (const name of NAMES) {
+    const value = style.getPropertyValue(`--chakra-colors-${name}`).trim();
+    if (value) root.style.setProperty(`--${name}`, value);
+  }
+}
+
+export function followTheme() {
+  apply();
+  const frame = outside();
+  if (frame) new MutationObserver(apply).observe(frame, { attributes: true, attributeFilter: ["class"] });
+  addEventListener("storage", apply);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
+}

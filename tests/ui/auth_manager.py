@@ -1,0 +1,28 @@
+"""An auth manager with finer permissions than roles, as those for production have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+HIDDEN_DAG = "hidden"
+STRANGER = "stranger"  # may not see plugins
+OUTSIDER = "outsider"  # may not see the hidden DAG
+
+
+class PickyAuthManager(SimpleAuthManager):
+    """Airflow's simple one, in which two users may not all that their role allows."""
+
+    def is_authorized_view(self, *, access_view: AccessView, user: Any) -> bool:
+        """Keep the stranger from plugins."""
+        if user.username == STRANGER and access_view == AccessView.PLUGINS:
+            return False
+        return super().is_authorized_view(access_view=access_view, user=user)
+
+    def is_authorized_dag(self, *, user: Any, details: Any = None, **options: Any) -> bool:
+        """Keep the outsider from the hidden DAG."""
+        if user.username == OUTSIDER and details is not None and details.id == HIDDEN_DAG:
+            return False
+        return super().is_authorized_dag(user=user, details=details, **options)

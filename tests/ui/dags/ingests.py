@@ -1,0 +1,27 @@
+"""The DAGs that the tests of the page run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, Param
+
+from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator
+from airflow_provider_hca.sensors.dss import DSSBundleSensor
+
+DIRECTORY = {"directory": Param("", type="string")}
+UPLOAD: dict[str, Any] = {"directory": "{{ params.directory }}", "staging_bucket": "dss-staging", "max_workers": 2}
+
+with DAG("ingest", schedule=None, params=DIRECTORY):
+    upload = DSSUploadDirectoryOperator(task_id="upload", **UPLOAD)
+    bundle: dict[str, Any] = {"bundle_uuid": upload.output["uuid"], "bundle_version": upload.output["version"]}  # type: ignore[index]
+    DSSBundleSensor(task_id="available", **bundle)
+
+with DAG("fetch", schedule=None, params={**DIRECTORY, "bundle_uuid": Param("", type="string")}):
+    DSSDownloadBundleOperator(
+        task_id="download", bundle_uuid="{{ params.bundle_uuid }}", directory="{{ params.directory }}"
+    )
+
+# Those whom `PickyAuthManager` keeps from it see nothing of this one.
+with DAG("hidden", schedule=None, params=DIRECTORY):
+    DSSUploadDirectoryOperator(task_id="upload", **UPLOAD)
