@@ -21,6 +21,7 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
+        "cli": ["airflow_provider_hca.cli.definition.get_cli_commands"],
         "hooks": [
             {
                 "integration-name": "HCA Data Storage System",

@@ -25,7 +25,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     :param arguments: the command line without the program's name; that of the process by default
     """
-    options = parse(arguments)
+    serve(parse(arguments))
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Run the local DSS until INT or TERM.
+
+    :param options: all of `settings.OPTIONS`
+    """
     try:
         state = options.state.resolve()
         lock = _own(state)

@@ -1,0 +1,1 @@
+"""`airflow hca ...`: what hook, upload and download do, at the command line."""

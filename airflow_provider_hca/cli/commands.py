@@ -1,0 +1,162 @@
+"""What the commands do: hook and engines are told the options; results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_hca.exceptions import DSSError, DSSResponseError
+from airflow_provider_hca.hooks.dss import DSSHook
+
+if TYPE_CHECKING:
+    import argparse
+
+    from airflow_provider_hca.upload.plan import Plan
+
+_KILLED = 130  # as a shell says of what ended by Ctrl-C
+
+
+def check(options: argparse.Namespace) -> None:
+    """Say whether a connection's DSS answers, takes the token, and which replicas it has; else what is wrong."""
+    with _sentences("check"), DSSHook(options.conn_id) as hook:
+        good, told = hook.test_connection()
+        if not good:
+            raise DSSError(told)
+        print(told)
+        for replica in ("aws", "gcp"):
+            print(f"replica {replica}: {'answers' if _has(hook, replica) else 'is not served'}")
+
+
+def upload(options: argparse.Namespace) -> None:
+    """Upload a directory as a bundle and print its FQID."""
+    stop = threading.Event()
+    with _sentences("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
+        from airflow_provider_hca.client.model import check_replica
+        from airflow_provider_hca.upload.engine import Uploader
+        from airflow_provider_hca.upload.staging import open_staging
+
+        plan = _plan(options)
+        print(f"the bundle is {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
+        transport = hook.get_conn()
+        transport.pace.limit(options.max_requests_per_second)
+        uploader = Uploader(
+            hook.api,
+            transport,
+            open_staging(options.replica, options.staging_bucket, workers=options.max_workers),
+            replica=check_replica(options.replica),
+            creator_uid=hook.creator_uid if options.creator_uid is None else options.creator_uid,
+            staging_prefix=options.staging_prefix,
+            workers=options.max_workers,
+            bytes_per_second=options.max_bytes_per_second,
+            delete_staged=options.delete_staged,
+            copy_seconds=options.copy_timeout,
+            stop=stop,
+        )
+        # Nobody tells whether it is the first time, so it always looks for what an earlier time got done.
+        report = uploader.upload(plan, resume=True)
+        print(f"{report.uuid}.{report.version}")
+
+
+def get(options: argparse.Namespace) -> None:
+    """Download a bundle to a directory and print its FQID."""
+    stop = threading.Event()
+    with _sentences("get"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
+        from airflow_provider_hca.download.engine import Downloader
+
+        name, _, version = options.bundle.partition(".")
+        downloader = Downloader(
+            hook.api, hook.get_conn(), replica=options.replica, workers=options.max_workers, stop=stop
+        )
+        report = downloader.download(
+            name,
+            options.directory,
+            version=version or None,
+            data_files=options.data_files or ("*",),
+            metadata_files=options.metadata_files or ("*",),
+        )
+        print(f"{report.uuid}.{report.version}")
+
+
+def local(options: argparse.Namespace) -> None:
+    """Run the local DSS until INT or TERM."""
+    from airflow_provider_hca.local.__main__ import serve
+
+    serve(options)
+
+
+def _has(hook: DSSHook, replica: str) -> bool:
+    try:
+        hook.find_bundle(str(uuid.uuid4()), replica=replica)
+    except DSSResponseError as error:
+        if error.status != 400:
+            raise
+        return False
+    return True
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Plan the directory, twice where its version is to come from its files."""
+    from airflow_provider_hca.client.identifiers import derive_uuid, make_version
+    from airflow_provider_hca.upload.plan import DEFAULT_INDEXED, plan_directory
+
+    def planned(version: str) -> Plan:
+        return plan_directory(
+            options.directory,
+            bundle_uuid=options.bundle_uuid
+            or derive_uuid(socket.gethostname(), str(Path(options.directory).resolve())),
+            bundle_version=version,
+            include=options.include or ("*",),
+            exclude=options.exclude or (),
+            hidden=options.hidden,
+            symlinks=options.symlinks,
+            indexed=options.indexed or DEFAULT_INDEXED,
+            content_types=dict(_content_type(each) for each in options.content_type or ()),
+        )
+
+    if options.bundle_version:
+        return planned(options.bundle_version)
+    newest = max(file.mtime_ns for file in planned(make_version()).files)
+    return planned(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
+
+
+def _content_type(text: str) -> tuple[str, str]:
+    pattern, equals, kind = text.partition("=")
+    if not equals:
+        raise ValueError(f"--content-type must be PATTERN=TYPE, not {text!r}")
+    return pattern, kind
+
+
+@contextmanager
+def _sentences(command: str) -> Iterator[None]:
+    """Have progress on stderr, connections from where Airflow's own commands take them, and errors as sentences."""
+    # Airflow 3 otherwise looks for connections in the environment only, as a task's process does.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    _log_to_stderr()
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(_complain(command, "stopped; run it again to go on", _KILLED))
+    except (DSSError, ValueError, OSError, AirflowNotFoundException) as error:
+        sys.exit(_complain(command, str(error), 1))
+
+
+def _complain(command: str, sentence: str, code: int) -> int:
+    print(f"airflow hca {command}: {sentence}", file=sys.stderr)
+    return code
+
+
+def _log_to_stderr() -> None:
+    # Airflow's own handlers write to stdout, where the result is to be alone.
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    logging.getLogger("airflow_provider_hca").setLevel(logging.INFO)
