@@ -29,6 +29,7 @@ from tests.upload.support import assert_stored, plan
 
 KIB, MIB = 1 << 10, 1 << 20
 _TRIES = 4  # before the one in peace
+_COPY_SECONDS = 20.0  # some copies never come
 _KILLED = 0.4  # of the tries
 _AT_ONE_STORE = 50  # directories; a store that grew and grew would be what takes the time
 _ERRORS = "airflow_provider_hca.exceptions."
@@ -153,7 +154,15 @@ def _try_until_done(dss: LocalDSS, planned: Plan, source: random.Random, outcome
 
 def _start(dss: LocalDSS, planned: Plan, outcome: Outcome) -> UploadProcess:
     outcome.tries += 1
-    return UploadProcess(dss, planned, url=dss.url, env=dss.about["env"], resume=outcome.tries > 1, hidden="include")
+    return UploadProcess(
+        dss,
+        planned,
+        url=dss.url,
+        env=dss.about["env"],
+        resume=outcome.tries > 1,
+        hidden="include",
+        copy_seconds=_COPY_SECONDS,
+    )
 
 
 def _assert_staged_once(dss: LocalDSS, planned: Plan) -> None:

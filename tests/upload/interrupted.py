@@ -27,10 +27,19 @@ class UploadProcess:
     :param url: of the DSS's API
     :param env: over that of this process: where the staging store is
     :param hidden: as the plan was made
+    :param copy_seconds: how long it waits for the DSS's copies
     """
 
     def __init__(
-        self, dss: LocalDSS, planned: Plan, *, url: str, env: dict[str, str], resume: bool, hidden: Hidden = "skip"
+        self,
+        dss: LocalDSS,
+        planned: Plan,
+        *,
+        url: str,
+        env: dict[str, str],
+        resume: bool,
+        hidden: Hidden = "skip",
+        copy_seconds: float = 3600.0,
     ) -> None:
         wish = {
             "directory": str(planned.files[0].directory),
@@ -42,6 +51,7 @@ class UploadProcess:
             "replica": "aws",
             "hidden": hidden,
             "resume": resume,
+            "copy_seconds": copy_seconds,
         }
         command = [sys.executable, "-m", "tests.upload.upload_process", json.dumps(wish)]
         self._process = subprocess.Popen(

@@ -31,6 +31,7 @@ def main() -> None:
         open_staging(wish["replica"], wish["bucket"], workers=8),
         replica=check_replica(wish["replica"]),
         creator_uid=8008,
+        copy_seconds=wish["copy_seconds"],
     )
     print("ready", flush=True)
     report = uploader.upload(plan, resume=wish["resume"])
