@@ -31,7 +31,7 @@ def main() -> None:
         open_staging(wish["replica"], wish["bucket"], workers=8),
         replica=check_replica(wish["replica"]),
         creator_uid=8008,
-        copy_seconds=wish["copy_seconds"],
+        copy_seconds=wish.get("copy_seconds", 3600.0),
     )
     print("ready", flush=True)
     report = uploader.upload(plan, resume=wish["resume"])
