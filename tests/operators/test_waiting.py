@@ -243,7 +243,7 @@ def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) ->
     """`file_missing` is waited out within copy_timeout."""
     file = new_uuid()
     assert slow_dss.put_file(slow_dss.stage(large()), file).status_code == 202
-    result = put_bundle_of(file, timedelta(seconds=60)).execute(Context())
+    result = put_bundle_of(file, timedelta(seconds=60)).execute(fake_context())
     assert result["created"]
     assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 2
 
@@ -251,7 +251,7 @@ def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) ->
 def test_put_bundle_does_not_wait_for_ever(slow_dss: LocalDSS) -> None:
     """A file that never comes fails the try at the end of copy_timeout, and may come before the next one."""
     with pytest.raises(DSSResponseError, match="file_missing"):
-        put_bundle_of(new_uuid(), 0).execute(Context())
+        put_bundle_of(new_uuid(), 0).execute(fake_context())
     assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 1
 
 
@@ -321,7 +321,7 @@ def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle:
 def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
     """Who mends a task's arguments and clears it gets the checkout asked for, not the one that was begun before."""
     store = Store()
-    context = Context(task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    context = Context(ti=fake_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
     jobs = []
     for options in ({"bundle": bundle}, {"bundle": bundle, **change}):
         if not options["bundle"]:
