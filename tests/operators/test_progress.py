@@ -43,7 +43,7 @@ class Listener(dict[str, Any]):
 def test_an_upload_tells_each_of_its_phases(dss: LocalDSS, directory: Path) -> None:
     """From the plan to the end each phase is told when it begins, with the counts of the whole."""
     context = Listener()
-    _upload(dss, directory).execute(context)  # type: ignore[arg-type]  # all that it reads
+    _upload(dss, directory, bundle_uuid=new_uuid()).execute(context)  # type: ignore[arg-type]  # all that it reads
     phases = [told["phase"] for told in context.told]
     assert list(dict.fromkeys(phases)) == ["plan", "stage", "register", "copy", "bundle", "done"]
     assert {told["file_count"] for told in context.told[1:]} == {4}

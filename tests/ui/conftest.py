@@ -116,7 +116,9 @@ def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.Te
     return Ingested(airflow, "ingest", run_id)
 
 
-@pytest.fixture(scope="session")
+# No longer than for a module: as long as it is there, Playwright's event loop counts as running in this thread, and no
+# other test could run one.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Chromium."""
     from playwright.sync_api import sync_playwright
