@@ -88,12 +88,14 @@ def test_what_an_earlier_try_left(served: OneBundle, target: Path, left: bytes) 
     (target / "d" / "a").unlink()
     (wanted,) = wanted_of(served)
     (target / "d" / wanted.partial_name).write_bytes(left)
+    while served.sent < len(content):  # it counts what it has sent, which the other side may have by then
+        time.sleep(0.01)
     served.sent = 0
     download(served, target)
     assert tree(target) == {"d/a": content}
     if left == b"right beginning":
         assert served.sent == 50_000
-    assert served.sent <= 3 * len(content)
+    assert served.sent <= 2 * len(content)
 
 
 def test_wrong_content_is_never_in_its_place(served: OneBundle, target: Path) -> None:
