@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import boto3  # noqa: F401 - imported before the time is taken, as all else that the upload imports
+import boto3.s3.inject  # noqa: F401 - imported before the time is taken, as all else that the upload imports
 from hca.dss import DSSClient
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
