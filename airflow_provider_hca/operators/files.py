@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.client.model import BundleFile
     from airflow_provider_hca.hooks.dss import DSSHook
+    from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 
 class DSSPutFileOperator(DSSWaitingOperator):
@@ -34,11 +35,15 @@ class DSSPutFileOperator(DSSWaitingOperator):
     :param file_uuid: of the file; if None it derives from DAG run, task, map index and name (templated)
     :param file_version: of the file, a DSS_VERSION; if None it derives from the DAG run (templated)
     :param sha256: of the content; if None it is read from the staged object when it is needed, which takes credentials
-        for the bucket on the worker. It is needed above 64 MiB, to know that the file stored is this one (templated)
+        for the bucket. It is needed above 64 MiB, to know that the file stored is this one (templated)
     :param copy_timeout: how long to wait for an asynchronous copy, in seconds or as a `timedelta`
     :param deferrable: whether to wait for it in the triggerer; by default as Airflow's `[operators]
         default_deferrable` says
     :param poll_interval: between two looks there, in seconds or as a `timedelta`
+    :param aws_conn_id: the Airflow connection of type `aws` to read it from S3 with; boto3's own credentials and
+        endpoint if None (templated)
+    :param gcp_conn_id: the Airflow connection of type `google_cloud_platform` to read it from Google Cloud Storage
+        with; Google's own credentials if None (templated)
     :param creator_uid: who creates it; the connection's `creator_uid` if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """
@@ -50,6 +55,8 @@ class DSSPutFileOperator(DSSWaitingOperator):
         "file_uuid",
         "file_version",
         "sha256",
+        "aws_conn_id",
+        "gcp_conn_id",
         *DSSOperator.template_fields,
     )
 
@@ -63,6 +70,8 @@ class DSSPutFileOperator(DSSWaitingOperator):
         file_version: str | None = None,
         sha256: str | None = None,
         copy_timeout: float | timedelta = 3600,
+        aws_conn_id: str | None = None,
+        gcp_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,6 +82,8 @@ class DSSPutFileOperator(DSSWaitingOperator):
         self.file_version = file_version
         self.sha256 = sha256
         self.copy_timeout = copy_timeout
+        self.aws_conn_id = aws_conn_id
+        self.gcp_conn_id = gcp_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the object; return the file."""
@@ -80,6 +91,7 @@ class DSSPutFileOperator(DSSWaitingOperator):
 
         with self._running() as (hook, creator_uid):
             replica = replica_of(self.source_url)
+            access = self._access(replica)
             name = self.name or self.source_url.rsplit("/", 1)[-1]
             indexed = fnmatchcase(name, "*.json") if self.indexed is None else boolean("indexed", self.indexed)
             file = bundle_file(
@@ -93,15 +105,23 @@ class DSSPutFileOperator(DSSWaitingOperator):
             answer = hook.put_file(file["uuid"], file["version"], source_url=self.source_url, creator_uid=creator_uid)
             self.log.info("file %s.%s (%s): %s", file["uuid"], file["version"], name, answer.outcome)
             if answer.outcome == "copying":
-                self._await_copy(hook, replica, file)
+                self._await_copy(hook, replica, file, access)
             return dict(file)
 
-    def _await_copy(self, hook: DSSHook, replica: str, file: BundleFile) -> None:
+    def _access(self, replica: str) -> S3Access | GCSAccess | None:
+        """Return how to read the staged object's sum, before anything is registered that could not be waited for."""
+        from airflow_provider_hca.hooks.clouds import cloud_access
+
+        if self.sha256:
+            return None
+        return cloud_access(replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
+
+    def _await_copy(self, hook: DSSHook, replica: str, file: BundleFile, access: S3Access | GCSAccess | None) -> None:
         from airflow_provider_hca.client.waiting import FilesWait
         from airflow_provider_hca.upload.staging import staged_sha256
 
         uuid, version = file["uuid"], file["version"]
-        sha256 = self.sha256 or staged_sha256(self.source_url)
+        sha256 = self.sha256 or staged_sha256(self.source_url, access=access)
         timeout = seconds("copy_timeout", self.copy_timeout)
         if self.deferrable:
             wait = FilesWait([{"uuid": uuid, "version": version, "sha256": sha256}], [replica])

@@ -37,8 +37,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
     Patterns are shell globs, matched with the path relative to the directory; `*` matches `/` too.
 
     :param directory: on the worker; the files in it and below it become the bundle (templated)
-    :param staging_bucket: bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp`; the worker's own
-        cloud credentials are used (templated)
+    :param staging_bucket: bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp` (templated)
     :param replica: `aws` or `gcp` (templated)
     :param staging_prefix: of the staged objects' keys (templated)
     :param bundle_uuid: of the bundle; if None it derives from DAG run, task and map index (templated)
@@ -60,6 +59,10 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         Airflow's `[operators] default_deferrable` says
     :param poll_interval: between two looks there, in seconds or as a `timedelta`
     :param creator_uid: who creates all of it; the connection's `creator_uid` if None (templated)
+    :param aws_conn_id: the Airflow connection of type `aws` for a bucket of S3; boto3's own credentials and endpoint if
+        None (templated)
+    :param gcp_conn_id: the Airflow connection of type `google_cloud_platform` for a bucket of Google Cloud Storage;
+        Google's own credentials if None (templated)
     :param dss_conn_id: the Airflow connection (templated)
     """
 
@@ -74,6 +77,8 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         "exclude",
         "indexed",
         "content_types",
+        "aws_conn_id",
+        "gcp_conn_id",
         *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
@@ -99,6 +104,8 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         max_requests_per_second: float | None = None,
         delete_staged: bool = False,
         copy_timeout: float | timedelta = 3600,
+        aws_conn_id: str | None = None,
+        gcp_conn_id: str | None = None,
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -120,6 +127,8 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         self.max_requests_per_second = max_requests_per_second
         self.delete_staged = delete_staged
         self.copy_timeout = copy_timeout
+        self.aws_conn_id = aws_conn_id
+        self.gcp_conn_id = gcp_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory; return what the bundle is called and what was done."""
@@ -192,15 +201,17 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
 
     def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressTeller) -> Uploader:
         from airflow_provider_hca.client.model import check_replica
+        from airflow_provider_hca.hooks.clouds import cloud_access
         from airflow_provider_hca.upload.engine import Uploader
         from airflow_provider_hca.upload.staging import open_staging
 
+        access = cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
         transport = hook.get_conn()
         transport.pace.limit(self.max_requests_per_second)
         return Uploader(
             hook.api,
             transport,
-            open_staging(self.replica, self.staging_bucket, workers=self.max_workers),
+            open_staging(self.replica, self.staging_bucket, workers=self.max_workers, access=access),
             replica=check_replica(self.replica),
             creator_uid=creator_uid,
             staging_prefix=self.staging_prefix,

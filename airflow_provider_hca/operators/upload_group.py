@@ -59,7 +59,7 @@ def dss_upload_group(
 
     :param group_id: of the task group
     :param directory: on all workers; the files in it and below it become the bundle (templated)
-    :param staging_bucket: bucket to stage in; the workers' own cloud credentials are used (templated)
+    :param staging_bucket: bucket to stage in (templated)
     :param max_shard_files: in a shard
     :param max_shard_bytes: in a shard; a larger file has one to itself
     :param options: all other parameters of `DSSUploadDirectoryOperator`, the same of them templated, of which

@@ -17,7 +17,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
-from airflow_provider_hca.upload.staging import OnSent, unwatched
+from airflow_provider_hca.upload.staging import GCSAccess, OnSent, unwatched
 
 _TIMEOUT = (10, 60)  # seconds to connect, seconds to read
 _CHUNK = 8 * MIB  # of a resumable upload; the SDK holds one in memory
@@ -30,23 +30,25 @@ _ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException)
 
 
 class GCSStaging:
-    """A bucket of Google Cloud Storage, with the credentials and the endpoint that Google's SDK finds.
+    """A bucket of Google Cloud Storage, with the endpoint that Google's SDK finds.
 
     The checksums travel with the object as its custom metadata, which is where a DSS reads them.
 
     :param bucket: its name
+    :param access: how to enter it; with the credentials that Google's SDK finds if None
     :raises StagingError: when there are no credentials
     """
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, *, access: GCSAccess | None = None) -> None:
         self._name = bucket
         try:
             # Without a project, which is not needed here, and which not all credentials come with.
-            self._bucket: Any = storage.Client(project=None).bucket(bucket)
+            credentials = None if access is None else access.credentials
+            self._bucket: Any = storage.Client(project=None, credentials=credentials).bucket(bucket)
         except (GoogleAuthError, OSError) as error:
             raise StagingError(
                 self.url(""),
-                f"no Google credentials on this worker ({error}): set GOOGLE_APPLICATION_CREDENTIALS",
+                f"no Google credentials on this worker ({error}): set GOOGLE_APPLICATION_CREDENTIALS, or gcp_conn_id",
                 permanent=True,
             ) from None
 

@@ -32,7 +32,7 @@ from obstore.store import S3Store
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import Checksums, part_size
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
-from airflow_provider_hca.upload.staging import OnSent, unwatched
+from airflow_provider_hca.upload.staging import OnSent, S3Access, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -40,29 +40,34 @@ _CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 _DELETED_AT_ONCE = 1000  # S3 takes no more
 _PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, before obstore is given up
 _SHA256 = "hca-dss-sha256"
+# Shorter than the 10 minutes before their end in which botocore renews temporary credentials: obstore, which keeps
+# them for so long, never has any that have expired.
+_KEPT = timedelta(minutes=5)
 
 _UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 # Refusals that another attempt may not meet.
 _PASSING = frozenset({"NoSuchUpload", "BadDigest"})
 
 _NO_CREDENTIALS = (
-    "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+    "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, "
+    "or aws_conn_id"
 )
 _ADVICE = {
-    "NoSuchBucket": "there is no such bucket: check staging_bucket (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
+    "NoSuchBucket": "there is no such bucket: check staging_bucket (and the endpoint: AWS_ENDPOINT_URL_S3, or the "
+    "endpoint_url of aws_conn_id, if the store is not AWS)",
     "NoSuchKey": "there is no such object: check source_url",
     "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
-    "AccessDenied": "access denied: the worker's AWS credentials need s3:PutObject, s3:PutObjectTagging, "
+    "AccessDenied": "access denied: the AWS credentials need s3:PutObject, s3:PutObjectTagging, "
     "s3:GetObject, s3:GetObjectTagging, and to go on from an earlier try s3:ListBucket there",
-    "403": "access denied: the worker's AWS credentials may not look there",
-    "InvalidAccessKeyId": "the store does not know the worker's AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the worker's AWS_SECRET_ACCESS_KEY is wrong",
-    "ExpiredToken": "the worker's AWS session token has expired",
+    "403": "access denied: the AWS credentials may not look there",
+    "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
+    "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",
+    "ExpiredToken": "the AWS session token has expired",
 }
 
 
 class S3Staging:
-    """A bucket of S3, with the credentials and the endpoint (`AWS_ENDPOINT_URL_S3`) that boto3 finds.
+    """A bucket of S3, or of a store that speaks its protocol.
 
     Content in memory goes through obstore, at a tenth of the processor time that boto3 takes; files go through boto3,
     from disk. Up to 64 MiB tags and metadata travel with the object; above, it is put in exactly the parts that a DSS
@@ -70,25 +75,32 @@ class S3Staging:
 
     :param bucket: its name
     :param workers: how many threads will use it
+    :param access: how to enter it; with the credentials and the endpoint (`AWS_ENDPOINT_URL_S3`) that boto3 finds if
+        None
     :raises StagingError: when there are no credentials
     """
 
-    def __init__(self, bucket: str, *, workers: int = 10) -> None:
+    def __init__(self, bucket: str, *, workers: int = 10, access: S3Access | None = None) -> None:
         self._bucket = bucket
         try:
-            session = boto3.Session()
+            access = access or S3Access(boto3.Session())
+            session, given = access.session, access.config or Config()
             self.client: Any = session.client(
                 "s3",
-                config=Config(
-                    connect_timeout=_CONNECT_TIMEOUT,
-                    read_timeout=_READ_TIMEOUT,
-                    max_pool_connections=workers,
-                    # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
-                    retries={"mode": "standard", "max_attempts": 2},
-                    # What is stored is verified by our own sums; the SDK's would cost a second hashing.
-                    s3={"payload_signing_enabled": False},
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
+                endpoint_url=access.endpoint_url,
+                verify=access.verify,
+                config=given.merge(
+                    Config(
+                        connect_timeout=_CONNECT_TIMEOUT,
+                        read_timeout=_READ_TIMEOUT,
+                        max_pool_connections=workers,
+                        # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
+                        retries={"mode": "standard", "max_attempts": 2},
+                        # What is stored is verified by our own sums; the SDK's would cost a second hashing.
+                        s3={**(given.s3 or {}), "payload_signing_enabled": False},
+                        request_checksum_calculation="when_required",
+                        response_checksum_validation="when_required",
+                    ),
                 ),
             )
             credentials = session.get_credentials()
@@ -99,12 +111,16 @@ class S3Staging:
         self._put_right = 0
         self._gives_md5s, self._comparing = False, threading.Lock()
         self._begun: dict[str, list[str]] = {}
-        self._store: S3Store | None = S3Store(
-            bucket,
+        # obstore knows nothing of a CA bundle that a connection names, so boto3 sends everything there.
+        self._store = self._open_store(session) if access.verify in (None, True) else None
+
+    def _open_store(self, session: Any) -> S3Store | None:
+        return S3Store(
+            self._bucket,
             endpoint=self.client.meta.endpoint_url,
             region=self.client.meta.region_name or "us-east-1",
             virtual_hosted_style_request=False,
-            credential_provider=Boto3CredentialProvider(session),
+            credential_provider=Boto3CredentialProvider(session, ttl=_KEPT),
             client_options={"allow_http": True, "timeout": timedelta(seconds=_READ_TIMEOUT)},
             retry_config={"max_retries": 0},
             unsigned_payload=True,
@@ -392,8 +408,11 @@ def _staging_error(url: str, error: Exception) -> StagingError:
     if isinstance(error, SSLError):
         return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
     if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
-        return StagingError(url, f"the worker's AWS credentials cannot be fetched now: {error}")
+        return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
     if isinstance(error, ConnectionError | HTTPClientError):
         endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
-        return StagingError(url, f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3 and the region")
+        return StagingError(
+            url,
+            f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3, or the endpoint_url of aws_conn_id, and the region",
+        )
     return StagingError(url, str(error), permanent=isinstance(error, BotoCoreError))
