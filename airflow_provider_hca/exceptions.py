@@ -1,5 +1,7 @@
 """What can go wrong, as a tree.
 
+::
+
     DSSError
     +-- DSSConnectionError        no answer: no such host, refused, dropped, timed out
     +-- DSSResponseError          the DSS answered with an error

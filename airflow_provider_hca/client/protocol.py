@@ -1,7 +1,7 @@
 """All calls of the DSS v1 interface, one generator each. No network here: a transport runs them.
 
 A call yields the requests it wants sent and returns its result, so one description serves the synchronous and the
-asynchronous world:
+asynchronous world::
 
     dss = DSSAPI("https://dss.example.org/v1")
     with RequestsTransport() as transport:

@@ -40,7 +40,7 @@ class RequestsTransport:
 
     :param pool_size: connections kept open; as many as there are threads
     :param verify: whether to check the server's certificate, or the path of a CA bundle
-    :param stop: when set, waits end at once with an `DSSAbortedError`, and nothing more is sent
+    :param stop: when set, waits end at once with a `DSSAbortedError`, and nothing more is sent
     :ivar pace: how many requests a second there are at most; after an answer of 429 or 503 to one thread all go slower
     """
 

@@ -57,9 +57,11 @@ class DSSHook(BaseHook):
     - host: the full URL of the API, such as `https://dss.example.org/v1`
     - password: a token (JWT), if you have one that lasts
     - extra (JSON), for tokens that are renewed by themselves, either of
+
         - `key_path`, the path of a Google service account's key file on the worker, or `key_json`, its content; with
           `audience` and `group`, the claims that the DSS expects
         - `refresh_token`, `token_uri`, `client_id`, `client_secret`: a person's OAuth2 login
+
     - extra, all optional: `creator_uid` (0), `connect_timeout` (10 s), `read_timeout` (40 s), `retry_attempts` (10),
       `retry_seconds` (50), `verify` (true, false, or the path of a CA bundle)
 
@@ -69,7 +71,7 @@ class DSSHook(BaseHook):
 
     :param dss_conn_id: the Airflow connection
     :param pool_size: connections kept open; as many as there are threads
-    :param stop: when set, running calls end at once with an `DSSAbortedError`
+    :param stop: when set, running calls end at once with a `DSSAbortedError`
     """
 
     conn_name_attr = "dss_conn_id"

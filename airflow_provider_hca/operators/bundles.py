@@ -28,7 +28,7 @@ class DSSPutBundleOperator(DSSOperator):
     `replica`, `file_count` and `created` (whether this try made it).
 
     :param files: the members in a stable order, each with `uuid`, `version`, `name` and `indexed`: what mapped
-        `DSSPutFileOperator`s return (templated)
+        put-file tasks return (templated)
     :param replica: `aws` or `gcp`: where the files are (templated)
     :param bundle_uuid: of the bundle; if None it derives from DAG run, task and map index (templated)
     :param bundle_version: of the bundle, a DSS_VERSION; if None it derives from the DAG run (templated)
@@ -118,7 +118,7 @@ class DSSPatchBundleOperator(DSSOperator):
     :param bundle_version: the version that is changed, a DSS_VERSION; the latest if None (templated)
     :param replica: `aws` or `gcp` (templated)
     :param add_files: those to be in it, each with `uuid`, `version`, `name` and `indexed`, such as what mapped
-        `DSSPutFileOperator`s return; any number. One that takes the name of another needs that one in `remove_files`
+        put-file tasks return; any number. One that takes the name of another needs that one in `remove_files`
         (templated)
     :param remove_files: those to be out of it, each with `uuid`, `version`, `name` and `indexed`; any number
         (templated)

@@ -164,7 +164,7 @@ class DSSFileSensor(DSSSensor):
     How it waits is told by `deferrable` and `mode`; see `DSSSensor`.
 
     :param files: each with `uuid`, and maybe `version` (any will do without) and `sha256`, such as what mapped
-        `DSSPutFileOperator`s return or the `files` of a bundle (templated)
+        put-file tasks return or the `files` of a bundle (templated)
     :param replicas: those that must all have them, of `aws` and `gcp` (templated)
     :param dss_conn_id: the Airflow connection (templated)
     :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says

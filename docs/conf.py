@@ -1,0 +1,104 @@
+"""How the documentation is built: `scripts/docs`.
+
+Sphinx, because the hook's methods are made when it is imported: only what imports the package, as autodoc does, sees
+them with their parameters. The theme's files come with it, so the site needs no network.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib.metadata import version as installed
+from typing import Any
+
+import sphinx.application
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.environment import BuildEnvironment
+
+project = "airflow-provider-hca"
+author = "The airflow-provider-hca developers"
+version = release = installed(project)
+html_title = f"{project} {version}"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+default_role = "py:obj"  # what docstrings have in single backticks: a link where it is something of ours, else code
+add_module_names = False
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+python_maximum_signature_line_length = 80
+python_display_short_literal_types = True
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+copybutton_prompt_text = "$ "
+
+_OURS = re.compile(r"\.?((?:DSS|Invalid|Upload|Download|Staging)\w+)(\.\w+)?")
+
+
+def _find_by_name(
+    app: sphinx.application.Sphinx,
+    env: BuildEnvironment,
+    node: pending_xref,
+    contnode: nodes.TextElement,
+) -> nodes.reference | None:
+    """Link a class of ours that a docstring names without its module."""
+    match = _OURS.fullmatch(node.get("reftarget", ""))
+    if node.get("refdomain") != "py" or match is None:
+        return None
+    domain = env.domains.python_domain
+    found = [name for name in domain.objects if name.endswith(f".{match[0].lstrip('.')}")]
+    if len(found) != 1:
+        return None
+    entry = domain.objects[found[0]]
+    made = nodes.reference("", "", contnode, internal=True)
+    made["refuri"] = app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}"
+    return made
+
+
+def _shown_signature(
+    app: sphinx.application.Sphinx,  # noqa: ARG001 - Sphinx's signature
+    what: str,
+    name: str,  # noqa: ARG001 - Sphinx's signature
+    found: Any,
+    options: Any,  # noqa: ARG001 - Sphinx's signature
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Leave out what says nothing to a reader: `**kwargs` that are Airflow's, and types of the client's insides."""
+    if what == "class" and signature and inspect.isclass(found):
+        signature = signature.replace(", **kwargs", "").replace(", multiple_outputs=True", "")
+    return signature, returns
+
+
+def _take_pages_that_exist(
+    app: sphinx.application.Sphinx,
+    docname: str,  # noqa: ARG001 - Sphinx's signature
+    source: list[str],
+) -> None:
+    """Put a page that a toctree names as `?page` into the navigation if it is there, so that pages can come later."""
+
+    def page(match: re.Match[str]) -> str:
+        return f"{match[1]}\n" if (app.srcdir / f"{match[1]}.md").exists() else ""
+
+    source[0] = re.sub(r"^\?(\S+)\n", page, source[0], flags=re.MULTILINE)
+
+
+def setup(app: sphinx.application.Sphinx) -> dict[str, Any]:
+    """Take part in the build."""
+    app.connect("source-read", _take_pages_that_exist)
+    app.connect("missing-reference", _find_by_name)
+    app.connect("autodoc-process-signature", _shown_signature)
+    return {"parallel_read_safe": True}
