@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from tests.local.server import LocalDSS, new_uuid
+from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.running import run, states, xcom
 from tests.test_examples import load
 
@@ -45,7 +45,8 @@ def _run(name: str, dss: LocalDSS, directory: Path, **conf: Any) -> Any:
 
 def test_every_dag_of_a_page_is_run_here() -> None:
     """No DAG of the pages is left out of the tests below."""
-    assert set(_snippets()) == {"ingest", "wait_for_file", "checkout"}
+    bundles = {"put_bundle", "patch_bundle", "delete_bundle", "checkout"}
+    assert set(_snippets()) == {"ingest", "wait_for_file", "collection", *bundles}
 
 
 @pytest.mark.usefixtures("airflow_db")
@@ -74,3 +75,42 @@ def test_a_bundle_is_checked_out(dss: LocalDSS, uuids: dict[str, str], tmp_path:
     assert location.startswith(f"s3://{dss.bucket}/")
     key = f"{location.removeprefix(f's3://{dss.bucket}/').rstrip('/')}/a.json"
     assert dss.s3.get_object(Bucket=dss.bucket, Key=key)["Body"].read() == b"{}"
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_a_bundle_is_made_of_files(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    """The files that the run is told of are those of the bundle."""
+    dag_run = _run("put_bundle", dss, tmp_path, files=[dss.entry("b.json", uuids["file"], indexed=True)])
+    assert states(dag_run) == {"put_bundle": "success"}
+    assert _names(dss, xcom(dag_run, "put_bundle", "uuid")) == ["b.json"]
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_a_bundle_is_changed(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    """The new version has the file that was there and the one that was added."""
+    dag_run = _run("patch_bundle", dss, tmp_path, uuid=uuids["bundle"], source=dss.stage(b'{"note": 1}'))
+    assert set(states(dag_run).values()) == {"success"}
+    assert sorted(_names(dss, uuids["bundle"])) == ["a.json", "notes.json"]
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_a_bundle_is_deleted(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    """Afterwards the bundle is not there."""
+    dag_run = _run("delete_bundle", dss, tmp_path, uuid=uuids["bundle"])
+    assert states(dag_run) == {"delete": "success"}
+    assert dss.call("GET", f"/bundles/{uuids['bundle']}", replica="aws").status_code == 404
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_a_collection_is_made_changed_and_deleted(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    """The collection has the link, then has not, and then is gone."""
+    dag_run = _run("collection", dss, tmp_path, uuid=uuids["bundle"], version=VERSION)
+    assert states(dag_run) == {"put": "success", "patch": "success", "delete": "success"}
+    assert xcom(dag_run, "put", "item_count") == 1
+    assert xcom(dag_run, "patch", "item_count") == 0
+    assert xcom(dag_run, "delete", "deleted") is True
+
+
+def _names(dss: LocalDSS, bundle: str) -> list[str]:
+    answer = dss.call("GET", f"/bundles/{bundle}", replica="aws").json()
+    return [file["name"] for file in answer["bundle"]["files"]]
