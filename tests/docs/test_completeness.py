@@ -111,7 +111,9 @@ def _said() -> str:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 said.append(node.value)
             elif isinstance(node, ast.JoinedStr):
-                said.append("".join(each.value if isinstance(each, ast.Constant) else "..." for each in node.values))
+                said.append(
+                    "".join(str(each.value) if isinstance(each, ast.Constant) else "..." for each in node.values)
+                )
     return "\n".join(said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.running import run, states, xcom
+from tests.running import LOGICAL_DATE, run, states, xcom
 from tests.test_examples import load
 
 _DOCS = Path(__file__).parents[2] / "docs"
 # What a page's placeholders stand for is filled in here.
 _BUCKET, _DIRECTORY = "my-staging-bucket", "/data/experiment_42"
+
+# Of another day than the other tests': the README's DAG has the same id, and would make the same bundle.
+_DATE = LOGICAL_DATE + timedelta(days=3)
 
 
 def _snippets() -> dict[str, str]:
@@ -40,7 +44,7 @@ def _run(name: str, dss: LocalDSS, directory: Path, **conf: Any) -> Any:
         snippet = snippet.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import")
     path = directory / f"{name}.py"
     path.write_text(re.sub(r"^(with DAG\(.*\)):$", r"\1 as dag:", snippet, flags=re.MULTILINE))
-    return run(load(path), conf=conf)
+    return run(load(path), logical_date=_DATE, conf=conf)
 
 
 def test_every_dag_of_a_page_is_run_here() -> None:
