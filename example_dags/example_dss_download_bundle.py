@@ -4,13 +4,13 @@ The first task uploads a small directory, so that the DAG has a bundle to downlo
 Every wait is left to the triggerer, so no worker slot is held for it.
 """
 
+# [START example]
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
 
-# [START example]
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator

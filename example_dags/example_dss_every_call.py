@@ -4,12 +4,12 @@ Whoever comes from the original Python bindings (`DSSClient().put_file(...)`) fi
 is an operator it is used, since it makes a retry safe; the others are methods of the hook, named as they were.
 """
 
+# [START example]
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-# [START example]
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_hca.hooks.dss import DSSHook

@@ -5,11 +5,11 @@ run takes all events that came since the last one. On Airflow 3.3 and newer no b
 killed meanwhile. For older Airflows see `example_dss_new_bundles_scheduled.py`.
 """
 
+# [START example]
 from __future__ import annotations
 
 from typing import Any
 
-# [START example]
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_hca.hooks.dss import DSSHook

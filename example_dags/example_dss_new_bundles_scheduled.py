@@ -5,12 +5,12 @@ that the run before has listed. So a bundle is found although its version is old
 a standstill.
 """
 
+# [START example]
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-# [START example]
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 

@@ -4,12 +4,12 @@ For data that something else stages: a sequencer, a pipeline, another team. Each
 tags or metadata. Here the first task stages the files of a small directory, so that the DAG runs by itself.
 """
 
+# [START example]
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
 
-# [START example]
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_hca.operators.dss import DSSPutBundleOperator, DSSPutFileOperator

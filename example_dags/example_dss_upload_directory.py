@@ -4,12 +4,12 @@ Needs the connection `hca_dss_default`, and credentials for the staging bucket w
 starts a local DSS that has both, and runs this DAG against it.
 """
 
+# [START example]
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
 
-# [START example]
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_hca.hooks.dss import DSSHook

@@ -58,9 +58,9 @@ class DSSHook(BaseHook):
     - password: a token (JWT), if you have one that lasts
     - extra (JSON), for tokens that are renewed by themselves, either of
 
-        - `key_path`, the path of a Google service account's key file on the worker, or `key_json`, its content; with
-          `audience` and `group`, the claims that the DSS expects
-        - `refresh_token`, `token_uri`, `client_id`, `client_secret`: a person's OAuth2 login
+      - `key_path`, the path of a Google service account's key file on the worker, or `key_json`, its content; with
+        `audience` and `group`, the claims that the DSS expects
+      - `refresh_token`, `token_uri`, `client_id`, `client_secret`: a person's OAuth2 login
 
     - extra, all optional: `creator_uid` (0), `connect_timeout` (10 s), `read_timeout` (40 s), `retry_attempts` (10),
       `retry_seconds` (50), `verify` (true, false, or the path of a CA bundle)

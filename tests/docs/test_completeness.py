@@ -106,3 +106,28 @@ def test_every_operator_and_sensor_has_a_how_to(cls: type) -> None:
     """The how-to shows each operator and sensor that is not a base of others."""
     if cls.__name__ not in {"DSSOperator", "DSSSensor"}:
         assert f"`{cls.__name__}`" in (_DOCS / "howto.md").read_text()
+
+
+def _said() -> str:
+    """Return all text that the package can say: its strings, with `...` where a value is filled in."""
+    said = []
+    for path in _PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                said.append(
+                    "".join(str(each.value) if isinstance(each, ast.Constant) else "..." for each in node.values)
+                )
+    return "\n".join(said)
+
+
+def test_every_message_of_the_page_is_one() -> None:
+    """What the page lists as messages is what the package says, or what a DSS answers."""
+    rows = re.findall(r"^\| (`.*?) \|", (_DOCS / "errors.md").read_text().partition("## Messages")[2], re.MULTILINE)
+    said, strange = _said(), []
+    for message in (message for row in rows for message in re.findall(r"`([^`]+)`", row)):
+        parts = [part.strip(" :.,") for part in re.split(r"\.\.\.|\d{3} |s3://\S*", message)]
+        strange += [part for part in parts if part and part not in said]
+    assert len(rows) > 20
+    assert strange == []
