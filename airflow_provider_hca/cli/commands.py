@@ -43,9 +43,11 @@ def upload(options: argparse.Namespace) -> None:
     stop = threading.Event()
     with _sentences("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
         from airflow_provider_hca.client.model import check_replica
+        from airflow_provider_hca.hooks.clouds import cloud_access
         from airflow_provider_hca.upload.engine import Uploader
         from airflow_provider_hca.upload.staging import open_staging
 
+        access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
         plan = _plan(options)
         print(f"the bundle is {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
         transport = hook.get_conn()
@@ -53,7 +55,7 @@ def upload(options: argparse.Namespace) -> None:
         uploader = Uploader(
             hook.api,
             transport,
-            open_staging(options.replica, options.staging_bucket, workers=options.max_workers),
+            open_staging(options.replica, options.staging_bucket, workers=options.max_workers, access=access),
             replica=check_replica(options.replica),
             creator_uid=hook.creator_uid if options.creator_uid is None else options.creator_uid,
             staging_prefix=options.staging_prefix,

@@ -70,6 +70,8 @@ _UPLOAD = (
     _option("--max-requests-per-second", "how often the DSS is asked at most", type=_rate, metavar="N"),
     _arg(("--delete-staged",), help="remove what was staged once the bundle is there", action="store_true"),
     _option("--copy-timeout", "seconds for the DSS's copies (%(default)s)", default=3600.0, type=_rate, metavar="N"),
+    _option("--aws-conn-id", "the Airflow connection for the bucket of S3; else what boto3 finds", metavar="ID"),
+    _option("--gcp-conn-id", "the Airflow connection for the bucket of GCS; else what its SDK finds", metavar="ID"),
     _option("--creator-uid", "who creates all of it; by default the connection's", type=int, metavar="N"),
 )
 _GET = (

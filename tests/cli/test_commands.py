@@ -148,6 +148,18 @@ def test_given_names(connected: LocalDSS, directory: Path) -> None:
     assert kinds["reads/one.fastq"].startswith("text/x-reads")
 
 
+def test_the_bucket_by_a_connection(connected: LocalDSS, directory: Path) -> None:
+    """With --aws-conn-id the bucket's endpoint and keys are those of the connection, not those of the environment."""
+    environment = connected.about["env"]
+    keys = {"login": environment["AWS_ACCESS_KEY_ID"], "password": environment["AWS_SECRET_ACCESS_KEY"]}
+    store = {"conn_type": "aws", **keys, "extra": {"endpoint_url": environment["AWS_ENDPOINT_URL_S3"]}}
+    upload = ("upload", str(directory), "--staging-bucket", connected.bucket, "--aws-conn-id", "store")
+    elsewhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    done = _run(*upload, AIRFLOW_CONN_STORE=json.dumps(store), **elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "there is no connection 'store'" in _complaint(_run(*upload, **elsewhere))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
