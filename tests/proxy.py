@@ -77,6 +77,11 @@ class Proxy:
         """Return how many bytes of bodies have passed to the service."""
         return sum(each.sent for each in self.requests)
 
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nobody is connected, so that what a client had under way has come to its end here."""
+        return not self._connections
+
     async def _end(self) -> None:
         for each in list(self._connections):
             each.cancel()

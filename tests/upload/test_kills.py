@@ -50,7 +50,11 @@ class _Story:
     tries: int = 0
 
     def start(self) -> UploadProcess:
-        """Start the next try."""
+        """Start the next try, once the proxies have seen that the last one is gone."""
+        end = time.monotonic() + 10
+        while not (self.store.is_idle and self.service.is_idle):
+            assert time.monotonic() < end, "a killed process still holds connections"
+            time.sleep(0.01)
         env = {"AWS_ENDPOINT_URL_S3": self.store.url}
         self.tries += 1
         return UploadProcess(self.dss, self.planned, url=self.service.url, env=env, resume=self.tries > 1)
