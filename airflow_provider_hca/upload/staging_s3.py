@@ -13,18 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import boto3
 import obstore
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - botocore's own, and the only one used here
-    CredentialRetrievalError,
-    HTTPClientError,
-    MetadataRetrievalError,
-    SSLError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
@@ -32,11 +22,11 @@ from obstore.store import S3Store
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import Checksums, part_size
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
+from airflow_provider_hca.upload.s3_client import ADVICE, READ_TIMEOUT, error_code, open_client, staging_error, told
 from airflow_provider_hca.upload.staging import OnSent, S3Access, unwatched
 
 log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 _DELETED_AT_ONCE = 1000  # S3 takes no more
 _PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, before obstore is given up
 _SHA256 = "hca-dss-sha256"
@@ -45,25 +35,6 @@ _SHA256 = "hca-dss-sha256"
 _KEPT = timedelta(minutes=5)
 
 _UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
-# Refusals that another attempt may not meet.
-_PASSING = frozenset({"NoSuchUpload", "BadDigest"})
-
-_NO_CREDENTIALS = (
-    "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, "
-    "or aws_conn_id"
-)
-_ADVICE = {
-    "NoSuchBucket": "there is no such bucket: check staging_bucket (and the endpoint: AWS_ENDPOINT_URL_S3, or the "
-    "endpoint_url of aws_conn_id, if the store is not AWS)",
-    "NoSuchKey": "there is no such object: check source_url",
-    "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
-    "AccessDenied": "access denied: the AWS credentials need s3:PutObject, s3:PutObjectTagging, "
-    "s3:GetObject, s3:GetObjectTagging, and to go on from an earlier try s3:ListBucket there",
-    "403": "access denied: the AWS credentials may not look there",
-    "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
-    "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",
-    "ExpiredToken": "the AWS session token has expired",
-}
 
 
 class S3Staging:
@@ -82,37 +53,12 @@ class S3Staging:
 
     def __init__(self, bucket: str, *, workers: int = 10, access: S3Access | None = None) -> None:
         self._bucket = bucket
-        try:
-            access = access or S3Access(boto3.Session())
-            session, given = access.session, access.config or Config()
-            self.client: Any = session.client(
-                "s3",
-                endpoint_url=access.endpoint_url,
-                verify=access.verify,
-                config=given.merge(
-                    Config(
-                        connect_timeout=_CONNECT_TIMEOUT,
-                        read_timeout=_READ_TIMEOUT,
-                        max_pool_connections=workers,
-                        # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
-                        retries={"mode": "standard", "max_attempts": 2},
-                        # What is stored is verified by our own sums; the SDK's would cost a second hashing.
-                        s3={**(given.s3 or {}), "payload_signing_enabled": False},
-                        request_checksum_calculation="when_required",
-                        response_checksum_validation="when_required",
-                    ),
-                ),
-            )
-            credentials = session.get_credentials()
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
-            raise StagingError(self.url(""), f"boto3 cannot be set up: {error}", permanent=True) from None
-        if credentials is None:
-            raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
+        self.client, access = open_client(self.url(""), access, workers=workers)
         self._put_right = 0
         self._gives_md5s, self._comparing = False, threading.Lock()
         self._begun: dict[str, list[str]] = {}
         # obstore knows nothing of a CA bundle that a connection names, so boto3 sends everything there.
-        self._store = self._open_store(session) if access.verify in (None, True) else None
+        self._store = self._open_store(access.session) if access.verify in (None, True) else None
 
     def _open_store(self, session: Any) -> S3Store | None:
         return S3Store(
@@ -121,7 +67,7 @@ class S3Staging:
             region=self.client.meta.region_name or "us-east-1",
             virtual_hosted_style_request=False,
             credential_provider=Boto3CredentialProvider(session, ttl=_KEPT),
-            client_options={"allow_http": True, "timeout": timedelta(seconds=_READ_TIMEOUT)},
+            client_options={"allow_http": True, "timeout": timedelta(seconds=READ_TIMEOUT)},
             retry_config={"max_retries": 0},
             unsigned_payload=True,
         )
@@ -137,11 +83,11 @@ class S3Staging:
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:  # HEAD has no body, and so no code
-                raise StagingError(self.url(""), _ADVICE["NoSuchBucket"], permanent=True) from None
+                raise StagingError(self.url(""), ADVICE["NoSuchBucket"], permanent=True) from None
             if status not in {400, 403}:  # 400: credentials or region, which the first PUT tells in words
-                raise _staging_error(self.url(""), error) from None
+                raise staging_error(self.url(""), error) from None
         except BotoCoreError as error:
-            raise _staging_error(self.url(""), error) from None
+            raise staging_error(self.url(""), error) from None
 
     def put(
         self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
@@ -177,7 +123,7 @@ class S3Staging:
         try:
             return create(ChecksumAlgorithm="CRC32C")["UploadId"], True
         except ClientError as error:  # some stores know no such sums
-            if _code(error) not in _UNKNOWN_SUMS:
+            if error_code(error) not in _UNKNOWN_SUMS:
                 raise
         return create()["UploadId"], False
 
@@ -274,11 +220,8 @@ class S3Staging:
     @contextmanager
     def told(self, key: str) -> Iterator[None]:
         """Raise what a library raises inside as what it means for an object."""
-        try:
-            with reading():
-                yield
-        except (BotoCoreError, ClientError) as error:
-            raise _staging_error(self.url(key), error) from None
+        with reading(), told(self.url(key)):
+            yield
 
     def _put_bytes(self, key: str, content: bytes, sums: Checksums, content_type: str) -> str:
         metadata, store, failure = sums.as_metadata(), self._store, ""
@@ -359,7 +302,7 @@ class S3LargeObject:
                 try:
                     return put(ChecksumCRC32C=crc32c)
                 except ClientError as error:
-                    if _code(error) not in _UNKNOWN_SUMS:
+                    if error_code(error) not in _UNKNOWN_SUMS:
                         raise
                     self._summed = False
                     body.seek(0)
@@ -385,10 +328,6 @@ class S3LargeObject:
         self._staging.abort(self._where)
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def _base64(crc32c: int) -> str:
     """Return a crc32c as S3 has it."""
     return b64encode(crc32c.to_bytes(4, "big")).decode()
@@ -396,23 +335,3 @@ def _base64(crc32c: int) -> str:
 
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
     return {"ContentType": content_type, "Metadata": metadata, "Tagging": urlencode(metadata)}
-
-
-def _staging_error(url: str, error: Exception) -> StagingError:
-    if isinstance(error, ClientError):
-        code = _code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _PASSING
-        message = _ADVICE.get(code) or f"the store answered {status} {code}"
-        return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
-    if isinstance(error, SSLError):
-        return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
-    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
-        return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
-    if isinstance(error, ConnectionError | HTTPClientError):
-        endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
-        return StagingError(
-            url,
-            f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3, or the endpoint_url of aws_conn_id, and the region",
-        )
-    return StagingError(url, str(error), permanent=isinstance(error, BotoCoreError))
