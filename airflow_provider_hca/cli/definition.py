@@ -47,7 +47,7 @@ _CONN_ID = _option("--conn-id", "the Airflow connection (%(default)s)", default=
 _REPLICA = _option("--replica", "the replica (%(default)s)", default="aws", choices=("aws", "gcp"))
 
 _UPLOAD = (
-    _arg(("directory",), help="the files in it and below it become the bundle"),
+    _arg(("directory",), help="the files in it and below it become the bundle; or s3://bucket/prefix"),
     _option("--staging-bucket", "bucket to stage in: of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
     _CONN_ID,
     _REPLICA,

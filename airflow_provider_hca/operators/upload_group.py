@@ -54,11 +54,13 @@ def dss_upload_group(
     given by `plan`: clearing a shard leaves them as they are, clearing the run or `plan` makes a new version.
 
     Every worker has to see the directory under the same path, with the same modification times: on a shared file
-    system. A file that comes, goes or changes after it was planned is an error. Nothing but the ranges and counts goes
-    through XCom. Airflow maps no task inside of a mapped task group, so this cannot be in one.
+    system, or as a prefix of a bucket. A file that comes, goes or changes after it was planned is an error. Nothing but
+    the ranges and counts goes through XCom. Airflow maps no task inside of a mapped task group, so this cannot be in
+    one.
 
     :param group_id: of the task group
-    :param directory: on all workers; the files in it and below it become the bundle (templated)
+    :param directory: on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the files in it and below it
+        become the bundle (templated)
     :param staging_bucket: bucket to stage in (templated)
     :param max_shard_files: in a shard
     :param max_shard_bytes: in a shard; a larger file has one to itself
@@ -240,6 +242,8 @@ def _check(task: DSSPlanUploadOperator) -> None:
     for name, check in checks.items():
         if name in literal:
             check(literal[name])
+    if {"directory", "replica", "staging_bucket", "staging_prefix"} <= set(literal):
+        task.check_directory()
 
 
 def _is_literal(value: Any) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import obstore
@@ -21,9 +20,15 @@ from obstore.store import S3Store
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import Checksums, part_size
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
+from airflow_provider_hca.upload.file_sums import OpenFile, Section, reading
+from airflow_provider_hca.upload.large_s3 import UNKNOWN_SUMS, S3LargeCopy, S3LargeObject
 from airflow_provider_hca.upload.s3_client import ADVICE, READ_TIMEOUT, error_code, open_client, staging_error, told
+from airflow_provider_hca.upload.source_s3 import S3Source
 from airflow_provider_hca.upload.staging import OnSent, S3Access, unwatched
+
+if TYPE_CHECKING:
+    from airflow_provider_hca.upload.plan import PlannedFile
+    from airflow_provider_hca.upload.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +38,6 @@ _SHA256 = "hca-dss-sha256"
 # Shorter than the 10 minutes before their end in which botocore renews temporary credentials: obstore, which keeps
 # them for so long, never has any that have expired.
 _KEPT = timedelta(minutes=5)
-
-_UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 
 
 class S3Staging:
@@ -109,13 +112,31 @@ class S3Staging:
         """Begin to stage an object above 64 MiB, or go on with what `find` found begun."""
         where = {"Bucket": self._bucket, "Key": key}
         with self.told(key):
-            *older, newest = self._begun.pop(key, []) or [""]
-            for upload in older:
-                self.abort({**where, "UploadId": upload})
-            if newest:
-                return self._go_on({**where, "UploadId": newest})
-            newest, summed = self._create(where, content_type)
-        return S3LargeObject(self, {**where, "UploadId": newest}, {}, summed=summed)
+            begun = self._go_on(where)
+            if begun is not None:
+                # Not every store tells whether it takes sums; one that refuses the first is not given others.
+                return S3LargeObject(self, *begun, summed=True)
+            upload, summed = self._create(where, content_type)
+        return S3LargeObject(self, {**where, "UploadId": upload}, {}, summed=summed)
+
+    def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:
+        """Have S3 copy an object of at most 64 MiB in one request, and compare its ETag."""
+        from_s3 = _of_s3(source)
+        options = {"MetadataDirective": "REPLACE", "TaggingDirective": "REPLACE"}
+        options |= _extra(sums.as_metadata(), file.content_type)
+        with self.told(key), from_s3.unchanged(file):
+            answer = self.client.copy_object(Bucket=self._bucket, Key=key, **from_s3.copied(file), **options)
+        self.check_etag(key, answer["CopyObjectResult"]["ETag"], sums.s3_etag)
+
+    def begin_copy(self, key: str, source: Source, file: PlannedFile) -> S3LargeCopy:
+        """Begin to have S3 copy an object above 64 MiB, or go on with what `find` found begun."""
+        where = {"Bucket": self._bucket, "Key": key}
+        with self.told(key):
+            begun = self._go_on(where)
+            if begun is None:
+                upload = self.client.create_multipart_upload(**where, ContentType=file.content_type)["UploadId"]
+                begun = {**where, "UploadId": upload}, {}
+        return S3LargeCopy(self, *begun, _of_s3(source), file)
 
     def _create(self, where: dict[str, str], content_type: str) -> tuple[str, bool]:
         """Return a new upload in parts, and whether it takes a crc32c with each."""
@@ -123,17 +144,22 @@ class S3Staging:
         try:
             return create(ChecksumAlgorithm="CRC32C")["UploadId"], True
         except ClientError as error:  # some stores know no such sums
-            if error_code(error) not in _UNKNOWN_SUMS:
+            if error_code(error) not in UNKNOWN_SUMS:
                 raise
         return create()["UploadId"], False
 
-    def _go_on(self, where: dict[str, str]) -> S3LargeObject:
-        there: dict[int, tuple[str, int]] = {}
+    def _go_on(self, where: dict[str, str]) -> tuple[dict[str, str], dict[int, tuple[str, int]]] | None:
+        """Return the newest upload that `find` found begun, and ETag and size of its parts; abort the others."""
+        *older, newest = self._begun.pop(where["Key"], []) or [""]
+        for upload in older:
+            self.abort({**where, "UploadId": upload})
+        if not newest:
+            return None
+        where, there = {**where, "UploadId": newest}, {}
         for page in self.client.get_paginator("list_parts").paginate(**where):
             for part in page.get("Parts", []):
                 there[part["PartNumber"] - 1] = part["ETag"].strip('"'), part["Size"]
-        # Not every store tells whether it is so; one that refuses the first sum is not given others.
-        return S3LargeObject(self, where, there, summed=True)
+        return where, there
 
     def find(self, prefix: str) -> dict[str, str]:
         """Return the ETags of what is staged under a prefix, and take note of the multipart uploads left open there."""
@@ -155,6 +181,22 @@ class S3Staging:
             for upload in uploads:
                 self.abort({"Bucket": self._bucket, "Key": key, "UploadId": upload})
         self._begun = {}
+
+    def complete(self, where: dict[str, str], parts: list[dict[str, Any]], sums: Checksums) -> None:
+        """Make an object of its parts, compare its ETag, and tag it.
+
+        :param where: bucket, key and upload id, as boto3 calls them
+        :param parts: of it, as boto3 calls them
+        :param sums: of the whole
+        """
+        key = where["Key"]
+        with self.told(key):
+            try:
+                etag = self.client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})["ETag"]
+            except self.client.exceptions.NoSuchUpload:  # completed by an attempt whose answer was lost
+                etag = self.client.head_object(Bucket=self._bucket, Key=key)["ETag"]
+        self.check_etag(key, etag, sums.s3_etag)
+        self.label(key, sums)
 
     def abort(self, where: dict[str, str]) -> None:
         """Have the parts of an upload removed; a failure does no harm but for what they cost.
@@ -252,85 +294,10 @@ class S3Staging:
             return str(self.client.put_object(Bucket=self._bucket, Key=key, Body=body, **extra)["ETag"])
 
 
-class S3LargeObject:
-    """A multipart upload, with exactly the parts that a DSS wants.
-
-    A store that verifies the crc32c of each part, as S3 does, tells the part's MD5 in its ETag: so that need not be
-    computed here, which would take longer than all the other sums. That of the first part is, to see that it is so.
-    Of a store that does not, each ETag is compared with the MD5.
-
-    :param staging: the bucket
-    :param where: bucket, key and upload id, as boto3 calls them
-    :param there: ETag and size in bytes of the parts that are there, by number from 0
-    :param summed: whether to send a crc32c with each part
-    """
-
-    computes_md5s = True
-
-    def __init__(
-        self, staging: S3Staging, where: dict[str, str], there: dict[int, tuple[str, int]], *, summed: bool
-    ) -> None:
-        self._staging, self._where, self._there, self._summed = staging, where, there, summed
-        self._key = where["Key"]
-        self._sent: dict[int, tuple[str, str]] = {}
-
-    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
-        """Send a part and see that the store has what was sent."""
-        there, size = self._there.get(number), sums.parts[number][1]
-        etag = there[0] if there else ""
-        if there is None or there != (sums.md5(number), size):
-            etag = self._send(number, file, sums, on_sent)
-        self._sent[number] = etag, _base64(sums.crc32c(number))
-        sums.release(number)
-
-    def _send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent) -> str:
-        """Send a part and return its ETag."""
-        crc32c = _base64(sums.crc32c(number))
-        answer = self._put(number, Section(file, *sums.parts[number], on_sent), crc32c)
-        etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == crc32c
-        if not verified or not self._staging.gives_md5s(etag, lambda: sums.md5(number)):
-            self._staging.check_etag(self._key, etag, sums.md5(number))
-        sums.take_md5(number, etag)
-        return etag
-
-    def _put(self, number: int, body: Section, crc32c: str) -> dict[str, Any]:
-        put: Callable[..., dict[str, Any]] = functools.partial(
-            self._staging.client.upload_part, **self._where, PartNumber=number + 1, Body=body
-        )
-        with self._staging.told(self._key):
-            if self._summed:
-                try:
-                    return put(ChecksumCRC32C=crc32c)
-                except ClientError as error:
-                    if error_code(error) not in _UNKNOWN_SUMS:
-                        raise
-                    self._summed = False
-                    body.seek(0)
-            return put()
-
-    def finish(self, sums: Checksums) -> None:
-        """Complete the upload, compare the ETag of the whole, and tag it."""
-        parts = [
-            {"PartNumber": number + 1, "ETag": etag, **({"ChecksumCRC32C": crc32c} if self._summed else {})}
-            for number, (etag, crc32c) in sorted(self._sent.items())
-        ]
-        client = self._staging.client
-        with self._staging.told(self._key):
-            try:
-                etag = client.complete_multipart_upload(**self._where, MultipartUpload={"Parts": parts})["ETag"]
-            except client.exceptions.NoSuchUpload:  # completed by an attempt whose answer was lost
-                etag = client.head_object(Bucket=self._where["Bucket"], Key=self._key)["ETag"]
-        self._staging.check_etag(self._key, etag, sums.s3_etag)
-        self._staging.label(self._key, sums)
-
-    def abort(self) -> None:
-        """Have the parts removed."""
-        self._staging.abort(self._where)
-
-
-def _base64(crc32c: int) -> str:
-    """Return a crc32c as S3 has it."""
-    return b64encode(crc32c.to_bytes(4, "big")).decode()
+def _of_s3(source: Source) -> S3Source:
+    if not isinstance(source, S3Source):
+        raise ValueError("what is staged in S3 is copied from S3 only")
+    return source
 
 
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:

@@ -125,6 +125,19 @@ def test_upload_again_and_get(connected: LocalDSS, directory: Path, tmp_path: Pa
     assert (target / "reads" / "one.fastq").read_text() == "ACGT" * 100
 
 
+def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
+    """What is under a prefix of a bucket becomes a bundle, the same each time; one of another cloud is refused."""
+    for name in ("a.json", "b/c.txt"):
+        connected.s3.put_object(Bucket=connected.bucket, Key=f"incoming/cli/{name}", Body=name.encode())
+    upload = ("upload", f"s3://{connected.bucket}/incoming/cli", "--staging-bucket", connected.bucket)
+    first = _run(*upload)
+    assert first.returncode == 0, first.stderr
+    assert _run(*upload).stdout == first.stdout
+    assert _run("get", first.stdout.strip(), str(tmp_path)).returncode == 0
+    assert (tmp_path / "b" / "c.txt").read_text() == "b/c.txt"
+    assert "take replica='aws'" in _complaint(_run(*upload, "--replica", "gcp"))
+
+
 def test_changed_content_is_a_new_version(connected: LocalDSS, directory: Path) -> None:
     """After a file changed, the same command makes a newer version of the same bundle."""
     upload = ("upload", str(directory), "--staging-bucket", connected.bucket)
