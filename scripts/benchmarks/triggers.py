@@ -60,7 +60,8 @@ def measure(count: int, interval: float, seconds: float) -> dict[str, Any]:
         environment = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW_CONN_HCA_DSS_DEFAULT": connection}
         command = [sys.executable, "-m", "scripts.benchmarks.triggers", str(count), str(interval), str(seconds)]
         done = subprocess.run(command, cwd=_REPOSITORY, env=environment, stdout=subprocess.PIPE, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # Airflow 2 logs to the standard output too.
+    (result,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{"))
     rate = requests["dss"].get("GET 404", 0) / (interval + seconds)
     about = {"requests_per_s": round(rate, 2), "ms_per_request": round(result["core"] / rate * 1000, 3)}
     return {"waits": count, **result, **about}
