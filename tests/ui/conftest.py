@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from tests.local.server import LocalDSS
 from tests.ui.samples import HOSTILE, write_bundle
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from tests.ui.airflow import AirflowWithUI
-
-# The page begins with Airflow 3.1: before, there is only the plugin that shows nothing.
-collect_ignore_glob = [] if AIRFLOW_V_3_1_PLUS else ["test_[!p]*.py", "test_page*.py"]
 
 SECRET = "a-secret-of-a-connection"
 # As root and without a network: else it does not start, or looks for hosts that are not there.
