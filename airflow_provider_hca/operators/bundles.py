@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSCheckoutError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import tell_outlets
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.dss import wait_result
 
@@ -82,7 +83,7 @@ class DSSPutBundleOperator(DSSOperator):
                 missing_seconds=seconds("copy_timeout", self.copy_timeout),
             )
             self.log.info("bundle %s.%s of %d files: %s", result.uuid, result.version, len(files), result.outcome)
-            return {
+            made = {
                 "uuid": result.uuid,
                 "version": result.version,
                 "fqid": f"{result.uuid}.{result.version}",
@@ -90,6 +91,8 @@ class DSSPutBundleOperator(DSSOperator):
                 "file_count": len(files),
                 "created": result.outcome == "created",
             }
+            tell_outlets(context, self.outlets, hook.api.url, made)
+            return made
 
 
 def _members(given: Any) -> list[Mapping[str, Any]]:
@@ -171,7 +174,7 @@ class DSSPatchBundleOperator(DSSOperator):
             )
             show_bundle(context, hook, replica=self.replica, uuid=change.uuid, version=change.version)
             self.log.info("bundle %s.%s after %d PATCHes", change.uuid, change.version, change.patches)
-            return {
+            made = {
                 "uuid": change.uuid,
                 "version": change.version,
                 "fqid": f"{change.uuid}.{change.version}",
@@ -179,6 +182,8 @@ class DSSPatchBundleOperator(DSSOperator):
                 "file_count": change.count,
                 "patch_count": change.patches,
             }
+            tell_outlets(context, self.outlets, hook.api.url, made)
+            return made
 
 
 class DSSDeleteBundleOperator(DSSOperator):

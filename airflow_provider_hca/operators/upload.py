@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import tell_outlets
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
@@ -140,7 +141,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             uploader = self._uploader(hook, creator_uid, progress)
             report = uploader.finish(plan, self._register(context, uploader, plan, progress))
             progress.done(report)
-            return as_xcom(report)
+            return self._made(context, hook, report)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: put the bundle.
@@ -154,7 +155,13 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             progress.planned(plan)
             report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
             progress.done(report)
-            return as_xcom(report)
+            return self._made(context, hook, report)
+
+    def _made(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
+        """Return what was done, and tell of the bundle where somebody waits for it."""
+        made = _as_xcom(report)
+        tell_outlets(context, self.outlets, hook.api.url, made)
+        return made
 
     def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressTeller) -> Registered:
         """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
@@ -224,7 +231,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         )
 
 
-def as_xcom(report: UploadReport) -> dict[str, Any]:
+def _as_xcom(report: UploadReport) -> dict[str, Any]:
     """Return what an upload did, as the task that made the bundle tells it."""
     return {
         "uuid": report.uuid,
