@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
-from airflow_provider_hca.operators.lineage import tell_outlets
+from airflow_provider_hca.operators.lineage import Data, TellsLineage
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.report import Registered, UploadReport
 
 
-class DSSUploadDirectoryOperator(DSSWaitingOperator):
+class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
 
     A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
@@ -160,7 +160,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
     def _made(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
         """Return what was done, and tell of the bundle where somebody waits for it."""
         made = _as_xcom(report)
-        tell_outlets(context, self.outlets, hook.api.url, made)
+        self._tell_made(context, hook, made, [Data.source(self.directory, files=report.files, size=report.size)])
         return made
 
     def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressTeller) -> Registered:

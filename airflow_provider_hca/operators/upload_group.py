@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
 from airflow_provider_hca.operators.base import integer, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import Data
 from airflow_provider_hca.operators.links import show_bundle
 from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
@@ -116,6 +117,7 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
             plan = self._plan_as(uuid, self.bundle_version or run_version(context))
             shards = cut(plan, most_files=self.max_shard_files, most_bytes=self.max_shard_bytes)
             _check_count(len(shards))
+        self._tell([Data.source(self.directory, files=len(plan.files), size=plan.size)])
         self.log.info("%d files, %d bytes, in %d shards", len(plan.files), plan.size, len(shards))
         return [shard.as_json() for shard in shards]
 
@@ -147,8 +149,9 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         with retries_only_if_useful():
             return self._told(context, self._registered(event).without_copies())
 
-    @staticmethod
-    def _told(context: Context, done: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
+        files, size = self.shard["file_count"], self.shard["byte_count"]
+        self._tell([Data.source(self.directory, files=files, size=size)])
         return {"tries": context["ti"].try_number, **done}
 
     def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the names are in the shard
