@@ -8,6 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from airflow.providers.common.compat.sdk import task
+
+from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import (
     DSSDownloadBundleOperator,
     DSSPatchBundleOperator,
@@ -16,11 +19,28 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
     dss_upload_group,
 )
+from tests.local.server import VERSION, new_uuid
 from tests.running import new_dag, output, run, states
 
 
-def main(directory: str, target: str, bucket: str, source_url: str) -> None:
+@task
+def by_hand(uuid: str, version: str, source_url: str) -> None:
+    """Make a bundle of one file, read it, and make a version without that file, all with the hook."""
+    with DSSHook() as hook:
+        hook.put_file(uuid, version, source_url=source_url)
+        files: Any = [{"uuid": uuid, "version": version, "name": "a", "indexed": False}]
+        hook.put_bundle(uuid, version, replica="aws", files=files)
+        hook.find_bundle(uuid, replica="aws")
+        hook.get_bundle(uuid, replica="aws")
+        hook.change_bundle(uuid, version=version, replica="aws", remove_files=files)
+
+
+def main(directory: str, target: str, bucket: str, source_url: str, small_url: str) -> None:
     """Run one task of each kind that reads or makes data of a DSS."""
+    # First, and alone: in one process all tasks have the same collector of hooks' lineage.
+    with new_dag("openlineage_hook") as dag:
+        by_hand(new_uuid(), VERSION, small_url)
+    assert set(states(run(dag)).values()) == {"success"}
     stage: dict[str, Any] = {"directory": directory, "staging_bucket": bucket}
     with new_dag("openlineage") as dag:
         upload = DSSUploadDirectoryOperator(task_id="upload", deferrable=True, poll_interval=1, **stage)

@@ -32,9 +32,9 @@ class Emitted:
     source: str
     events: list[dict[str, Any]]
 
-    def all_of(self, task: str) -> list[dict[str, Any]]:
+    def all_of(self, task: str, dag: str = "openlineage") -> list[dict[str, Any]]:
         """Return the events of the success of a mapped task."""
-        named = [event for event in self.events if event["job"]["name"] == f"openlineage.{task}"]
+        named = [event for event in self.events if event["job"]["name"] == f"{dag}.{task}"]
         return [event for event in named if event["eventType"] == "COMPLETE"]
 
     def of(self, task: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def emitted(airflow_db: Path, shared_dss: LocalDSS, tmp_path_factory: pytest.Tem
         "AIRFLOW__OPENLINEAGE__DISABLED": "False",
         "PYTHONPATH": str(_ROOT),
     }
-    arguments = [str(directory), str(root / "fetched"), shared_dss.bucket, source]
+    arguments = [str(directory), str(root / "fetched"), shared_dss.bucket, source, shared_dss.stage(b"small")]
     done = subprocess.run(
         [sys.executable, "-m", "tests.operators.openlineage_process", *arguments],
         capture_output=True,
@@ -142,6 +142,18 @@ def test_a_bundle_of_files_comes_from_the_staged_objects(emitted: Emitted) -> No
     assert [short(each)[:3] for each in patch["inputs"]] == [short(put)[:3]]
     assert patched["name"].startswith(put["name"].partition(".")[0])
     assert short(patched)[2] > short(put)[2]
+
+
+def test_a_task_that_calls_the_hook_has_lineage_too(emitted: Emitted) -> None:
+    """A bundle that a task of one's own reads with the hook is its input, those that it makes are its outputs."""
+    (event,) = emitted.all_of("by_hand", "openlineage_hook")
+    (read,), made = event["inputs"], event["outputs"]
+    versions = sorted(each["name"].partition(".")[2] for each in made)
+    assert read["namespace"] == made[0]["namespace"] == f"dss://{dss_host(emitted.dss.url)}"
+    assert read["name"] in {each["name"] for each in made}
+    assert {each["name"].partition(".")[0] for each in made} == {read["name"].partition(".")[0]}
+    assert versions[0] == VERSION
+    assert len(versions) == 2
 
 
 def test_no_secret_is_told(emitted: Emitted) -> None:
