@@ -6,6 +6,7 @@ The first DAG says by an outlet where its bundles go, the second is scheduled on
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
 # The DSS, the replica, and a name of your own for what your DAGs put there. In Airflow 2 it is a `Dataset`.
 cells = Asset("dss://dss.example.org/aws/examples/cells")
 EVENTS = "triggering_asset_events" if AIRFLOW_V_3_0_PLUS else "triggering_dataset_events"
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)  # Airflow 2 wants one of every DAG that it schedules
 
 with DAG(
     dag_id="example_dss_lineage",
     schedule=None,
+    start_date=BEGIN,
     params={
         "directory": Param(str(Path(__file__).parent / "data" / "cell_42"), type="string"),
         "staging_bucket": Param("dss-staging", type="string"),
@@ -37,7 +40,7 @@ with DAG(
         outlets=[cells],
     )
 
-with DAG(dag_id="example_dss_lineage_started", schedule=[cells], catchup=False, doc_md=__doc__) as started:
+with DAG(dag_id="example_dss_lineage_started", schedule=[cells], start_date=BEGIN, doc_md=__doc__) as started:
 
     @task
     def list_bundles(**context: Any) -> list[dict[str, str]]:
