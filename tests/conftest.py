@@ -41,7 +41,12 @@ from tests.local.server import LocalDSS  # noqa: E402 - as above
 if AIRFLOW_V_3_0_PLUS:
     collect_ignore_glob = ["triggers/test_new_bundles_airflow2.py"]
 else:  # no event starts a DAG, so there are no asset watchers
-    collect_ignore_glob = ["test_events_page.py", "triggers/test_new_bundles.py", "triggers/test_processes.py"]
+    collect_ignore_glob = [
+        "test_events_page.py",
+        "test_scheduled_on_assets.py",
+        "triggers/test_new_bundles.py",
+        "triggers/test_processes.py",
+    ]
 if not AIRFLOW_V_3_1_PLUS:  # the UI takes no pages: what is left is the plugin, which shows none
     collect_ignore_glob += ["ui/test_[!p]*.py", "ui/test_page*.py"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import Data, TellsLineage
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 
-class DSSUploadDirectoryOperator(DSSWaitingOperator):
+class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
 
     A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
@@ -143,7 +144,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             uploader = self._uploader(hook, creator_uid, progress)
             report = uploader.finish(plan, self._register(context, uploader, plan, progress))
             progress.done(report)
-            return as_xcom(report)
+            return self._made(context, hook, report)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: put the bundle.
@@ -157,7 +158,13 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             progress.planned(plan)
             report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
             progress.done(report)
-            return as_xcom(report)
+            return self._made(context, hook, report)
+
+    def _made(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
+        """Return what was done, and tell of the bundle where somebody waits for it."""
+        made = _as_xcom(report)
+        self._tell_made(context, hook, made, [Data.source(self.directory, files=report.files, size=report.size)])
+        return made
 
     def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressTeller) -> Registered:
         """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
@@ -244,7 +251,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         )
 
 
-def as_xcom(report: UploadReport) -> dict[str, Any]:
+def _as_xcom(report: UploadReport) -> dict[str, Any]:
     """Return what an upload did, as the task that made the bundle tells it."""
     return {
         "uuid": report.uuid,
