@@ -75,8 +75,8 @@ def test_check(connected: LocalDSS) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"password": _SECRET, "key_path": None, "key_json": None}, "credentials of connection 'hca_dss_default'"),
-        ({"host": "http://127.0.0.1:1/v1"}, "Check the host of connection 'hca_dss_default'"),
+        ({"password": _SECRET, "key_path": None, "key_json": None}, "credentials of this connection"),
+        ({"host": "http://127.0.0.1:1/v1"}, "Check the host of this connection"),
         ({"host": "nonsense"}, "its host must be the full URL"),
     ],
 )
