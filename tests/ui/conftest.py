@@ -117,6 +117,15 @@ def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.Te
     return Ingested(airflow, "ingest", run_id)
 
 
+@pytest.fixture(scope="session")
+def grouped(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Have a bundle of ten files uploaded by a group of three shards; return the id of the run."""
+    directory = tmp_path_factory.mktemp("grouped")
+    for number in range(10):
+        (directory / f"{number}.json").write_text(f"grouped {number}")
+    return airflow.run("grouped", directory=str(directory))
+
+
 # No longer than for a module: as long as it is there, Playwright's event loop counts as running in this thread, and no
 # other test could run one.
 @pytest.fixture(scope="module")

@@ -221,6 +221,30 @@ def test_progress_is_seen_without_reloading(
     assert frame.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
 
 
+def test_the_shards_of_a_group_are_told_apart(
+    open_page: OpenPage, airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
+) -> None:
+    """An open tab follows a group: how many shards are done, and each of them by its number, to the bundle's end."""
+    for number in range(10):
+        (tmp_path / f"{number}.json").write_text(f"shards {number}")
+    slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 1, "times": 99}
+    ui_dss.control("POST", "faults", slow)
+    run_id = airflow.start_run("grouped", directory=str(tmp_path))
+    page = open_page(f"/dags/grouped/runs/{quote(run_id)}/plugin/dss-run")
+    shards = _frame(page).locator("article", has_text="DSSUploadShardOperator")
+    shards.locator("header").get_by_text("running").wait_for(timeout=60_000)
+    ui_dss.control("DELETE", "faults")
+    shards.get_by_text("3 of 3 shards").wait_for(timeout=60_000)
+    for number in (1, 2, 3):
+        row = shards.get_by_role("row").filter(has_text=f"upload.shard {number} of 3")
+        assert "success" in row.inner_text()
+    bundle = _frame(page).locator("article", has_text="DSSUploadShardsBundleOperator")
+    bundle.get_by_text("success").wait_for(timeout=60_000)
+    bundle.get_by_text("10 files").wait_for()
+    shards.get_by_role("link", name="upload.shard 2 of 3").click()
+    page.wait_for_url(re.compile(r"/tasks/upload\.shard/mapped/1"))
+
+
 def test_a_run_without_bundles_says_so(open_page: OpenPage, airflow: AirflowWithUI) -> None:
     """The tab of a run in which nothing has begun says what will be there."""
     airflow.api("PATCH", "/dags/fetch", {"is_paused": True})
@@ -273,7 +297,7 @@ def test_it_turns_dark_with_airflow(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_nothing_is_cut_off_covered_or_hard_to_read(
-    open_page: OpenPage, ingested: Ingested, failed: Ingested, width: int, dark: bool
+    open_page: OpenPage, ingested: Ingested, failed: Ingested, grouped: str, width: int, dark: bool
 ) -> None:
     """In each view, at both widths, in light and dark, all text is whole, apart, large enough and has contrast."""
     views = {
@@ -283,6 +307,7 @@ def test_nothing_is_cut_off_covered_or_hard_to_read(
         f"{_FRAME}connections": ".badge.failed",
         _run(ingested): "article",
         _run(failed): ".notice",
+        f"/dags/grouped/runs/{quote(grouped)}/plugin/dss-run": "article table",
     }
     for path, awaited in views.items():
         page = open_page(path, width=width, dark=dark)
