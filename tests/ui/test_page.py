@@ -317,5 +317,8 @@ def test_nothing_is_cut_off_covered_or_hard_to_read(
             frame.locator("summary").first.click()
         if awaited == "svg .node":
             frame.locator("text", has_text="donor_17").wait_for(timeout=60_000)
+            if width == 1920:  # there is room for all of it
+                frame.locator("text", has_text="islets_17_S1_L001_R1_001.fastq.gz").wait_for(timeout=60_000)
+                assert frame.locator(".node text", has_text="…").count() == 0
             frame.get_by_role("button", name="All about").first.click()
         assert frame.locator("body").evaluate(_LOOKS) == [], path
