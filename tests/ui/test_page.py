@@ -205,7 +205,7 @@ def test_a_failed_upload_says_why(open_page: OpenPage, failed: Ingested) -> None
 def test_progress_is_seen_without_reloading(
     open_page: OpenPage, airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
 ) -> None:
-    """An open tab follows an upload: from nothing to its phases, to the copies, to its end."""
+    """An open tab follows an upload: from nothing to its phases, copies, and its end; so does the bundle's page."""
     for number in range(12):
         (tmp_path / f"{number}.json").write_text(f"{number}")
     (tmp_path / "large.bin").write_bytes(b"\7" * 3_000_000)  # copied asynchronously by this DSS, after 3 s
@@ -214,11 +214,15 @@ def test_progress_is_seen_without_reloading(
     run_id = airflow.start_run("ingest", directory=str(tmp_path))
     frame = _frame(open_page(f"/dags/ingest/runs/{quote(run_id)}/plugin/dss-run"))
     step = frame.locator("li[aria-current=step]")
-    for phase in ("Register", "Copy"):
-        step.filter(has_text=phase).wait_for(timeout=60_000)
+    step.filter(has_text="Register").wait_for(timeout=60_000)
+    address = airflow.page("run", dag_id="ingest", run_id=run_id)["ingests"][0]["bundle"]
+    bundle = _frame(open_page(f"{_FRAME}bundle?{urlencode(address)}"))
+    bundle.get_by_role("alert").get_by_text("as soon as it is made").wait_for()
+    step.filter(has_text="Copy").wait_for(timeout=60_000)
     ui_dss.control("DELETE", "faults")
     frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for(timeout=60_000)
     assert frame.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
+    bundle.get_by_role("heading", name="13 files").wait_for()
 
 
 def test_the_shards_of_a_group_are_told_apart(
