@@ -189,6 +189,13 @@ def test_a_run_has_a_tab_with_its_upload(open_page: OpenPage, ingested: Ingested
     assert "/plugin/dss/hca-dss/bundle" in page.url
 
 
+def test_the_id_of_a_run_may_be_in_the_address_as_it_is(open_page: OpenPage, ingested: Ingested) -> None:
+    """Airflow 3.1 does not escape the plus that its own ids of runs have; the run is found all the same."""
+    assert "+" in ingested.run_id
+    page = open_page(f"/hca-dss/run?dag_id=ingest&run_id={ingested.run_id}")
+    page.locator("article", has_text="DSSUploadDirectoryOperator").wait_for()
+
+
 def test_a_failed_upload_says_why(open_page: OpenPage, failed: Ingested) -> None:
     """The tab of the run and the list of ingests show which files failed, and for what reason."""
     frame = _frame(open_page(_run(failed)))
