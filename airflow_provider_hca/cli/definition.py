@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
@@ -87,7 +89,16 @@ _GET = (
 
 def _action(name: str, text: str, more: str, options: tuple[Arg, ...]) -> ActionCommand:
     function: Callable[..., object] = lazy_load_command(f"airflow_provider_hca.cli.commands.{name}")
-    return ActionCommand(name=name, help=text, description=f"{text}. {more}", func=function, args=options)
+
+    @functools.wraps(function)
+    def interruptible(*arguments: object) -> object:
+        try:
+            return function(*arguments)
+        except KeyboardInterrupt:  # while the command is still being imported, which takes seconds
+            print(f"airflow hca {name}: stopped", file=sys.stderr)
+            sys.exit(130)
+
+    return ActionCommand(name=name, help=text, description=f"{text}. {more}", func=interruptible, args=options)
 
 
 def get_cli_commands() -> list[CLICommand]:

@@ -203,7 +203,8 @@ class DSSHook(BaseHook):
                     return True, f"{api.url} answers. The connection has no credentials, so it can only read"
                 self._run(api.check_token())
         except (DSSError, ValueError, AirflowNotFoundException) as error:
-            return False, str(error)
+            # Airflow's form tests a copy of the connection, under a name made of random letters.
+            return False, str(error).replace(f"connection {self.dss_conn_id!r}", "this connection")
         return True, f"{api.url} answers and takes the token"
 
     def _run(self, call: Call[T]) -> T:

@@ -138,18 +138,21 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the files, unless the directory has changed; return what was done."""
-        progress = ProgressTeller(context)
+        progress = ProgressTeller(context).of_shard(self.shard)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
-            progress.planned(plan)
             registered = self._register(context, self._uploader(hook, creator_uid, progress), plan, progress)
+            progress.done(registered)
         return self._told(context, registered.without_copies())
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: there is nothing left to do."""
-        with retries_only_if_useful():
-            return self._told(context, self._registered(event).without_copies())
+        progress = ProgressTeller(context).of_shard(self.shard)
+        with retries_only_if_useful(), progress.telling("copy"):
+            registered = self._registered(event)
+            progress.done(registered)
+        return self._told(context, registered.without_copies())
 
     def _told(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
         files, size = self.shard["file_count"], self.shard["byte_count"]

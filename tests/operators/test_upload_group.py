@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import TaskGroup, task
 
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import DSSAbortedError, InvalidDirectoryError
+from airflow_provider_hca.hooks.page import PROGRESS_KEY
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadGroup, dss_upload_group
 from airflow_provider_hca.operators.upload_group import (
     DSSPlanUploadOperator,
@@ -141,6 +142,10 @@ def test_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path) -> None:
     result = xcom(dag_run, "upload.bundle")
     assert set(states(dag_run).values()) == {"success"}
     assert (result["file_count"], result["copied_file_count"], result["created"]) == (10, 1, True)
+    told = [xcom(dag_run, "upload.shard", PROGRESS_KEY, map_index=number) for number in range(4)]
+    assert {each["phase"] for each in told} == {"done"}
+    assert [(each["shard_number"], each["shard_count"]) for each in told] == [(number, 4) for number in (1, 2, 3, 4)]
+    assert sum(each["file_count"] for each in told) == 10
     assert xcom(dag_run, "_twice") == result["fqid"] * 2
 
 

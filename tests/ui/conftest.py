@@ -53,6 +53,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: 
         "AIRFLOW_CONN_DSS_DOWN": json.dumps({"conn_type": "hca_dss", "host": "http://127.0.0.1:1/v1"}),
         "AIRFLOW_CONN_NOT_A_DSS": json.dumps({"conn_type": "http", "host": "x", "password": SECRET}),
         "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
     }
     airflow = AirflowWithUI(tmp_path_factory.mktemp("airflow-ui"), airflow_db, environment)
     try:
@@ -110,6 +111,15 @@ def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.Te
     run_id = airflow.run("ingest", directory=str(directory))
     ui_dss.control("DELETE", "faults")
     return Ingested(airflow, "ingest", run_id)
+
+
+@pytest.fixture(scope="session")
+def grouped(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Have a bundle of ten files uploaded by a group of three shards; return the id of the run."""
+    directory = tmp_path_factory.mktemp("grouped")
+    for number in range(10):
+        (directory / f"{number}.json").write_text(f"grouped {number}")
+    return airflow.run("grouped", directory=str(directory))
 
 
 # No longer than for a module: as long as it is there, Playwright's event loop counts as running in this thread, and no
