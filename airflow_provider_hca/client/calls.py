@@ -45,7 +45,7 @@ class Calls:
         if parts.scheme not in {"http", "https"} or not parts.hostname or user or parts.query or parts.fragment:
             raise ValueError(
                 "the address of a DSS is its API's full URL, such as 'https://dss.example.org/v1' (no user, no "
-                f"query), not {'(one with a user in it)' if user else url!r}"
+                f"query), not {'(one with a user in it)' if '@' in url else repr(url)}"
             )
         self.url = url.rstrip("/")
         self.auth = auth

@@ -10,7 +10,15 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoun
 from airflow_provider_hca.exceptions import DSSCredentialsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_hca.upload.staging import GCSAccess, S3Access
+
+# Of Amazon's error codes those of throttling, which botocore knows too, but keeps to itself.
+_TOO_OFTEN = {
+    *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException"),
+    *("RequestLimitExceeded", "TooManyRequestsException", "SlowDown"),
+}
 
 
 def cloud_access(
@@ -53,11 +61,18 @@ def _s3(conn_id: str) -> S3Access:
             config=hook.config,
         )
     except (ClientError, ConnectionError, HTTPClientError) as error:  # a role is assumed at once
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else 500
         told = f"connection {conn_id!r} (aws_conn_id): its credentials cannot be had: {error}"
-        raise DSSCredentialsError(told, permanent=status < 500 and status != 429) from None
+        raise DSSCredentialsError(
+            told, permanent=isinstance(error, ClientError) and _is_permanent(error.response)
+        ) from None
     except (AirflowException, BotoCoreError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _malformed("aws_conn_id", conn_id, error) from None
+
+
+def _is_permanent(response: Mapping[str, Any]) -> bool:
+    """Return whether Amazon would answer the same to a retry; STS says with a 400 that it is asked too often."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    return status < 500 and status != 429 and response.get("Error", {}).get("Code") not in _TOO_OFTEN
 
 
 def _gcs(conn_id: str) -> GCSAccess:

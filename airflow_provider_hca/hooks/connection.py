@@ -86,7 +86,7 @@ class Settings:
         if not url.startswith(("https://", "http://")):
             raise ValueError(
                 "its host must be the full URL of the DSS's API, with the scheme, such as "
-                f"'https://dss.example.org/v1', not {url!r}"
+                f"'https://dss.example.org/v1', not {'(one with a user in it)' if '@' in url else repr(url)}"
             )
         policy = RetryPolicy()
         verify = extra.get("verify", True)

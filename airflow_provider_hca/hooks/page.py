@@ -67,8 +67,8 @@ class BundleAddress:
         """
         if not isinstance(link, str) or FRAME not in link:
             return None
-        told = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
         try:
+            told = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
             return cls.checked(told["connection"], told["replica"], told["uuid"], told.get("version"))
         except (KeyError, ValueError):
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from urllib.parse import urlsplit
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.models.connection import Connection
@@ -93,7 +92,7 @@ def _is_dss(conn_id: str) -> bool:
 
 def _host(conn_id: str) -> str:
     host = str(BaseHook.get_connection(conn_id).host or "")
-    return "" if "@" in urlsplit(host).netloc else host  # somebody may have put a password there
+    return "" if "@" in host else host  # somebody may have put a password there
 
 
 def _credentials(hook: DSSHook) -> str:

@@ -43,7 +43,8 @@ async def asking(connection_id: str, *, patient: bool = False) -> AsyncIterator[
         raise unknown
     try:
         settings = Settings.of(connection, connection_id, credentials=False)
+        api = settings.api(patient=patient)
     except ValueError as error:
         raise HTTPException(409, str(error)) from None
     async with AsyncAdvisingTransport(connection_id, verify=settings.verify) as transport:
-        yield settings.api(patient=patient), transport
+        yield api, transport

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_hca.ui import access
 from airflow_provider_hca.ui.dss import ReplicaQuery, UuidPath, VersionQuery, asking
-from airflow_provider_hca.ui.graph import Graph, read_links
+from airflow_provider_hca.ui.graph import read_links, shown
 
 router = APIRouter(prefix="/api/connections/{connection_id}/files", dependencies=[access.USES_CONNECTION])
 
@@ -38,17 +38,18 @@ class Document(BaseModel):
 
 
 @router.get("/{uuid}/links")
-async def get_links(
-    connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery, response: Response
-) -> Graph:
+async def get_links(connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery) -> Response:
     """Return the graph of a `links.json`, laid out."""
     content = await _read(connection_id, uuid, replica, version, _LINKS_SIZE)
+    graph = await run_in_threadpool(_draw, content)  # which takes so long that others would have to wait
+    return Response(graph, media_type="application/json", headers={"cache-control": _KEPT})
+
+
+def _draw(content: bytes) -> str:
     try:
-        graph = read_links(json.loads(content))
-    except ValueError as error:
+        return read_links(json.loads(content)).model_dump_json()
+    except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"this links.json cannot be drawn: {error}") from None
-    response.headers["cache-control"] = _KEPT
-    return graph
 
 
 @router.get("/{uuid}/document")
@@ -57,15 +58,15 @@ async def get_document(
 ) -> Document:
     """Return what a metadata document describes."""
     content = await _read(connection_id, uuid, replica, version, _DOCUMENT_SIZE)
+    response.headers["cache-control"] = _KEPT
+    return await run_in_threadpool(_describe, content)
+
+
+def _describe(content: bytes) -> Document:
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
-    response.headers["cache-control"] = _KEPT
-    return _describe(document)
-
-
-def _describe(document: Any) -> Document:
     if not isinstance(document, Mapping):
         return Document(id="", type="", name="")
     provenance = document.get("provenance")
@@ -73,9 +74,9 @@ def _describe(document: Any) -> Document:
     cores = [value for key, value in document.items() if key.endswith("_core") and isinstance(value, Mapping)]
     name = next((core[key] for core in cores for key in _NAMES if core.get(key)), "")
     return Document(
-        id=str(provenance.get("document_id") or ""),
-        type=str(document.get("describedBy") or "").rstrip("/").rsplit("/", 1)[-1],
-        name=str(name),
+        id=shown(provenance.get("document_id") or ""),
+        type=shown(str(document.get("describedBy") or "").rstrip("/").rsplit("/", 1)[-1]),
+        name=shown(name),
     )
 
 

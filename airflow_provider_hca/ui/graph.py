@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 _MOST_NODES = 400
+_MOST_READ = 20_000  # nodes, edges and protocols; a document of 8 MiB can hold half a million
+_LONGEST = 200  # characters; to fit a longer text into a node, a browser is busy for seconds
 _GROUPED_FROM = 6  # as many siblings of one kind become one node: the 96 reads of a plate are one thing to look at
 _SWEEPS = 6
 
@@ -51,7 +54,8 @@ class Graph(BaseModel):
 
     :ivar columns: how many there are
     :ivar rows: how many the longest column has
-    :ivar omitted: how many nodes were too many to draw; then there are none at all
+    :ivar omitted: how many nodes were too many to draw, or of how many nodes, edges and protocols it was seen that they
+        are too many; then there are none at all
     """
 
     nodes: list[Node]
@@ -72,49 +76,79 @@ def read_links(document: Any) -> Graph:
     links = document.get("links") if isinstance(document, Mapping) else None
     if not isinstance(links, list) or not all(isinstance(link, Mapping) for link in links):
         raise ValueError("links.json holds no list of links")
-    nodes: dict[str, Node] = {}
-    edges: dict[tuple[str, str], None] = {}
+    read = _Read()
     for number, link in enumerate(links):
-        _add_link(link, number, nodes, edges)
-    graph = _with_siblings_grouped(nodes, list(edges))
+        read.add_link(link, number)
+        if read.too_much:
+            return Graph(nodes=[], edges=[], omitted=read.count)
+    graph = _with_siblings_grouped(read.nodes, list(read.edges))
     if len(graph.nodes) > _MOST_NODES:
         return Graph(nodes=[], edges=[], omitted=len(graph.nodes))
     return _laid_out(graph)
 
 
-def _add_link(link: Mapping[str, Any], number: int, nodes: dict[str, Node], edges: dict[tuple[str, str], None]) -> None:
-    if "entity" in link:  # a supplementary file: made by no process
-        of = [_entity(nodes, *each) for each in _entities([link["entity"]], "entity", "")]
-        files = [_entity(nodes, *each) for each in _entities(link.get("files"), "file", "file")]
-        edges.update({(one, file): None for one in of for file in files})
-        return
-    process_id = str(link.get("process_id") or link.get("process") or number)
-    process = nodes.setdefault(
-        f"p:{process_id}",
-        Node(id=f"p:{process_id}", kind="process", type=str(link.get("process_type") or ""), members=[process_id]),
-    )
-    known = {protocol.id for protocol in process.protocols}
-    protocols = _entities(link.get("protocols"), "protocol", "")
-    process.protocols += [Protocol(id=id_, type=type_) for id_, type_ in protocols if id_ not in known]
-    for id_, type_ in _entities(link.get("inputs"), "input", str(link.get("input_type") or "")):
-        edges[_entity(nodes, id_, type_), process.id] = None
-    for id_, type_ in _entities(link.get("outputs"), "output", str(link.get("output_type") or "")):
-        edges[process.id, _entity(nodes, id_, type_)] = None
+def shown(value: Any) -> str:
+    """Return a value as text that can be sent and drawn: JSON may hold halves of characters, and whole books."""
+    return str(value)[:_LONGEST].encode("utf-8", "replace").decode()
 
 
-def _entities(listed: Any, what: str, kind: str) -> Iterator[tuple[str, str]]:
+class _Read:
+    """What has been read of a document, up to too much."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.edges: dict[tuple[str, str], None] = {}
+        self._protocols: set[tuple[str, str]] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self.nodes) + len(self.edges) + len(self._protocols)
+
+    @property
+    def too_much(self) -> bool:
+        return self.count > _MOST_READ
+
+    def add_link(self, link: Mapping[str, Any], number: int) -> None:
+        if "entity" in link:  # a supplementary file: made by no process
+            of = [self._entity(*each) for each in _entities([link["entity"]], "entity", "")]
+            for id_, type_ in self._up_to_too_much(_entities(link.get("files"), "file", "file")):
+                file = self._entity(id_, type_)
+                self.edges.update({(one, file): None for one in of})
+            return
+        process_id = shown(link.get("process_id") or link.get("process") or number)
+        process = self.nodes.setdefault(
+            f"p:{process_id}",
+            Node(
+                id=f"p:{process_id}", kind="process", type=shown(link.get("process_type") or ""), members=[process_id]
+            ),
+        )
+        for id_, type_ in self._up_to_too_much(_entities(link.get("protocols"), "protocol", "")):
+            if (process.id, id_) not in self._protocols:
+                self._protocols.add((process.id, id_))
+                process.protocols.append(Protocol(id=id_, type=type_))
+        for id_, type_ in self._up_to_too_much(_entities(link.get("inputs"), "input", link.get("input_type"))):
+            self.edges[self._entity(id_, type_), process.id] = None
+        for id_, type_ in self._up_to_too_much(_entities(link.get("outputs"), "output", link.get("output_type"))):
+            self.edges[process.id, self._entity(id_, type_)] = None
+
+    def _up_to_too_much(self, entities: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        return takewhile(lambda _: not self.too_much, entities)
+
+    def _entity(self, id_: str, type_: str) -> str:
+        node = self.nodes.get(f"e:{id_}")
+        if node is None:
+            node = self.nodes[f"e:{id_}"] = Node(id=f"e:{id_}", kind="entity", type=type_, members=[id_])
+        node.type = node.type or type_
+        return node.id
+
+
+def _entities(listed: Any, what: str, kind: Any) -> Iterator[tuple[str, str]]:
     """Return the id and the type of each; `what` is how its keys begin, `kind` its type if it does not tell."""
     for each in listed if isinstance(listed, list) else []:
         if isinstance(each, str):
-            yield each, kind
+            yield shown(each), shown(kind or "")
         elif isinstance(each, Mapping) and each.get(f"{what}_id"):
-            yield str(each[f"{what}_id"]), str(each.get(f"{what}_type") or kind)
-
-
-def _entity(nodes: dict[str, Node], id_: str, type_: str) -> str:
-    node = nodes.setdefault(f"e:{id_}", Node(id=f"e:{id_}", kind="entity", type=type_, members=[id_]))
-    node.type = node.type or type_
-    return node.id
+            yield shown(each[f"{what}_id"]), shown(each.get(f"{what}_type") or kind or "")
 
 
 def _with_siblings_grouped(nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]) -> Graph:

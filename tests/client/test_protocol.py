@@ -77,11 +77,12 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         DSSAPI(url)
 
 
+@pytest.mark.parametrize("scheme", ["https://", "https:/", ""])
 @pytest.mark.parametrize("user", ["user", "user:s3cr3t", ":s3cr3t"])
-def test_an_address_with_a_user_is_not_quoted(user: str) -> None:
+def test_an_address_with_a_user_is_not_quoted(user: str, scheme: str) -> None:
     """A password in the address is refused, and not repeated in the error."""
     with pytest.raises(ValueError, match="one with a user in it") as caught:
-        DSSAPI(f"https://{user}@dss.example.org/v1")
+        DSSAPI(f"{scheme}{user}@dss.example.org/v1")
     assert "s3cr3t" not in str(caught.value)
 
 

@@ -77,6 +77,7 @@ def test_verify_can_be_switched_off(value: Any) -> None:
     [
         ({"host": "dss.example.org/v1"}, "host must be the full URL .* such as 'https://dss.example.org/v1'"),
         ({"host": ""}, "host must be the full URL"),
+        ({"host": "me:PRIVATE-STUFF@dss.example.org/v1"}, "not .one with a user in it"),
         ({"extra": "{not json"}, "extra is not a JSON object"),
         ({"extra": "[1]"}, "extra is not a JSON object"),
         ({"extra": {"key_path": "/no/such/key.json"}}, "key_path '/no/such/key.json' cannot be read on this worker"),

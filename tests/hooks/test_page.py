@@ -47,6 +47,7 @@ def test_an_address_is_checked() -> None:
         "/plugin/dss/hca-dss/bundle?connection=c&replica=aws",
         f"/plugin/dss/hca-dss/bundle?connection=c&replica=azure&uuid={UUID}",
         f"/plugin/dss/hca-dss/bundle?connection=c&replica=aws&uuid={UUID}&version=x",
+        "http://[/plugin/dss?x",
     ],
 )
 def test_another_link_is_no_address(link: Any) -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from moto.server import ThreadedMotoServer
 
+from airflow_provider_hca.exceptions import DSSCredentialsError
 from airflow_provider_hca.hooks.clouds import cloud_access
 from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSUploadDirectoryOperator, dss_upload_group
 from airflow_provider_hca.upload.checksums import checksum_bytes
@@ -195,6 +196,44 @@ def test_an_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         server.stop()
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize(("code", "permanent"), [("Throttling", False), ("AccessDenied", True)])
+def test_a_role_that_is_asked_for_too_often_may_be_had_later(
+    monkeypatch: pytest.MonkeyPatch, code: str, permanent: bool
+) -> None:
+    """Amazon answers 400 to who asks too often, which a retry mends, as to who may not, which none does."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    told = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        extra = {
+            "region_name": "us-east-1",
+            "service_config": {"sts": {"endpoint_url": url}},
+            "role_arn": "arn:aws:iam::123456789012:role/x",
+        }
+        set_aws(monkeypatch, "role", S3Where(url), extra)
+        try:
+            with pytest.raises(DSSCredentialsError, match=code) as caught:
+                cloud_access("aws", aws_conn_id="role")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert caught.value.permanent is permanent
 
 
 @pytest.fixture

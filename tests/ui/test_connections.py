@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.local.server import LocalDSS
     from tests.ui.airflow import AirflowWithUI
@@ -40,11 +42,15 @@ def test_a_bad_connection_says_what_is_wrong(airflow: AirflowWithUI, ui_dss: Loc
     assert "Check the credentials of this connection" in health["message"]
 
 
-def test_a_password_in_the_host_is_not_shown(airflow: AirflowWithUI) -> None:
+@pytest.mark.parametrize("scheme", ["https://", ""])
+def test_a_password_in_the_host_is_not_shown(airflow: AirflowWithUI, scheme: str) -> None:
     """A host with a user and a password in it is wrong, and is told to be without being repeated."""
-    wrong = {"connection_id": "dss_user", "conn_type": "hca_dss", "host": "https://me:hunter22@dss.example.org/v1"}
+    wrong = {"connection_id": "dss_user", "conn_type": "hca_dss", "host": f"{scheme}me:hunter22@dss.example.org/v1"}
     airflow.api("POST", "/connections", wrong)
     try:
+        bundles = airflow.call("GET", "/hca-dss/api/connections/dss_user/bundles?replica=aws")
+        assert bundles.status_code == 409
+        assert "hunter22" not in bundles.text
         answer = airflow.call("GET", "/hca-dss/api/connections/dss_user/health")
         assert (answer.status_code, answer.json()["ok"], answer.json()["host"]) == (200, False, "")
         assert "hunter22" not in answer.text

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _FILES = "connections/hca_dss_default/files"
 _WHICH: dict[str, Any] = {"replica": "aws", "version": VERSION}
+_DEEP = b"[" * 100_000
 
 
 def test_the_links_of_a_bundle_are_read(airflow: AirflowWithUI, ingested: Ingested) -> None:
@@ -36,14 +37,21 @@ def test_metadata_is_called_by_its_name(airflow: AirflowWithUI, ingested: Ingest
     assert document == {"type": "cell_suspension", "name": "islets_17"}
 
 
-@pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'{"provenance": 3, "x_core": []}', b"\xff\xfe"])
+def test_a_name_is_cut_to_what_can_be_sent_and_drawn(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+    """Of a book as a name the first 200 characters are told, without the halves of characters that JSON may hold."""
+    content = json.dumps({"describedBy": "x/" + "t" * 9000, "x_core": {"file_name": "\ud800" + "n" * 9000}}).encode()
+    document = airflow.page(f"{_FILES}/{ui_dss.new_file(content)}/document", **_WHICH)
+    assert document == {"id": "", "type": "t" * 200, "name": "?" + "n" * 199}
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'{"provenance": 3, "x_core": []}', b"\xff\xfe", _DEEP])
 def test_what_is_no_metadata_has_no_name(airflow: AirflowWithUI, ui_dss: LocalDSS, content: bytes) -> None:
     """A file that is something else describes nothing, and is no error."""
     document = airflow.page(f"{_FILES}/{ui_dss.new_file(content)}/document", **_WHICH)
     assert document == {"id": "", "type": "", "name": ""}
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"links": [1]}', b'{"links": {"a": 1}}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"links": [1]}', b'{"links": {"a": 1}}', b"\xff\xfe", _DEEP])
 def test_links_that_are_none_are_told_to_be(airflow: AirflowWithUI, ui_dss: LocalDSS, content: bytes) -> None:
     """A `links.json` that holds no links is told so."""
     answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(content)}/links", params=_WHICH)

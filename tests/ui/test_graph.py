@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -121,6 +122,40 @@ def test_what_is_too_much_to_draw_is_counted() -> None:
     """Of more nodes than can be looked at, only their number is told."""
     graph = _read(*[_link(f"p{number}", [f"a{number}"], [f"b{number}"]) for number in range(200)])
     assert (graph.nodes, graph.edges, graph.omitted) == ([], [], 600)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        _link("p", ["a"], [f"r{number}" for number in range(100_000)]),
+        _link("p", [f"r{number}" for number in range(100_000)], ["b"]),
+        _link("p", ["a"], ["b"], protocols=[{"protocol_id": f"{number}"} for number in range(100_000)]),
+        {"entity": {"entity_id": "a"}, "files": [f"r{number}" for number in range(100_000)]},
+    ],
+    ids=["outputs", "inputs", "protocols", "files"],
+)
+def test_what_is_far_too_much_is_not_read_to_its_end(link: dict[str, Any]) -> None:
+    """Also of what would be drawn as few nodes no more is read than some 20,000 things."""
+    graph = _read(link)
+    assert graph.nodes == []
+    assert 20_000 < graph.omitted < 20_010
+
+
+def test_many_links_of_one_process_are_read_in_no_time() -> None:
+    """How long a document takes does not grow with the square of its links."""
+    started = time.process_time()
+    graph = _read(*[_link("p", [], [], protocols=[{"protocol_id": str(number)}]) for number in range(16_000)])
+    assert time.process_time() - started < 2
+    assert len(graph.nodes[0].protocols) == 16_000
+
+
+def test_what_nobody_can_read_is_cut() -> None:
+    """Ids and types are no longer than 200 characters, and hold no halves of characters, which cannot be sent."""
+    graph = _read(_link("p" * 1000, ["a" * 1000], ["\ud800"], output_type="t" * 1000))
+    process, before, after = graph.nodes
+    assert (len(process.members[0]), len(before.members[0]), len(after.type)) == (200, 200, 200)
+    assert after.members == ["?"]
+    assert graph.model_dump_json()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -75,7 +75,13 @@ def test_other_peoples_xcoms_do_no_harm(airflow: AirflowWithUI, hidden: Ingested
     """XComs of the same names that hold something else, which any task may push, are shown as nothing."""
     path = f"/dags/hidden/dagRuns/{hidden.run_id}/taskInstances/upload/xcomEntries"
     before = {key: airflow.api("GET", f"{path}/{key}")["value"] for key in ("dss_progress", "_link_DSSBundleLink")}
-    for progress, link in ((3, 4), ({"phase": []}, "javascript:alert(1)"), (None, "https://x/plugin/dss?uuid=1")):
+    foreign: list[tuple[Any, Any]] = [
+        (3, 4),
+        ({"phase": []}, "javascript:alert(1)"),
+        (None, "https://x/plugin/dss?uuid=1"),
+        (3, "http://[/plugin/dss?x"),
+    ]
+    for progress, link in foreign:
         for key, value in (("dss_progress", progress), ("_link_DSSBundleLink", link)):
             airflow.api("PATCH", f"{path}/{key}", {"value": value})
         task = _tasks(airflow, "hidden", hidden.run_id)["upload"]

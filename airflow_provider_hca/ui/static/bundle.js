@@ -103,7 +103,7 @@ async function drawGraph(panel, links, files, { place, replica, find }) {
   try {
     const graph = await get(`${place}/files/${links.uuid}/links`, { replica, version: links.version });
     if (graph.omitted) {
-      draw(notice("info", "Too large to draw", `links.json has ${count(graph.omitted, "node")}.`));
+      draw(notice("info", "Too large to draw", `links.json has at least ${count(graph.omitted, "node and link", "nodes and links")}.`));
       return;
     }
     if (!graph.nodes.length) {

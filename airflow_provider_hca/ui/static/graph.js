@@ -22,7 +22,7 @@ export function showGraph(graph, named, find) {
   const width = Math.max(...[...boxes.values()].map(({ x, width }) => x + width)) + PAD;
   const height = Math.max(...[...boxes.values()].map(({ y, height }) => y + height)) + PAD;
   const edges = graph.edges.map((edge) => [edge, line(boxes.get(edge.source), boxes.get(edge.target))]);
-  const nodes = graph.nodes.map((node) => [node, picture(node, boxes.get(node.id), texts.get(node.id), knownOf(node, named), find)]);
+  const nodes = graph.nodes.map((node) => [node, picture(node, boxes.get(node.id), texts.get(node.id), named, find)]);
   const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 1l7 3l-7 3z" }));
   const drawing = svg(
     "svg",
@@ -79,12 +79,13 @@ function line(from, to) {
   return svg("path", { class: "edge", d: `M${start} C${start[0] + bend},${start[1]} ${end[0] - bend},${end[1]} ${end}`, "marker-end": "url(#arrow)" });
 }
 
-function picture(node, { x, y, width, height }, { title, subtitle }, known, find) {
+function picture(node, { x, y, width, height }, { title, subtitle }, named, find) {
+  const known = knownOf(node, named);
   const file = node.members.length === 1 ? known[0]?.file : undefined;
   const group = svg(
     "g",
     { class: `node ${node.kind} ${kind(node, known)}`, transform: `translate(${x} ${y})`, tabindex: file ? 0 : undefined, role: file ? "link" : undefined },
-    svg("title", {}, hint(node, known)),
+    svg("title", {}, hint(node, known, named)),
     svg("rect", { width, height, rx: node.kind === "process" ? height / 2 : 6 }),
     node.kind === "entity" && svg("rect", { class: "stripe", width: 4, height: height - 16, x: 8, y: 8, rx: 2 }),
     label(title, "title", width, node, subtitle ? 19 : height / 2 + 4),
@@ -99,7 +100,7 @@ function picture(node, { x, y, width, height }, { title, subtitle }, known, find
 
 function label(whole, kind, width, node, y) {
   const fits = width - ROOM[node.kind] + 1;
-  let cut = whole;
+  let cut = whole.slice(0, 200); // no more can fit, and each character that goes costs a measurement
   while (measure(cut, kind) > fits) cut = `${cut.slice(0, cut.endsWith("…") ? -2 : -1).trimEnd()}…`;
   const process = node.kind === "process";
   return svg("text", { class: kind, x: process ? width / 2 : 20, y, "text-anchor": process ? "middle" : "start" }, cut);
@@ -139,8 +140,8 @@ function kind(node, known) {
   return known[0]?.file && !known[0].type ? "file" : "other";
 }
 
-function hint(node, known) {
-  const names = node.members.map((id, place) => [known[place]?.name, id].filter(Boolean).join(": ")).slice(0, 12);
+function hint(node, known, named) {
+  const names = node.members.slice(0, 12).map((id) => [named.get(id)?.name, id].filter(Boolean).join(": "));
   const more = node.members.length > 12 ? [`and ${node.members.length - 12} more`] : [];
   const protocols = node.protocols.map(({ type, id }) => `${words(type) || "protocol"}: ${id}`);
   return [words(known[0]?.type || node.type || node.kind), ...names, ...more, ...protocols].join("\n");
