@@ -1,7 +1,8 @@
 """Download a bundle, the metadata first and the reads only where they are wanted.
 
 The first task uploads a small directory, so that the DAG has a bundle to download; yours comes from somewhere else.
-Every wait is left to the triggerer, so no worker slot is held for it.
+Every wait is left to the triggerer, so no worker slot is held for it. With several workers `target` must be on a disk
+that all of them see.
 """
 
 # [START example]

@@ -39,14 +39,15 @@ with DAG(
     )
 
     @task
-    def stage(bucket: str) -> str:
+    def stage(bucket: str, run_id: str | None = None) -> str:
         """Put an object into the staging bucket, with its checksums: what a pipeline of yours would do."""
         from airflow_provider_hca.upload.checksums import checksum_bytes
         from airflow_provider_hca.upload.staging import open_staging
 
         content, staging = b'{"cell_count": 42}', open_staging("aws", bucket)
-        staging.put("staged/summary.json", content, checksum_bytes(content), "application/json")
-        return staging.url("staged/summary.json")
+        key = f"staged/{run_id}/summary.json"
+        staging.put(key, content, checksum_bytes(content), "application/json")
+        return staging.url(key)
 
     # A staged object becomes a file, and the file a bundle.
     put_file = DSSPutFileOperator(task_id="put_file", source_url=stage("{{ params.staging_bucket }}"))

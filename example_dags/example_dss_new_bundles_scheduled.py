@@ -18,6 +18,7 @@ from airflow_provider_hca.client.identifiers import make_version
 from airflow_provider_hca.hooks.dss import DSSHook
 
 LOOKBACK = timedelta(days=1)  # how much older than the last run the version of a new bundle may be
+MOST = 1000  # in a run, since Airflow maps no more than [core] max_map_length; the others come with the next one
 
 with DAG(
     dag_id="example_dss_new_bundles_scheduled",
@@ -29,18 +30,26 @@ with DAG(
 ) as dag:
 
     @task
-    def list_new(
+    def list_bundles(
         data_interval_start: Any = None, prev_data_interval_start_success: Any = None, ti: Any = None
-    ) -> list[dict[str, str]]:
-        """Return the bundles that no earlier run has listed."""
+    ) -> dict[str, list[Any]]:
+        """Return the bundles that no earlier run has listed, and what the next run is to leave out."""
         start = prev_data_interval_start_success or data_interval_start
-        # With a map index it is one value, that of the newest run; without, one of each run.
-        before = {"task_ids": "list_new", "key": "listed", "map_indexes": -1, "include_prior_dates": True}
-        known = set(ti.xcom_pull(**before) or [])
+        # What a task returns is kept only when it succeeds, so what a failed one has seen is not left out. With a map
+        # index it is one value, that of the newest run; without, one of each run.
+        before = ti.xcom_pull(task_ids="list_bundles", map_indexes=-1, include_prior_dates=True)
+        known = set(before["known"]) if before else set()
         with DSSHook() as hook:
             listed = hook.get_bundles_all(replica="aws", newer_than=make_version(start - LOOKBACK))
-        ti.xcom_push(key="listed", value=[f"{each['uuid']}.{each['version']}" for each in listed])
-        return [each for each in listed if f"{each['uuid']}.{each['version']}" not in known]
+        oldest_first = sorted(listed, key=lambda each: each["version"])
+        fqids = {f"{each['uuid']}.{each['version']}": each for each in oldest_first}
+        new = [fqid for fqid in fqids if fqid not in known][:MOST]
+        return {"new": [fqids[fqid] for fqid in new], "known": [fqid for fqid in fqids if fqid in known] + new}
+
+    @task
+    def pick_new(listed: dict[str, list[Any]]) -> list[dict[str, str]]:
+        """Return the new bundles, for a task each."""
+        return listed["new"]
 
     @task
     def look(uuid: str, version: str) -> int:
@@ -50,7 +59,7 @@ with DAG(
         print(f"bundle {uuid}.{version}: {', '.join(file['name'] for file in bundle['files'])}")
         return len(bundle["files"])
 
-    look.expand_kwargs(list_new())
+    look.expand_kwargs(pick_new(list_bundles()))
 # [END example]
 
 if __name__ == "__main__":

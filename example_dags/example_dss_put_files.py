@@ -25,7 +25,7 @@ with DAG(
 ) as dag:
 
     @task
-    def stage(directory: str, bucket: str) -> list[dict[str, str]]:
+    def stage(directory: str, bucket: str, run_id: str | None = None) -> list[dict[str, str]]:
         """Stage the files of a directory; return what to register, in a stable order."""
         from airflow_provider_hca.upload.checksums import checksum_bytes
         from airflow_provider_hca.upload.plan import guess_type
@@ -36,8 +36,9 @@ with DAG(
         for path in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
             name = path.relative_to(directory).as_posix()
             content = path.read_bytes()
-            staging.put(f"staged/{name}", content, checksum_bytes(content), guess_type(name))
-            staged.append({"source_url": staging.url(f"staged/{name}"), "name": name})
+            key = f"staged/{run_id}/{name}"  # else the next run may replace what this one has not registered yet
+            staging.put(key, content, checksum_bytes(content), guess_type(name))
+            staged.append({"source_url": staging.url(key), "name": name})
         return staged
 
     # One task a file: each is retried alone, and knows by its run and map index which file it is.

@@ -16,6 +16,32 @@ _EXAMPLE = Path(__file__).parents[1] / "example_dags" / "example_dss_new_bundles
 
 
 @pytest.mark.usefixtures("airflow_db")
+def test_no_bundle_is_lost_when_a_run_fails_or_there_are_too_many(dss: LocalDSS, tmp_path: Path) -> None:
+    """What a failed run would have listed the next one lists, and what is too much for one run comes with the next."""
+    few = tmp_path / _EXAMPLE.name
+    few.write_text(_EXAMPLE.read_text().replace("MOST = 1000", "MOST = 2").replace('id="example', 'id="few_example'))
+    noon = datetime(2995, 6, 1, 12, tzinfo=UTC)
+    file = dss.new_file()
+    versions = [make_version(noon + timedelta(minutes=minutes)) for minutes in range(3)]
+
+    def listed(minutes: int) -> list[str] | None:
+        dag_run = run(load(few), logical_date=noon + timedelta(minutes=minutes))
+        if dag_run.state == "failed":
+            return None
+        return [each["version"] for each in xcom(dag_run, "pick_new")]
+
+    assert listed(0) == []
+    for version in versions:
+        assert dss.put_bundle([dss.entry("a", file)], new_uuid(), version).status_code == 201
+    dss.control("POST", "faults", {"method": "GET", "path": "/bundles/all", "action": "status", "status": 403})
+    assert listed(10) is None
+    dss.control("DELETE", "faults")
+    assert listed(20) == versions[:2]
+    assert listed(30) == versions[2:]
+    assert listed(40) == []
+
+
+@pytest.mark.usefixtures("airflow_db")
 def test_each_run_takes_what_no_earlier_run_has_listed(dss: LocalDSS) -> None:
     """A run looks at bundles since a day before the last one, also at older ones that came late, and at none again."""
     # In the future, so that no other test's bundles are newer.
@@ -30,7 +56,7 @@ def test_each_run_takes_what_no_earlier_run_has_listed(dss: LocalDSS) -> None:
     def listed(minutes: int) -> list[dict[str, str]]:
         dag_run = run(load(_EXAMPLE), logical_date=noon + timedelta(minutes=minutes))
         assert set(states(dag_run).values()) <= {"success", "skipped"}
-        found: list[dict[str, str]] = xcom(dag_run, "list_new")
+        found: list[dict[str, str]] = xcom(dag_run, "pick_new")
         return sorted(found, key=lambda bundle: bundle["version"])
 
     listed(-10)  # what other tests have run of this DAG is no longer the last run

@@ -96,14 +96,9 @@ class DSSPutBundleOperator(TellsLineage, DSSOperator):
 
 
 def _members(given: Any) -> list[Mapping[str, Any]]:
-    if given is None or isinstance(given, str | Mapping):
-        raise ValueError(f"files must be a list of what DSSPutFileOperator returns, not {given!r}")
-    files = list(given)  # what mapped tasks return is fetched from the database one by one
+    files = mappings("files", given)
     if not files:
         raise ValueError("files is empty: a bundle needs at least one file")
-    odd = next((file for file in files if not isinstance(file, Mapping)), None)
-    if odd is not None:
-        raise ValueError(f"files must be what DSSPutFileOperator returns, one for each file; {odd!r} is not")
     names = Counter(str(file.get("name")) for file in files)
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
@@ -164,11 +159,11 @@ class DSSPatchBundleOperator(TellsLineage, DSSOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the bundle; return what it is called now."""
         with self._running() as (hook, _):
-            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
+            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version or None)
             added = mappings("add_files", self.add_files)
             change = hook.change_bundle(
                 self.bundle_uuid,
-                version=self.bundle_version,
+                version=self.bundle_version or None,
                 replica=self.replica,
                 add_files=added,
                 remove_files=mappings("remove_files", self.remove_files),

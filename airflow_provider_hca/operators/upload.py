@@ -94,7 +94,7 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
         directory: str,
         staging_bucket: str,
         replica: str = "aws",
-        staging_prefix: str = "",
+        staging_prefix: str | None = None,
         bundle_uuid: str | None = None,
         bundle_version: str | None = None,
         include: Sequence[str] = ("*",),
@@ -153,8 +153,8 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
         """
         progress = ProgressTeller(context)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("copy"):
-            registered = self._registered(event)
-            plan = self._plan(context)
+            registered, named = self._registered(event)
+            plan = self._plan_as(named[0], named[1])
             progress.planned(plan)
             report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
             progress.done(report)
@@ -175,12 +175,14 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
             progress.waiting(plan, len(registered.copying))
             files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-            self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, registered.without_copies())
+            # With its name: who clears another task of the run meanwhile gives the run another version.
+            carried = {"bundle": [plan.bundle_uuid, plan.bundle_version], **registered.without_copies()}
+            self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, carried)
         return uploader.await_copies(plan, registered)
 
     @staticmethod
-    def _registered(event: Any) -> Registered:
-        """Return what was registered before the wait in the triggerer that is over now."""
+    def _registered(event: Any) -> tuple[Registered, list[str]]:
+        """Return what was registered before the wait in the triggerer that is over now, and the bundle's name."""
         from airflow_provider_hca.upload.report import Registered
 
         result, carried = wait_result(event)
@@ -188,7 +190,8 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
             raise DSSWaitError(
                 "the DSS has not copied all files in time: give it a longer copy_timeout; a retry goes on waiting"
             )
-        return Registered(copying=(), **carried)
+        named: list[str] = carried["bundle"]
+        return Registered(copying=(), **{what: value for what, value in carried.items() if what != "bundle"}), named
 
     def _plan(self, context: Context) -> Plan:
         return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
@@ -219,7 +222,7 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
         """
         from airflow_provider_hca.upload.sources import check_source
 
-        staged = f"//{self.staging_bucket}/{self.staging_prefix.strip('/')}/"
+        staged = f"//{self.staging_bucket}/{(self.staging_prefix or '').strip('/')}/"
         check_source(self.directory, replica=self.replica, staged=staged)
 
     def _access(self) -> S3Access | GCSAccess | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import TaskGroup, conf
 
+from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
 from airflow_provider_hca.operators.base import integer, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
@@ -150,7 +152,7 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         """Take up the task after the DSS has copied what it copies later: there is nothing left to do."""
         progress = ProgressTeller(context).of_shard(self.shard)
         with retries_only_if_useful(), progress.telling("copy"):
-            registered = self._registered(event)
+            registered, _ = self._registered(event)
             progress.done(registered)
         return self._told(context, registered.without_copies())
 
@@ -163,7 +165,8 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         from airflow_provider_hca.upload.shards import Shard
 
         shard = Shard.of_json(self.shard)
-        plan = self._plan_as(shard.bundle_uuid, shard.bundle_version, names=shard.names)
+        with _planned_before():
+            plan = self._plan_as(shard.bundle_uuid, shard.bundle_version, names=shard.names)
         shard.check(plan, self.directory)
         return plan
 
@@ -199,7 +202,8 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
             shards = [Shard.of_json(each) for each in mappings("shards", self.shards)]
             done = [dict(each) for each in mappings("registered", self.registered)]
             tries = [each.pop("tries") for each in done]
-            plan = self._plan_as(shards[0].bundle_uuid, shards[0].bundle_version)
+            with _planned_before():
+                plan = self._plan_as(shards[0].bundle_uuid, shards[0].bundle_version)
             registered = join(plan, shards, [Registered(copying=(), **each) for each in done], self.directory)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
@@ -209,6 +213,15 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
             report = uploader.finish(plan, registered)
             progress.done(report)
             return {**self._made(context, hook, report), "shard_count": len(shards)}
+
+
+@contextmanager
+def _planned_before() -> Iterator[None]:
+    """Have what is wrong with a directory tried again: `plan` has seen it whole, maybe on another worker."""
+    try:
+        yield
+    except InvalidDirectoryError as error:
+        raise InvalidDirectoryError(error.directory, error.offenders, permanent=False) from None
 
 
 def _check_count(shards: int) -> None:

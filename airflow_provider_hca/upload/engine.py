@@ -76,7 +76,7 @@ class Uploader:
         *,
         replica: Replica,
         creator_uid: int,
-        staging_prefix: str = "",
+        staging_prefix: str | None = None,
         workers: int = DEFAULT_WORKERS,
         bytes_per_second: float | None = None,
         delete_staged: bool = False,
@@ -89,7 +89,8 @@ class Uploader:
             raise ValueError(f"max_workers must be at least 1, not {workers}")
         self._dss, self._transport, self._staging = dss, transport, staging
         self._replica, self._creator_uid = replica, creator_uid
-        self._prefix = f"{staging_prefix.strip('/')}/" if staging_prefix.strip("/") else ""
+        prefix = (staging_prefix or "").strip("/")
+        self._prefix = f"{prefix}/" if prefix else ""
         self._workers, self._copy_seconds = workers, copy_seconds
         self._bandwidth, self._delete_staged = Pace(bytes_per_second), delete_staged
         self._policy = policy or dss.retry

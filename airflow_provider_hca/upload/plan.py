@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, get_args
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
 from airflow_provider_hca.client.model import BundleFile, check_name
 from airflow_provider_hca.exceptions import InvalidDirectoryError
-from airflow_provider_hca.upload.sources import FoundObject, Source, is_url, open_source
+from airflow_provider_hca.upload.sources import Listing, Source, is_url
 from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 Hidden = Literal["skip", "include"]
@@ -172,9 +172,11 @@ def plan_directory(
     )
     bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
     bundle_version = check_version(bundle_version, "bundle_version")
-    walk: _Walk | _Listing
+    if not str(directory).strip():  # which would be the worker's current directory
+        raise ValueError("directory must name one; it is empty")
+    walk: _Walk | Listing
     if is_url(directory):
-        walk = _Listing(str(directory).rstrip("/"), access, hidden=hidden, names=names)
+        walk = Listing(str(directory).rstrip("/"), access, hidden=hidden, names=names)
     else:
         walk = _Walk(Path(directory), hidden=hidden, symlinks=symlinks, names=names)
     files = []
@@ -200,7 +202,11 @@ def plan_directory(
         )
         files.append(file)
     # A link or a directory is stumbled over before the patterns are asked.
-    offenders = [each for each in walk.offenders if not _is_excluded(each[0], exclude)]
+    offenders = [
+        (name, problem)
+        for name, problem in walk.offenders
+        if not _is_excluded(name, exclude) and (name in walk.directories or _matches(name, include))
+    ]
     walk.skipped += len(walk.offenders) - len(offenders)
     if offenders:
         raise InvalidDirectoryError(walk.root, sorted(offenders))
@@ -261,24 +267,6 @@ class _FoundFile:
         return _problem(self.name, self.path, self.status)
 
 
-class _Listing:
-    """The objects under a prefix, of which some are left out."""
-
-    def __init__(self, root: str, access: S3Access | GCSAccess | None, *, hidden: Hidden, names: Names) -> None:
-        self.root, self.source = root, open_source(root, access)
-        self._hidden, self._names = hidden, names
-        self.offenders: list[tuple[str, str]] = []
-        self.skipped = 0
-
-    def files(self) -> Iterator[tuple[str, FoundObject]]:
-        """Yield the objects and their names."""
-        for found in self.source.objects(self._names):
-            if self._hidden == "skip" and f"/{found.name}".find("/.") >= 0:
-                self.skipped += 1
-            else:
-                yield found.name, found
-
-
 class _Walk:
     """A walk through a directory, which remembers what it left out and what it stumbled over."""
 
@@ -287,6 +275,7 @@ class _Walk:
     def __init__(self, directory: Path, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
         _check_directory(directory)
         self.root = str(directory)
+        self.directories: set[str] = set()  # of the offenders
         self._hidden, self._symlinks, self._names = hidden, symlinks, names
         self.offenders: list[tuple[str, str]] = []
         self.skipped = 0
@@ -314,6 +303,7 @@ class _Walk:
                 elif not below:
                     continue
                 elif (status.st_dev, status.st_ino) in ancestors:
+                    self.directories.add(name)
                     self.offenders.append((name, "is a symbolic link to a directory that it lies in"))
                 else:
                     inner = (*ancestors, (status.st_dev, status.st_ino))
@@ -325,6 +315,7 @@ class _Walk:
             with os.scandir(directory) as entries:
                 yield from entries
         except OSError as error:
+            self.directories.add(prefix or ".")
             self.offenders.append((prefix or ".", f"the directory cannot be read: {error.strerror}"))
 
     def _is_wanted(self, entry: os.DirEntry[str], name: str) -> bool:
@@ -336,6 +327,8 @@ class _Walk:
         if self._symlinks == "skip":
             self.skipped += 1
         else:
+            if entry.is_dir():
+                self.directories.add(name)
             self.offenders.append((name, "is a symbolic link: say symlinks='follow' or symlinks='skip'"))
         return False
 

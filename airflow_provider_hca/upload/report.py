@@ -40,6 +40,7 @@ class Registered:
         """Return it as JSON has it, without the copies; `Registered(copying=(), **that)` is the rest."""
         told = asdict(self)
         del told["copying"]
+        told["slowest"] = [list(each) for each in self.slowest]  # of tuples Airflow would keep the class, too
         return told
 
 

@@ -150,6 +150,33 @@ def open_source(directory: str, access: S3Access | GCSAccess | None = None) -> S
     return GCSSource(bucket, prefix, access=access)
 
 
+class Listing:
+    """The objects under a prefix, of which some are left out.
+
+    :param root: `s3://bucket/prefix` or `gs://bucket/prefix`
+    :param access: how to enter it; with the cloud SDK's own credentials and endpoint if None
+    :param hidden: `skip` leaves out what has a segment that begins with a dot, `include` takes it
+    :param names: of the objects that are wanted
+    :raises ValueError: when it names no bucket
+    :raises StagingError: when there are no credentials
+    """
+
+    def __init__(self, root: str, access: S3Access | GCSAccess | None, *, hidden: str, names: Names) -> None:
+        self.root, self.source = root, open_source(root, access)
+        self.directories: set[str] = set()
+        self._hidden, self._names = hidden, names
+        self.offenders: list[tuple[str, str]] = []
+        self.skipped = 0
+
+    def files(self) -> Iterator[tuple[str, FoundObject]]:
+        """Yield the objects and their names."""
+        for found in self.source.objects(self._names):
+            if self._hidden == "skip" and f"/{found.name}".find("/.") >= 0:
+                self.skipped += 1
+            else:
+                yield found.name, found
+
+
 def labelled(labels: Mapping[str, str]) -> Checksums | None:
     """Return the sums that an object is labelled with, if all four are there and well-formed."""
     found = {label: labels.get(label, "").lower() for label in _LABELS}

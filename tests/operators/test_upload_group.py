@@ -248,6 +248,19 @@ def test_a_directory_that_changes_after_it_was_planned_is_refused(dss: LocalDSS,
     assert requests_of(dss, "PUT", "/v1/") == before
 
 
+def test_a_worker_that_does_not_see_the_directory_may_be_followed_by_one_that_does(
+    dss: LocalDSS, directory: Path
+) -> None:
+    """A directory that was planned and is not there, as where a mount is missing, leaves a shard its retries."""
+    tasks = Tasks(dss, directory)
+    directory.rename(directory.parent / "away")
+    tasks.done = [{"tries": 1}] * len(tasks.shards)
+    with pytest.raises(InvalidDirectoryError, match="no such directory on this worker"):
+        tasks.shard(0).execute(fake_context())
+    with pytest.raises(InvalidDirectoryError, match="no such directory on this worker"):
+        tasks.put()
+
+
 def test_a_file_that_comes_after_it_was_staged_is_refused(dss: LocalDSS, directory: Path) -> None:
     """The bundle is not put when it would have other files than were registered."""
     tasks = Tasks(dss, directory)

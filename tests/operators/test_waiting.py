@@ -147,6 +147,7 @@ def test_the_copies_are_what_the_trigger_carries(begun: Any) -> None:
     """What travels through the event is small, and the same for one copy and for thousands."""
     _, _, event = begun
     assert set(event["carried"]) == {
+        "bundle",
         "digest",
         "staged_files",
         "staged_size",
@@ -194,6 +195,13 @@ def test_a_directory_that_changed_meanwhile_is_refused(dss: LocalDSS, begun: Any
     with pytest.raises(InvalidDirectoryError, match="files came or went"):
         operator.execute_complete(context, event)
     assert requests_of(dss, "PUT", "/v1/") == 0
+
+
+def test_a_clear_of_another_task_meanwhile_changes_no_name(dss: LocalDSS, begun: Any) -> None:
+    """Whatever is cleared in the run during the wait, the bundle that was registered is the one that is put."""
+    operator, context, event = begun
+    context["dag_run"].clear_number += 1
+    assert operator.execute_complete(context, event)["fqid"] == ".".join(event["carried"]["bundle"])
 
 
 def test_copies_that_take_too_long_are_told(begun: Any) -> None:

@@ -188,6 +188,24 @@ def test_excluded_links_are_no_errors(tmp_path: Path) -> None:
     assert sorted(_offenders(root, exclude=["file"])) == ["dangling", "dir"]
 
 
+@pytest.mark.parametrize("symlinks", ["error", "follow"])
+def test_links_that_include_does_not_take_are_no_errors(tmp_path: Path, symlinks: Any) -> None:
+    """A link to a file is left out like any file whose name is not wanted; one to a directory may have wanted files."""
+    root = _linked(tmp_path)
+    (root / "dangling").symlink_to("nowhere")
+    if symlinks == "error":
+        assert sorted(_offenders(root, include=["*.txt"])) == ["dir"]
+    else:
+        assert _names(_plan(root, symlinks=symlinks, include=["*.txt"])) == ["a.txt", "dir/g.txt"]
+
+
+@pytest.mark.parametrize("directory", ["", "  "])
+def test_no_directory(directory: str) -> None:
+    """An empty name, as an empty template gives, is not taken for the worker's current directory."""
+    with pytest.raises(ValueError, match="directory must name one"):
+        plan_directory(directory, bundle_uuid=BUNDLE, bundle_version=VERSION)
+
+
 def test_loops(tmp_path: Path) -> None:
     """Links to where they lie in end nothing but the plan: each is told, whatever way the loop goes."""
     _files(tmp_path, "a/b/c.txt", "x/y.txt")
