@@ -3,7 +3,7 @@
 import { h, svg } from "./dom.js";
 
 const HEIGHT = 46;
-const WIDEST = [320, 280, 240, 210, 180]; // of a node: the first with which all fits, as deep as the graph is; else the last
+const WIDEST = [320, 280, 240, 210]; // of a node: the first with which all fits, as deep as the graph is; else the last
 const NARROWEST = 84;
 const ROOM = { entity: 30, process: 26 }; // beside the text: the stripe, the round ends
 const GAP = { x: 26, y: 16 };
