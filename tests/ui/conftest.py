@@ -57,6 +57,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: 
         "AIRFLOW_CONN_DSS_DOWN": json.dumps({"conn_type": "hca_dss", "host": "http://127.0.0.1:1/v1"}),
         "AIRFLOW_CONN_NOT_A_DSS": json.dumps({"conn_type": "http", "host": "x", "password": SECRET}),
         "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
     }
     airflow = AirflowWithUI(tmp_path_factory.mktemp("airflow-ui"), airflow_db, environment)
     try:
