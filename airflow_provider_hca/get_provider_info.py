@@ -49,6 +49,21 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "asset-uris": [
+            {
+                "schemes": ["dss"],
+                "handler": "airflow_provider_hca.assets.sanitize_uri",
+                "to_openlineage_converter": "airflow_provider_hca.assets.to_openlineage",
+            }
+        ],
+        # The same under its name of Airflow 2.
+        "dataset-uris": [
+            {
+                "schemes": ["dss"],
+                "handler": "airflow_provider_hca.assets.sanitize_uri",
+                "to_openlineage_converter": "airflow_provider_hca.assets.to_openlineage",
+            }
+        ],
         "extra-links": ["airflow_provider_hca.operators.links.DSSBundleLink"],
         "connection-types": [
             {
@@ -60,19 +75,19 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"host": "API URL", "password": "Token"},
                     "placeholders": {
                         "host": "https://dss.example.org/v1",
-                        "password": "a token (JWT) that lasts; or leave it empty and use one of the ways below",
+                        "password": "a token (JWT) that lasts; or fill in fields below",
                     },
                 },
                 # In the order of the form. Airflow keeps them in the connection's extra.
                 "conn-fields": {
                     "key_path": {
-                        "label": "Service account key, path",
-                        "description": "Of a Google service account's key file (JSON) on the workers.",
+                        "label": "Key path",
+                        "description": "The path of a Google service account's key file (JSON) on the workers.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "key_json": {
-                        "label": "Service account key, content",
-                        "description": "The content of the key file (JSON), instead of its path.",
+                        "label": "Key JSON",
+                        "description": "The content of such a key file, instead of its path.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "audience": {
@@ -98,12 +113,12 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "client_id": {
                         "label": "Client id",
-                        "description": "Of the OAuth2 client.",
+                        "description": "The id of the OAuth2 client.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "client_secret": {
                         "label": "Client secret",
-                        "description": "Of the OAuth2 client.",
+                        "description": "The secret of the OAuth2 client.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "creator_uid": {

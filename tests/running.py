@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -25,6 +26,8 @@ def run(dag: DAG, *, logical_date: datetime = LOGICAL_DATE, conf: dict[str, Any]
     """Run a DAG in this process; return the DAG run."""
     if AIRFLOW_V_3_0_PLUS:
         _store(dag)
+    else:
+        dag.sync_to_db()  # type: ignore[attr-defined]  # Airflow 2's, where the outlets' events are kept
     date = {"logical_date" if AIRFLOW_V_3_0_PLUS else "execution_date": logical_date}
     return dag.test(run_conf=conf, **date)  # type: ignore[arg-type]  # one call for both lines of Airflow
 
@@ -54,6 +57,18 @@ def fake_context(try_number: int = 1) -> Any:
     ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=try_number, pushed=pushed)
     ti.xcom_push = lambda key, value: pushed.update({key: value})
     return {"dag_run": run, "ti": ti}
+
+
+def event_extras(uri: str) -> list[dict[str, Any]]:
+    """Return what Airflow has been told with each event of an asset, oldest first."""
+    from airflow.utils.session import create_session
+
+    kind = "asset" if AIRFLOW_V_3_0_PLUS else "dataset"
+    models = importlib.import_module(f"airflow.models.{kind}")
+    event, asset = getattr(models, f"{kind.title()}Event"), getattr(models, f"{kind.title()}Model")
+    with create_session() as session:
+        found = session.query(event).join(asset, asset.id == getattr(event, f"{kind}_id")).filter(asset.uri == uri)
+        return [each.extra for each in found.order_by(event.id)]
 
 
 def output(operator: Any, key: str) -> Any:

@@ -55,6 +55,11 @@ def test_everything_it_names_is_there() -> None:
     for connection in info["connection-types"]:
         module, _, name = connection["hook-class-name"].rpartition(".")
         assert getattr(importlib.import_module(module), name).conn_type == connection["connection-type"]
+    assert info["asset-uris"] == info["dataset-uris"]
+    for uris in info["asset-uris"]:
+        for key in ("handler", "to_openlineage_converter"):
+            module, _, name = uris[key].rpartition(".")
+            assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_form_has_what_a_connection_can_say() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
     from airflow_provider_hca.upload.plan import Plan
+    from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 _KILLED = 130  # as a shell says of what ended by Ctrl-C
 
@@ -48,7 +49,7 @@ def upload(options: argparse.Namespace) -> None:
         from airflow_provider_hca.upload.staging import open_staging
 
         access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
-        plan = _plan(options)
+        plan = _plan(options, access)
         print(f"the bundle is {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
         transport = hook.get_conn()
         transport.pace.limit(options.max_requests_per_second)
@@ -107,16 +108,21 @@ def _has(hook: DSSHook, replica: str) -> bool:
     return True
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> Plan:
     """Plan the directory, twice where its version is to come from its files."""
     from airflow_provider_hca.client.identifiers import derive_uuid, make_version
     from airflow_provider_hca.upload.plan import DEFAULT_INDEXED, plan_directory
+    from airflow_provider_hca.upload.sources import check_source, is_url
+
+    directory = options.directory
+    staged = f"//{options.staging_bucket}/{options.staging_prefix.strip('/')}/"
+    check_source(directory, replica=options.replica, staged=staged)
+    named = (directory,) if is_url(directory) else (socket.gethostname(), str(Path(directory).resolve()))
 
     def planned(version: str) -> Plan:
         return plan_directory(
-            options.directory,
-            bundle_uuid=options.bundle_uuid
-            or derive_uuid(socket.gethostname(), str(Path(options.directory).resolve())),
+            directory,
+            bundle_uuid=options.bundle_uuid or derive_uuid(*named),
             bundle_version=version,
             include=options.include or ("*",),
             exclude=options.exclude or (),
@@ -124,6 +130,7 @@ def _plan(options: argparse.Namespace) -> Plan:
             symlinks=options.symlinks,
             indexed=options.indexed or DEFAULT_INDEXED,
             content_types=dict(_content_type(each) for each in options.content_type or ()),
+            access=access if is_url(directory) else None,
         )
 
     if options.bundle_version:

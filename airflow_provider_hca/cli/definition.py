@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
@@ -47,7 +49,7 @@ _CONN_ID = _option("--conn-id", "the Airflow connection (%(default)s)", default=
 _REPLICA = _option("--replica", "the replica (%(default)s)", default="aws", choices=("aws", "gcp"))
 
 _UPLOAD = (
-    _arg(("directory",), help="the files in it and below it become the bundle"),
+    _arg(("directory",), help="the files in it and below it become the bundle; or s3://bucket/prefix"),
     _option("--staging-bucket", "bucket to stage in: of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
     _CONN_ID,
     _REPLICA,
@@ -91,7 +93,16 @@ _GET = (
 
 def _action(name: str, text: str, more: str, options: tuple[Arg, ...]) -> ActionCommand:
     function: Callable[..., object] = lazy_load_command(f"airflow_provider_hca.cli.commands.{name}")
-    return ActionCommand(name=name, help=text, description=f"{text}. {more}", func=function, args=options)
+
+    @functools.wraps(function)
+    def interruptible(*arguments: object) -> object:
+        try:
+            return function(*arguments)
+        except KeyboardInterrupt:  # while the command is still being imported, which takes seconds
+            print(f"airflow hca {name}: stopped", file=sys.stderr)
+            sys.exit(130)
+
+    return ActionCommand(name=name, help=text, description=f"{text}. {more}", func=interruptible, args=options)
 
 
 def get_cli_commands() -> list[CLICommand]:

@@ -192,7 +192,7 @@ def _advice(error: DSSError, conn: str, *, has_credentials: bool | None) -> str 
         case DSSAuthError() if has_credentials is None:
             return f"Waits carry no token. Check the base path, such as '/v1', in the host of {conn}"
         case DSSAuthError() if not has_credentials:
-            return f"The {conn} has no credentials: give it a password (a token), or key_path or key_json in extra"
+            return f"There are no credentials in {conn}: give it a password (a token), or key_path or key_json in extra"
         case DSSAuthError(status=401):
             return f"Check the credentials of {conn}, and the 'audience' in its extra"
         case DSSAuthError():

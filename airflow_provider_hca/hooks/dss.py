@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.get_provider_info import get_provider_info
+from airflow_provider_hca.hooks.lineage import Role, tell_bundle
 
 if TYPE_CHECKING:
     # The client is imported when the hook is first used: parsing a DAG imports this module and never needs it.
@@ -32,10 +33,14 @@ class _Delegated(Generic[P, T]):
     """A method that runs a call of the client: with its name, its parameters, its documentation and its result.
 
     :param find: returns the call; used when the method is, so that a class that nobody uses imports nothing
+    :param bundle: what the bundle in the result is to the task, for lineage; None if it is about no bundle
     """
 
-    def __init__(self, find: Callable[[], Callable[Concatenate[DSSAPI, P], Call[T]]]) -> None:
+    def __init__(
+        self, find: Callable[[], Callable[Concatenate[DSSAPI, P], Call[T]]], *, bundle: Role | None = None
+    ) -> None:
         self._find = find
+        self._bundle = bundle
 
     def __get__(self, hook: DSSHook | None, owner: type[DSSHook]) -> Callable[P, T]:
         call = self._find()
@@ -44,7 +49,12 @@ class _Delegated(Generic[P, T]):
         def method(*arguments: P.args, **options: P.kwargs) -> T:
             if hook is None:
                 raise TypeError(f"{owner.__name__}.{call.__name__} is a method of a hook: make one first")
-            return hook.get_conn().run(call(hook.api, *arguments, **options))
+            result = hook.get_conn().run(call(hook.api, *arguments, **options))
+            if self._bundle is not None:
+                told: Any = result
+                uuid, version = (told["uuid"], told["version"]) if isinstance(told, dict) else (told.uuid, told.version)
+                tell_bundle(hook, self._bundle, uuid, version, str(options["replica"]))
+            return result
 
         return method
 
@@ -68,6 +78,9 @@ class DSSHook(BaseHook):
     Methods are named as in the DSS's original Python bindings, and are those of the client: see
     `airflow_provider_hca.client.protocol.DSSAPI` for each. All raise a `DSSError` with status, code, title and
     request id (see `airflow_provider_hca.exceptions`), or a `ValueError` for an argument that is not well-formed.
+
+    Bundles that are read with `get_bundle`, or made with `put_bundle`, `patch_bundle` or `change_bundle`, are told to
+    Airflow's collector of lineage, as inputs and outputs of the task that calls.
 
     :param dss_conn_id: the Airflow connection
     :param pool_size: connections kept open; as many as there are threads
@@ -153,12 +166,12 @@ class DSSHook(BaseHook):
     wait_for_file = _Delegated(lambda: _api().wait_for_file)
 
     # Bundles
-    put_bundle = _Delegated(lambda: _api().put_bundle)
-    get_bundle = _Delegated(lambda: _api().get_bundle)
+    put_bundle = _Delegated(lambda: _api().put_bundle, bundle="output")
+    get_bundle = _Delegated(lambda: _api().get_bundle, bundle="input")
     find_bundle = _Delegated(lambda: _api().find_bundle)
     get_bundles_all = _Delegated(lambda: _api().get_bundles_all)
-    patch_bundle = _Delegated(lambda: _api().patch_bundle)
-    change_bundle = _Delegated(lambda: _api().change_bundle)
+    patch_bundle = _Delegated(lambda: _api().patch_bundle, bundle="output")
+    change_bundle = _Delegated(lambda: _api().change_bundle, bundle="output")
     delete_bundle = _Delegated(lambda: _api().delete_bundle)
     post_bundles_checkout = _Delegated(lambda: _api().post_bundles_checkout)
     get_bundles_checkout = _Delegated(lambda: _api().get_bundles_checkout)
@@ -190,7 +203,8 @@ class DSSHook(BaseHook):
                     return True, f"{api.url} answers. The connection has no credentials, so it can only read"
                 self._run(api.check_token())
         except (DSSError, ValueError, AirflowNotFoundException) as error:
-            return False, str(error)
+            # Airflow's form tests a copy of the connection, under a name made of random letters.
+            return False, str(error).replace(f"connection {self.dss_conn_id!r}", "this connection")
         return True, f"{api.url} answers and takes the token"
 
     def _run(self, call: Call[T]) -> T:

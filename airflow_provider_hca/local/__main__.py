@@ -45,13 +45,16 @@ def serve(options: argparse.Namespace) -> None:
         # imported here: it takes two seconds, and a wrong option is to be told at once
         from .process import run
 
-        run(options, state, listeners)
+        interrupted = run(options, state, listeners)
     except ModuleNotFoundError as error:
         sys.exit(_complain(f"{error.name} is missing: pip install 'airflow-provider-hca[local]'"))
     except KeyboardInterrupt:  # before it was ready; later the signal has its handler
-        sys.exit(130)
+        interrupted = True
     finally:
         os.close(lock)
+    if interrupted:
+        print("dss-local: stopped", file=sys.stderr)
+        sys.exit(130)  # as a shell says of what ended by Ctrl-C
 
 
 def _complain(sentence: str) -> int:

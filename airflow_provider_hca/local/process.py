@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.socket]) -> None:
-    """Run until INT or TERM.
+def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.socket]) -> bool:
+    """Run until INT or TERM; return whether it was INT.
 
     :param options: the command line, parsed
     :param state: the state directory, which is this process's own
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
 
     for worker in workers:
         worker.start()
-    asyncio.run(
+    interrupted = asyncio.run(
         serve(
             [
                 (front, listeners["dss_url"], connections.protocol()),
@@ -65,3 +65,4 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
         worker.stop()
     for store in stores.values():
         store.stop()
+    return interrupted

@@ -79,23 +79,26 @@ async def serve(
     applications: list[tuple[ASGIApp, socket.socket, type[H11Protocol]]],
     ready: Callable[[], None],
     stopping: asyncio.Event,
-) -> None:
-    """Serve until INT or TERM.
+) -> bool:
+    """Serve until INT or TERM; return whether it was INT, as Ctrl-C sends it.
 
     :param applications: each with its socket and protocol
     :param ready: called once all of them answer
     :param stopping: set when the end begins
     """
+    interrupted = False
     servers = [_server(app, protocol) for app, _, protocol in applications]
 
-    def stop() -> None:
+    def stop(number: signal.Signals) -> None:
+        nonlocal interrupted
+        interrupted = number == signal.SIGINT
         stopping.set()
         for server in servers:
             server.should_exit = True
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     tasks = [
         asyncio.create_task(server.serve(sockets=[listener]))
         for server, (_, listener, _) in zip(servers, applications, strict=True)
@@ -107,3 +110,4 @@ async def serve(
     else:
         ready()
     await asyncio.gather(*tasks)
+    return interrupted

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSCheckoutError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import Data, TellsLineage, file_inputs
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.dss import wait_result
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _CHECKOUT = "dss_checkout"  # the key in Airflow's store of task states
 
 
-class DSSPutBundleOperator(DSSOperator):
+class DSSPutBundleOperator(TellsLineage, DSSOperator):
     """Make a bundle of registered files (`PUT /bundles/{uuid}`).
 
     Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
@@ -82,7 +83,7 @@ class DSSPutBundleOperator(DSSOperator):
                 missing_seconds=seconds("copy_timeout", self.copy_timeout),
             )
             self.log.info("bundle %s.%s of %d files: %s", result.uuid, result.version, len(files), result.outcome)
-            return {
+            made = {
                 "uuid": result.uuid,
                 "version": result.version,
                 "fqid": f"{result.uuid}.{result.version}",
@@ -90,6 +91,8 @@ class DSSPutBundleOperator(DSSOperator):
                 "file_count": len(files),
                 "created": result.outcome == "created",
             }
+            self._tell_made(context, hook, made, file_inputs(hook.api.url, self.replica, files))
+            return made
 
 
 def _members(given: Any) -> list[Mapping[str, Any]]:
@@ -108,7 +111,7 @@ def _members(given: Any) -> list[Mapping[str, Any]]:
     return files
 
 
-class DSSPatchBundleOperator(DSSOperator):
+class DSSPatchBundleOperator(TellsLineage, DSSOperator):
     """Have files in a bundle and others out of it, as a new version of it (`PATCH /bundles/{uuid}`).
 
     More than 1,000 changes become several PATCHes, each of the version that the one before made. A retry asks the DSS
@@ -162,16 +165,17 @@ class DSSPatchBundleOperator(DSSOperator):
         """Change the bundle; return what it is called now."""
         with self._running() as (hook, _):
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
+            added = mappings("add_files", self.add_files)
             change = hook.change_bundle(
                 self.bundle_uuid,
                 version=self.bundle_version,
                 replica=self.replica,
-                add_files=mappings("add_files", self.add_files),
+                add_files=added,
                 remove_files=mappings("remove_files", self.remove_files),
             )
             show_bundle(context, hook, replica=self.replica, uuid=change.uuid, version=change.version)
             self.log.info("bundle %s.%s after %d PATCHes", change.uuid, change.version, change.patches)
-            return {
+            made = {
                 "uuid": change.uuid,
                 "version": change.version,
                 "fqid": f"{change.uuid}.{change.version}",
@@ -179,6 +183,12 @@ class DSSPatchBundleOperator(DSSOperator):
                 "file_count": change.count,
                 "patch_count": change.patches,
             }
+            inputs = file_inputs(hook.api.url, self.replica, added)
+            before = {"uuid": change.uuid, "version": self.bundle_version, "replica": self.replica}
+            if self.bundle_version and self.bundle_version != change.version:
+                inputs.append(Data.bundle(hook.api.url, before))
+            self._tell_made(context, hook, made, inputs)
+            return made
 
 
 class DSSDeleteBundleOperator(DSSOperator):

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hca.operators.base import DSSOperator
+from airflow_provider_hca.operators.lineage import Data, TellsLineage
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class DSSDownloadBundleOperator(DSSOperator):
+class DSSDownloadBundleOperator(TellsLineage, DSSOperator):
     """Have the files of a bundle in a directory of the worker (`GET /bundles/{uuid}`, `GET /files/{uuid}`).
 
     Files are fetched in parallel, checked by their sha256, and have their names only when they are whole. A retry, or
@@ -84,7 +85,7 @@ class DSSDownloadBundleOperator(DSSOperator):
                 data_files=self.data_files,
                 metadata_files=self.metadata_files,
             )
-            return {
+            fetched = {
                 "uuid": report.uuid,
                 "version": report.version,
                 "fqid": f"{report.uuid}.{report.version}",
@@ -95,3 +96,6 @@ class DSSDownloadBundleOperator(DSSOperator):
                 "downloaded_file_count": report.downloaded_files,
                 "downloaded_byte_count": report.downloaded_size,
             }
+            target = Data.source(report.directory, files=report.files, size=report.size)
+            self._tell([Data.bundle(hook.api.url, fetched)], [target])
+            return fetched

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, boolean, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import Data, TellsLineage
 from airflow_provider_hca.triggers.dss import wait_result
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 
-class DSSPutFileOperator(DSSWaitingOperator):
+class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
     """Register one staged object as a file (`PUT /files/{uuid}`), and wait until the DSS has it.
 
     A DSS copies content above 64 MiB after it has answered. With `deferrable=True` no worker slot is held meanwhile.
@@ -106,7 +107,15 @@ class DSSPutFileOperator(DSSWaitingOperator):
             self.log.info("file %s.%s (%s): %s", file["uuid"], file["version"], name, answer.outcome)
             if answer.outcome == "copying":
                 self._await_copy(hook, replica, file, access)
-            return dict(file)
+            return self._done(hook, dict(file))
+
+    def _done(self, hook: DSSHook, file: dict[str, Any]) -> dict[str, Any]:
+        """Return the file, and tell what it was made of."""
+        from airflow_provider_hca.client.model import replica_of
+
+        made = Data.file(hook.api.url, replica_of(self.source_url), file)
+        self._tell([Data.source(self.source_url)], [made])
+        return file
 
     def _access(self, replica: str) -> S3Access | GCSAccess | None:
         """Return how to read the staged object's sum, before anything is registered that could not be waited for."""
@@ -136,4 +145,5 @@ class DSSPutFileOperator(DSSWaitingOperator):
         file: dict[str, Any] = carried["file"]
         if result is None:
             raise late_copy(file["uuid"], file["version"])
-        return file
+        with self._running() as (hook, _):
+            return self._done(hook, file)

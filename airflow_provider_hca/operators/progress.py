@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_hca.exceptions import DSSError, UploadError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_hca.upload.plan import Plan
-    from airflow_provider_hca.upload.report import Progress, UploadReport
+    from airflow_provider_hca.upload.report import Progress, Registered, UploadReport
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,15 @@ class ProgressTeller:
         self._ti = context["ti"]
         self._told: dict[str, Any] = {}
 
+    def of_shard(self, shard: Mapping[str, Any]) -> Self:
+        """Take note that it is a shard, of a bundle that another task makes.
+
+        :param shard: as JSON has it
+        """
+        self._told.update({name: shard[name] for name in ("file_count", "byte_count")})
+        self._told.update(shard_number=shard["number"], shard_count=shard["of"])
+        return self
+
     def planned(self, plan: Plan) -> None:
         """Take note of how much there is to do."""
         self._told.update(file_count=len(plan.files), byte_count=plan.size)
@@ -41,11 +50,11 @@ class ProgressTeller:
         """Tell how far it is."""
         self._push({**self._told, **asdict(progress)})
 
-    def done(self, report: UploadReport) -> None:
+    def done(self, report: Registered | UploadReport) -> None:
         """Tell that it is done, with the rate over the whole of staging."""
         staging = report.seconds.get("stage", 0.0)
         rate = report.staged_size / staging if staging else 0.0
-        self._push({**self._told, "phase": "done", "sent_byte_count": report.size, "rate": rate})
+        self._push({**self._told, "phase": "done", "sent_byte_count": self._told["byte_count"], "rate": rate})
 
     def waiting(self, plan: Plan, copies: int) -> None:
         """Tell that the task leaves the worker until the DSS has copied some files."""

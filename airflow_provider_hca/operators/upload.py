@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import Data, TellsLineage
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.engine import Uploader
     from airflow_provider_hca.upload.plan import Hidden, Names, Plan, Symlinks
     from airflow_provider_hca.upload.report import Registered, UploadReport
+    from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 
-class DSSUploadDirectoryOperator(DSSWaitingOperator):
+class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
 
     A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
@@ -36,7 +38,9 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
 
     Patterns are shell globs, matched with the path relative to the directory; `*` matches `/` too.
 
-    :param directory: on the worker; the files in it and below it become the bundle (templated)
+    :param directory: on the worker, or `s3://bucket/prefix` or `gs://bucket/prefix` in the cloud of the replica; the
+        files in it and below it become the bundle. Objects are copied to the staging bucket by the store itself; the
+        worker reads only those that have not got their checksums in their tags or metadata (templated)
     :param staging_bucket: bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp` (templated)
     :param replica: `aws` or `gcp` (templated)
     :param staging_prefix: of the staged objects' keys (templated)
@@ -140,7 +144,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             uploader = self._uploader(hook, creator_uid, progress)
             report = uploader.finish(plan, self._register(context, uploader, plan, progress))
             progress.done(report)
-            return as_xcom(report)
+            return self._made(context, hook, report)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: put the bundle.
@@ -154,7 +158,13 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             progress.planned(plan)
             report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
             progress.done(report)
-            return as_xcom(report)
+            return self._made(context, hook, report)
+
+    def _made(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
+        """Return what was done, and tell of the bundle where somebody waits for it."""
+        made = _as_xcom(report)
+        self._tell_made(context, hook, made, [Data.source(self.directory, files=report.files, size=report.size)])
+        return made
 
     def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressTeller) -> Registered:
         """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
@@ -183,9 +193,11 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
     def _plan(self, context: Context) -> Plan:
         return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
 
-    def _plan_as(self, bundle_uuid: str, bundle_version: str, **names: Names) -> Plan:
-        from airflow_provider_hca.upload.plan import plan_directory
+    def _plan_as(self, bundle_uuid: str, bundle_version: str, names: Names | None = None) -> Plan:
+        from airflow_provider_hca.upload.plan import EVERY_NAME, plan_directory
+        from airflow_provider_hca.upload.sources import is_url
 
+        self.check_directory()
         return plan_directory(
             self.directory,
             bundle_uuid=bundle_uuid,
@@ -196,16 +208,31 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
             symlinks=self.symlinks,
             indexed=self.indexed,
             content_types=self.content_types,
-            **names,
+            names=names or EVERY_NAME,
+            access=self._access() if is_url(self.directory) else None,
         )
+
+    def check_directory(self) -> None:
+        """Raise if the directory cannot be staged in the bucket, as far as that can be seen without a look at them.
+
+        :raises ValueError: then
+        """
+        from airflow_provider_hca.upload.sources import check_source
+
+        staged = f"//{self.staging_bucket}/{self.staging_prefix.strip('/')}/"
+        check_source(self.directory, replica=self.replica, staged=staged)
+
+    def _access(self) -> S3Access | GCSAccess | None:
+        from airflow_provider_hca.hooks.clouds import cloud_access
+
+        return cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
     def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressTeller) -> Uploader:
         from airflow_provider_hca.client.model import check_replica
-        from airflow_provider_hca.hooks.clouds import cloud_access
         from airflow_provider_hca.upload.engine import Uploader
         from airflow_provider_hca.upload.staging import open_staging
 
-        access = cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
+        access = self._access()
         transport = hook.get_conn()
         transport.pace.limit(self.max_requests_per_second)
         return Uploader(
@@ -224,7 +251,7 @@ class DSSUploadDirectoryOperator(DSSWaitingOperator):
         )
 
 
-def as_xcom(report: UploadReport) -> dict[str, Any]:
+def _as_xcom(report: UploadReport) -> dict[str, Any]:
     """Return what an upload did, as the task that made the bundle tells it."""
     return {
         "uuid": report.uuid,

@@ -10,9 +10,10 @@ from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow_provider_hca.hooks.failures import retries_only_if_useful
 from airflow_provider_hca.operators.base import integer, mappings, seconds
 from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.operators.lineage import Data
 from airflow_provider_hca.operators.links import show_bundle
 from airflow_provider_hca.operators.progress import ProgressTeller
-from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator, as_xcom
+from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -54,17 +55,19 @@ def dss_upload_group(
     given by `plan`: clearing a shard leaves them as they are, clearing the run or `plan` makes a new version.
 
     Every worker has to see the directory under the same path, with the same modification times: on a shared file
-    system. A file that comes, goes or changes after it was planned is an error. Nothing but the ranges and counts goes
-    through XCom. Airflow maps no task inside of a mapped task group, so this cannot be in one.
+    system, or as a prefix of a bucket. A file that comes, goes or changes after it was planned is an error. Nothing but
+    the ranges and counts goes through XCom. Airflow maps no task inside of a mapped task group, so this cannot be in
+    one.
 
     :param group_id: of the task group
-    :param directory: on all workers; the files in it and below it become the bundle (templated)
+    :param directory: on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the files in it and below it
+        become the bundle (templated)
     :param staging_bucket: bucket to stage in (templated)
     :param max_shard_files: in a shard
     :param max_shard_bytes: in a shard; a larger file has one to itself
     :param options: all other parameters of `DSSUploadDirectoryOperator`, the same of them templated, of which
         `max_workers`, `max_bytes_per_second` and `max_requests_per_second` hold for each shard; and those of Airflow's
-        operators, such as `retries` or `pool`, for all tasks of the group
+        operators, such as `retries` or `pool`, for all tasks of the group, but `outlets` for `bundle` alone
     :raises ValueError: when an argument that holds no template is not well-formed
     :raises TypeError: when there is no such argument
     """
@@ -72,6 +75,7 @@ def dss_upload_group(
     if own:
         raise TypeError(f"dss_upload_group() takes no {', '.join(own)}: the tasks of the group have their own")
     options.update(directory=directory, staging_bucket=staging_bucket)
+    outlets = options.pop("outlets", None)  # else each shard would start the DAGs that wait for the bundle
     group = DSSUploadGroup(group_id=group_id)
     with group:
         plan = DSSPlanUploadOperator(
@@ -81,7 +85,9 @@ def dss_upload_group(
         shard = DSSUploadShardOperator.partial(
             task_id="shard", **{"map_index_template": _SHARD_NAME, **options}
         ).expand(shard=plan.output)
-        DSSUploadShardsBundleOperator(task_id="bundle", shards=plan.output, registered=shard.output, **options)
+        DSSUploadShardsBundleOperator(
+            task_id="bundle", shards=plan.output, registered=shard.output, outlets=outlets, **options
+        )
     return group
 
 
@@ -113,6 +119,7 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
             plan = self._plan_as(uuid, self.bundle_version or run_version(context))
             shards = cut(plan, most_files=self.max_shard_files, most_bytes=self.max_shard_bytes)
             _check_count(len(shards))
+        self._tell([Data.source(self.directory, files=len(plan.files), size=plan.size)])
         self.log.info("%d files, %d bytes, in %d shards", len(plan.files), plan.size, len(shards))
         return [shard.as_json() for shard in shards]
 
@@ -131,21 +138,25 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the files, unless the directory has changed; return what was done."""
-        progress = ProgressTeller(context)
+        progress = ProgressTeller(context).of_shard(self.shard)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
-            progress.planned(plan)
             registered = self._register(context, self._uploader(hook, creator_uid, progress), plan, progress)
+            progress.done(registered)
         return self._told(context, registered.without_copies())
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: there is nothing left to do."""
-        with retries_only_if_useful():
-            return self._told(context, self._registered(event).without_copies())
+        progress = ProgressTeller(context).of_shard(self.shard)
+        with retries_only_if_useful(), progress.telling("copy"):
+            registered = self._registered(event)
+            progress.done(registered)
+        return self._told(context, registered.without_copies())
 
-    @staticmethod
-    def _told(context: Context, done: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
+        files, size = self.shard["file_count"], self.shard["byte_count"]
+        self._tell([Data.source(self.directory, files=files, size=size)])
         return {"tries": context["ti"].try_number, **done}
 
     def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the names are in the shard
@@ -197,7 +208,7 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
                 uploader.forget_begun(plan)
             report = uploader.finish(plan, registered)
             progress.done(report)
-            return {**as_xcom(report), "shard_count": len(shards)}
+            return {**self._made(context, hook, report), "shard_count": len(shards)}
 
 
 def _check_count(shards: int) -> None:
@@ -240,6 +251,8 @@ def _check(task: DSSPlanUploadOperator) -> None:
     for name, check in checks.items():
         if name in literal:
             check(literal[name])
+    if {"directory", "replica", "staging_bucket", "staging_prefix"} <= set(literal):
+        task.check_directory()
 
 
 def _is_literal(value: Any) -> bool:

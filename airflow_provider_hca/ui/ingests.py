@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.models.dagrun import DagRun
@@ -16,91 +16,20 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import ColumnElement, String, and_, cast, exists, select, tuple_
+from sqlalchemy import ColumnElement, String, and_, cast, exists, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.hooks.page import LINK_KEY, PROGRESS_KEY, BundleAddress
 from airflow_provider_hca.ui import access
+from airflow_provider_hca.ui.told import Action, Bundle, Ingest, Progress, bundles_once, shards_as_one
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
 _FETCHED_KEY = "downloaded_file_count"  # what only a download leaves, which has an `fqid` too
 _RESULT_KEYS = ("fqid", "file_count", "byte_count", _FETCHED_KEY)
 _MOST_MAKERS = 100
+_MOST_XCOMS = 20_000  # of mapped tasks there may be very many
 _OF_TASK = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
-
-
-class Failure(BaseModel):
-    """Files that failed alike.
-
-    :ivar cause: why, and what to change
-    :ivar count: how many files
-    :ivar names: of the first of them
-    """
-
-    cause: str
-    count: int
-    names: list[str]
-
-
-class Progress(BaseModel):
-    """How far an upload is.
-
-    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`; the one that it failed in
-    :ivar phase_done: files that the phase is done with, of `phase_files`
-    :ivar sent_byte_count: bytes that are staged
-    :ivar rate: in bytes per second, over the last seconds; at the end over the whole of staging
-    :ivar error: why the try failed
-    :ivar failures: the files that failed, by cause
-    """
-
-    phase: str = ""
-    phase_done: int = 0
-    phase_files: int = 0
-    file_count: int = 0
-    byte_count: int = 0
-    sent_byte_count: int = 0
-    rate: float = 0.0
-    error: str = ""
-    failures: list[Failure] = []
-
-
-class Bundle(BaseModel):
-    """The bundle that a task makes or waits for.
-
-    :ivar version: None is the latest
-    """
-
-    connection: str
-    replica: str
-    uuid: str
-    version: str | None
-
-
-class Ingest(BaseModel):
-    """A task that makes or waits for a bundle.
-
-    :ivar state: of the task instance
-    :ivar bundle: None if the task did not say in time
-    :ivar action: whether it makes the bundle, fetches it, or only has to do with it
-    :ivar told: when it last said how far it is
-    """
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    operator: str
-    state: str | None
-    try_number: int
-    started: datetime | None
-    ended: datetime | None
-    bundle: Bundle | None
-    action: Literal["make", "fetch", "see"]
-    file_count: int | None
-    byte_count: int | None
-    progress: Progress | None
-    told: datetime | None
 
 
 class Ingests(BaseModel):
@@ -136,16 +65,18 @@ class Makers(BaseModel):
 @router.get("/ingests")
 def list_ingests(user: access.User, session: SessionDep, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Ingests:
     """Return the newest ingests of the DAGs that the user may read."""
+    of_mapped = _OF_TASK[:3]
     newest = session.execute(
-        select(*_OF_TASK)
+        select(*of_mapped)
         .where(XComModel.key.in_((PROGRESS_KEY, "fqid")), XComModel.dag_id.in_(access.readable_dags(user)))
-        .order_by(XComModel.timestamp.desc())
-        .limit(2 * limit)  # a task may have left both
+        .group_by(*of_mapped)
+        .order_by(func.max(XComModel.timestamp).desc())
+        .limit(2 * limit)  # some have only fetched a bundle
     ).all()
-    tasks = list(dict.fromkeys(tuple(row) for row in newest))
-    found = _ingests(session, tuple_(*_OF_TASK).in_(tasks)) if tasks else {}
-    made = [found[task] for task in tasks if task in found and found[task].action == "make"]
-    return Ingests(ingests=made[:limit])
+    found = _ingests(session, tuple_(*of_mapped).in_([tuple(row) for row in newest])) if newest else []
+    made = [each for each in bundles_once(shards_as_one(found)) if each.action == "make"]
+    made.sort(key=lambda each: each.started.timestamp() if each.started else 0.0, reverse=True)
+    return Ingests(ingests=[each.model_copy(update={"shards": []}) for each in made[:limit]])
 
 
 @router.get("/run")
@@ -154,7 +85,7 @@ def get_run(dag_id: str, run_id: str, session: SessionDep) -> Run:
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if run is None:
         raise HTTPException(404, f"there is no run {run_id!r} of the DAG {dag_id!r}")
-    found = _ingests(session, XComModel.dag_run_id == run.id).values()
+    found = shards_as_one(_ingests(session, XComModel.dag_run_id == run.id))
     in_order = sorted(found, key=lambda each: (each.started is None, each.started, each.task_id, each.map_index))
     return Run(dag_id=dag_id, run_id=run_id, state=str(run.state), ingests=in_order)
 
@@ -183,22 +114,25 @@ def find_makers(
     return Makers(makers=makers)
 
 
-def _ingests(session: Session, which: Any) -> dict[tuple[Any, ...], Ingest]:
+def _ingests(session: Session, which: Any) -> list[Ingest]:
     """Return the tasks that left something for the page."""
     rows = session.execute(
-        select(XComModel.key, XComModel.value, XComModel.timestamp, TaskInstance)
+        select(XComModel.key, XComModel.value, XComModel.timestamp, TaskInstance, DagRun.state)
         .join(TaskInstance, and_(*_same_task(TaskInstance)))
+        .join(DagRun, XComModel.dag_run_id == DagRun.id)
         .where(which, XComModel.key.in_((PROGRESS_KEY, LINK_KEY, *_RESULT_KEYS)))
+        .order_by(XComModel.timestamp.desc())
+        .limit(_MOST_XCOMS)
     )
     left: dict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = {}
-    tasks: dict[tuple[Any, ...], TaskInstance] = {}
-    for key, value, timestamp, task in rows:
+    tasks: dict[tuple[Any, ...], tuple[TaskInstance, str]] = {}
+    for key, value, timestamp, task, run_state in rows:
         name = (task.dag_id, task.run_id, task.task_id, task.map_index)
-        tasks[name] = task
+        tasks[name] = task, str(run_state)
         left.setdefault(name, {})[key] = (value, timestamp)
     # An `fqid` alone may be anybody's.
     ours = {name: told for name, told in left.items() if told.keys() & {PROGRESS_KEY, LINK_KEY}}
-    return {name: _ingest(tasks[name], told) for name, told in ours.items()}
+    return [_ingest(*tasks[name], told) for name, told in ours.items()]
 
 
 def _same_task(other: Any) -> list[ColumnElement[bool]]:
@@ -206,7 +140,7 @@ def _same_task(other: Any) -> list[ColumnElement[bool]]:
     return [column == getattr(other, column.key) for column in _OF_TASK]
 
 
-def _ingest(task: TaskInstance, told: Mapping[str, tuple[Any, datetime]]) -> Ingest:
+def _ingest(task: TaskInstance, run_state: str, told: Mapping[str, tuple[Any, datetime]]) -> Ingest:
     values = {key: value for key, (value, _) in told.items()}
     address = BundleAddress.of(values.get(LINK_KEY))
     progress = _progress(values.get(PROGRESS_KEY))
@@ -219,6 +153,7 @@ def _ingest(task: TaskInstance, told: Mapping[str, tuple[Any, datetime]]) -> Ing
         task_id=task.task_id,
         map_index=task.map_index,
         operator=task.operator or "",
+        run_state=run_state,
         state=None if task.state is None else str(task.state),
         try_number=task.try_number,
         started=task.start_date,
@@ -226,16 +161,19 @@ def _ingest(task: TaskInstance, told: Mapping[str, tuple[Any, datetime]]) -> Ing
         bundle=None
         if address is None
         else Bundle(connection=address.conn_id, replica=address.replica, uuid=address.uuid, version=address.version),
-        action=_action(values),
+        action=_action(values, progress),
         progress=progress,
         told=told[PROGRESS_KEY][1] if PROGRESS_KEY in told else None,
-        **counts,
+        file_count=counts["file_count"],
+        byte_count=counts["byte_count"],
     )
 
 
-def _action(values: Mapping[str, Any]) -> Literal["make", "fetch", "see"]:
+def _action(values: Mapping[str, Any], progress: Progress | None) -> Action:
     if _FETCHED_KEY in values:
         return "fetch"
+    if progress is not None and progress.shard_number is not None:
+        return "shard"
     return "make" if values.keys() & {PROGRESS_KEY, "fqid"} else "see"
 
 

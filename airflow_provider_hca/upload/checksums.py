@@ -74,6 +74,35 @@ def checksum_chunks(chunks: Iterable[bytes]) -> Checksums:
     return Checksums(sha256.hexdigest(), sha1.hexdigest(), md5.hexdigest(), f"{crc32c:08x}")
 
 
+def checksum_stream(chunks: Iterable[bytes], size: int) -> Checksums:
+    """Return the sums of a content of any size that comes in pieces.
+
+    :param size: of it, in bytes
+    """
+    if size <= PART_SIZE:
+        return checksum_chunks(chunks)
+    import google_crc32c
+
+    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
+    md5, crc32c = hashlib.md5(usedforsecurity=False), 0
+    digests: list[bytes] = []
+    left = step = part_size(size)
+    for chunk in chunks:
+        sha256.update(chunk)
+        sha1.update(chunk)
+        crc32c = google_crc32c.extend(crc32c, chunk)
+        rest = memoryview(chunk)
+        while len(rest) >= left:
+            md5.update(rest[:left])
+            digests.append(md5.digest())
+            md5, rest, left = hashlib.md5(usedforsecurity=False), rest[left:], step
+        md5.update(rest)
+        left -= len(rest)
+    if left < step:
+        digests.append(md5.digest())
+    return Checksums(sha256.hexdigest(), sha1.hexdigest(), etag_of_parts(digests), f"{crc32c:08x}")
+
+
 # crc32c is the remainder of a division of polynomials, kept with its bits reversed: the highest is the constant 1.
 _POLYNOMIAL = 0x82F63B78
 _ONE, _X = 1 << 31, 1 << 30

@@ -34,6 +34,7 @@ from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.items import FileChangedError, Item, Tally
 from airflow_provider_hca.upload.plan import EVERY_NAME, Plan, PlannedFile
 from airflow_provider_hca.upload.report import Progress, Registered, UploadReport, amount
+from airflow_provider_hca.upload.sources import check_source
 from airflow_provider_hca.upload.stage import MEMORY, Part, Stager, cost, key_of, prefix_of
 from airflow_provider_hca.upload.staging import Staging
 
@@ -112,6 +113,7 @@ class Uploader:
 
         :param plan: from `plan_directory`
         :param resume: whether an earlier try may have got somewhere
+        :raises ValueError: when a source is in another cloud, or what is staged would be in it; nothing was staged
         :raises DSSError: when the DSS does not answer or does not take the token; nothing was staged
         :raises StagingError: when the bucket is not there; nothing was staged
         :raises InvalidDirectoryError: when files changed or could not be read; nothing was registered by this try
@@ -119,6 +121,9 @@ class Uploader:
         :raises DSSAbortedError: when told to stop
         """
         self._tally = Tally()
+        if plan.source is not None and plan.files:
+            staged = self._staging.url(prefix_of(self._prefix, plan))
+            check_source(plan.files[0].directory, replica=self._replica, staged=staged)
         items = [Item(file) for file in plan.files]
         seconds: dict[str, float] = {}
         retries = self._dss.retries

@@ -12,14 +12,16 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
 from airflow_provider_hca.client.model import BundleFile, check_name
 from airflow_provider_hca.exceptions import InvalidDirectoryError
+from airflow_provider_hca.upload.sources import FoundObject, Source, is_url, open_source
+from airflow_provider_hca.upload.staging import GCSAccess, S3Access
 
 Hidden = Literal["skip", "include"]
 Symlinks = Literal["error", "follow", "skip"]
@@ -42,10 +44,12 @@ _TYPES = mimetypes.MimeTypes(filenames=())
 class PlannedFile:
     """A file that is to be a member of the bundle.
 
-    :ivar directory: that is uploaded; the same text for all, since there may be a hundred thousand
+    :ivar directory: that is uploaded, or prefix of a bucket; the same text for all, since there may be a hundred
+        thousand
     :ivar name: its name in the bundle: the path relative to the directory, with `/`
     :ivar size: in bytes
     :ivar mtime_ns: its modification time; content that changes afterwards is refused
+    :ivar revision: of an object in a bucket, by which it is known to be the same; empty for a file
     """
 
     directory: str
@@ -56,6 +60,7 @@ class PlannedFile:
     indexed: bool
     uuid: str
     version: str
+    revision: str = ""
 
     @property
     def path(self) -> Path:
@@ -101,6 +106,7 @@ class Plan:
     :ivar files: in the order they will have in the bundle: by name, since another order would be another bundle
     :ivar skipped: how many files were left out by `include`, `exclude`, `hidden` and `symlinks`
     :ivar names: that were planned
+    :ivar source: that the files are objects of; None if they are on this machine
     """
 
     bundle_uuid: str
@@ -108,6 +114,7 @@ class Plan:
     files: tuple[PlannedFile, ...]
     skipped: int
     names: Names = EVERY_NAME
+    source: Source | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -135,13 +142,14 @@ def plan_directory(
     indexed: Sequence[str] = DEFAULT_INDEXED,
     content_types: Mapping[str, str] | None = None,
     names: Names = EVERY_NAME,
+    access: S3Access | GCSAccess | None = None,
 ) -> Plan:
-    """Return the plan that makes a bundle of a directory.
+    """Return the plan that makes a bundle of a directory, or of what is under a prefix in a bucket.
 
     Patterns are shell globs that are matched, case-sensitively, with the whole path relative to the directory; `*`
     matches `/` too, so `*.json` means all JSON files.
 
-    :param directory: the files in it and below it become the members
+    :param directory: the files in it and below it become the members; or `s3://bucket/prefix` or `gs://bucket/prefix`
     :param bundle_uuid: of the bundle; the files' uuids derive from it and from their names
     :param bundle_version: of the bundle and of all its files
     :param include: patterns of the files to take
@@ -152,6 +160,8 @@ def plan_directory(
     :param content_types: types by pattern, the first that matches counts, as in
         `{"*.gz": "application/gzip; dcp-type=data"}`; other files have their type guessed from their names
     :param names: which files to plan, as if there were no others; a range may be without files
+    :param access: how to enter a bucket; with the cloud SDK's own credentials and endpoint if None
+    :raises StagingError: when a bucket cannot be listed
     :raises InvalidDirectoryError: when there is nothing to upload, or a file that cannot be read, or a name that a
         DSS refuses; it lists them all
     :raises ValueError: when an argument is not well-formed
@@ -162,41 +172,43 @@ def plan_directory(
     )
     bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
     bundle_version = check_version(bundle_version, "bundle_version")
-    root = Path(directory)
-    _check_directory(root)
-    below = str(root)
-
-    walk = _Walk(hidden=hidden, symlinks=symlinks, names=names)
+    walk: _Walk | _Listing
+    if is_url(directory):
+        walk = _Listing(str(directory).rstrip("/"), access, hidden=hidden, names=names)
+    else:
+        walk = _Walk(Path(directory), hidden=hidden, symlinks=symlinks, names=names)
     files = []
-    for name, path, status in walk.files(root):
+    for name, found in walk.files():
         if not _matches(name, include) or _matches(name, exclude):
             walk.skipped += 1
             continue
-        problem = _problem(name, path, status)
+        problem = found.problem()
         if problem:
             walk.offenders.append((name, problem))
             continue
         typed = next((types[each] for each in types if fnmatchcase(name, each)), None)
         file = PlannedFile(
-            directory=below,
+            directory=walk.root,
             name=name,
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
+            size=found.size,
+            mtime_ns=found.mtime_ns,
             content_type=typed or guess_type(name),
             indexed=_matches(name, indexed),
             uuid=derive_uuid(bundle_uuid, name),
             version=bundle_version,
+            revision=found.revision,
         )
         files.append(file)
     # A link or a directory is stumbled over before the patterns are asked.
     offenders = [each for each in walk.offenders if not _is_excluded(each[0], exclude)]
     walk.skipped += len(walk.offenders) - len(offenders)
     if offenders:
-        raise InvalidDirectoryError(str(root), sorted(offenders))
+        raise InvalidDirectoryError(walk.root, sorted(offenders))
     if not files and names == EVERY_NAME:
         left_out = f" ({walk.skipped} were left out: see include, exclude, hidden, symlinks)" if walk.skipped else ""
-        raise InvalidDirectoryError(str(root), [("", f"it has no files to upload{left_out}")])
-    return Plan(bundle_uuid, bundle_version, tuple(sorted(files, key=lambda file: file.name)), walk.skipped, names)
+        raise InvalidDirectoryError(walk.root, [("", f"it has no files to upload{left_out}")])
+    in_order = tuple(sorted(files, key=lambda file: file.name))
+    return Plan(bundle_uuid, bundle_version, in_order, walk.skipped, names, walk.source)
 
 
 def check_options(
@@ -227,19 +239,63 @@ def guess_type(name: str) -> str:
     return content_type or _UNKNOWN_TYPE
 
 
+@dataclass(frozen=True, slots=True)
+class _FoundFile:
+    """What a walk came to."""
+
+    name: str
+    path: str
+    status: os.stat_result
+    revision: ClassVar[str] = ""
+
+    @property
+    def size(self) -> int:
+        return self.status.st_size
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.status.st_mtime_ns
+
+    def problem(self) -> str | None:
+        """Return why it cannot be a file of a bundle, if so."""
+        return _problem(self.name, self.path, self.status)
+
+
+class _Listing:
+    """The objects under a prefix, of which some are left out."""
+
+    def __init__(self, root: str, access: S3Access | GCSAccess | None, *, hidden: Hidden, names: Names) -> None:
+        self.root, self.source = root, open_source(root, access)
+        self._hidden, self._names = hidden, names
+        self.offenders: list[tuple[str, str]] = []
+        self.skipped = 0
+
+    def files(self) -> Iterator[tuple[str, FoundObject]]:
+        """Yield the objects and their names."""
+        for found in self.source.objects(self._names):
+            if self._hidden == "skip" and f"/{found.name}".find("/.") >= 0:
+                self.skipped += 1
+            else:
+                yield found.name, found
+
+
 class _Walk:
     """A walk through a directory, which remembers what it left out and what it stumbled over."""
 
-    def __init__(self, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
+    source = None
+
+    def __init__(self, directory: Path, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
+        _check_directory(directory)
+        self.root = str(directory)
         self._hidden, self._symlinks, self._names = hidden, symlinks, names
         self.offenders: list[tuple[str, str]] = []
         self.skipped = 0
 
-    def files(self, root: Path) -> Iterator[tuple[str, str, os.stat_result]]:
-        """Yield name, path and status of everything that is not a directory."""
-        status = root.stat()
+    def files(self) -> Iterator[tuple[str, _FoundFile]]:
+        """Yield everything that is not a directory, and its name."""
+        status = os.stat(self.root)  # noqa: PTH116 - as text, as all below it
         ancestors: tuple[tuple[int, int], ...] = ((status.st_dev, status.st_ino),)
-        waiting = [("", str(root), ancestors)]
+        waiting = [("", self.root, ancestors)]
         while waiting:
             prefix, directory, ancestors = waiting.pop()
             for entry in self._entries(prefix, directory):
@@ -254,7 +310,7 @@ class _Walk:
                     continue
                 if not stat.S_ISDIR(status.st_mode):
                     if name in self._names:
-                        yield name, entry.path, status
+                        yield name, _FoundFile(name, entry.path, status)
                 elif not below:
                     continue
                 elif (status.st_dev, status.st_ino) in ancestors:

@@ -165,6 +165,6 @@ def _within(files: Sequence[PlannedFile], names: Names) -> Sequence[PlannedFile]
 def _digest(files: Sequence[PlannedFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        told = [file.size, file.mtime_ns, file.content_type, *file.as_member().values()]
+        told = [file.size, file.mtime_ns, file.revision, file.content_type, *file.as_member().values()]
         digest.update(json.dumps(told).encode() + b"\n")
     return digest.hexdigest()

@@ -8,7 +8,6 @@ its parts by several threads; its sums follow in the end.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import zlib
@@ -21,10 +20,12 @@ from airflow_provider_hca.client.model import FileMetadata
 from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConflictError, StagingError
 from airflow_provider_hca.upload.checksums import MIB, PART_SIZE, Checksums, checksum_bytes
+from airflow_provider_hca.upload.copies import Copier, LargeObjectCopy
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, checksum_file
 from airflow_provider_hca.upload.items import FileChangedError, Item, Tally
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
 from airflow_provider_hca.upload.staging import LargeObject, Staging
+from airflow_provider_hca.upload.unchanged import blaming_the_file, check_unchanged, read_unchanged
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Part:
     :ivar number: from 0
     """
 
-    large: _LargeFile
+    large: _LargeFile | LargeObjectCopy
     number: int
 
 
@@ -69,6 +70,8 @@ def key_of(file: PlannedFile, prefix: str) -> str:
 
 def cost(work: Item | Part) -> int:
     """Return what staging something takes of the memory, in bytes."""
+    if isinstance(work, Part) and isinstance(work.large, LargeObjectCopy) and work.large.part_count > 1:
+        return MIB
     return _IN_MEMORY if isinstance(work, Part) else min(work.file.size, _IN_MEMORY)
 
 
@@ -105,6 +108,7 @@ class Stager:
         self._policy, self._bandwidth, self._stop = policy, bandwidth, stop
         self._requests = Pace()
         self.found: dict[str, str] = {}
+        self._copier = None if plan.source is None else Copier(self, plan.source)
 
     def key(self, file: PlannedFile) -> str:
         """Return the key that a file is staged under."""
@@ -127,7 +131,7 @@ class Stager:
             if item.file.size <= PART_SIZE:
                 works.append(item)
             else:
-                large = _LargeFile(self, item)
+                large = LargeObjectCopy(self._copier, item) if self._copier else _LargeFile(self, item)
                 works.extend(Part(large, number) for number in range(large.part_count))
         return works
 
@@ -140,6 +144,8 @@ class Stager:
         """
         if isinstance(work, Part):
             work.large.stage(work.number)
+        elif self._copier is not None:
+            self._copier.stage(work)
         else:
             self._stage_small(work)
 
@@ -148,7 +154,7 @@ class Stager:
         stored = self.look_up(file)
         content: bytes | Path
         if file.size <= _IN_MEMORY:
-            content = _read(file)
+            content = read_unchanged(file)
             sums = checksum_bytes(content)
         else:
             content = file.path
@@ -219,6 +225,11 @@ class Stager:
         self.check_stop()
         self.tally.add(sent=count)
         self._bandwidth.wait(self._stop, count)
+
+    def on_copied(self, count: int) -> None:
+        """Count bytes that the store copied."""
+        self.check_stop()
+        self.tally.add(sent=count)
 
     def check_stop(self) -> None:
         """Raise if the upload is to end."""
@@ -338,54 +349,6 @@ class _LargeFile:
             self._file = None
             if self._given_up and self._object is not None:
                 self._object.abort()
-
-
-def check_unchanged(file: PlannedFile) -> None:
-    """Raise if a file is not as it was planned.
-
-    :raises FileChangedError: when it is not
-    :raises OSError: when it is not there any more
-    """
-    _check_as_planned(file, os.stat(file.location))  # noqa: PTH116 - needs no Path
-
-
-def _check_as_planned(file: PlannedFile, status: os.stat_result) -> None:
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise FileChangedError
-
-
-class blaming_the_file:  # noqa: N801 - used as a function
-    """If something fails inside and the file has changed, raise that: trying again will not help then."""
-
-    def __init__(self, file: PlannedFile) -> None:
-        self._file = file
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, DSSAbortedError):
-            check_unchanged(self._file)
-
-
-def _read(file: PlannedFile) -> bytes:
-    """Return the content of a file, which is as planned after it was read.
-
-    By descriptor: for a small file Python's file objects take longer than reading it.
-
-    :raises FileChangedError: when it is not as planned
-    :raises OSError: when it cannot be read
-    """
-    descriptor = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = os.read(descriptor, file.size)
-        while len(content) < file.size and (more := os.read(descriptor, file.size - len(content))):
-            content += more
-        _check_as_planned(file, os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
-    if len(content) != file.size:
-        raise FileChangedError
-    return content
 
 
 def _check_same(file: PlannedFile, sha256: str, creator_uid: int, stored: FileMetadata) -> None:

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_hca.client.model import check_replica, replica_of
 from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, checksum_file
+
+if TYPE_CHECKING:
+    from airflow_provider_hca.upload.plan import PlannedFile
+    from airflow_provider_hca.upload.sources import Source
 
 OnSent = Callable[[int], None]
 
@@ -45,6 +49,31 @@ class LargeObject(Protocol):
 
     def finish(self, sums: Checksums) -> None:
         """Make the object of its parts, check it, and give it its checksums.
+
+        :raises StagingError: when the store does not do it, or has something else
+        """
+        ...
+
+    def abort(self) -> None:
+        """Have the store forget the parts; without that a later try goes on from them."""
+        ...
+
+
+class LargeCopy(Protocol):
+    """A copy of an object above 64 MiB on its way to a staging bucket; several threads may have parts of it copied."""
+
+    def copy(self, number: int, on_copied: OnSent = unwatched) -> None:
+        """Have a part copied, unless an earlier try did.
+
+        :param number: of the part, from 0 to below the `part_count` of the staging bucket
+        :param on_copied: called with numbers of bytes as they are copied; what it raises ends the copying
+        :raises FileChangedError: when the object is not as planned
+        :raises StagingError: when the store does not do it
+        """
+        ...
+
+    def finish(self, sums: Checksums) -> None:
+        """Make the copy of its parts, check it, and give it its checksums.
 
         :raises StagingError: when the store does not do it, or has something else
         """
@@ -96,6 +125,28 @@ class Staging(Protocol):
         :param key: of the object
         :param content_type: of the object
         :raises StagingError: when the store does not take it
+        """
+        ...
+
+    def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:
+        """Have the store copy an object of at most 64 MiB, and check that it has what the sums say.
+
+        :param key: of the copy
+        :param source: of the same cloud
+        :param file: which of its objects
+        :param sums: of that, stored with the copy
+        :raises FileChangedError: when the object is not as planned
+        :raises StagingError: when the store does not do it, or has something else
+        """
+        ...
+
+    def begin_copy(self, key: str, source: Source, file: PlannedFile) -> LargeCopy:
+        """Begin to have the store copy an object above 64 MiB, or go on with what `find` found begun.
+
+        :param key: of the copy
+        :param source: of the same cloud
+        :param file: which of its objects
+        :raises StagingError: when the store does not do it
         """
         ...
 

@@ -6,27 +6,23 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import requests
-from google.api_core.exceptions import ClientError, GoogleAPIError, NotFound, RetryError, TooManyRequests, Unauthorized
-from google.auth.exceptions import GoogleAuthError
-from google.cloud import storage
-from google.cloud.storage.retry import DEFAULT_RETRY
+from google.api_core.exceptions import ClientError, NotFound
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
+from airflow_provider_hca.upload.gcs_client import ERRORS, RETRY, RETRY_CHUNK, TIMEOUT, open_bucket, staging_error, told
+from airflow_provider_hca.upload.source_gcs import GCSSource
 from airflow_provider_hca.upload.staging import GCSAccess, OnSent, unwatched
 
-_TIMEOUT = (10, 60)  # seconds to connect, seconds to read
+if TYPE_CHECKING:
+    from airflow_provider_hca.upload.plan import PlannedFile
+    from airflow_provider_hca.upload.sources import Source
+
 _CHUNK = 8 * MIB  # of a resumable upload; the SDK holds one in memory
-# The SDK's own retries, of two minutes, cannot be stopped, and the engine tries again anyway. A file is given longer:
-# it would have to be sent from its beginning.
-_RETRY = DEFAULT_RETRY.with_delay(initial=0.5, maximum=2.0).with_timeout(5.0)
-_RETRY_CHUNK = DEFAULT_RETRY.with_delay(initial=0.5, maximum=4.0).with_timeout(30.0)
 _SHA256 = "hca-dss-sha256"
-_ERRORS = (GoogleAPIError, GoogleAuthError, requests.RequestException)
 
 
 class GCSStaging:
@@ -41,16 +37,7 @@ class GCSStaging:
 
     def __init__(self, bucket: str, *, access: GCSAccess | None = None) -> None:
         self._name = bucket
-        try:
-            # Without a project, which is not needed here, and which not all credentials come with.
-            credentials = None if access is None else access.credentials
-            self._bucket: Any = storage.Client(project=None, credentials=credentials).bucket(bucket)
-        except (GoogleAuthError, OSError) as error:
-            raise StagingError(
-                self.url(""),
-                f"no Google credentials on this worker ({error}): set GOOGLE_APPLICATION_CREDENTIALS, or gcp_conn_id",
-                permanent=True,
-            ) from None
+        self._bucket: Any = open_bucket(bucket, access)
 
     def url(self, key: str) -> str:
         """Return the `source_url` of an object."""
@@ -59,12 +46,12 @@ class GCSStaging:
     def check(self) -> None:
         """Look whether the bucket is there; not being allowed to look is no failure."""
         try:
-            self._bucket.client.get_bucket(self._name, timeout=_TIMEOUT, retry=_RETRY)
+            self._bucket.client.get_bucket(self._name, timeout=TIMEOUT, retry=RETRY)
         except ClientError as error:
             if error.code != 403:
-                raise _staging_error(self.url(""), error) from None
-        except _ERRORS as error:
-            raise _staging_error(self.url(""), error) from None
+                raise staging_error(self.url(""), error) from None
+        except ERRORS as error:
+            raise staging_error(self.url(""), error) from None
 
     def put(
         self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
@@ -77,7 +64,7 @@ class GCSStaging:
                 with OpenFile(content) as file:
                     upload_file(blob, Section(file, 0, content.stat().st_size, on_sent), content_type)
             else:
-                blob.upload_from_string(content, content_type=content_type, timeout=_TIMEOUT, retry=_RETRY)
+                blob.upload_from_string(content, content_type=content_type, timeout=TIMEOUT, retry=RETRY)
                 on_sent(len(content))
         self.check_crc32c(key, blob, sums)
 
@@ -90,10 +77,22 @@ class GCSStaging:
         """Begin to stage an object above 64 MiB; the store tells nobody of what is begun, so it is always anew."""
         return GCSLargeObject(self, self._bucket.blob(key, chunk_size=_CHUNK), content_type)
 
+    def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:
+        """Have the store copy an object, and compare its crc32c."""
+        copy = self.begin_copy(key, source, file)
+        copy.copy(0)
+        copy.finish(sums)
+
+    def begin_copy(self, key: str, source: Source, file: PlannedFile) -> GCSLargeCopy:
+        """Begin to have the store copy an object, which begins anew however far an earlier try came."""
+        if not isinstance(source, GCSSource):
+            raise ValueError("what is staged in Google Cloud Storage is copied from there only")
+        return GCSLargeCopy(self, self._bucket.blob(key), source, file)
+
     def find(self, prefix: str) -> dict[str, str]:
         """Return the crc32c's of what is staged under a prefix."""
         with self.told(prefix):
-            blobs = self._bucket.client.list_blobs(self._bucket, prefix=prefix, timeout=_TIMEOUT, retry=_RETRY)
+            blobs = self._bucket.client.list_blobs(self._bucket, prefix=prefix, timeout=TIMEOUT, retry=RETRY)
             return {blob.name: _crc32c(blob) for blob in blobs}
 
     def forget_begun(self) -> None:
@@ -108,18 +107,18 @@ class GCSStaging:
         blob = self._bucket.blob(key)
         blob.metadata = sums.as_metadata()
         with self.told(key):
-            blob.patch(timeout=_TIMEOUT, retry=_RETRY)
+            blob.patch(timeout=TIMEOUT, retry=RETRY)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects, one after the other."""
         for key in keys:
             with self.told(key), suppress(NotFound):
-                self._bucket.blob(key).delete(timeout=_TIMEOUT, retry=_RETRY)
+                self._bucket.blob(key).delete(timeout=TIMEOUT, retry=RETRY)
 
     def sha256(self, key: str) -> str:
         """Return the `hca-dss-sha256` in an object's custom metadata."""
         with self.told(key):
-            blob = self._bucket.get_blob(key, timeout=_TIMEOUT, retry=_RETRY)
+            blob = self._bucket.get_blob(key, timeout=TIMEOUT, retry=RETRY)
         if blob is None:
             raise StagingError(self.url(key), "there is no such object: check source_url", permanent=True)
         found = (blob.metadata or {}).get(_SHA256)
@@ -141,11 +140,8 @@ class GCSStaging:
     @contextmanager
     def told(self, key: str) -> Iterator[None]:
         """Raise what the SDK raises inside as what it means for an object."""
-        try:
-            with reading():
-                yield
-        except _ERRORS as error:
-            raise _staging_error(self.url(key), error) from None
+        with reading(), told(self.url(key)):
+            yield
 
 
 class GCSLargeObject:
@@ -185,27 +181,49 @@ class GCSLargeObject:
         """Do nothing: an upload that is not finished leaves nothing to be seen or paid for."""
 
 
+class GCSLargeCopy:
+    """A copy by rewriting, which takes several requests where location or class of storage differ.
+
+    :param staging: the bucket
+    :param blob: the copy
+    :param source: of the object
+    :param file: which of its objects
+    """
+
+    def __init__(self, staging: GCSStaging, blob: Any, source: GCSSource, file: PlannedFile) -> None:
+        self._staging, self._blob, self._source, self._file = staging, blob, source, file
+
+    def copy(self, number: int, on_copied: OnSent = unwatched) -> None:  # noqa: ARG002 - there is one
+        """Have all of it copied."""
+        token, before = None, 0
+        self._blob.content_type = self._file.content_type
+        while True:
+            with self._staging.told(self._blob.name), self._source.unchanged(self._file):
+                token, done, _ = self._blob.rewrite(
+                    self._source.blob(self._file),
+                    token=token,
+                    if_source_generation_match=int(self._file.revision),
+                    timeout=TIMEOUT,
+                    retry=RETRY,
+                )
+            on_copied(done - before)
+            before = done
+            if token is None:
+                return
+
+    def finish(self, sums: Checksums) -> None:
+        """Compare the crc32c, and add the metadata."""
+        self._staging.check_crc32c(self._blob.name, self._blob, sums)
+        self._staging.label(self._blob.name, sums)
+
+    def abort(self) -> None:
+        """Do nothing: a copy that is not finished leaves nothing to be seen or paid for."""
+
+
 def upload_file(blob: Any, body: Section, content_type: str) -> None:
     """Send a file, in chunks."""
-    blob.upload_from_file(body, size=len(body), content_type=content_type, timeout=_TIMEOUT, retry=_RETRY_CHUNK)
+    blob.upload_from_file(body, size=len(body), content_type=content_type, timeout=TIMEOUT, retry=RETRY_CHUNK)
 
 
 def _crc32c(blob: Any) -> str:
     return base64.b64decode(blob.crc32c or "").hex()
-
-
-def _staging_error(url: str, error: Exception) -> StagingError:
-    if isinstance(error, NotFound):
-        return StagingError(url, "there is no such bucket: check staging_bucket", permanent=True)
-    if isinstance(error, RetryError):
-        throttled = getattr(error.cause, "code", None) in {429, 503}
-        return StagingError(url, f"no answer from the store ({type(error.cause).__name__})", throttled=throttled)
-    if isinstance(error, Unauthorized | GoogleAuthError):
-        return StagingError(url, "the worker's Google credentials are refused or cannot be used", permanent=True)
-    if isinstance(error, ClientError) and not isinstance(error, TooManyRequests):
-        advice = "the worker's Google credentials need storage.objects.create and storage.objects.get there"
-        return StagingError(url, f"the store answered {error.code}: {advice}", permanent=True)
-    if isinstance(error, GoogleAPIError):
-        code = getattr(error, "code", None)
-        return StagingError(url, f"the store answered {code or type(error).__name__}", throttled=code in {429, 503})
-    return StagingError(url, f"no answer from the store ({type(error).__name__})")

@@ -5,65 +5,39 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import boto3
 import obstore
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - botocore's own, and the only one used here
-    CredentialRetrievalError,
-    HTTPClientError,
-    MetadataRetrievalError,
-    SSLError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import Checksums, part_size
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
+from airflow_provider_hca.upload.file_sums import OpenFile, Section, reading
+from airflow_provider_hca.upload.large_s3 import UNKNOWN_SUMS, S3LargeCopy, S3LargeObject
+from airflow_provider_hca.upload.s3_client import ADVICE, READ_TIMEOUT, error_code, open_client, staging_error, told
+from airflow_provider_hca.upload.source_s3 import S3Source
 from airflow_provider_hca.upload.staging import OnSent, S3Access, unwatched
+
+if TYPE_CHECKING:
+    from airflow_provider_hca.upload.plan import PlannedFile
+    from airflow_provider_hca.upload.sources import Source
 
 log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 _DELETED_AT_ONCE = 1000  # S3 takes no more
 _PUT_RIGHT_AT_MOST = 32  # failures of obstore in a row that boto3 puts right, before obstore is given up
 _SHA256 = "hca-dss-sha256"
 # Shorter than the 10 minutes before their end in which botocore renews temporary credentials: obstore, which keeps
 # them for so long, never has any that have expired.
 _KEPT = timedelta(minutes=5)
-
-_UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
-# Refusals that another attempt may not meet.
-_PASSING = frozenset({"NoSuchUpload", "BadDigest"})
-
-_NO_CREDENTIALS = (
-    "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, "
-    "or aws_conn_id"
-)
-_ADVICE = {
-    "NoSuchBucket": "there is no such bucket: check staging_bucket (and the endpoint: AWS_ENDPOINT_URL_S3, or the "
-    "endpoint_url of aws_conn_id, if the store is not AWS)",
-    "NoSuchKey": "there is no such object: check source_url",
-    "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
-    "AccessDenied": "access denied: the AWS credentials need s3:PutObject, s3:PutObjectTagging, "
-    "s3:GetObject, s3:GetObjectTagging, and to go on from an earlier try s3:ListBucket there",
-    "403": "access denied: the AWS credentials may not look there",
-    "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
-    "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",
-    "ExpiredToken": "the AWS session token has expired",
-}
 
 
 class S3Staging:
@@ -82,37 +56,12 @@ class S3Staging:
 
     def __init__(self, bucket: str, *, workers: int = 10, access: S3Access | None = None) -> None:
         self._bucket = bucket
-        try:
-            access = access or S3Access(boto3.Session())
-            session, given = access.session, access.config or Config()
-            self.client: Any = session.client(
-                "s3",
-                endpoint_url=access.endpoint_url,
-                verify=access.verify,
-                config=given.merge(
-                    Config(
-                        connect_timeout=_CONNECT_TIMEOUT,
-                        read_timeout=_READ_TIMEOUT,
-                        max_pool_connections=workers,
-                        # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
-                        retries={"mode": "standard", "max_attempts": 2},
-                        # What is stored is verified by our own sums; the SDK's would cost a second hashing.
-                        s3={**(given.s3 or {}), "payload_signing_enabled": False},
-                        request_checksum_calculation="when_required",
-                        response_checksum_validation="when_required",
-                    ),
-                ),
-            )
-            credentials = session.get_credentials()
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
-            raise StagingError(self.url(""), f"boto3 cannot be set up: {error}", permanent=True) from None
-        if credentials is None:
-            raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
+        self.client, access = open_client(self.url(""), access, workers=workers)
         self._put_right = 0
         self._gives_md5s, self._comparing = False, threading.Lock()
         self._begun: dict[str, list[str]] = {}
         # obstore knows nothing of a CA bundle that a connection names, so boto3 sends everything there.
-        self._store = self._open_store(session) if access.verify in (None, True) else None
+        self._store = self._open_store(access.session) if access.verify in (None, True) else None
 
     def _open_store(self, session: Any) -> S3Store | None:
         return S3Store(
@@ -121,7 +70,7 @@ class S3Staging:
             region=self.client.meta.region_name or "us-east-1",
             virtual_hosted_style_request=False,
             credential_provider=Boto3CredentialProvider(session, ttl=_KEPT),
-            client_options={"allow_http": True, "timeout": timedelta(seconds=_READ_TIMEOUT)},
+            client_options={"allow_http": True, "timeout": timedelta(seconds=READ_TIMEOUT)},
             retry_config={"max_retries": 0},
             unsigned_payload=True,
         )
@@ -137,11 +86,11 @@ class S3Staging:
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:  # HEAD has no body, and so no code
-                raise StagingError(self.url(""), _ADVICE["NoSuchBucket"], permanent=True) from None
+                raise StagingError(self.url(""), ADVICE["NoSuchBucket"], permanent=True) from None
             if status not in {400, 403}:  # 400: credentials or region, which the first PUT tells in words
-                raise _staging_error(self.url(""), error) from None
+                raise staging_error(self.url(""), error) from None
         except BotoCoreError as error:
-            raise _staging_error(self.url(""), error) from None
+            raise staging_error(self.url(""), error) from None
 
     def put(
         self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
@@ -163,13 +112,31 @@ class S3Staging:
         """Begin to stage an object above 64 MiB, or go on with what `find` found begun."""
         where = {"Bucket": self._bucket, "Key": key}
         with self.told(key):
-            *older, newest = self._begun.pop(key, []) or [""]
-            for upload in older:
-                self.abort({**where, "UploadId": upload})
-            if newest:
-                return self._go_on({**where, "UploadId": newest})
-            newest, summed = self._create(where, content_type)
-        return S3LargeObject(self, {**where, "UploadId": newest}, {}, summed=summed)
+            begun = self._go_on(where)
+            if begun is not None:
+                # Not every store tells whether it takes sums; one that refuses the first is not given others.
+                return S3LargeObject(self, *begun, summed=True)
+            upload, summed = self._create(where, content_type)
+        return S3LargeObject(self, {**where, "UploadId": upload}, {}, summed=summed)
+
+    def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:
+        """Have S3 copy an object of at most 64 MiB in one request, and compare its ETag."""
+        from_s3 = _of_s3(source)
+        options = {"MetadataDirective": "REPLACE", "TaggingDirective": "REPLACE"}
+        options |= _extra(sums.as_metadata(), file.content_type)
+        with self.told(key), from_s3.unchanged(file):
+            answer = self.client.copy_object(Bucket=self._bucket, Key=key, **from_s3.copied(file), **options)
+        self.check_etag(key, answer["CopyObjectResult"]["ETag"], sums.s3_etag)
+
+    def begin_copy(self, key: str, source: Source, file: PlannedFile) -> S3LargeCopy:
+        """Begin to have S3 copy an object above 64 MiB, or go on with what `find` found begun."""
+        where = {"Bucket": self._bucket, "Key": key}
+        with self.told(key):
+            begun = self._go_on(where)
+            if begun is None:
+                upload = self.client.create_multipart_upload(**where, ContentType=file.content_type)["UploadId"]
+                begun = {**where, "UploadId": upload}, {}
+        return S3LargeCopy(self, *begun, _of_s3(source), file)
 
     def _create(self, where: dict[str, str], content_type: str) -> tuple[str, bool]:
         """Return a new upload in parts, and whether it takes a crc32c with each."""
@@ -177,17 +144,22 @@ class S3Staging:
         try:
             return create(ChecksumAlgorithm="CRC32C")["UploadId"], True
         except ClientError as error:  # some stores know no such sums
-            if _code(error) not in _UNKNOWN_SUMS:
+            if error_code(error) not in UNKNOWN_SUMS:
                 raise
         return create()["UploadId"], False
 
-    def _go_on(self, where: dict[str, str]) -> S3LargeObject:
-        there: dict[int, tuple[str, int]] = {}
+    def _go_on(self, where: dict[str, str]) -> tuple[dict[str, str], dict[int, tuple[str, int]]] | None:
+        """Return the newest upload that `find` found begun, and ETag and size of its parts; abort the others."""
+        *older, newest = self._begun.pop(where["Key"], []) or [""]
+        for upload in older:
+            self.abort({**where, "UploadId": upload})
+        if not newest:
+            return None
+        where, there = {**where, "UploadId": newest}, {}
         for page in self.client.get_paginator("list_parts").paginate(**where):
             for part in page.get("Parts", []):
                 there[part["PartNumber"] - 1] = part["ETag"].strip('"'), part["Size"]
-        # Not every store tells whether it is so; one that refuses the first sum is not given others.
-        return S3LargeObject(self, where, there, summed=True)
+        return where, there
 
     def find(self, prefix: str) -> dict[str, str]:
         """Return the ETags of what is staged under a prefix, and take note of the multipart uploads left open there."""
@@ -209,6 +181,22 @@ class S3Staging:
             for upload in uploads:
                 self.abort({"Bucket": self._bucket, "Key": key, "UploadId": upload})
         self._begun = {}
+
+    def complete(self, where: dict[str, str], parts: list[dict[str, Any]], sums: Checksums) -> None:
+        """Make an object of its parts, compare its ETag, and tag it.
+
+        :param where: bucket, key and upload id, as boto3 calls them
+        :param parts: of it, as boto3 calls them
+        :param sums: of the whole
+        """
+        key = where["Key"]
+        with self.told(key):
+            try:
+                etag = self.client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})["ETag"]
+            except self.client.exceptions.NoSuchUpload:  # completed by an attempt whose answer was lost
+                etag = self.client.head_object(Bucket=self._bucket, Key=key)["ETag"]
+        self.check_etag(key, etag, sums.s3_etag)
+        self.label(key, sums)
 
     def abort(self, where: dict[str, str]) -> None:
         """Have the parts of an upload removed; a failure does no harm but for what they cost.
@@ -274,11 +262,8 @@ class S3Staging:
     @contextmanager
     def told(self, key: str) -> Iterator[None]:
         """Raise what a library raises inside as what it means for an object."""
-        try:
-            with reading():
-                yield
-        except (BotoCoreError, ClientError) as error:
-            raise _staging_error(self.url(key), error) from None
+        with reading(), told(self.url(key)):
+            yield
 
     def _put_bytes(self, key: str, content: bytes, sums: Checksums, content_type: str) -> str:
         metadata, store, failure = sums.as_metadata(), self._store, ""
@@ -309,110 +294,11 @@ class S3Staging:
             return str(self.client.put_object(Bucket=self._bucket, Key=key, Body=body, **extra)["ETag"])
 
 
-class S3LargeObject:
-    """A multipart upload, with exactly the parts that a DSS wants.
-
-    A store that verifies the crc32c of each part, as S3 does, tells the part's MD5 in its ETag: so that need not be
-    computed here, which would take longer than all the other sums. That of the first part is, to see that it is so.
-    Of a store that does not, each ETag is compared with the MD5.
-
-    :param staging: the bucket
-    :param where: bucket, key and upload id, as boto3 calls them
-    :param there: ETag and size in bytes of the parts that are there, by number from 0
-    :param summed: whether to send a crc32c with each part
-    """
-
-    computes_md5s = True
-
-    def __init__(
-        self, staging: S3Staging, where: dict[str, str], there: dict[int, tuple[str, int]], *, summed: bool
-    ) -> None:
-        self._staging, self._where, self._there, self._summed = staging, where, there, summed
-        self._key = where["Key"]
-        self._sent: dict[int, tuple[str, str]] = {}
-
-    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
-        """Send a part and see that the store has what was sent."""
-        there, size = self._there.get(number), sums.parts[number][1]
-        etag = there[0] if there else ""
-        if there is None or there != (sums.md5(number), size):
-            etag = self._send(number, file, sums, on_sent)
-        self._sent[number] = etag, _base64(sums.crc32c(number))
-        sums.release(number)
-
-    def _send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent) -> str:
-        """Send a part and return its ETag."""
-        crc32c = _base64(sums.crc32c(number))
-        answer = self._put(number, Section(file, *sums.parts[number], on_sent), crc32c)
-        etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == crc32c
-        if not verified or not self._staging.gives_md5s(etag, lambda: sums.md5(number)):
-            self._staging.check_etag(self._key, etag, sums.md5(number))
-        sums.take_md5(number, etag)
-        return etag
-
-    def _put(self, number: int, body: Section, crc32c: str) -> dict[str, Any]:
-        put: Callable[..., dict[str, Any]] = functools.partial(
-            self._staging.client.upload_part, **self._where, PartNumber=number + 1, Body=body
-        )
-        with self._staging.told(self._key):
-            if self._summed:
-                try:
-                    return put(ChecksumCRC32C=crc32c)
-                except ClientError as error:
-                    if _code(error) not in _UNKNOWN_SUMS:
-                        raise
-                    self._summed = False
-                    body.seek(0)
-            return put()
-
-    def finish(self, sums: Checksums) -> None:
-        """Complete the upload, compare the ETag of the whole, and tag it."""
-        parts = [
-            {"PartNumber": number + 1, "ETag": etag, **({"ChecksumCRC32C": crc32c} if self._summed else {})}
-            for number, (etag, crc32c) in sorted(self._sent.items())
-        ]
-        client = self._staging.client
-        with self._staging.told(self._key):
-            try:
-                etag = client.complete_multipart_upload(**self._where, MultipartUpload={"Parts": parts})["ETag"]
-            except client.exceptions.NoSuchUpload:  # completed by an attempt whose answer was lost
-                etag = client.head_object(Bucket=self._where["Bucket"], Key=self._key)["ETag"]
-        self._staging.check_etag(self._key, etag, sums.s3_etag)
-        self._staging.label(self._key, sums)
-
-    def abort(self) -> None:
-        """Have the parts removed."""
-        self._staging.abort(self._where)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _base64(crc32c: int) -> str:
-    """Return a crc32c as S3 has it."""
-    return b64encode(crc32c.to_bytes(4, "big")).decode()
+def _of_s3(source: Source) -> S3Source:
+    if not isinstance(source, S3Source):
+        raise ValueError("what is staged in S3 is copied from S3 only")
+    return source
 
 
 def _extra(metadata: dict[str, str], content_type: str) -> dict[str, Any]:
     return {"ContentType": content_type, "Metadata": metadata, "Tagging": urlencode(metadata)}
-
-
-def _staging_error(url: str, error: Exception) -> StagingError:
-    if isinstance(error, ClientError):
-        code = _code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _PASSING
-        message = _ADVICE.get(code) or f"the store answered {status} {code}"
-        return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
-    if isinstance(error, SSLError):
-        return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
-    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
-        return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
-    if isinstance(error, ConnectionError | HTTPClientError):
-        endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
-        return StagingError(
-            url,
-            f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3, or the endpoint_url of aws_conn_id, and the region",
-        )
-    return StagingError(url, str(error), permanent=isinstance(error, BotoCoreError))

@@ -37,13 +37,21 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000, help="in the directory (%(default)s)")
     parser.add_argument("--shard-files", type=int, default=500, help="in a shard (%(default)s)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dss-cluster-")))
         place.chmod(0o711)  # PostgreSQL, which is another user, goes through it
         processes = Processes(place / "logs")
         stack.callback(processes.stop)
         _Story(place, processes, options.files, options.shard_files).tell()
+
+
+def _end(number: int, _: object) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)  # a second one would leave something running
+    print("stopping all that was started, which takes some seconds", flush=True)
+    sys.exit(128 + number)
 
 
 class _Story:

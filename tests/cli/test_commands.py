@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,8 +76,8 @@ def test_check(connected: LocalDSS) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"password": _SECRET, "key_path": None, "key_json": None}, "credentials of connection 'hca_dss_default'"),
-        ({"host": "http://127.0.0.1:1/v1"}, "Check the host of connection 'hca_dss_default'"),
+        ({"password": _SECRET, "key_path": None, "key_json": None}, "credentials of this connection"),
+        ({"host": "http://127.0.0.1:1/v1"}, "Check the host of this connection"),
         ({"host": "nonsense"}, "its host must be the full URL"),
     ],
 )
@@ -123,6 +124,19 @@ def test_upload_again_and_get(connected: LocalDSS, directory: Path, tmp_path: Pa
         "reads/one.fastq",
     }
     assert (target / "reads" / "one.fastq").read_text() == "ACGT" * 100
+
+
+def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
+    """What is under a prefix of a bucket becomes a bundle, the same each time; one of another cloud is refused."""
+    for name in ("a.json", "b/c.txt"):
+        connected.s3.put_object(Bucket=connected.bucket, Key=f"incoming/cli/{name}", Body=name.encode())
+    upload = ("upload", f"s3://{connected.bucket}/incoming/cli", "--staging-bucket", connected.bucket)
+    first = _run(*upload)
+    assert first.returncode == 0, first.stderr
+    assert _run(*upload).stdout == first.stdout
+    assert _run("get", first.stdout.strip(), str(tmp_path)).returncode == 0
+    assert (tmp_path / "b" / "c.txt").read_text() == "b/c.txt"
+    assert "take replica='aws'" in _complaint(_run(*upload, "--replica", "gcp"))
 
 
 def test_changed_content_is_a_new_version(connected: LocalDSS, directory: Path) -> None:
@@ -203,3 +217,29 @@ def test_local(tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(20) == 0
     assert about["dss_url"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("command", ["upload", "local"])
+def test_ctrl_c(connected: LocalDSS, directory: Path, tmp_path: Path, command: str) -> None:
+    """What is ended by Ctrl-C ends at once, with a sentence and the exit code that shells give to that."""
+    slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 2, "times": 99}
+    connected.control("POST", "faults", slow)
+    ports = [word for name in ("--port", "--s3-port", "--objects-port") for word in (name, "0")]
+    arguments, begun = {
+        "upload": ([str(directory), "--staging-bucket", connected.bucket], "uploading"),
+        "local": (["--state", str(tmp_path / "state"), *ports], "is ready"),
+    }[command]
+    with subprocess.Popen(
+        [sys.executable, "-m", *_PROGRAM, command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while begun not in (line := process.stdout.readline()):
+            assert line, f"{command} ended before it had begun"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 130
+        said = process.stdout.read()
+    assert ": stopped" in said.splitlines()[-1]
+    assert "Traceback" not in said

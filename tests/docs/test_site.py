@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,9 @@ _ROOT = Path(__file__).parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site once."""
     target = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [str(_ROOT / "scripts" / "docs"), str(target)], capture_output=True, text=True, check=False, timeout=120
-    )
+    command = [str(_ROOT / "scripts" / "docs"), str(target)]
+    environment = {**os.environ, "VENV": sys.prefix}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return target
 

@@ -96,15 +96,17 @@ def test_without_its_extra(tmp_path: Path, module: str) -> None:
 @pytest.fixture
 def text(tmp_path: Path) -> Iterator[list[str]]:
     state = tmp_path / "a state's"
-    with subprocess.Popen([*COMMAND, "--state", str(state), "--gcs", *FREE], stdout=subprocess.PIPE, text=True) as run:
+    command = [*COMMAND, "--state", str(state), "--gcs", *FREE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
+        assert run.stderr is not None
         lines: list[str] = []
         while not lines or "OAUTHLIB" not in lines[-1]:
             lines.append(run.stdout.readline())
             assert lines[-1]
         yield lines
         run.send_signal(signal.SIGINT)
-        assert run.wait(5) == 0
+        assert (run.wait(5), run.stderr.read()) == (130, "dss-local: stopped\n")
 
 
 def test_output_for_people(text: list[str], tmp_path: Path) -> None:

@@ -99,6 +99,29 @@ def test_an_upload_stages_with_the_connection(
     assert "only-for-tests" not in told.replace("only-for-tests-", "")  # that of Airflow's own test settings
 
 
+@pytest.mark.parametrize("replica", ["aws", "gcp"])
+def test_a_source_is_read_with_the_connection(
+    dss: LocalDSS, started: tuple[LocalDSS, S3Where], google_key: list[str], replica: str
+) -> None:
+    """A prefix is listed, and its objects are read and copied, with the same connection."""
+    prefix = f"incoming/{replica}"
+    if replica == "aws":
+        started[1].client().put_object(Bucket=BUCKET, Key=f"{prefix}/a.json", Body=b"{}")
+    else:
+        access = cloud_access("gcp", gcp_conn_id="google")
+        open_staging("gcp", BUCKET, access=access).put(f"{prefix}/a.json", b"{}", checksum_bytes(b"{}"), "text/plain")
+    task = DSSUploadDirectoryOperator(
+        task_id="upload",
+        directory=f"{'s3' if replica == 'aws' else 'gs'}://{BUCKET}/{prefix}",
+        staging_bucket=BUCKET,
+        replica=replica,
+        deferrable=False,
+        aws_conn_id="minio",
+        gcp_conn_id="google",
+    )
+    assert task.execute(fake_context())["staged_file_count"] == 1
+
+
 @pytest.mark.usefixtures("airflow_db")
 def test_a_group_stages_with_the_connection(dss: LocalDSS, directory: Path) -> None:
     """All tasks of dss_upload_group take aws_conn_id."""

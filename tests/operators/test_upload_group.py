@@ -18,7 +18,8 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskGroup, task
 
 from airflow_provider_hca.client.identifiers import derive_uuid
-from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.exceptions import DSSAbortedError, InvalidDirectoryError
+from airflow_provider_hca.hooks.page import PROGRESS_KEY
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadGroup, dss_upload_group
 from airflow_provider_hca.operators.upload_group import (
     DSSPlanUploadOperator,
@@ -101,6 +102,37 @@ def test_it_makes_the_operators_bundle(dss: LocalDSS, directory: Path, most: int
     assert state_of(dss, by_group["uuid"]) == before
 
 
+def test_it_takes_a_prefix_of_a_bucket(dss: LocalDSS, directory: Path) -> None:
+    """Objects of a bucket become the bundle that the operator makes of a directory with the same files."""
+    files = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+    for name, path in files.items():
+        dss.s3.upload_file(str(path), dss.bucket, f"incoming/group/{name}")
+    with new_dag("group_of_a_prefix") as dag:
+        dss_upload_group(directory="s3://{{ params.prefix }}", staging_bucket=dss.bucket, max_shard_files=3, retries=0)
+    dag.params["prefix"] = f"{dss.bucket}/incoming/group"
+    dag_run = run(dag)
+    by_group = xcom(dag_run, "upload.bundle")
+    assert set(states(dag_run).values()) == {"success"}
+    assert (by_group["shard_count"], by_group["staged_file_count"], by_group["created"]) == (4, 10, True)
+
+    with new_dag("group_of_a_prefix") as dag:
+        DSSUploadDirectoryOperator(task_id="upload", directory=str(directory), staging_bucket=dss.bucket)
+    by_operator = xcom(run(dag), "upload")
+    assert (by_operator["fqid"], by_operator["created"]) == (by_group["fqid"], False)
+
+
+def test_an_object_that_changes_after_it_was_planned_is_refused(dss: LocalDSS) -> None:
+    """A shard of a prefix tells by the revision of its objects that they are not as planned."""
+    prefix = f"incoming/{new_uuid()}"
+    dss.s3.put_object(Bucket=dss.bucket, Key=f"{prefix}/a.json", Body=b"1")
+    options: dict[str, Any] = {"directory": f"s3://{dss.bucket}/{prefix}", "staging_bucket": dss.bucket}
+    plan = DSSPlanUploadOperator(task_id="up.plan", max_shard_files=9, max_shard_bytes=LARGE, **options)
+    (shard,) = plan.execute(fake_context())
+    dss.s3.put_object(Bucket=dss.bucket, Key=f"{prefix}/a.json", Body=b"2")
+    with pytest.raises(InvalidDirectoryError, match="came, went or changed"):
+        DSSUploadShardOperator(task_id="up.shard", shard=shard, **options).execute(fake_context())
+
+
 def test_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path) -> None:
     """With `deferrable`, a shard whose files the DSS copies leaves its worker, and all comes to the same."""
     with new_dag("group_deferrable") as dag:
@@ -110,6 +142,10 @@ def test_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path) -> None:
     result = xcom(dag_run, "upload.bundle")
     assert set(states(dag_run).values()) == {"success"}
     assert (result["file_count"], result["copied_file_count"], result["created"]) == (10, 1, True)
+    told = [xcom(dag_run, "upload.shard", PROGRESS_KEY, map_index=number) for number in range(4)]
+    assert {each["phase"] for each in told} == {"done"}
+    assert [(each["shard_number"], each["shard_count"]) for each in told] == [(number, 4) for number in (1, 2, 3, 4)]
+    assert sum(each["file_count"] for each in told) == 10
     assert xcom(dag_run, "_twice") == result["fqid"] * 2
 
 
@@ -386,6 +422,8 @@ def test_what_was_staged_is_removed_when_told(dss: LocalDSS, directory: Path) ->
     ("change", "message"),
     [
         ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"directory": "gs://data/x"}, "take replica='gcp'"),
+        ({"directory": "s3://bucket"}, "would be in s3://bucket"),
         ({"staging_bucket": "s3://b/c"}, "staging_bucket is a bucket's name"),
         ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),
         ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from tests.local.server import LocalDSS
 from tests.ui.samples import HOSTILE, write_bundle
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from tests.ui.airflow import AirflowWithUI
-
-# The page begins with Airflow 3.1: before, there is only the plugin that shows nothing.
-collect_ignore_glob = [] if AIRFLOW_V_3_1_PLUS else ["test_[!p]*.py", "test_page*.py"]
 
 SECRET = "a-secret-of-a-connection"
 # As root and without a network: else it does not start, or looks for hosts that are not there.
@@ -115,6 +111,15 @@ def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.Te
     run_id = airflow.run("ingest", directory=str(directory))
     ui_dss.control("DELETE", "faults")
     return Ingested(airflow, "ingest", run_id)
+
+
+@pytest.fixture(scope="session")
+def grouped(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Have a bundle of ten files uploaded by a group of three shards; return the id of the run."""
+    directory = tmp_path_factory.mktemp("grouped")
+    for number in range(10):
+        (directory / f"{number}.json").write_text(f"grouped {number}")
+    return airflow.run("grouped", directory=str(directory))
 
 
 # No longer than for a module: as long as it is there, Playwright's event loop counts as running in this thread, and no

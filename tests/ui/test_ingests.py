@@ -48,7 +48,7 @@ def test_ingests_are_listed_newest_first(airflow: AirflowWithUI, ingested: Inges
     listed = airflow.page("ingests")["ingests"]
     runs = [each["run_id"] for each in listed]
     assert {ingested.run_id, failed.run_id} <= set(runs)
-    assert {each["task_id"] for each in listed} == {"upload"}
+    assert {each["task_id"] for each in listed} <= {"upload", "upload.bundle", "upload.shard"}
     assert sorted(listed, key=lambda each: str(each["started"]), reverse=True) == listed
     assert len(airflow.page("ingests", limit=1)["ingests"]) == 1
 
@@ -116,3 +116,32 @@ def test_progress_and_link_are_there_while_the_upload_runs(
     assert f"uuid={task['bundle']['uuid']}" in links["DSS bundle"]
     airflow.wait_for("the end", lambda: airflow.run_state("ingest", run_id) == "success", 90)
     assert _tasks(airflow, "ingest", run_id)["upload"]["progress"]["phase"] == "done"
+
+
+def test_a_group_is_one_ingest_and_shows_its_shards(airflow: AirflowWithUI, grouped: str) -> None:
+    """A run shows the shards of a group as one, each of them done, beside the bundle; the list has the bundle alone."""
+    tasks = _tasks(airflow, "grouped", grouped)
+    shards, bundle = tasks["upload.shard"], tasks["upload.bundle"]
+    assert [each["progress"]["phase"] for each in shards["shards"]] == ["done"] * 3
+    assert [each["progress"]["shard_number"] for each in shards["shards"]] == [1, 2, 3]
+    assert [each["file_count"] for each in shards["shards"]] == [4, 4, 2]
+    assert (shards["state"], shards["file_count"], shards["byte_count"]) == ("success", 10, 90)
+    assert (shards["progress"]["phase_done"], shards["progress"]["phase_files"]) == (3, 3)
+    assert (bundle["progress"]["phase"], bundle["file_count"]) == ("done", 10)
+    assert shards["bundle"] == bundle["bundle"]
+    (listed,) = [each for each in airflow.page("ingests")["ingests"] if each["run_id"] == grouped]
+    assert (listed["task_id"], listed["state"], listed["shards"]) == ("upload.bundle", "success", [])
+
+
+def test_a_group_that_fails_is_one_ingest_too(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path) -> None:
+    """What failed in several shards for the same reason is told once, of all of them together."""
+    for number in range(6):
+        (tmp_path / f"{number}.txt").write_text(f"failing {number}")
+    refused = {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 99}
+    ui_dss.control("POST", "faults", refused)
+    run_id = airflow.run("grouped", directory=str(tmp_path))
+    ui_dss.control("DELETE", "faults")
+    (listed,) = [each for each in airflow.page("ingests")["ingests"] if each["run_id"] == run_id]
+    assert (listed["task_id"], listed["state"], listed["file_count"]) == ("upload.shard", "failed", 6)
+    (failure,) = listed["progress"]["failures"]
+    assert (failure["count"], len(failure["names"])) == (6, 5)

@@ -189,6 +189,13 @@ def test_a_run_has_a_tab_with_its_upload(open_page: OpenPage, ingested: Ingested
     assert "/plugin/dss/hca-dss/bundle" in page.url
 
 
+def test_the_id_of_a_run_may_be_in_the_address_as_it_is(open_page: OpenPage, ingested: Ingested) -> None:
+    """Airflow 3.1 does not escape the plus that its own ids of runs have; the run is found all the same."""
+    assert "+" in ingested.run_id
+    page = open_page(f"/hca-dss/run?dag_id=ingest&run_id={ingested.run_id}")
+    page.locator("article", has_text="DSSUploadDirectoryOperator").wait_for()
+
+
 def test_a_failed_upload_says_why(open_page: OpenPage, failed: Ingested) -> None:
     """The tab of the run and the list of ingests show which files failed, and for what reason."""
     frame = _frame(open_page(_run(failed)))
@@ -205,7 +212,7 @@ def test_a_failed_upload_says_why(open_page: OpenPage, failed: Ingested) -> None
 def test_progress_is_seen_without_reloading(
     open_page: OpenPage, airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
 ) -> None:
-    """An open tab follows an upload: from nothing to its phases, to the copies, to its end."""
+    """An open tab follows an upload: from nothing to its phases, copies, and its end; so does the bundle's page."""
     for number in range(12):
         (tmp_path / f"{number}.json").write_text(f"{number}")
     (tmp_path / "large.bin").write_bytes(b"\7" * 3_000_000)  # copied asynchronously by this DSS, after 3 s
@@ -214,11 +221,39 @@ def test_progress_is_seen_without_reloading(
     run_id = airflow.start_run("ingest", directory=str(tmp_path))
     frame = _frame(open_page(f"/dags/ingest/runs/{quote(run_id)}/plugin/dss-run"))
     step = frame.locator("li[aria-current=step]")
-    for phase in ("Register", "Copy"):
-        step.filter(has_text=phase).wait_for(timeout=60_000)
+    step.filter(has_text="Register").wait_for(timeout=60_000)
+    address = airflow.page("run", dag_id="ingest", run_id=run_id)["ingests"][0]["bundle"]
+    bundle = _frame(open_page(f"{_FRAME}bundle?{urlencode(address)}"))
+    bundle.get_by_role("alert").get_by_text("as soon as it is made").wait_for()
+    step.filter(has_text="Copy").wait_for(timeout=60_000)
     ui_dss.control("DELETE", "faults")
     frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for(timeout=60_000)
     assert frame.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
+    bundle.get_by_role("heading", name="13 files").wait_for()
+
+
+def test_the_shards_of_a_group_are_told_apart(
+    open_page: OpenPage, airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
+) -> None:
+    """An open tab follows a group: how many shards are done, and each of them by its number, to the bundle's end."""
+    for number in range(10):
+        (tmp_path / f"{number}.json").write_text(f"shards {number}")
+    slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 1, "times": 99}
+    ui_dss.control("POST", "faults", slow)
+    run_id = airflow.start_run("grouped", directory=str(tmp_path))
+    page = open_page(f"/dags/grouped/runs/{quote(run_id)}/plugin/dss-run")
+    shards = _frame(page).locator("article", has_text="DSSUploadShardOperator")
+    shards.locator("header").get_by_text("running").wait_for(timeout=60_000)
+    ui_dss.control("DELETE", "faults")
+    shards.get_by_text("3 of 3 shards").wait_for(timeout=60_000)
+    for number in (1, 2, 3):
+        row = shards.get_by_role("row").filter(has_text=f"upload.shard {number} of 3")
+        assert "success" in row.inner_text()
+    bundle = _frame(page).locator("article", has_text="DSSUploadShardsBundleOperator")
+    bundle.get_by_text("success").wait_for(timeout=60_000)
+    bundle.get_by_text("10 files").wait_for()
+    shards.get_by_role("link", name="upload.shard 2 of 3").click()
+    page.wait_for_url(re.compile(r"/tasks/upload\.shard/mapped/1"))
 
 
 def test_a_run_without_bundles_says_so(open_page: OpenPage, airflow: AirflowWithUI) -> None:
@@ -336,7 +371,7 @@ def test_it_turns_dark_with_airflow(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_nothing_is_cut_off_covered_or_hard_to_read(
-    open_page: OpenPage, ingested: Ingested, failed: Ingested, width: int, dark: bool
+    open_page: OpenPage, ingested: Ingested, failed: Ingested, grouped: str, width: int, dark: bool
 ) -> None:
     """In each view, at both widths, in light and dark, all text is whole, apart, large enough and has contrast."""
     views = {
@@ -346,6 +381,7 @@ def test_nothing_is_cut_off_covered_or_hard_to_read(
         f"{_FRAME}connections": ".badge.failed",
         _run(ingested): "article",
         _run(failed): ".notice",
+        f"/dags/grouped/runs/{quote(grouped)}/plugin/dss-run": "article table",
     }
     for path, awaited in views.items():
         page = open_page(path, width=width, dark=dark)
@@ -355,5 +391,8 @@ def test_nothing_is_cut_off_covered_or_hard_to_read(
             frame.locator("summary").first.click()
         if awaited == "svg .node":
             frame.locator("text", has_text="donor_17").wait_for(timeout=60_000)
+            if width == 1920:  # there is room for all of it
+                frame.locator("text", has_text="islets_17_S1_L001_R1_001.fastq.gz").wait_for(timeout=60_000)
+                assert frame.locator(".node text", has_text="…").count() == 0
             frame.get_by_role("button", name="All about").first.click()
         assert frame.locator("body").evaluate(_LOOKS) == [], path

@@ -16,10 +16,11 @@ from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.engine import Uploader
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
+from airflow_provider_hca.upload.large_s3 import S3LargeObject
 from airflow_provider_hca.upload.plan import Plan, plan_directory
 from airflow_provider_hca.upload.stage import prefix_of
 from airflow_provider_hca.upload.staging import OnSent, Staging, open_staging
-from airflow_provider_hca.upload.staging_s3 import S3LargeObject, S3Staging
+from airflow_provider_hca.upload.staging_s3 import S3Staging
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 
 CREATOR = 8008

@@ -3,7 +3,7 @@
 const ROOT = new URL(".", location.href);
 const framed = window.parent !== window;
 
-/** What the server has under a path; an error says what it said. A `signal` ends the request. */
+/** What the server has under a path; an error says what it said, and has its status. A `signal` ends the request. */
 export async function get(path, query = {}, signal = undefined) {
   const url = new URL(`api/${path}`, ROOT);
   for (const [name, value] of Object.entries(query)) {
@@ -19,7 +19,8 @@ export async function get(path, query = {}, signal = undefined) {
   if (response.ok) return body;
   if (response.status === 401) throw new Error("Your session has ended: log in to Airflow again");
   if (response.status === 403) throw new Error("You may not see this: ask an administrator of this Airflow");
-  throw new Error(typeof body.detail === "string" ? body.detail : `the server answered ${response.status}`);
+  const said = typeof body.detail === "string" ? body.detail : `the server answered ${response.status}`;
+  throw Object.assign(new Error(said), { status: response.status });
 }
 
 /** The address of a view of this page. */

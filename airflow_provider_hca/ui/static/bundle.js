@@ -2,7 +2,7 @@
 
 import { get, view } from "./api.js";
 import { makerLinks } from "./bundles.js";
-import { copyButton, h, icon, notice, skeleton } from "./dom.js";
+import { copyButton, h, icon, notice, show, skeleton } from "./dom.js";
 import { showFiles } from "./files.js";
 import { ago, bytes, clock, count, moment } from "./format.js";
 import { showGraph } from "./graph.js";
@@ -11,29 +11,37 @@ const DOCUMENT_SIZE = 1024 * 1024;
 const MOST_DOCUMENTS = 200;
 const DOCUMENTS_AT_ONCE = 6;
 const REDRAW = 150;
+const LOOK_AGAIN = 3000;
 
 export async function showBundle(main, query) {
   const { connection, replica = "aws", uuid = "", version } = query;
   const place = `connections/${encodeURIComponent(connection)}`;
-  let bundle;
-  try {
-    bundle = await get(`${place}/bundles/${encodeURIComponent(uuid)}`, { replica, version });
-  } catch (error) {
-    main.replaceChildren(
-      heading(uuid),
-      notice("error", "This bundle cannot be shown", error.message, h("p", {}, h("a", { href: view("", { connection, replica }) }, "All bundles"))),
-    );
-    return;
-  }
+  const bundle = await find(main, uuid, () => get(`${place}/bundles/${encodeURIComponent(uuid)}`, { replica, version }), view("", { connection, replica }));
+  if (!bundle) return;
   document.title = `DSS: ${bundle.uuid}`;
   const files = h("section", { class: "files" });
   const links = bundle.files.find((file) => file.name === "links.json");
   const graph = links && h("section", { class: "panel", "aria-label": "Graph" }, h("h2", {}, "How it was made"), skeleton(4));
   main.replaceChildren(heading(bundle.uuid, bundle), facts(bundle, query), ...(graph ? [graph] : []), files);
   if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A bundle of so many files is listed as far as a browser can show it."));
-  const find = showFiles(files, bundle.files);
+  const findFile = showFiles(files, bundle.files);
   addMaker(main, bundle);
-  if (graph) await drawGraph(graph, links, bundle.files, { place, replica, find });
+  if (graph) await drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
+}
+
+/** What `look` finds; the link of a running upload leads to a bundle that is not there yet, so then it looks again. */
+async function find(main, uuid, look, all) {
+  for (;;) {
+    try {
+      return await look();
+    } catch (error) {
+      const gone = error.status === 404;
+      const hope = gone && h("p", {}, "If a task is still uploading it, it is shown here as soon as it is made.");
+      show(main, heading(uuid), notice("error", gone ? "This bundle is not there" : "This bundle cannot be shown", error.message, hope, h("p", {}, h("a", { href: all }, "All bundles"))));
+      if (!gone) return undefined;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    }
+  }
 }
 
 function heading(uuid, bundle) {

@@ -3,11 +3,13 @@
 import { h, svg } from "./dom.js";
 
 const HEIGHT = 46;
-const WIDEST = { entity: 180, process: 160 };
+const WIDEST = [320, 280, 240, 210, 180]; // of a node: the first with which all fits, as deep as the graph is; else the last
 const NARROWEST = 84;
 const ROOM = { entity: 30, process: 26 }; // beside the text: the stripe, the round ends
 const GAP = { x: 26, y: 16 };
 const PAD = 8;
+const FRAME = 34; // of the panel around
+const LITTLE_SMALLER = 0.92; // rather than that texts are cut
 const SMALLEST = 0.75; // of its size: any smaller, nobody could read it; then it scrolls
 const FONTS = { title: "600 12px", subtitle: "11.5px" };
 const pen = document.createElement("canvas").getContext("2d");
@@ -15,7 +17,7 @@ const pen = document.createElement("canvas").getContext("2d");
 /** Draw the graph. `named` tells of an id what it is called, and which file it is; `find` shows that file. */
 export function showGraph(graph, named, find) {
   const texts = new Map(graph.nodes.map((node) => [node.id, text(node, knownOf(node, named))]));
-  const lefts = columns(graph, texts);
+  const lefts = columns(graph, texts, (document.querySelector("main").clientWidth - FRAME) / LITTLE_SMALLER);
   const boxes = new Map(graph.nodes.map((node) => [node.id, box(node, lefts)]));
   const width = Math.max(...[...boxes.values()].map(({ x, width }) => x + width)) + PAD;
   const height = Math.max(...[...boxes.values()].map(({ y, height }) => y + height)) + PAD;
@@ -46,13 +48,17 @@ function measure(words, kind) {
   return pen.measureText(words).width;
 }
 
-function columns(graph, texts) {
-  const widths = Array.from({ length: graph.columns }, () => NARROWEST);
+function columns(graph, texts, room) {
+  const wanted = Array.from({ length: graph.columns }, () => NARROWEST);
   for (const node of graph.nodes) {
     const { title, subtitle } = texts.get(node.id);
-    const wanted = Math.max(measure(title, "title"), measure(subtitle, "subtitle")) + ROOM[node.kind];
-    widths[node.x] = Math.max(widths[node.x], Math.min(WIDEST[node.kind], Math.ceil(wanted)));
+    const needed = Math.max(measure(title, "title"), measure(subtitle, "subtitle")) + ROOM[node.kind];
+    wanted[node.x] = Math.max(wanted[node.x], Math.ceil(needed));
   }
+  const gaps = 2 * PAD + (graph.columns - 1) * GAP.x;
+  const atMost = (widest) => wanted.map((width) => Math.min(width, widest));
+  const fits = (widest) => gaps + atMost(widest).reduce((sum, width) => sum + width, 0) <= room;
+  const widths = atMost(WIDEST.find(fits) ?? WIDEST.at(-1));
   let left = PAD;
   return widths.map((width) => {
     const here = { left, width };

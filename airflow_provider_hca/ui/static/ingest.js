@@ -1,10 +1,11 @@
 // One ingest: a row among others, or a card of its own.
 
 import { framed, leaves, runPath, view } from "./api.js";
-import { h, icon } from "./dom.js";
+import { h, icon, table } from "./dom.js";
 import { ago, bytes, clock, count, duration, number } from "./format.js";
 
 export const COLUMNS = [["State", ""], ["Task", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
+const SHARD_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Bundle"); // it is the same for all
 
 const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Make bundle"]];
 const ACTIONS = { make: "Makes bundle", fetch: "Fetches bundle", see: "Bundle" };
@@ -42,6 +43,8 @@ function rate(ingest) {
 export function row(ingest, open) {
   const name = [ingest.dag_id, ingest.run_id, ingest.task_id, ingest.map_index].join("\n");
   const wrong = trouble(ingest);
+  const shard = ingest.action === "shard";
+  const columns = (shard ? SHARD_COLUMNS : COLUMNS).length;
   const took = seconds(ingest);
   const started = ingest.started && new Date(ingest.started);
   const rows = [
@@ -50,7 +53,7 @@ export function row(ingest, open) {
       { "data-task": `${ingest.dag_id}.${ingest.task_id}` },
       h("td", { class: "nowrap" }, stateBadge(ingest.state), ingest.try_number > 1 && h("span", { class: "quiet" }, ` try ${ingest.try_number}`)),
       h("td", {}, taskLinks(ingest)),
-      h("td", { class: "nowrap" }, bundleLink(ingest.bundle), ingest.bundle && h("span", { class: "quiet" }, ` ${ingest.bundle.replica}`)),
+      !shard && h("td", { class: "nowrap" }, bundleLink(ingest.bundle), ingest.bundle && h("span", { class: "quiet" }, ` ${ingest.bundle.replica}`)),
       h("td", { class: "right nowrap" }, !ingest.file_count ? "-" : number(ingest.file_count)),
       h("td", { class: "right nowrap" }, !ingest.byte_count ? "-" : bytes(ingest.byte_count)),
       h("td", { class: "right nowrap" }, rate(ingest)),
@@ -58,9 +61,9 @@ export function row(ingest, open) {
       h("td", { class: "right nowrap", title: started ? `${clock(started)} UTC` : "" }, started ? ago(started) : "-"),
     ),
   ];
-  if (!isOver(ingest) && ingest.progress?.phase) rows.push(h("tr", { class: "about" }, h("td", { colspan: COLUMNS.length }, bar(ingest), numbers(ingest))));
+  if (!isOver(ingest) && ingest.progress?.phase) rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, bar(ingest), numbers(ingest))));
   if (wrong) {
-    rows.push(h("tr", { class: "about" }, h("td", { colspan: COLUMNS.length }, unfolding(wrong, name, open))));
+    rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, unfolding(wrong, name, open))));
   }
   return rows;
 }
@@ -73,18 +76,25 @@ function unfolding(wrong, name, open) {
   return details;
 }
 
+/** What a task is called; a shard by its number. */
+function taskName(ingest) {
+  const { progress } = ingest;
+  if (ingest.action === "shard") return `${ingest.task_id} ${progress.shard_number} of ${progress.shard_count}`;
+  return ingest.map_index >= 0 ? `${ingest.task_id} [${ingest.map_index}]` : ingest.task_id;
+}
+
 function taskLinks(ingest) {
-  const mapped = ingest.map_index >= 0 ? ` [${ingest.map_index}]` : "";
+  const task = leaves(h("a", { href: runPath(ingest) }, taskName(ingest)));
+  if (ingest.action === "shard") return task;
   return [
     leaves(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }), title: ingest.run_id }, ingest.dag_id)),
     h("span", { class: "quiet" }, " / "),
-    leaves(h("a", { href: runPath(ingest) }, ingest.task_id + mapped)),
+    task,
   ];
 }
 
-/** The card of an ingest on its DAG run's tab. */
-export function card(ingest) {
-  const mapped = ingest.map_index >= 0 ? ` [${ingest.map_index}]` : "";
+/** The card of an ingest on its DAG run's tab; `open` remembers which failures are unfolded. */
+export function card(ingest, open) {
   const { progress } = ingest;
   const wrong = trouble(ingest);
   return h(
@@ -93,14 +103,15 @@ export function card(ingest) {
     h(
       "header",
       {},
-      h("h3", {}, leaves(h("a", { href: runPath(ingest) }, ingest.task_id + mapped)), h("small", {}, ingest.operator)),
+      h("h3", {}, leaves(h("a", { href: runPath(ingest) }, taskName(ingest))), h("small", {}, ingest.operator)),
       ingest.try_number > 1 && h("span", { class: "quiet" }, `try ${ingest.try_number}`),
       stateBadge(ingest.state),
     ),
     ingest.bundle && h("p", { class: "bundle" }, `${ACTIONS[ingest.action]} `, outward(ingest.bundle)),
-    progress?.phase && [steps(ingest), bar(ingest), numbers(ingest)],
+    progress?.phase && [progress.phase !== "shards" && steps(ingest), bar(ingest), numbers(ingest)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
     wrong && h("div", { class: "notice error", role: "alert" }, h("strong", {}, summary(wrong)), failures(wrong)),
+    ingest.shards.length > 0 && table(SHARD_COLUMNS, ingest.shards.flatMap((shard) => row(shard, open)), "Shards"),
   );
 }
 
@@ -138,7 +149,7 @@ function share({ progress }) {
 
 function bar(ingest) {
   const percent = Math.round(100 * Math.min(1, share(ingest)));
-  const state = failed(ingest) ? "failed" : ingest.progress.phase === "done" ? "success" : "running";
+  const state = failed(ingest) ? "failed" : ingest.progress.phase === "done" || ingest.state === "success" ? "success" : "running";
   const inner = h("div", {});
   inner.style.width = `${percent}%`;
   return h("div", { class: `bar ${state}`, role: "progressbar", "aria-valuenow": percent, "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": ingest.progress.phase }, inner);
@@ -152,7 +163,8 @@ function numbers(ingest) {
   if (phase === "stage") parts.push(`${bytes(progress.sent_byte_count)} of ${bytes(progress.byte_count)}`);
   if (["stage", "register", "copy"].includes(phase)) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
   if (phase === "bundle") parts.push(`The bundle of ${count(progress.file_count, "file")} is being made`);
-  if (phase === "done") parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
+  if (phase === "shards") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "shard")}`);
+  if (phase === "done" || phase === "shards") parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
   if (progress.rate) parts.push(`${bytes(progress.rate)}/s`);
   if (phase === "stage" && progress.rate && !failed(ingest)) parts.push(`${duration((progress.byte_count - progress.sent_byte_count) / progress.rate)} left`);
   const took = seconds(ingest);

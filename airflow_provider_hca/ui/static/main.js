@@ -13,7 +13,8 @@ const TABS = [["", "Bundles"], ["ingests", "Ingests"], ["connections", "Connecti
 const VIEWS = { "": showBundles, bundle: showBundle, ingests: showIngests, connections: showConnections, run: showRun };
 
 const name = location.pathname.split("/").pop();
-const query = Object.fromEntries(new URLSearchParams(location.search));
+// Airflow 3.1 puts the id of a run into the tab's address as it is, where a plus would count as a space.
+const query = Object.fromEntries(new URLSearchParams(name === "run" ? location.search.replaceAll("+", "%2B") : location.search));
 const header = document.getElementById("header");
 const main = document.getElementById("main");
 

@@ -6,19 +6,20 @@ import { card, isOver } from "./ingest.js";
 import { keepLooking } from "./looking.js";
 
 export async function showRun(main, { dag_id, run_id }) {
+  const open = new Set();
   await keepLooking(
     async () => {
       const run = await get("run", { dag_id, run_id });
-      show(main, tasks(run));
+      show(main, tasks(run, open));
       return run.ingests.every(isOver) && ["success", "failed"].includes(run.state);
     },
     (error) => main.replaceChildren(notice("error", "This run cannot be shown", error.message)),
   );
 }
 
-function tasks(run) {
+function tasks(run, open) {
   if (!run.ingests.length) {
     return empty("No bundles here yet", "Tasks of this run that make a bundle, or wait for one, are shown here while they run.");
   }
-  return h("div", { class: "cards single" }, run.ingests.map(card));
+  return h("div", { class: "cards single" }, run.ingests.map((ingest) => card(ingest, open)));
 }

@@ -1,0 +1,130 @@
+"""How the objects of a source get into the staging bucket: by copies that the store makes itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_provider_hca.upload.checksums import Checksums, checksum_stream
+from airflow_provider_hca.upload.items import FileChangedError, Item
+from airflow_provider_hca.upload.plan import PlannedFile
+from airflow_provider_hca.upload.sources import Source
+
+if TYPE_CHECKING:
+    from airflow_provider_hca.upload.stage import Stager
+    from airflow_provider_hca.upload.staging import LargeCopy
+
+
+class Copier:
+    """Stages objects of a source; many threads may use it.
+
+    :param stager: whose bucket it is
+    :param source: of the objects
+    """
+
+    def __init__(self, stager: Stager, source: Source) -> None:
+        self.stager, self.source = stager, source
+
+    def stage(self, item: Item) -> None:
+        """Stage an object of at most 64 MiB, unless an earlier try did.
+
+        :raises FileChangedError: when it is not as planned
+        :raises DSSError: when the store does not take it, or the DSS has another one
+        """
+        started, file, stager = time.monotonic(), item.file, self.stager
+        stored = stager.look_up(file)
+        sums = self.labels(file) or self.read(file)
+        item.sha256 = sums.sha256
+        if not stager.is_done(item, sums, stored):
+            key = stager.key(file)
+            stager.persistently(lambda: stager.staging.copy(key, self.source, file, sums))
+            stager.on_copied(file.size)
+            stager.tally.add(staged_files=1, staged_size=file.size)
+        stager.tally.took(time.monotonic() - started, file.name)
+
+    def labels(self, file: PlannedFile) -> Checksums | None:
+        """Return the sums that an object comes with."""
+        found: list[Checksums | None] = []
+        self.stager.persistently(lambda: found.append(self.source.sums(file)))
+        return found[0]
+
+    def read(self, file: PlannedFile) -> Checksums:
+        """Return the sums of an object, which is read for them."""
+        found: list[Checksums] = []
+        self.stager.persistently(lambda: found.append(checksum_stream(self._chunks(file), file.size)))
+        return found[0]
+
+    def _chunks(self, file: PlannedFile) -> Iterator[bytes]:
+        for chunk in self.source.chunks(file):
+            self.stager.on_summed(len(chunk))
+            yield chunk
+
+
+class LargeObjectCopy:
+    """An object above 64 MiB: begun by whoever copies the first part, finished by whoever copies the last.
+
+    :param copier: stages it
+    :param item: of the object
+    """
+
+    def __init__(self, copier: Copier, item: Item) -> None:
+        self._copier, self._stager, self.item = copier, copier.stager, item
+        self.part_count = self._stager.staging.part_count(item.file.size)
+        self._left = self.part_count
+        self._over = False
+        self._lock = threading.Lock()
+        self._started = 0.0
+        self._sums: Checksums | None = None
+        self._copy: LargeCopy | None = None
+
+    def stage(self, number: int) -> None:
+        """Copy a part; the last one completes the object."""
+        try:
+            with self._lock:
+                if self._copy is None and not self._over:
+                    self._begin()
+                copy = self._copy
+                if self._over or copy is None:
+                    return
+            self._stager.persistently(lambda: copy.copy(number, self._stager.on_copied))
+            with self._lock:
+                self._left -= 1
+                last = not self._left
+            if last:
+                self._finish(copy)
+        except BaseException as error:
+            with self._lock:
+                told, self._over = self._over, True
+            if told:  # this is but a consequence of what another thread met and told
+                return
+            if isinstance(error, FileChangedError) and self._copy is not None:
+                self._copy.abort()  # what is not worth going on with is not left in the bucket
+            raise
+
+    def _begin(self) -> None:
+        item, stager, copier = self.item, self._stager, self._copier
+        self._started, key = time.monotonic(), stager.key(item.file)
+        stored = stager.look_up(item.file)
+        self._sums = copier.labels(item.file)
+        if self._sums is None and (stored is not None or key in stager.found):
+            self._sums = copier.read(item.file)
+        if self._sums is not None and stager.is_done(item, self._sums, stored):
+            item.sha256, self._over = self._sums.sha256, True
+            if stored is None:  # an earlier try may have ended before it gave the object its sums
+                sums = self._sums
+                stager.persistently(lambda: stager.staging.label(key, sums))
+            return
+
+        def begin() -> None:
+            self._copy = stager.staging.begin_copy(key, copier.source, item.file)
+
+        stager.persistently(begin)
+
+    def _finish(self, copy: LargeCopy) -> None:
+        sums = self._sums or self._copier.read(self.item.file)
+        self.item.sha256 = sums.sha256
+        self._stager.persistently(lambda: copy.finish(sums))
+        self._stager.tally.add(staged_files=1, staged_size=self.item.file.size)
+        self._stager.tally.took(time.monotonic() - self._started, self.item.file.name)
