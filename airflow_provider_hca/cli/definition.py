@@ -54,7 +54,11 @@ _UPLOAD = (
     _CONN_ID,
     _REPLICA,
     _option("--staging-prefix", "of the staged objects' keys", default="", metavar="PREFIX"),
-    _option("--bundle-uuid", "of the bundle; by default it derives from this machine and the directory's path"),
+    _option(
+        "--bundle-uuid",
+        "of the bundle; by default it derives from the machine's name, which a container has anew each time, and the "
+        "directory's path",
+    ),
     _option("--bundle-version", "a DSS_VERSION; by default when the newest of the files was changed"),
     _patterns("--include", "files to take", "all"),
     _patterns("--exclude", "files to leave out of those", "none"),

@@ -16,6 +16,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
     AccessView,
     ConnectionDetails,
     DagAccessEntity,
+    DagDetails,
 )
 from airflow.api_fastapi.core_api.security import (
     get_user,
@@ -24,9 +25,15 @@ from airflow.api_fastapi.core_api.security import (
     requires_access_view,
 )
 from airflow.models.connection import Connection
+from airflow.models.dag import DagModel
+from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import conf
+from airflow.utils.session import create_session
 from fastapi import Depends, HTTPException
+from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
+
+from airflow_provider_hca.hooks.page import LINK_KEY, PROGRESS_KEY
 
 User = Annotated[BaseUser, Depends(get_user)]
 
@@ -41,13 +48,32 @@ def reads_connections(user: BaseUser) -> bool:
 
 
 def readable_dags(user: BaseUser) -> set[str]:
-    """Return the ids of the DAGs that somebody may read."""
-    return get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+    """Return the ids of the DAGs whose XComs somebody may read, of those that left some for the page."""
+    left = select(XComModel.dag_id).where(XComModel.key.in_((LINK_KEY, PROGRESS_KEY))).distinct()
+    with create_session() as session:
+        dag_ids = set(session.scalars(left))
+    return {
+        dag_id
+        for dag_id in dag_ids & get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+        if get_auth_manager().is_authorized_dag(
+            method="GET", access_entity=DagAccessEntity.XCOM, details=_dag(dag_id), user=user
+        )
+    }
+
+
+def _dag(dag_id: str) -> DagDetails:
+    if not _has_teams():
+        return DagDetails(id=dag_id)
+    return DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+
+
+def _has_teams() -> bool:
+    return bool(conf.getboolean("core", "multi_team", fallback=False))
 
 
 def of_own_team(conn_ids: Iterable[str], user: BaseUser) -> list[str]:
     """Return those connections that are not another team's."""
-    if not conf.getboolean("core", "multi_team", fallback=False):
+    if not _has_teams():
         return list(conn_ids)
     manager = get_auth_manager()
     return [

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_hca.client.model import REPLICAS
 from airflow_provider_hca.client.protocol import DSSAPI
@@ -20,6 +21,7 @@ router = APIRouter(prefix="/api/connections/{connection_id}/bundles", dependenci
 
 _MOST_LISTED = 10_000  # versions; a DSS lists by uuid, so to find the newest all have to be looked at, 500 a request
 _MOST_SHOWN = 200
+_MOST_FILES = 10_000
 
 
 class BundleName(BaseModel):
@@ -63,6 +65,9 @@ class File(BaseModel):
 class Bundle(BaseModel):
     """A bundle.
 
+    :ivar files: the first of them, and `links.json`
+    :ivar omitted: how many files were too many to list
+    :ivar byte_count: of all files
     :ivar versions: all there are of it in this replica, newest first
     :ivar replicas: for each replica whether this version is there; None if the DSS did not say
     """
@@ -71,6 +76,7 @@ class Bundle(BaseModel):
     version: str
     creator_uid: int
     files: list[File]
+    omitted: int
     byte_count: int
     versions: list[str]
     replicas: dict[str, bool | None]
@@ -94,7 +100,7 @@ async def list_bundles(
 @router.get("/{uuid}")
 async def get_bundle(
     connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: LatestVersionQuery = None
-) -> Bundle:
+) -> Response:
     """Return a bundle with its files (`GET /bundles/{uuid}`)."""
     async with asking(connection_id) as (api, transport):
         manifest = await transport.run(api.get_bundle(uuid, replica=replica, version=version))
@@ -102,16 +108,26 @@ async def get_bundle(
             _replicas(api, transport, manifest["uuid"], manifest["version"], replica),
             _versions(api, transport, manifest["uuid"], manifest["version"], replica),
         )
-    files = [_file(each) for each in manifest["files"]]
-    return Bundle(
+    # Of a large bundle this takes so long that others would have to wait.
+    told = await run_in_threadpool(_tell, manifest, versions, there)
+    return Response(told, media_type="application/json")
+
+
+def _tell(manifest: Mapping[str, Any], versions: list[str], there: dict[str, bool | None]) -> str:
+    files = manifest["files"]
+    links = [each for each in files[_MOST_FILES:] if each.get("name") == "links.json"]
+    shown = [*files[:_MOST_FILES], *links[:1]]
+    bundle = Bundle(
         uuid=manifest["uuid"],
         version=manifest["version"],
         creator_uid=manifest["creator_uid"],
-        files=files,
-        byte_count=sum(file.size for file in files),
+        files=[_file(each) for each in shown],
+        omitted=len(files) - len(shown),
+        byte_count=sum(_size(each) for each in files),
         versions=versions,
         replicas=there,
     )
+    return bundle.model_dump_json()
 
 
 async def _replicas(
@@ -130,7 +146,7 @@ async def _replicas(
 
 async def _versions(api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, version: str, replica: str) -> list[str]:
     try:
-        found = await transport.run(api.get_bundles_all(replica=replica, prefix=uuid))
+        found = await transport.run(api.get_bundles_all(replica=replica, prefix=uuid, at_most=_MOST_LISTED))
     except DSSError:  # same
         found = []
     # A DSS that has just stored a version may not list it yet.
@@ -139,14 +155,23 @@ async def _versions(api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, v
 
 def _file(entry: Mapping[str, Any]) -> File:
     return File(
-        name=str(entry.get("name", "")),
-        uuid=str(entry.get("uuid", "")),
-        version=str(entry.get("version", "")),
-        size=int(entry.get("size") or 0),
-        content_type=str(entry.get("content-type", "")),
+        name=_text(entry, "name"),
+        uuid=_text(entry, "uuid"),
+        version=_text(entry, "version"),
+        size=_size(entry),
+        content_type=_text(entry, "content-type"),
         indexed=bool(entry.get("indexed")),
-        sha256=str(entry.get("sha256", "")),
-        sha1=str(entry.get("sha1", "")),
-        s3_etag=str(entry.get("s3_etag", "")),
-        crc32c=str(entry.get("crc32c", "")),
+        sha256=_text(entry, "sha256"),
+        sha1=_text(entry, "sha1"),
+        s3_etag=_text(entry, "s3_etag"),
+        crc32c=_text(entry, "crc32c"),
     )
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    """Return a text without the halves of characters that JSON may hold, and that cannot be sent."""
+    return str(entry.get(key, "")).encode("utf-8", "replace").decode()
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    return int(entry.get("size") or 0)

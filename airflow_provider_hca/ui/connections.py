@@ -7,8 +7,8 @@ import time
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.models.connection import Connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from airflow.secrets.environment_variables import CONN_ENV_PREFIX
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
+from airflow.secrets.environment_variables import CONN_ENV_PREFIX, EnvironmentVariablesBackend
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ from sqlalchemy import select
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.ui import access
+from airflow_provider_hca.ui.dss import asking
 
 router = APIRouter(prefix="/api/connections")
 
@@ -43,10 +44,10 @@ class Connections(BaseModel):
 class Health(BaseModel):
     """How a connection is.
 
-    :ivar ok: whether the DSS answers, and takes the token if there is one
+    :ivar ok: whether the DSS answers, and takes the token if there is one and it may be tried
     :ivar message: what "Test" in the connection's form says
     :ivar host: of the API, with scheme and path
-    :ivar credentials: their kind
+    :ivar credentials: their kind; empty if they were not tried
     :ivar seconds: it took to find out
     """
 
@@ -62,20 +63,42 @@ def list_connections(user: access.User, session: SessionDep) -> Connections:
     """Return the connections that are stored, those of the API server's environment, and the default one."""
     stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type == DSSHook.conn_type)).all()
     named = {name.removeprefix(CONN_ENV_PREFIX).lower() for name in os.environ if name.startswith(CONN_ENV_PREFIX)}
-    elsewhere = {conn_id for conn_id in {*named, DSSHook.default_conn_name} - set(stored) if _is_dss(conn_id)}
-    found = sorted({*stored, *elsewhere}, key=lambda conn_id: (conn_id != DSSHook.default_conn_name, conn_id))
-    return Connections(connections=access.of_own_team(found, user), readable=access.reads_connections(user))
+    found = {*stored, *filter(_is_dss_in_environment, named)}
+    if DSSHook.default_conn_name not in found and _is_dss(DSSHook.default_conn_name):
+        found.add(DSSHook.default_conn_name)
+    in_order = sorted(found, key=lambda conn_id: (conn_id != DSSHook.default_conn_name, conn_id))
+    return Connections(connections=access.of_own_team(in_order, user), readable=access.reads_connections(user))
 
 
 @router.get("/{connection_id}/health", dependencies=[access.READS_CONNECTIONS])
 async def health(connection_id: str) -> Health:
-    """Return how a connection is, by asking its DSS."""
-    return await to_thread.run_sync(_look_at, connection_id, limiter=_LOOKING)
+    """Return how a connection is, by asking its DSS; its credentials are tried where Airflow's own form may, too."""
+    if not await to_thread.run_sync(_is_dss, connection_id, limiter=_LOOKING):
+        raise HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
+    may_test = conf.get("core", "test_connection", fallback="Disabled").strip()
+    if may_test.lower() == "enabled":
+        return await to_thread.run_sync(_test, connection_id, limiter=_LOOKING)
+    started = time.monotonic()
+    ok, message = await _reach(connection_id)
+    if ok:
+        message = f"{message} answers. Credentials were not tried: [core] test_connection is {may_test}"
+    host = await to_thread.run_sync(_host, connection_id, limiter=_LOOKING)
+    return Health(ok=ok, message=message, host=host, credentials="", seconds=round(time.monotonic() - started, 3))
 
 
-def _look_at(conn_id: str) -> Health:
-    if not _is_dss(conn_id):
-        raise HTTPException(404, f"there is no connection {conn_id!r} of the type {DSSHook.conn_type!r}")
+async def _reach(conn_id: str) -> tuple[bool, str]:
+    """Return whether the DSS answers without a token, and where it is, or what is wrong."""
+    try:
+        async with asking(conn_id) as (api, transport):
+            await transport.run(api.check_reachable())
+    except HTTPException as error:  # the connection is not well-formed
+        return False, error.detail
+    except DSSError as error:
+        return False, str(error)
+    return True, api.url
+
+
+def _test(conn_id: str) -> Health:
     started = time.monotonic()
     hook = DSSHook(conn_id)
     ok, message = hook.test_connection()
@@ -88,6 +111,15 @@ def _is_dss(conn_id: str) -> bool:
         return bool(BaseHook.get_connection(conn_id).conn_type == DSSHook.conn_type)
     except (AirflowNotFoundException, ValueError):  # not there, or not well-formed
         return False
+
+
+def _is_dss_in_environment(conn_id: str) -> bool:
+    # Not through all of Airflow's secrets backends, each of which may be a service to be asked over the network.
+    try:
+        connection = EnvironmentVariablesBackend().get_connection(conn_id)
+    except ValueError:  # not well-formed
+        return False
+    return connection is not None and connection.conn_type == DSSHook.conn_type
 
 
 def _host(conn_id: str) -> str:

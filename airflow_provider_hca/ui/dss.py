@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -24,15 +25,21 @@ VersionQuery = Annotated[str, Query(pattern=_VERSION)]
 LatestVersionQuery = Annotated[str | None, Query(pattern=_VERSION)]
 
 
+_SECONDS = 30.0  # a DSS that has to make a copy of a file first asks to come again every 10 s
+
+
 @asynccontextmanager
-async def asking(connection_id: str, *, patient: bool = False) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
+async def asking(
+    connection_id: str, *, patient: bool = False, late: str = "the DSS takes too long to answer: come again later"
+) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
     """Give the calls of a connection, and what runs them.
 
     They carry no token, since what the page shows needs none: nobody sees by another's credentials.
 
     :param connection_id: of an Airflow connection of the type `hca_dss`; any other counts as not there
     :param patient: whether to retry as the connection says
-    :raises HTTPException: when there is no such connection, or it is not well-formed
+    :param late: what to say when it takes longer than somebody waits who looks on
+    :raises HTTPException: when there is no such connection, it is not well-formed, or it takes too long
     """
     unknown = HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
     try:
@@ -46,5 +53,11 @@ async def asking(connection_id: str, *, patient: bool = False) -> AsyncIterator[
         api = settings.api(patient=patient)
     except ValueError as error:
         raise HTTPException(409, str(error)) from None
-    async with AsyncAdvisingTransport(connection_id, verify=settings.verify) as transport:
-        yield api, transport
+    try:
+        async with (
+            asyncio.timeout(_SECONDS),
+            AsyncAdvisingTransport(connection_id, verify=settings.verify) as transport,
+        ):
+            yield api, transport
+    except TimeoutError:
+        raise HTTPException(504, late) from None

@@ -105,7 +105,7 @@ def find_makers(
             XComModel.dag_id.in_(access.readable_dags(user)),
             ~exists().where(fetched.key == _FETCHED_KEY, *_same_task(fetched)),
         )
-        .order_by(XComModel.timestamp)  # of several, the one that is there last made it, or found it made
+        .order_by(XComModel.timestamp)  # of several the first made it, and the others found it made
         .limit(10 * _MOST_MAKERS)
     )
     makers: dict[str, Maker] = {}

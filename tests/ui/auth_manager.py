@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
 HIDDEN_DAG = "hidden"
 STRANGER = "stranger"  # may not see plugins
 OUTSIDER = "outsider"  # may not see the hidden DAG
+ONLOOKER = "onlooker"  # may see it, but none of its XComs
 
 
 class PickyAuthManager(SimpleAuthManager):
-    """Airflow's simple one, in which two users may not all that their role allows."""
+    """Airflow's simple one, in which three users may not all that their role allows."""
 
     def is_authorized_view(self, *, access_view: AccessView, user: Any) -> bool:
         """Keep the stranger from plugins."""
@@ -22,7 +23,9 @@ class PickyAuthManager(SimpleAuthManager):
         return super().is_authorized_view(access_view=access_view, user=user)
 
     def is_authorized_dag(self, *, user: Any, details: Any = None, **options: Any) -> bool:
-        """Keep the outsider from the hidden DAG."""
-        if user.username == OUTSIDER and details is not None and details.id == HIDDEN_DAG:
-            return False
+        """Keep the outsider from the hidden DAG, and the onlooker from its XComs."""
+        if details is not None and details.id == HIDDEN_DAG:
+            xcom = options.get("access_entity") == DagAccessEntity.XCOM
+            if user.username == OUTSIDER or (user.username == ONLOOKER and xcom):
+                return False
         return super().is_authorized_dag(user=user, details=details, **options)

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from airflow_provider_hca.ui.app import make_app
 from tests.local.server import VERSION, new_uuid
 from tests.ui.airflow import ROLES
-from tests.ui.auth_manager import OUTSIDER, STRANGER
+from tests.ui.auth_manager import ONLOOKER, OUTSIDER, STRANGER
 from tests.ui.conftest import SECRET, Ingested
 
 if TYPE_CHECKING:
@@ -86,19 +86,20 @@ def test_each_role_sees_what_it_may_see_elsewhere(airflow: AirflowWithUI, ingest
     assert airflow.call("GET", "/hca-dss/", role).status_code == 200
 
 
+@pytest.mark.parametrize("user", [OUTSIDER, ONLOOKER])
 def test_a_dag_that_somebody_may_not_read_is_not_there_for_him(
-    airflow: AirflowWithUI, ingested: Ingested, hidden: Ingested
+    airflow: AirflowWithUI, ingested: Ingested, hidden: Ingested, user: str
 ) -> None:
-    """Its run answers 403, its ingests are not listed, and it is not told who made its bundle."""
+    """Its run answers 403, neither its ingests are listed nor who made its bundle: its XComs are what counts."""
     run = {"dag_id": "hidden", "run_id": hidden.run_id}
     for address in ("/hca-dss/run", "/hca-dss/api/run"):
-        assert airflow.call("GET", address, OUTSIDER, params=run).status_code == 403
+        assert airflow.call("GET", address, user, params=run).status_code == 403
         assert airflow.call("GET", address, "viewer", params=run).status_code == 200
     fqids = [f"{each.uuid}.{each.version}" for each in (ingested, hidden)]
     assert set(airflow.page("makers", "viewer", fqid=fqids)["makers"]) == set(fqids)
-    assert set(airflow.page("makers", OUTSIDER, fqid=fqids)["makers"]) == {fqids[0]}
+    assert set(airflow.page("makers", user, fqid=fqids)["makers"]) == {fqids[0]}
     assert "hidden" in {each["dag_id"] for each in airflow.page("ingests", "viewer")["ingests"]}
-    assert "hidden" not in {each["dag_id"] for each in airflow.page("ingests", OUTSIDER)["ingests"]}
+    assert "hidden" not in {each["dag_id"] for each in airflow.page("ingests", user)["ingests"]}
 
 
 def test_only_connections_to_a_dss_are_used(airflow: AirflowWithUI) -> None:

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from fastapi import HTTPException
 
-from tests.local.server import new_uuid
+from airflow_provider_hca.ui import dss as ui_of_dss
+from airflow_provider_hca.ui.bundles import get_bundle, list_bundles
+from tests.local.server import VERSION, new_uuid
 from tests.ui.conftest import Ingested
 from tests.ui.samples import HOSTILE
 
@@ -37,11 +45,21 @@ def test_a_prefix_finds_those_that_begin_with_it(airflow: AirflowWithUI, ingeste
 
 
 def test_a_replica_has_its_own(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """A bundle of a replica is listed there, and is told to be there."""
+    """A bundle of a replica is listed there; of the other it is told whether it is there, if the DSS can say."""
     uuid = new_uuid()
     assert ui_dss.put_bundle([ui_dss.entry("a")], uuid).status_code == 201
     assert airflow.page(_BUNDLES, replica="aws", prefix=uuid)["bundles"]
-    assert airflow.page(f"{_BUNDLES}/{uuid}", replica="aws")["replicas"]["aws"] is True
+
+    def replicas(seen_in: str) -> dict[str, bool | None]:
+        told: dict[str, bool | None] = airflow.page(f"{_BUNDLES}/{uuid}", replica=seen_in)["replicas"]
+        return told
+
+    airflow.wait_for("the bundle to be synced", lambda: replicas("aws") == {"aws": True, "gcp": True}, 20)
+    there = {"method": "GET", "path": f"/bundles/{uuid}", "action": "slow", "seconds": 0}
+    ui_dss.control("POST", "faults", there)
+    ui_dss.control("POST", "faults", {**there, "action": "status", "status": 500, "times": 9})
+    assert replicas("gcp") == {"aws": None, "gcp": True}
+    ui_dss.control("DELETE", "faults")
 
 
 def test_a_bundle_has_its_files(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
@@ -108,3 +126,66 @@ def test_a_connection_that_is_not_well_formed_says_why(airflow: AirflowWithUI) -
         assert "connection 'dss_wrong': its host must be the full URL" in answer.json()["detail"]
     finally:
         airflow.api("DELETE", "/connections/dss_wrong")
+
+
+def test_of_very_many_files_the_first_are_listed(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+    """Of a bundle with more than 10,000 files those and `links.json` are listed, and the others counted."""
+    uuid, file = new_uuid(), ui_dss.new_file()
+    names = [*(f"{number}.txt" for number in range(10_002)), "links.json"]
+    assert ui_dss.put_bundle([ui_dss.entry(name, file) for name in names], uuid).status_code == 201
+    shown = airflow.page(f"{_BUNDLES}/{uuid}", replica="aws")
+    assert [each["name"] for each in shown["files"]] == [*names[:10_000], "links.json"]
+    assert (shown["omitted"], shown["byte_count"]) == (2, len(names) * len(b"content"))
+
+
+@pytest.fixture
+def odd_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Start a DSS whose bundle, in `aws` only, has a file with half a character in its name; give the bundle's uuid."""
+    uuid = new_uuid()
+    file = {"name": "half \ud800", "uuid": new_uuid(), "version": VERSION, "size": 1}
+    manifest = {"uuid": uuid, "version": VERSION, "creator_uid": 1, "files": [file]}
+
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status = 200
+            told: dict[str, Any] = {"bundles": []} if "/bundles/all" in self.path else {"bundle": manifest}
+            if "replica=aws" not in self.path:
+                status, told = 404, {"status": 404, "code": "not_found", "title": "not there"}
+            body = json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        host = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "hca_dss", "host": host}))
+        yield uuid
+        server.shutdown()
+        thread.join()
+
+
+def test_an_odd_bundle_is_shown(odd_dss: str) -> None:
+    """What cannot be sent of a name is a question mark, and a replica without the bundle is told to be so."""
+    shown = json.loads(bytes(asyncio.run(get_bundle("odd", odd_dss, "aws")).body))
+    assert [file["name"] for file in shown["files"]] == ["half ?"]
+    assert shown["replicas"] == {"aws": True, "gcp": False}
+
+
+def test_nobody_waits_for_ever(ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DSS that takes too long is given up, and it is told so."""
+    monkeypatch.setattr(ui_of_dss, "_SECONDS", 0.5)
+    monkeypatch.setenv("AIRFLOW_CONN_SLOW", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url}))
+    slow = {"method": "GET", "path": "/bundles/", "action": "slow", "seconds": 3, "times": 2}
+    ui_dss.control("POST", "faults", slow)
+    for ask in (list_bundles("slow", "aws"), get_bundle("slow", new_uuid(), "aws")):
+        with pytest.raises(HTTPException, match="takes too long") as caught:
+            asyncio.run(ask)
+        assert caught.value.status_code == 504
+    ui_dss.control("DELETE", "faults")

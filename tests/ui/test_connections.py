@@ -1,8 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from airflow.api_fastapi.app import create_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.secrets import BaseSecretsBackend
+from airflow.utils.session import create_session
+
+from airflow_provider_hca.ui.connections import health, list_connections
+from tests.running import requests_of
 
 if TYPE_CHECKING:
     from tests.local.server import LocalDSS
@@ -56,3 +65,49 @@ def test_a_password_in_the_host_is_not_shown(airflow: AirflowWithUI, scheme: str
         assert "hunter22" not in answer.text
     finally:
         airflow.api("DELETE", "/connections/dss_user")
+
+
+@pytest.mark.parametrize("setting", ["Disabled", "Hidden"])
+def test_credentials_are_not_tried_where_airflow_tests_no_connections(
+    ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """Without `[core] test_connection` only whether the DSS answers is looked at: no key is read, no token is sent."""
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", setting)
+    extra = {"key_path": "/no/such/key.json"}
+    monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url, "extra": extra}))
+    ui_dss.control("DELETE", "requests")
+    told = asyncio.run(health("keyed"))
+    assert told.ok
+    assert told.message == (f"{ui_dss.url} answers. Credentials were not tried: [core] test_connection is {setting}")
+    assert (told.host, told.credentials) == (ui_dss.url, "")
+    assert requests_of(ui_dss, "GET", "/v1/collections") == 0
+    assert requests_of(ui_dss, "GET", "/v1/bundles") + requests_of(ui_dss, "HEAD", "/v1/bundles") == 1
+    monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": "me:hunter22@dss"}))
+    told = asyncio.run(health("keyed"))
+    assert (told.ok, told.host) == (False, "")
+    assert "hunter22" not in told.message
+
+
+class Asked(BaseSecretsBackend):
+    """A secrets backend that has nothing, and remembers what it was asked for."""
+
+    conn_ids: ClassVar[list[str]] = []
+
+    def get_conn_value(self, conn_id: str, *_: Any, **__: Any) -> None:
+        """Remember the id."""
+        self.conn_ids.append(conn_id)
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_those_of_the_environment_are_asked_for_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To list connections of the environment, a secrets backend is asked for the default only."""
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{Asked.__module__}.{Asked.__name__}")
+    for name, made in (("ONE", {"conn_type": "hca_dss"}), ("OTHER", {"conn_type": "http"}), ("BROKEN", "{")):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", made if isinstance(made, str) else json.dumps(made))
+    create_auth_manager()
+    Asked.conn_ids.clear()
+    with create_session() as session:
+        listed = list_connections(SimpleAuthManagerUser(username="a", role="admin"), session)
+    assert "one" in listed.connections
+    assert not {"other", "broken"} & set(listed.connections)
+    assert set(Asked.conn_ids) == {"hca_dss_default"}

@@ -76,3 +76,4 @@ def test_what_never_changes_is_kept_by_the_browser(airflow: AirflowWithUI, ui_ds
     """A version of a file is for ever, so the browser of who asked need not ask again."""
     answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(b'{}')}/document", params=_WHICH)
     assert answer.headers["cache-control"] == "private, max-age=86400"
+    assert "Cookie, Authorization" in answer.headers["vary"]  # of who asked, and of nobody else there

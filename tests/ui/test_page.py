@@ -290,6 +290,69 @@ def test_what_cannot_be_shown_says_why(open_page: OpenPage) -> None:
     down.get_by_role("alert").get_by_text("Check the host of connection 'dss_down'").wait_for()
 
 
+def test_an_unfolded_failure_stays_with_its_ingest(open_page: OpenPage) -> None:
+    """When a newer ingest gets above one whose failures are unfolded, those stay so, and no others become so."""
+    page = open_page("/hca-dss/static/style.css")
+    opened = page.evaluate(
+        """async () => {
+            const { row } = await import("/hca-dss/static/ingest.js");
+            const { h, show } = await import("/hca-dss/static/dom.js");
+            const failures = [{ cause: "why", count: 1, names: ["a"] }];
+            const progress = { error: "", failures };
+            const task = { dag_id: "d", task_id: "t", map_index: -1, state: "failed", progress };
+            const ingest = (run_id) => ({ ...task, run_id });
+            const [main, open] = [h("main"), new Set()];
+            document.documentElement.append(main);
+            const rows = (runs) => runs.flatMap((run) => row(ingest(run), open));
+            const look = (...runs) => show(main, h("table", {}, h("tbody", {}, rows(runs))));
+            const settled = () => new Promise((resolve) => setTimeout(resolve, 100));
+            look("old");
+            main.querySelector("summary").click();
+            await settled();
+            look("new", "old");
+            await settled();
+            main.querySelector("summary").click();
+            main.querySelector("summary").click();
+            await settled();
+            look("newest", "new", "old");
+            await settled();
+            return [...main.querySelectorAll("details")].map((details) => details.open);
+        }"""
+    )
+    assert opened == [False, False, True]
+
+
+def test_the_hint_of_many_calls_each_by_its_own_name(open_page: OpenPage) -> None:
+    """Where the name of only one of several siblings is known, it is not another's."""
+    page = open_page("/hca-dss/static/style.css")
+    hint = page.evaluate(
+        """async () => {
+            document.documentElement.append(document.createElement("body"), document.createElement("main"));
+            const { showGraph } = await import("/hca-dss/static/graph.js");
+            const node = { id: "e:a", kind: "entity", type: "file", members: ["a", "b"], protocols: [], x: 0, y: 0 };
+            const named = new Map([["b", { name: "name of b", type: "" }]]);
+            return showGraph({ nodes: [node], edges: [], columns: 1 }, named).querySelector("title").textContent;
+        }"""
+    )
+    assert hint.splitlines() == ["file", "a", "name of b: b"]
+
+
+def test_a_search_ends_the_one_before(open_page: OpenPage, ui_dss: LocalDSS) -> None:
+    """What was asked for with fewer letters is not waited for any more."""
+    page = open_page(_FRAME)
+    frame = _frame(page)
+    frame.get_by_role("heading", name=re.compile("bundle version")).wait_for()
+    slow = {"method": "GET", "path": "/bundles/all", "action": "slow", "seconds": 3, "times": 1}
+    ui_dss.control("POST", "faults", slow)
+    with page.expect_event("requestfailed") as failed:
+        for prefix in ("0000", "00000000-0000"):
+            with page.expect_request(re.compile(f"prefix={prefix}$")):
+                frame.get_by_role("searchbox").fill(prefix)
+    assert failed.value.url.endswith("prefix=0000")
+    frame.get_by_text("No bundle begins like that").wait_for()
+    ui_dss.control("DELETE", "faults")
+
+
 def test_it_turns_dark_with_airflow(open_page: OpenPage) -> None:
     """When Airflow changes between light and dark, the page does at once, in Airflow's own colours."""
     page = open_page(_FRAME)

@@ -3,15 +3,15 @@
 const ROOT = new URL(".", location.href);
 const framed = window.parent !== window;
 
-/** What the server has under a path; an error says what it said, and has its status. */
-export async function get(path, query = {}) {
+/** What the server has under a path; an error says what it said, and has its status. A `signal` ends the request. */
+export async function get(path, query = {}, signal = undefined) {
   const url = new URL(`api/${path}`, ROOT);
   for (const [name, value] of Object.entries(query)) {
     for (const each of [value].flat()) if (each !== undefined && each !== null && each !== "") url.searchParams.append(name, each);
   }
   let response;
   try {
-    response = await fetch(url, { headers: { accept: "application/json" } });
+    response = await fetch(url, { headers: { accept: "application/json" }, signal });
   } catch {
     throw new Error("Airflow's API server does not answer");
   }

@@ -23,6 +23,7 @@ export async function showBundle(main, query) {
   const links = bundle.files.find((file) => file.name === "links.json");
   const graph = links && h("section", { class: "panel", "aria-label": "Graph" }, h("h2", {}, "How it was made"), skeleton(4));
   main.replaceChildren(heading(bundle.uuid, bundle), facts(bundle, query), ...(graph ? [graph] : []), files);
+  if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A bundle of so many files is listed as far as a browser can show it."));
   const findFile = showFiles(files, bundle.files);
   addMaker(main, bundle);
   if (graph) await drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
@@ -68,7 +69,7 @@ function facts(bundle, { connection, replica = "aws" }) {
     fact("Version", bundle.versions.length > 1 ? versions : h("span", { class: "mono" }, bundle.version)),
     fact("Made", h("span", { title: `${clock(made)} UTC` }, ago(made))),
     h("div", { id: "maker" }, h("dt", {}, "Made by"), h("dd", {}, h("span", { class: "quiet" }, "..."))),
-    fact("Files", count(bundle.files.length, "file")),
+    fact("Files", count(bundle.files.length + bundle.omitted, "file")),
     fact("Size", bytes(bundle.byte_count)),
     fact("Replicas", Object.entries(bundle.replicas).map(([name, there]) => presence(name, there))),
     fact("Connection", connection),

@@ -20,18 +20,20 @@ export async function showBundles(main, query, session) {
     prefix: query.prefix ?? "",
   };
   const found = h("div", {});
-  let asked = 0;
+  let asked = new AbortController();
 
   async function refresh() {
-    const turn = ++asked;
+    asked.abort(); // a DSS may take long for each letter that is typed
+    asked = new AbortController();
+    const { signal } = asked;
     history.replaceState(null, "", view("", state));
     found.replaceChildren(skeleton(8));
     try {
       const { connection, replica, prefix } = state;
-      const listed = await get(`connections/${encodeURIComponent(connection)}/bundles`, { replica, prefix });
-      if (turn === asked) found.replaceChildren(...list(listed, state));
+      const listed = await get(`connections/${encodeURIComponent(connection)}/bundles`, { replica, prefix }, signal);
+      if (!signal.aborted) found.replaceChildren(...list(listed, state));
     } catch (error) {
-      if (turn === asked) found.replaceChildren(notice("error", `The bundles of ${state.connection} cannot be listed`, error.message));
+      if (!signal.aborted) found.replaceChildren(notice("error", `The bundles of ${state.connection} cannot be listed`, error.message));
     }
   }
 

@@ -42,7 +42,7 @@ function card(conn_id) {
     try {
       const health = await get(`connections/${encodeURIComponent(conn_id)}/health`);
       badge.className = `badge ${health.ok ? "success" : "failed"}`;
-      badge.textContent = health.ok ? "healthy" : "failing";
+      badge.textContent = !health.ok ? "failing" : health.credentials ? "healthy" : "answers";
       body.replaceChildren(told(health));
     } catch (error) {
       badge.className = "badge failed";
@@ -64,7 +64,7 @@ function told(health) {
       "dl",
       {},
       h("div", {}, h("dt", {}, "Host"), h("dd", { class: "mono" }, health.host || "-")),
-      h("div", {}, h("dt", {}, "Credentials"), h("dd", {}, health.credentials || "-")),
+      h("div", {}, h("dt", {}, "Credentials"), h("dd", {}, health.credentials || "not tried")),
       h("div", {}, h("dt", {}, "Answered in"), h("dd", {}, duration(health.seconds))),
     ),
   );

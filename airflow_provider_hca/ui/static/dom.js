@@ -87,9 +87,10 @@ export function table(columns, rows, name) {
   );
 }
 
-/** Make what is shown like `wanted`, changing only what differs, so that focus, selection and movement stay. */
+/** Make what is shown like `wanted`, changing only what differs, so that focus, selection and movement stay.
+ * An element with another `data-key` is another, though it looks the same: what it listens to is not for this one. */
 export function morph(shown, wanted) {
-  if (shown.nodeType !== wanted.nodeType || shown.nodeName !== wanted.nodeName) return shown.replaceWith(wanted);
+  if (shown.nodeType !== wanted.nodeType || shown.nodeName !== wanted.nodeName || shown.dataset?.key !== wanted.dataset?.key) return shown.replaceWith(wanted);
   if (shown.nodeType === Node.TEXT_NODE) {
     if (shown.data !== wanted.data) shown.data = wanted.data;
     return undefined;

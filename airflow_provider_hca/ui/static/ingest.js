@@ -71,7 +71,7 @@ export function row(ingest, open) {
 function unfolding(wrong, name, open) {
   const more = failures(wrong);
   if (!more) return h("p", { class: "wrong" }, summary(wrong));
-  const details = h("details", { open: open.has(name) }, h("summary", {}, summary(wrong)), more);
+  const details = h("details", { open: open.has(name), "data-key": name }, h("summary", {}, summary(wrong)), more);
   details.addEventListener("toggle", () => (details.open ? open.add(name) : open.delete(name)));
   return details;
 }
