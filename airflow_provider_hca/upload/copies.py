@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_hca.upload.checksums import Checksums, checksum_stream
-from airflow_provider_hca.upload.items import FileChangedError, Item
+from airflow_provider_hca.exceptions import StagingError
+from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_stream
+from airflow_provider_hca.upload.items import FileChangedError, Item, OtherContentError
 from airflow_provider_hca.upload.plan import PlannedFile
 from airflow_provider_hca.upload.sources import Source
 
 if TYPE_CHECKING:
     from airflow_provider_hca.upload.stage import Stager
     from airflow_provider_hca.upload.staging import LargeCopy
+
+_SECTION = 8 * MIB  # that is read at once
 
 
 class Copier:
@@ -36,13 +40,32 @@ class Copier:
         started, file, stager = time.monotonic(), item.file, self.stager
         stored = stager.look_up(file)
         sums = self.labels(file) or self.read(file)
-        item.sha256 = sums.sha256
         if not stager.is_done(item, sums, stored):
             key = stager.key(file)
-            stager.persistently(lambda: stager.staging.copy(key, self.source, file, sums))
+            sums = self.fitting(file, sums, lambda right: stager.staging.copy(key, self.source, file, right))
             stager.on_copied(file.size)
             stager.tally.add(staged_files=1, staged_size=file.size)
+        item.sha256 = sums.sha256
         stager.tally.took(time.monotonic() - started, file.name)
+
+    def fitting(self, file: PlannedFile, sums: Checksums, act: Callable[[Checksums], None]) -> Checksums:
+        """Do something with the sums of an object; if the copy tells that they are not its, read it and do it again.
+
+        :return: the sums that fit
+        """
+        fits: list[bool] = []
+
+        def attempt() -> None:
+            try:
+                act(sums)
+            except OtherContentError:
+                fits.append(False)
+
+        self.stager.persistently(attempt)
+        if fits:
+            sums = self.read(file)
+            self.stager.persistently(lambda: act(sums))
+        return sums
 
     def labels(self, file: PlannedFile) -> Checksums | None:
         """Return the sums that an object comes with."""
@@ -52,14 +75,20 @@ class Copier:
 
     def read(self, file: PlannedFile) -> Checksums:
         """Return the sums of an object, which is read for them."""
-        found: list[Checksums] = []
-        self.stager.persistently(lambda: found.append(checksum_stream(self._chunks(file), file.size)))
-        return found[0]
+        return checksum_stream(self._chunks(file), file.size)
 
     def _chunks(self, file: PlannedFile) -> Iterator[bytes]:
-        for chunk in self.source.chunks(file):
-            self.stager.on_summed(len(chunk))
-            yield chunk
+        for offset in range(0, file.size, _SECTION):
+            section: list[bytes] = []
+            size = min(_SECTION, file.size - offset)
+            self.stager.persistently(partial(self._read, file, offset, size, section))
+            yield section[0]
+
+    def _read(self, file: PlannedFile, offset: int, size: int, into: list[bytes]) -> None:
+        into[:] = [self.source.read(file, offset, size)]
+        if len(into[0]) != size:
+            raise StagingError(file.location, f"{len(into[0])} bytes came where {size} were to")
+        self.stager.on_summed(size)
 
 
 class LargeObjectCopy:
@@ -124,7 +153,6 @@ class LargeObjectCopy:
 
     def _finish(self, copy: LargeCopy) -> None:
         sums = self._sums or self._copier.read(self.item.file)
-        self.item.sha256 = sums.sha256
-        self._stager.persistently(lambda: copy.finish(sums))
+        self.item.sha256 = self._copier.fitting(self.item.file, sums, copy.finish).sha256
         self._stager.tally.add(staged_files=1, staged_size=self.item.file.size)
         self._stager.tally.took(time.monotonic() - self._started, self.item.file.name)

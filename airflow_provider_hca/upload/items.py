@@ -6,7 +6,7 @@ import heapq
 import threading
 from dataclasses import dataclass, field
 
-from airflow_provider_hca.exceptions import DSSError
+from airflow_provider_hca.exceptions import DSSError, StagingError
 from airflow_provider_hca.upload.plan import PlannedFile
 
 SLOWEST = 5  # files that a report names
@@ -17,6 +17,10 @@ class FileChangedError(DSSError):
 
     def __init__(self) -> None:
         super().__init__("changed while it was being uploaded: let whatever writes it finish first")
+
+
+class OtherContentError(StagingError):
+    """The store has another content than the sums are of."""
 
 
 @dataclass(slots=True)

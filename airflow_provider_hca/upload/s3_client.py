@@ -14,6 +14,7 @@ from botocore.exceptions import (
     ConnectionError,  # noqa: A004 - botocore's own, and the only one used here
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     MetadataRetrievalError,
     SSLError,
 )
@@ -114,7 +115,7 @@ def staging_error(url: str, error: Exception, advice: Mapping[str, str] = ADVICE
         return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
     if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
         return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
-    if isinstance(error, ConnectionError | HTTPClientError):
+    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
         endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
         return StagingError(
             url,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from airflow_provider_hca.client.model import Replica
-from airflow_provider_hca.upload.checksums import MIB, Checksums
+from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.gcs_client import RETRY, TIMEOUT, open_bucket, told
 from airflow_provider_hca.upload.items import FileChangedError
 from airflow_provider_hca.upload.sources import FoundObject, labelled
@@ -18,8 +18,6 @@ from airflow_provider_hca.upload.staging import GCSAccess
 
 if TYPE_CHECKING:
     from airflow_provider_hca.upload.plan import Names, PlannedFile
-
-_CHUNK = 8 * MIB  # that is asked for at once
 
 
 class GCSSource:
@@ -64,13 +62,14 @@ class GCSSource:
         stored = base64.b64decode(blob.crc32c or "").hex()
         return found if found is not None and found.crc32c == stored else None
 
-    def chunks(self, file: PlannedFile) -> Iterator[bytes]:
-        """Read the object as a stream."""
+    def read(self, file: PlannedFile, offset: int, size: int) -> bytes:
+        """Read a section of the object, as it is stored."""
+        options = {"if_generation_match": int(file.revision), "checksum": None, "timeout": TIMEOUT, "retry": RETRY}
         with self.unchanged(file):
-            options = {"if_generation_match": int(file.revision), "timeout": TIMEOUT, "retry": RETRY}
-            with self.blob(file).open("rb", chunk_size=_CHUNK, **options) as stream:
-                while chunk := stream.read(MIB):
-                    yield chunk
+            content: bytes = self.blob(file).download_as_bytes(
+                start=offset, end=offset + size - 1, raw_download=True, **options
+            )
+        return content
 
     def blob(self, file: PlannedFile) -> Any:
         """Return an object as the SDK has it."""

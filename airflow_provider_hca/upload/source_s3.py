@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_hca.client.model import Replica
-from airflow_provider_hca.upload.checksums import MIB, PART_SIZE, Checksums, part_size
+from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums, part_size
 from airflow_provider_hca.upload.items import FileChangedError
 from airflow_provider_hca.upload.s3_client import ADVICE, open_client, staging_error, status_of
 from airflow_provider_hca.upload.sources import FoundObject, labelled
@@ -58,7 +58,7 @@ class S3Source:
                         yield FoundObject(name, each["Size"], mtime_ns, each["ETag"].strip('"'))
 
     def sums(self, file: PlannedFile) -> Checksums | None:
-        """Look into metadata, and if need be into tags; the ETag tells whether the sums are those of this content."""
+        """Look into metadata, and if need be into tags."""
         where = {"Bucket": self._bucket, "Key": self.key(file)}
         with self.unchanged(file):
             labels = self._client.head_object(**where, IfMatch=_quoted(file))["Metadata"]
@@ -74,11 +74,12 @@ class S3Source:
                 return None
         return _trusted(file, labelled({tag["Key"]: tag["Value"] for tag in tags}))
 
-    def chunks(self, file: PlannedFile) -> Iterator[bytes]:
-        """Read the object as a stream."""
+    def read(self, file: PlannedFile, offset: int, size: int) -> bytes:
+        """Read a section of the object."""
+        where = {"Bucket": self._bucket, "Key": self.key(file), "Range": f"bytes={offset}-{offset + size - 1}"}
         with self.unchanged(file):
-            answer = self._client.get_object(Bucket=self._bucket, Key=self.key(file), IfMatch=_quoted(file))
-            yield from answer["Body"].iter_chunks(MIB)
+            content: bytes = self._client.get_object(**where, IfMatch=_quoted(file))["Body"].read()
+        return content
 
     def key(self, file: PlannedFile) -> str:
         """Return the key of an object."""
@@ -119,8 +120,8 @@ def _quoted(file: PlannedFile) -> str:
 
 
 def _trusted(file: PlannedFile, sums: Checksums | None) -> Checksums | None:
-    """Return sums if they are those of the content, and S3 would give it that ETag in the parts that a DSS wants."""
-    if sums is None or sums.s3_etag != file.revision:
-        return None
+    """Return sums unless the ETag is against them: that of parts of other sizes says nothing, and the copy's will."""
+    if sums is None or sums.s3_etag == file.revision:
+        return sums
     parts = -(-file.size // part_size(file.size)) if file.size > PART_SIZE else 0
-    return sums if sums.s3_etag[33:] == (str(parts) if parts else "") else None
+    return None if file.revision[33:] == (str(parts) if parts else "") else sums

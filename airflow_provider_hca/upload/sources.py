@@ -70,16 +70,19 @@ class Source(Protocol):
         ...
 
     def sums(self, file: PlannedFile) -> Checksums | None:
-        """Return the sums in an object's tags or metadata, if all are there and fit what the store knows of it.
+        """Return the sums in an object's tags or metadata, if all are there and the store knows of no others.
 
         :raises FileChangedError: when it is not as planned
         :raises StagingError: when it cannot be looked at
         """
         ...
 
-    def chunks(self, file: PlannedFile) -> Iterator[bytes]:
-        """Yield the content of an object, a MiB at a time.
+    def read(self, file: PlannedFile, offset: int, size: int) -> bytes:
+        """Return a section of the content of an object.
 
+        :param file: of the object
+        :param offset: where it begins, in bytes
+        :param size: of it, in bytes
         :raises FileChangedError: when it is not as planned
         :raises StagingError: when it cannot be read
         """

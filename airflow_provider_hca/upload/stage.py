@@ -70,8 +70,6 @@ def key_of(file: PlannedFile, prefix: str) -> str:
 
 def cost(work: Item | Part) -> int:
     """Return what staging something takes of the memory, in bytes."""
-    if isinstance(work, Part) and isinstance(work.large, LargeObjectCopy) and work.large.part_count > 1:
-        return MIB
     return _IN_MEMORY if isinstance(work, Part) else min(work.file.size, _IN_MEMORY)
 
 

@@ -14,6 +14,7 @@ from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
 from airflow_provider_hca.upload.gcs_client import ERRORS, RETRY, RETRY_CHUNK, TIMEOUT, open_bucket, staging_error, told
+from airflow_provider_hca.upload.items import OtherContentError
 from airflow_provider_hca.upload.source_gcs import GCSSource
 from airflow_provider_hca.upload.staging import GCSAccess, OnSent, unwatched
 
@@ -129,11 +130,11 @@ class GCSStaging:
     def check_crc32c(self, key: str, blob: Any, sums: Checksums) -> None:
         """Raise if the store has something else than what was sent.
 
-        :raises StagingError: then
+        :raises OtherContentError: then
         """
         stored = _crc32c(blob)
         if stored != sums.crc32c:
-            raise StagingError(
+            raise OtherContentError(
                 self.url(key), f"the store has crc32c {stored} where {sums.crc32c} was sent: the file changed meanwhile"
             )
 

@@ -21,6 +21,7 @@ from obstore.store import S3Store
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import Checksums, part_size
 from airflow_provider_hca.upload.file_sums import OpenFile, Section, reading
+from airflow_provider_hca.upload.items import OtherContentError
 from airflow_provider_hca.upload.large_s3 import UNKNOWN_SUMS, S3LargeCopy, S3LargeObject
 from airflow_provider_hca.upload.s3_client import ADVICE, READ_TIMEOUT, error_code, open_client, staging_error, told
 from airflow_provider_hca.upload.source_s3 import S3Source
@@ -240,10 +241,10 @@ class S3Staging:
     def check_etag(self, key: str, etag: str, expected: str) -> None:
         """Raise if the store has something else than what was sent.
 
-        :raises StagingError: then
+        :raises OtherContentError: then
         """
         if etag.strip('"') != expected:
-            raise StagingError(
+            raise OtherContentError(
                 self.url(key),
                 f"the store has ETag {etag} where {expected} was sent: the file changed meanwhile, or the bucket "
                 "encrypts with KMS, which a DSS cannot copy from",

@@ -170,6 +170,42 @@ def test_what_has_its_checksums_does_not_pass_the_worker(seen: tuple[LocalDSS, B
     assert (sent(store), copied(store)) == (0, 5)
 
 
+@pytest.fixture
+def seen_moto(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalDSS, Bucket, Proxy]]:
+    """Give the same of moto, which gives copies ETags of their own, as S3 does and SeaweedFS does not."""
+    objects = Bucket(dss, "aws")
+    with proxies(dss.about["env"]["AWS_ENDPOINT_URL_S3"], rate=float("inf")) as (store,):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.url)
+        yield dss, objects, store
+    objects.clear()
+
+
+def test_sums_are_believed_whatever_parts_an_object_was_put_in(seen_moto: tuple[LocalDSS, Bucket, Proxy]) -> None:
+    """An object that others put in parts is not read if it has its sums; wrong ones show in the copy's ETag."""
+    dss, objects, store = seen_moto
+    content = bytes(range(256)) * 30_000
+    put = {"Bucket": objects.name, "ContentType": "text/plain"}
+    for name, labelled in (("right.bin", content), ("wrong.bin", b"another")):
+        where = put | {"Key": f"{PREFIX}/{name}", "Metadata": labels(labelled)}
+        upload = dss.s3.create_multipart_upload(**where)["UploadId"]
+        parts = []
+        for number, piece in enumerate((content[: 5 * MIB], content[5 * MIB :]), 1):
+            answer = dss.s3.upload_part(
+                Bucket=objects.name, Key=where["Key"], UploadId=upload, PartNumber=number, Body=piece
+            )
+            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        dss.s3.complete_multipart_upload(
+            Bucket=objects.name, Key=where["Key"], UploadId=upload, MultipartUpload={"Parts": parts}
+        )
+    remote = plan_directory(objects.url, bundle_uuid=new_uuid(), bundle_version=VERSION)
+    assert [file.revision[-2:] for file in remote.files] == ["-2", "-2"]
+    uploader(dss).upload(remote)
+    stored = {file["uuid"]: file["sha256"] for file in dss.control("GET", "store")["files"]}
+    assert {stored[file.uuid] for file in remote.files} == {labels(content)["hca-dss-sha256"]}
+    assert set(read(store)) == {f"{PREFIX}/wrong.bin"}
+    assert sent(store) == 0
+
+
 def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy], tmp_path: Path) -> None:
     """After a try that came to an end while registering nothing is copied again, and what is missing is registered."""
     dss, objects, store = seen
