@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_hca.client.model import FileMetadata
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_stream
 from airflow_provider_hca.upload.items import FileChangedError, Item, OtherContentError
@@ -39,7 +40,7 @@ class Copier:
         """
         started, file, stager = time.monotonic(), item.file, self.stager
         stored = stager.look_up(file)
-        sums = self.labels(file) or self.read(file)
+        sums = self.labels(file, stored) or self.read(file)
         if not stager.is_done(item, sums, stored):
             key = stager.key(file)
             sums = self.fitting(file, sums, lambda right: stager.staging.copy(key, self.source, file, right))
@@ -67,11 +68,12 @@ class Copier:
             self.stager.persistently(lambda: act(sums))
         return sums
 
-    def labels(self, file: PlannedFile) -> Checksums | None:
-        """Return the sums that an object comes with."""
+    def labels(self, file: PlannedFile, stored: FileMetadata | None) -> Checksums | None:
+        """Return the sums that an object comes with, unless an earlier try found out that they are not its."""
         found: list[Checksums | None] = []
         self.stager.persistently(lambda: found.append(self.source.sums(file)))
-        return found[0]
+        sums = found[0]
+        return None if sums and stored and sums.sha256 != stored.sha256 else sums
 
     def read(self, file: PlannedFile) -> Checksums:
         """Return the sums of an object, which is read for them."""
@@ -136,7 +138,7 @@ class LargeObjectCopy:
         item, stager, copier = self.item, self._stager, self._copier
         self._started, key = time.monotonic(), stager.key(item.file)
         stored = stager.look_up(item.file)
-        self._sums = copier.labels(item.file)
+        self._sums = copier.labels(item.file, stored)
         if self._sums is None and (stored is not None or key in stager.found):
             self._sums = copier.read(item.file)
         if self._sums is not None and stager.is_done(item, self._sums, stored):

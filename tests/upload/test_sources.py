@@ -204,6 +204,8 @@ def test_sums_are_believed_whatever_parts_an_object_was_put_in(seen_moto: tuple[
     assert {stored[file.uuid] for file in remote.files} == {labels(content)["hca-dss-sha256"]}
     assert set(read(store)) == {f"{PREFIX}/wrong.bin"}
     assert sent(store) == 0
+    again = uploader(dss).upload(remote, resume=True)
+    assert (again.skipped_files, again.created) == (2, False)
 
 
 def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy], tmp_path: Path) -> None:
