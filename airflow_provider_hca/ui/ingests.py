@@ -16,20 +16,25 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import ColumnElement, String, and_, cast, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, String, and_, cast, exists, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.hooks.page import LINK_KEY, PROGRESS_KEY, BundleAddress
 from airflow_provider_hca.ui import access
-from airflow_provider_hca.ui.told import Action, Bundle, Ingest, Progress, bundles_once, shards_as_one
+from airflow_provider_hca.ui.told import Action, Bundle, Ingest, Progress, bundles_once, most_telling, shards_as_one
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
 _FETCHED_KEY = "downloaded_file_count"  # what only a download leaves, which has an `fqid` too
 _RESULT_KEYS = ("fqid", "file_count", "byte_count", _FETCHED_KEY)
 _MOST_MAKERS = 100
+_MOST_TASKS = 200  # that a browser draws every other second
 _MOST_XCOMS = 20_000  # of mapped tasks there may be very many
 _OF_TASK = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+_TOLD_OF_TASK = (
+    *(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index, TaskInstance.operator),
+    *(TaskInstance.state, TaskInstance.try_number, TaskInstance.start_date, TaskInstance.end_date),
+)
 
 
 class Ingests(BaseModel):
@@ -39,12 +44,16 @@ class Ingests(BaseModel):
 
 
 class Run(BaseModel):
-    """A DAG run, and its tasks that have to do with bundles."""
+    """A DAG run, and its tasks that have to do with bundles.
+
+    :ivar omitted: how many tasks are too many to show, shards too
+    """
 
     dag_id: str
     run_id: str
     state: str
     ingests: list[Ingest]
+    omitted: int
 
 
 class Maker(BaseModel):
@@ -68,10 +77,15 @@ def list_ingests(user: access.User, session: SessionDep, limit: Annotated[int, Q
     of_mapped = _OF_TASK[:3]
     newest = session.execute(
         select(*of_mapped)
-        .where(XComModel.key.in_((PROGRESS_KEY, "fqid")), XComModel.dag_id.in_(access.readable_dags(user)))
+        .where(
+            XComModel.key.in_((PROGRESS_KEY, "fqid")),
+            XComModel.dag_id.in_(access.readable_dags(user)),
+            _same_task_left(PROGRESS_KEY, LINK_KEY),  # an `fqid` alone may be anybody's
+            ~_same_task_left(_FETCHED_KEY),
+        )
         .group_by(*of_mapped)
         .order_by(func.max(XComModel.timestamp).desc())
-        .limit(2 * limit)  # some have only fetched a bundle
+        .limit(2 * limit)  # the shards of a group, and what makes its bundle, are one ingest
     ).all()
     found = _ingests(session, tuple_(*of_mapped).in_([tuple(row) for row in newest])) if newest else []
     made = [each for each in bundles_once(shards_as_one(found)) if each.action == "make"]
@@ -87,7 +101,8 @@ def get_run(dag_id: str, run_id: str, session: SessionDep) -> Run:
         raise HTTPException(404, f"there is no run {run_id!r} of the DAG {dag_id!r}")
     found = shards_as_one(_ingests(session, XComModel.dag_run_id == run.id))
     in_order = sorted(found, key=lambda each: (each.started is None, each.started, each.task_id, each.map_index))
-    return Run(dag_id=dag_id, run_id=run_id, state=str(run.state), ingests=in_order)
+    shown, omitted = most_telling(in_order, _MOST_TASKS)
+    return Run(dag_id=dag_id, run_id=run_id, state=str(run.state), ingests=shown, omitted=omitted)
 
 
 @router.get("/makers")
@@ -95,7 +110,6 @@ def find_makers(
     user: access.User, session: SessionDep, fqid: Annotated[list[str], Query(max_length=_MOST_MAKERS)]
 ) -> Makers:
     """Return which tasks made bundles, as far as Airflow remembers and the user may know."""
-    fetched = aliased(XComModel)
     rows = session.execute(
         select(XComModel.value, *_OF_TASK)
         .where(
@@ -103,7 +117,7 @@ def find_makers(
             # As text, since databases differ in how they compare JSON.
             cast(XComModel.value, String).in_([json.dumps(each) for each in fqid]),
             XComModel.dag_id.in_(access.readable_dags(user)),
-            ~exists().where(fetched.key == _FETCHED_KEY, *_same_task(fetched)),
+            ~_same_task_left(_FETCHED_KEY),
         )
         .order_by(XComModel.timestamp)  # of several the first made it, and the others found it made
         .limit(10 * _MOST_MAKERS)
@@ -117,7 +131,8 @@ def find_makers(
 def _ingests(session: Session, which: Any) -> list[Ingest]:
     """Return the tasks that left something for the page."""
     rows = session.execute(
-        select(XComModel.key, XComModel.value, XComModel.timestamp, TaskInstance, DagRun.state)
+        select(XComModel.key, XComModel.value, XComModel.timestamp, *_TOLD_OF_TASK, DagRun.state.label("run_state"))
+        .select_from(XComModel)
         .join(TaskInstance, and_(*_same_task(TaskInstance)))
         .join(DagRun, XComModel.dag_run_id == DagRun.id)
         .where(which, XComModel.key.in_((PROGRESS_KEY, LINK_KEY, *_RESULT_KEYS)))
@@ -125,14 +140,19 @@ def _ingests(session: Session, which: Any) -> list[Ingest]:
         .limit(_MOST_XCOMS)
     )
     left: dict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = {}
-    tasks: dict[tuple[Any, ...], tuple[TaskInstance, str]] = {}
-    for key, value, timestamp, task, run_state in rows:
-        name = (task.dag_id, task.run_id, task.task_id, task.map_index)
-        tasks[name] = task, str(run_state)
-        left.setdefault(name, {})[key] = (value, timestamp)
+    tasks: dict[tuple[Any, ...], Any] = {}
+    for row in rows:
+        name = (row.dag_id, row.run_id, row.task_id, row.map_index)
+        tasks[name] = row
+        left.setdefault(name, {})[row.key] = (row.value, row.timestamp)
     # An `fqid` alone may be anybody's.
     ours = {name: told for name, told in left.items() if told.keys() & {PROGRESS_KEY, LINK_KEY}}
-    return [_ingest(*tasks[name], told) for name, told in ours.items()]
+    return [_ingest(tasks[name], told) for name, told in ours.items()]
+
+
+def _same_task_left(*keys: str) -> ColumnElement[bool]:
+    other = aliased(XComModel)
+    return exists().where(other.key.in_(keys), *_same_task(other))
 
 
 def _same_task(other: Any) -> list[ColumnElement[bool]]:
@@ -140,7 +160,7 @@ def _same_task(other: Any) -> list[ColumnElement[bool]]:
     return [column == getattr(other, column.key) for column in _OF_TASK]
 
 
-def _ingest(task: TaskInstance, run_state: str, told: Mapping[str, tuple[Any, datetime]]) -> Ingest:
+def _ingest(task: Row[Any], told: Mapping[str, tuple[Any, datetime]]) -> Ingest:
     values = {key: value for key, (value, _) in told.items()}
     address = BundleAddress.of(values.get(LINK_KEY))
     progress = _progress(values.get(PROGRESS_KEY))
@@ -153,7 +173,7 @@ def _ingest(task: TaskInstance, run_state: str, told: Mapping[str, tuple[Any, da
         task_id=task.task_id,
         map_index=task.map_index,
         operator=task.operator or "",
-        run_state=run_state,
+        run_state=str(task.run_state),
         state=None if task.state is None else str(task.state),
         try_number=task.try_number,
         started=task.start_date,

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 _OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
+_FAILED = {"failed", "upstream_failed"}
 _NAMES = 5  # of files that failed alike, as a task tells them
 
 Action = Literal["make", "shard", "fetch", "see"]
@@ -127,6 +128,32 @@ def bundles_once(ingests: Sequence[Ingest]) -> list[Ingest]:
         else each
         for each in kept
     ]
+
+
+def most_telling(ingests: Sequence[Ingest], most: int) -> tuple[list[Ingest], int]:
+    """Return as many ingests as can be shown, in their order, and how many others there are, shards too.
+
+    Those that failed or are under way go before those that are done, and of these the newest.
+
+    :param ingests: as `shards_as_one` returns them
+    :param most: how many tasks, and how many shards of each
+    """
+    whole, omitted = _first(ingests, most)
+    shown = []
+    for each in whole:
+        shards, others = _first(each.shards, most)
+        omitted += others
+        shown.append(each.model_copy(update={"shards": shards}) if others else each)
+    return shown, omitted
+
+
+def _first(ingests: Sequence[Ingest], most: int) -> tuple[list[Ingest], int]:
+    def interest(place: int) -> tuple[bool, float]:
+        each = ingests[place]
+        return each.state in _OVER - _FAILED, -(each.started.timestamp() if each.started else float("inf"))
+
+    kept = sorted(sorted(range(len(ingests)), key=interest)[:most])
+    return [ingests[place] for place in kept], len(ingests) - len(kept)
 
 
 def _bundle_of(ingest: Ingest) -> tuple[str, ...]:

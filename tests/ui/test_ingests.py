@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hca.ui.told import Ingest, most_telling
 from tests.ui.conftest import Ingested
 
 if TYPE_CHECKING:
@@ -55,13 +57,34 @@ def test_ingests_are_listed_newest_first(airflow: AirflowWithUI, ingested: Inges
 
 def test_a_download_has_a_bundle_and_made_none(airflow: AirflowWithUI, ingested: Ingested, tmp_path: Path) -> None:
     """A download shows the bundle that it fetches, is no ingest, and does not pass for who made it."""
-    run_id = airflow.run("fetch", bundle_uuid=ingested.uuid, directory=str(tmp_path / "fetched"))
+    for number in (1, 2):
+        run_id = airflow.run("fetch", bundle_uuid=ingested.uuid, directory=str(tmp_path / f"fetched {number}"))
     task = _tasks(airflow, "fetch", run_id)["download"]
     assert (task["state"], task["action"], task["bundle"]["uuid"]) == ("success", "fetch", ingested.uuid)
     assert "fetch" not in {each["dag_id"] for each in airflow.page("ingests")["ingests"]}
+    assert len(airflow.page("ingests", limit=1)["ingests"]) == 1  # however many downloads are newer
     fqid = f"{ingested.uuid}.{ingested.version}"
     maker = {"dag_id": "ingest", "run_id": ingested.run_id, "task_id": "upload", "map_index": -1}
     assert airflow.page("makers", fqid=fqid)["makers"] == {fqid: maker}
+
+
+def test_of_very_many_tasks_the_telling_ones_are_shown() -> None:
+    """Of more tasks, or shards, than can be shown those that failed or are under way are kept, and the newest."""
+
+    def task(number: int, state: str, shards: list[Ingest]) -> Ingest:
+        started = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
+        values: dict[str, Any] = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": number, "state": state}
+        values |= {"operator": "x", "run_state": "running", "try_number": 1, "started": started, "shards": shards}
+        values |= dict.fromkeys(("ended", "bundle", "file_count", "byte_count", "progress", "told"))
+        return Ingest(**values, action="make")
+
+    states = ["failed", *["success"] * 6, "running", "success"]
+    shards = [task(number, state, []) for number, state in enumerate(states)]
+    shown, omitted = most_telling([task(number, state, shards) for number, state in enumerate(states)], 4)
+    assert [each.map_index for each in shown] == [0, 6, 7, 8]
+    assert [each.map_index for each in shown[0].shards] == [0, 6, 7, 8]
+    assert omitted == 5 + 4 * 5
+    assert most_telling(shown[:1], 9) == (shown[:1], 0)
 
 
 def test_nobody_made_what_airflow_does_not_know(airflow: AirflowWithUI) -> None:

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { empty, h, notice, show } from "./dom.js";
+import { count } from "./format.js";
 import { card, isOver } from "./ingest.js";
 import { keepLooking } from "./looking.js";
 
@@ -21,5 +22,6 @@ function tasks(run, open) {
   if (!run.ingests.length) {
     return empty("No bundles here yet", "Tasks of this run that make a bundle, or wait for one, are shown here while they run.");
   }
-  return h("div", { class: "cards single" }, run.ingests.map((ingest) => card(ingest, open)));
+  const more = run.omitted && notice("info", `${count(run.omitted, "task")} not shown`, "Shown are those that failed or are under way, and the newest of the others.");
+  return [more, h("div", { class: "cards single" }, run.ingests.map((ingest) => card(ingest, open)))].filter(Boolean);
 }
