@@ -159,11 +159,11 @@ class DSSPatchBundleOperator(TellsLineage, DSSOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the bundle; return what it is called now."""
         with self._running() as (hook, _):
-            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version or None)
+            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             added = mappings("add_files", self.add_files)
             change = hook.change_bundle(
                 self.bundle_uuid,
-                version=self.bundle_version or None,
+                version=self.bundle_version,
                 replica=self.replica,
                 add_files=added,
                 remove_files=mappings("remove_files", self.remove_files),

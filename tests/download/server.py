@@ -144,9 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
                 end = self.bundle.break_after
         for start in range(0, end, 1 << 16):
             piece = part[start : min(start + (1 << 16), end)]
-            self.wfile.write(piece)
-            with self.bundle.lock:
+            with self.bundle.lock:  # before, since whoever has all of it may look at once
                 self.bundle.sent += len(piece)
+            self.wfile.write(piece)
             time.sleep(self.bundle.slow)
         if end < len(part):
             self.wfile.flush()

@@ -25,7 +25,7 @@ from airflow_provider_hca.hooks.clouds import cloud_access
 from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSUploadDirectoryOperator, dss_upload_group
 from airflow_provider_hca.upload.checksums import checksum_bytes
 from airflow_provider_hca.upload.staging import GCSAccess, S3Access, open_staging
-from tests.local.server import LocalDSS
+from tests.local.server import LocalDSS, new_uuid
 from tests.running import connection, fake_context, new_dag, requests_of, run, states, xcom
 from tests.stores import BUCKET, FakeGCS, LocalDSSWithStores, S3Where, SeaweedFS
 
@@ -112,6 +112,7 @@ def test_a_source_is_read_with_the_connection(
         open_staging("gcp", BUCKET, access=access).put(f"{prefix}/a.json", b"{}", checksum_bytes(b"{}"), "text/plain")
     task = DSSUploadDirectoryOperator(
         task_id="upload",
+        bundle_uuid=new_uuid(),
         directory=f"{'s3' if replica == 'aws' else 'gs'}://{BUCKET}/{prefix}",
         staging_bucket=BUCKET,
         replica=replica,
