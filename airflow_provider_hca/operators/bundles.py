@@ -96,9 +96,14 @@ class DSSPutBundleOperator(TellsLineage, DSSOperator):
 
 
 def _members(given: Any) -> list[Mapping[str, Any]]:
-    files = mappings("files", given)
+    if not isinstance(given, Iterable) or isinstance(given, str | Mapping):
+        raise ValueError(f"files must be a list of what DSSPutFileOperator returns, not {given!r}")
+    files = list(given)  # what mapped tasks return is fetched from the database one by one
     if not files:
         raise ValueError("files is empty: a bundle needs at least one file")
+    odd = next((file for file in files if not isinstance(file, Mapping)), None)
+    if odd is not None:
+        raise ValueError(f"files must be what DSSPutFileOperator returns, one for each file; {odd!r} is not")
     names = Counter(str(file.get("name")) for file in files)
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
