@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ from airflow.providers.common.compat.version_compat import (  # noqa: E402 - aft
 )
 
 from tests.local.server import LocalDSS  # noqa: E402 - as above
+
+# A shell has what it starts in the background ignore SIGINT, and the processes of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What an older Airflow has no place for is not collected there; docs/compatibility.md has the table for users.
 if AIRFLOW_V_3_0_PLUS:
