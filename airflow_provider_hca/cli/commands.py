@@ -112,10 +112,10 @@ def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> P
     """Plan the directory, twice where its version is to come from its files."""
     from airflow_provider_hca.client.identifiers import derive_uuid, make_version
     from airflow_provider_hca.upload.plan import DEFAULT_INDEXED, plan_directory
-    from airflow_provider_hca.upload.sources import check_source, is_url
+    from airflow_provider_hca.upload.sources import check_source, is_url, staged_under
 
     directory = options.directory
-    staged = f"//{options.staging_bucket}/{options.staging_prefix.strip('/')}/"
+    staged = staged_under(options.staging_bucket, options.staging_prefix)
     check_source(directory, replica=options.replica, staged=staged)
     named = (directory,) if is_url(directory) else (socket.gethostname(), str(Path(directory).resolve()))
 

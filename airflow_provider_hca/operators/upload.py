@@ -220,9 +220,9 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
 
         :raises ValueError: then
         """
-        from airflow_provider_hca.upload.sources import check_source
+        from airflow_provider_hca.upload.sources import check_source, staged_under
 
-        staged = f"//{self.staging_bucket}/{(self.staging_prefix or '').strip('/')}/"
+        staged = staged_under(self.staging_bucket, self.staging_prefix)
         check_source(self.directory, replica=self.replica, staged=staged)
 
     def _access(self) -> S3Access | GCSAccess | None:

@@ -112,7 +112,7 @@ def check_source(directory: str, *, replica: str, staged: str) -> None:
 
     :param directory: to be uploaded
     :param replica: to be staged for
-    :param staged: where, as `s3://bucket/prefix` or `gs://bucket/prefix`
+    :param staged: where, as `s3://bucket/prefix`, `gs://bucket/prefix` or, without a scheme, `//bucket/prefix`
     :raises ValueError: when it is in another cloud, or when what is staged would come to lie in it
     """
     if not is_url(directory):
@@ -129,6 +129,15 @@ def check_source(directory: str, *, replica: str, staged: str) -> None:
             f"what is staged would be in {directory} and be uploaded by the next try: give a staging_prefix outside of "
             "it, or another staging_bucket"
         )
+
+
+def staged_under(bucket: str, prefix: str | None) -> str:
+    """Return where an upload is staged, as `check_source` takes it.
+
+    :param bucket: the staging bucket
+    :param prefix: of the staged objects' keys
+    """
+    return f"//{bucket}/{(prefix or '').strip('/')}/"
 
 
 def open_source(directory: str, access: S3Access | GCSAccess | None = None) -> Source:
