@@ -65,8 +65,8 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     except ValueError as error:
         told = f"dss://{uri.netloc.rpartition('@')[2]}{uri.path}"
         raise ValueError(
-            f"{told!r} is no asset of a DSS: {error}. It should be dss://host[:port]/replica, then /uuid.version of a "
-            "bundle, /uuid, or a path of your own"
+            f"{told!r} is not a valid dss:// URI: {error}. It should be dss://host[:port]/replica, then /uuid.version "
+            "of a bundle, /uuid, or a path of your own"
         ) from None
     return SplitResult("dss", host if port is None else f"{host}:{port}", "/".join(("", replica, *names)), "", "")
 

@@ -75,7 +75,7 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"host": "API URL", "password": "Token"},
                     "placeholders": {
                         "host": "https://dss.example.org/v1",
-                        "password": "a token (JWT) that lasts; or fill in fields below",
+                        "password": "a long-lived token (JWT), or fill in fields below",
                     },
                 },
                 # In the order of the form. Airflow keeps them in the connection's extra.

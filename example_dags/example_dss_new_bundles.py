@@ -1,8 +1,9 @@
 """Look at each bundle that is new in a DSS, soon after it was put there. Needs Airflow 3.
 
-A watcher in Airflow's triggerer polls the DSS and fires an event for each new bundle version, which starts this DAG; a
-run takes all events that came since the last one. On Airflow 3.3 and newer no bundle is missed, whatever is stopped or
-killed meanwhile. For older Airflows see `example_dss_new_bundles_scheduled.py`.
+A watcher in Airflow's triggerer polls the DSS and fires an event for each new bundle version, which starts this DAG;
+a run takes all events that came since the last one. On Airflow 3.3 and newer no bundle whose version is within
+`lookback`, a day, is missed, whatever is stopped or killed meanwhile. For older Airflows see
+`example_dss_new_bundles_scheduled.py`.
 """
 
 # [START example]

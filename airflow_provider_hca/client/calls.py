@@ -115,7 +115,7 @@ def _json(body: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise ValueError(f"JSON cannot hold what was to be sent: {error}") from None
+        raise ValueError(f"the request cannot be encoded as JSON: {error}") from None
 
 
 def objects(request: Request, answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

@@ -168,7 +168,7 @@ def target(request: Request, reference: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise DSSProtocolError(f"{request.method} {request.path}: the answer leads to an address that is none")
+        raise DSSProtocolError(f"{request.method} {request.path}: the answer refers to an invalid URL")
     return url
 
 

@@ -204,7 +204,7 @@ def _replicas(given: Sequence[str]) -> list[str]:
 
 def _file(file: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
     if not isinstance(file, Mapping) or not file.get("uuid"):
-        raise ValueError(f"a file to wait for needs a uuid, and maybe a version and a sha256; {file!r:.200} has none")
+        raise ValueError(f"each file needs a uuid, and may have a version and a sha256; {file!r:.200} has none")
     version = file.get("version")
     uuid = check_uuid(file["uuid"], "file uuid")
     return uuid, check_version(version, "file version") if version else None, file.get("sha256") or None

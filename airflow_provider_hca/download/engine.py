@@ -136,7 +136,7 @@ class Downloader:
         :raises DSSAbortedError: when told to stop
         """
         if not str(directory):
-            raise ValueError("directory must name one; it is empty")
+            raise ValueError("directory is empty: give a path")
         started, directory = time.monotonic(), Path(directory)
         bundle = self._transport.run(self._dss.get_bundle(uuid, replica=self._replica, version=version))
         plan = partial(plan_download, bundle, data_files=data_files, metadata_files=metadata_files)

@@ -91,9 +91,9 @@ def plan_download(
 def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:
     parts = tuple(name.split("/"))
     if any(part in {"", ".", ".."} for part in parts):
-        raise ValueError("is no relative path below the directory")
+        raise ValueError("is not a relative path, or has '.', '..' or an empty part")
     if "\0" in name or "\\" in name:
-        raise ValueError("holds a character that is none of a file's name, or means more than itself")
+        raise ValueError("contains a backslash or a NUL")
     try:
         lengths = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
@@ -131,4 +131,4 @@ def _collisions(wanted: list[WantedFile], *, ignores_case: bool) -> Iterator[tup
     for where, name in partials.items():
         taken = files.get(where) or directories.get(where)
         if taken is not None:
-            yield taken, f"cannot be: {name!r} needs that place until it is whole"
+            yield taken, f"is where {name!r} is kept until it is complete"

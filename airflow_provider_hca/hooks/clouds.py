@@ -61,7 +61,7 @@ def _s3(conn_id: str) -> S3Access:
             config=hook.config,
         )
     except (ClientError, ConnectionError, HTTPClientError) as error:  # a role is assumed at once
-        told = f"connection {conn_id!r} (aws_conn_id): its credentials cannot be had: {error}"
+        told = f"connection {conn_id!r} (aws_conn_id): cannot get credentials: {error}"
         raise DSSCredentialsError(
             told, permanent=isinstance(error, ClientError) and _is_permanent(error.response)
         ) from None
@@ -88,7 +88,7 @@ def _gcs(conn_id: str) -> GCSAccess:
     try:
         return GCSAccess(GoogleBaseHook(gcp_conn_id=conn_id).get_credentials())
     except TransportError as error:
-        told = f"connection {conn_id!r} (gcp_conn_id): its credentials cannot be had now: {error}"
+        told = f"connection {conn_id!r} (gcp_conn_id): cannot get credentials now: {error}"
         raise DSSCredentialsError(told, permanent=False) from None
     except (AirflowException, GoogleAuthError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _malformed("gcp_conn_id", conn_id, error) from None

@@ -92,7 +92,7 @@ class Settings:
         verify = extra.get("verify", True)
         verify = {"true": True, "false": False}.get(str(verify).lower(), str(verify))
         if isinstance(verify, str) and not Path(verify).exists():
-            raise ValueError(f"its extra 'verify' names no CA bundle on this worker: {verify!r}")
+            raise ValueError(f"its extra 'verify' names no CA bundle on this machine: {verify!r}")
         return cls(
             url=url,
             auth=_auth((connection.password or "").strip(), extra) if credentials else None,
@@ -273,7 +273,7 @@ def _key(extra: Mapping[str, Any]) -> dict[str, Any]:
         try:
             given = path.read_text()
         except OSError as error:
-            raise ValueError(f"its key_path {str(path)!r} cannot be read on this worker: {error.strerror}") from None
+            raise ValueError(f"its key_path {str(path)!r} cannot be read on this machine: {error.strerror}") from None
     else:
         _only("key_json", extra, ("key_path",))
     key = dict(given) if isinstance(given, Mapping) else read_key(str(given))

@@ -65,7 +65,7 @@ class DSSHook(BaseHook):
     The connection, of type `hca_dss`, has:
 
     - host: the full URL of the API, such as `https://dss.example.org/v1`
-    - password: a token (JWT), if you have one that lasts
+    - password: a long-lived token (JWT), if you have one
     - extra (JSON), for tokens that are renewed by themselves, either of
 
       - `key_path`, the path of a Google service account's key file on the worker, or `key_json`, its content; with
@@ -76,8 +76,9 @@ class DSSHook(BaseHook):
       `retry_seconds` (50), `verify` (true, false, or the path of a CA bundle)
 
     Methods are named as in the DSS's original Python bindings, and are those of the client: see
-    `airflow_provider_hca.client.protocol.DSSAPI` for each. All raise a `DSSError` with status, code, title and
-    request id (see `airflow_provider_hca.exceptions`), or a `ValueError` for an argument that is not well-formed.
+    `airflow_provider_hca.client.protocol.DSSAPI` for each. All raise a `DSSError` (see
+    `airflow_provider_hca.exceptions`; an answer of the DSS has status, code, title and request id), or a `ValueError`
+    for an argument that is not well-formed.
 
     Bundles that are read with `get_bundle`, or made with `put_bundle`, `patch_bundle` or `change_bundle`, are told to
     Airflow's collector of lineage, as inputs and outputs of the task that calls.

@@ -107,16 +107,16 @@ def _members(given: Any) -> list[Mapping[str, Any]]:
     names = Counter(str(file.get("name")) for file in files)
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
-        raise ValueError(f"a bundle's files need different names; more than once there are: {', '.join(twice)}")
+        raise ValueError(f"file names in a bundle must be unique; these are there more than once: {', '.join(twice)}")
     return files
 
 
 class DSSPatchBundleOperator(TellsLineage, DSSOperator):
-    """Have files in a bundle and others out of it, as a new version of it (`PATCH /bundles/{uuid}`).
+    """Add files to a bundle and remove others, as a new version of it (`PATCH /bundles/{uuid}`).
 
-    More than 1,000 changes become several PATCHes, each of the version that the one before made. A retry asks the DSS
-    how far the try before came and does the rest, and a PATCH that was not answered clearly is looked for before it is
-    sent again, so that nothing is made twice. Where everything is as wanted already, no version is made.
+    More than 1,000 additions or removals become several PATCHes, each of the version that the one before made. A retry
+    asks the DSS how far the try before came and does the rest, and after an unclear answer the DSS is asked before a
+    PATCH is sent again, so that nothing is made twice. Where everything is as wanted already, no version is made.
 
     Returns, also as an XCom each, `uuid`, `version` (the one that has all of it), `fqid`, `replica`, `file_count` (of
     that version) and `patch_count` (how many PATCHes this try took).

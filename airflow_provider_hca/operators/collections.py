@@ -42,8 +42,8 @@ class DSSPutCollectionOperator(DSSOperator):
     :param replica: `aws` or `gcp`: where what it links to is (templated)
     :param collection_uuid: of the collection; if None it derives from DAG run, task and map index (templated)
     :param collection_version: of the collection, a DSS_VERSION; if None it derives from the DAG run (templated)
-    :param if_exists: what to do where it would overwrite something: `fail` says who owns it and spends no retry, `skip`
-        leaves what is there and succeeds, `overwrite` does not even look (templated)
+    :param if_exists: what to do where it would overwrite something: `fail` says whether it is yours and spends no
+        retry, `skip` leaves what is there and succeeds, `overwrite` does not even look (templated)
     :param dss_conn_id: the Airflow connection, with a token that has an e-mail address: the owner's (templated)
     """
 
@@ -196,13 +196,13 @@ def _look(hook: DSSHook, uuid: str, version: str, replica: str) -> _There | None
 
 
 class DSSPatchCollectionOperator(DSSOperator):
-    """Have links in a collection and others out of it, as a new version of it (`PATCH /collections/{uuid}`).
+    """Add links to a collection and remove others, as a new version of it (`PATCH /collections/{uuid}`).
 
-    More than 1,000 changes become several PATCHes, each of the version that the one before made. A retry makes the same
-    collection, each link once: with Airflow 3.3 or newer, which keeps a task's state, it goes on from the version that
-    the try before had reached; else from `collection_version` again, since a DSS does not list the versions that
-    PATCHes make. A PATCH that was not answered clearly is looked for before it is sent again. Where everything is as
-    wanted already, no version is made.
+    More than 1,000 additions or removals become several PATCHes, each of the version that the one before made. A
+    retry makes the same collection, each link once: with Airflow 3.3 or newer, which keeps a task's state, it goes on
+    from the version that the try before had reached; else from `collection_version` again, since a DSS does not list
+    the versions that PATCHes make. After an unclear answer the DSS is asked before a PATCH is sent again. Where
+    everything is as wanted already, no version is made.
 
     Returns, also as an XCom each, `uuid`, `version` (the one that has all of it), `fqid`, `replica`, `item_count` (of
     that version) and `patch_count` (how many PATCHes this try took).

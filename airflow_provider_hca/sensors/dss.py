@@ -112,13 +112,13 @@ class DSSSensor(BaseSensorOperator):
             yield
         except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
             if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped, as the sensor is told to be soft: {error}") from error
+                raise AirflowSkipException(f"Skipped because of soft_fail or never_fail: {error}") from error
             raise
         except Exception as error:
             if silent:
-                self.log.exception("it goes on in spite of this, as the sensor is told to be silent")
+                self.log.exception("ignored because of silent_fail; the sensor goes on")
             elif self.never_fail:
-                raise AirflowSkipException(f"Skipped, as the sensor is never to fail: {error}") from error
+                raise AirflowSkipException(f"Skipped because of never_fail: {error}") from error
             else:
                 raise
 

@@ -122,7 +122,7 @@ class DSSWaitTrigger(BaseTrigger):
         except DSSError as error:
             if error.permanent or not self.silent:
                 raise
-            self.log.warning("%s. It goes on in spite of this, as the sensor is told to be silent", error)
+            self.log.warning("%s. Ignored because of silent_fail; the sensor goes on", error)
             return None
 
 

@@ -83,10 +83,10 @@ class SeenBundles:
             newer_than = check_version(state["newer_than"])
             keys = base64.b64decode(state["seen"], validate=True)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"is none of a watcher for bundles: {error}") from None
+            raise ValueError(f"was not written by a DSSNewBundleTrigger: {error}") from None
         size = _DAY + _HASH
         if len(keys) % size:
-            raise ValueError("is none of a watcher for bundles: it has been cut off")
+            raise ValueError("was not written by a DSSNewBundleTrigger: it has been cut off")
         return cls(newer_than, (keys[at : at + size] for at in range(0, len(keys), size)))
 
 

@@ -57,14 +57,17 @@ def told(url: str, named: str = "staging_bucket") -> Iterator[None]:
 def staging_error(url: str, error: Exception, named: str = "staging_bucket") -> StagingError:
     """Return what an error of the SDK means for an object or a bucket, and what to do."""
     if isinstance(error, NotFound):
-        return StagingError(url, f"there is no such bucket: check {named}", permanent=True)
+        return StagingError(url, f"there is no such bucket, or no such object in it: check {named}", permanent=True)
     if isinstance(error, RetryError):
         throttled = getattr(error.cause, "code", None) in {429, 503}
         return StagingError(url, f"no answer from the store ({type(error.cause).__name__})", throttled=throttled)
     if isinstance(error, Unauthorized | GoogleAuthError):
         return StagingError(url, "the worker's Google credentials are refused or cannot be used", permanent=True)
     if isinstance(error, ClientError) and not isinstance(error, TooManyRequests):
-        advice = "the worker's Google credentials need storage.objects.create, .get and .list there"
+        advice = (
+            "the worker's Google credentials need storage.objects.create, .get, .list and .update there, and .delete "
+            "for delete_staged"
+        )
         return StagingError(url, f"the store answered {error.code}: {advice}", permanent=True)
     if isinstance(error, GoogleAPIError):
         code = getattr(error, "code", None)

@@ -173,7 +173,7 @@ def plan_directory(
     bundle_uuid = check_uuid(bundle_uuid, "bundle_uuid")
     bundle_version = check_version(bundle_version, "bundle_version")
     if not str(directory).strip():  # which would be the worker's current directory
-        raise ValueError("directory must name one; it is empty")
+        raise ValueError("directory is empty: give a path")
     walk: _Walk | Listing
     if is_url(directory):
         walk = Listing(str(directory).rstrip("/"), access, hidden=hidden, names=names)

@@ -35,8 +35,9 @@ ADVICE = {
     "endpoint_url of aws_conn_id, if the store is not AWS)",
     "NoSuchKey": "there is no such object: check source_url",
     "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
-    "AccessDenied": "access denied: the AWS credentials need s3:PutObject, s3:PutObjectTagging, "
-    "s3:GetObject, s3:GetObjectTagging, and to go on from an earlier try s3:ListBucket there",
+    "AccessDenied": "access denied: the AWS credentials need s3:PutObject, s3:PutObjectTagging, s3:GetObject and "
+    "s3:GetObjectTagging there; to resume after a failure also s3:ListBucket, s3:ListBucketMultipartUploads, "
+    "s3:ListMultipartUploadParts and s3:AbortMultipartUpload; for delete_staged s3:DeleteObject",
     "403": "access denied: the AWS credentials may not look there",
     "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
     "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",

@@ -121,7 +121,7 @@ def join(plan: Plan, shards: Sequence[Shard], done: Sequence[Registered], direct
     :raises ValueError: when shards are not registered
     """
     if len(done) != len(shards):
-        raise ValueError(f"only {len(done)} of {len(shards)} shards say what they registered: clear the others")
+        raise ValueError(f"only {len(done)} of {len(shards)} shards have returned a result: clear the others' tasks")
     for shard, registered in zip(shards, done, strict=True):
         part = replace(plan, files=tuple(_within(plan.files, shard.names)))
         if part.digest != registered.digest:

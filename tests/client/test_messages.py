@@ -211,9 +211,7 @@ def test_no_next_page(link: str) -> None:
 )
 def test_a_next_page_that_is_no_address(address: str) -> None:
     """A `Link` that HTTP cannot follow is an error of the protocol, and its text does not repeat the address."""
-    with pytest.raises(
-        DSSProtocolError, match="GET /v1/files/x: the answer leads to an address that is none"
-    ) as caught:
+    with pytest.raises(DSSProtocolError, match="GET /v1/files/x: the answer refers to an invalid URL") as caught:
         next_page(REQUEST, ok(link=f"<{address}>; rel='next'"))
     assert address not in str(caught.value)
 

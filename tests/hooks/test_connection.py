@@ -80,7 +80,7 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"host": "me:PRIVATE-STUFF@dss.example.org/v1"}, "not .one with a user in it"),
         ({"extra": "{not json"}, "extra is not a JSON object"),
         ({"extra": "[1]"}, "extra is not a JSON object"),
-        ({"extra": {"key_path": "/no/such/key.json"}}, "key_path '/no/such/key.json' cannot be read on this worker"),
+        ({"extra": {"key_path": "/no/such/key.json"}}, "key_path '/no/such/key.json' cannot be read on this machine"),
         ({"extra": {"key_json": "not json"}}, "service account key is not JSON"),
         ({"extra": {"key_json": {"client_email": "a"}}}, "has no private_key, private_key_id"),
         ({"extra": {"key_json": KEY, "key_path": "x"}}, "key_json and key_path: keep one"),
@@ -96,7 +96,7 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"extra": {**OAUTH, "token_uri": "login"}}, "'token_uri' must be a full URL"),
         ({"extra": {"client_id": "c"}}, "lacks refresh_token, token_uri, client_secret"),
         ({"extra": {"key_path": 5}}, "key_path that should be text"),
-        ({"extra": {"verify": "/no/such.pem"}}, "'verify' names no CA bundle on this worker"),
+        ({"extra": {"verify": "/no/such.pem"}}, "'verify' names no CA bundle on this machine"),
         ({"extra": OAUTH, "password": "to\nken"}, "token"),
     ],
 )

@@ -228,7 +228,7 @@ def test_a_uuid_that_was_deleted(dss: LocalDSS) -> None:
         ({"contents": [{"type": "cell", "uuid": new_uuid(), "version": VERSION}]}, "needs a fragment"),
         ({"contents": [{"type": "file", "uuid": new_uuid(), "version": VERSION, "path": "/a"}]}, "path means nothing"),
         ({"details": "{}"}, "details must be a mapping"),
-        ({"details": {"a": {1}}}, "JSON cannot hold"),
+        ({"details": {"a": {1}}}, "cannot be encoded as JSON"),
         ({"name": None}, "name must be text, not None"),
         ({"description": 5}, "description must be text, not 5"),
     ],

@@ -133,7 +133,7 @@ def test_a_retry_fetches_what_is_missing(
         ({"replica": "azure"}, "replica must be one of"),
         ({"data_files": "*.gz"}, "data_files must be a list"),
         ({"metadata_files": None}, "metadata_files must be a list"),
-        ({"directory": ""}, "directory must name one"),
+        ({"directory": ""}, "directory is empty"),
         ({"max_workers": 0}, "max_workers must be at least 1"),
     ],
 )

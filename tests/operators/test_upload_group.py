@@ -278,7 +278,7 @@ def test_a_shard_that_was_not_registered_is_missed(dss: LocalDSS, directory: Pat
     tasks = Tasks(dss, directory)
     tasks.register()
     del tasks.done[2]
-    with pytest.raises(Exception, match="only 3 of 4 shards say what they registered") as caught:
+    with pytest.raises(Exception, match="only 3 of 4 shards have returned a result") as caught:
         tasks.put()
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0

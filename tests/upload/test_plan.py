@@ -202,7 +202,7 @@ def test_links_that_include_does_not_take_are_no_errors(tmp_path: Path, symlinks
 @pytest.mark.parametrize("directory", ["", "  "])
 def test_no_directory(directory: str) -> None:
     """An empty name, as an empty template gives, is not taken for the worker's current directory."""
-    with pytest.raises(ValueError, match="directory must name one"):
+    with pytest.raises(ValueError, match="directory is empty"):
         plan_directory(directory, bundle_uuid=BUNDLE, bundle_version=VERSION)
 
 

@@ -279,7 +279,7 @@ def test_what_is_not_there_is_told(bucket: tuple[LocalDSS, Bucket]) -> None:
     """A bucket that is not there, and a prefix with nothing under it, are errors that name them."""
     _, objects = bucket
     options: dict[str, Any] = {"bundle_uuid": new_uuid(), "bundle_version": VERSION}
-    with pytest.raises(StagingError, match=r"nowhere/.*there is no such bucket: check directory") as caught:
+    with pytest.raises(StagingError, match=r"nowhere/.*there is no such bucket.*: check directory") as caught:
         plan_directory(objects.url.replace(objects.name, "nowhere"), **options)
     assert caught.value.permanent
     with pytest.raises(InvalidDirectoryError, match=f"{objects.url}_not cannot become a bundle.*\n.*no files"):
