@@ -18,6 +18,7 @@ from botocore.exceptions import (
     MetadataRetrievalError,
     SSLError,
 )
+from botocore.utils import determine_content_length
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.staging import S3Access
@@ -74,12 +75,19 @@ def open_client(url: str, access: S3Access | None, *, workers: int) -> tuple[Any
                 ),
             ),
         )
+        client.meta.events.register_last("before-call.s3", _without_needless_expect)
         credentials = access.session.get_credentials()
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise StagingError(url, f"boto3 cannot be set up: {error}", permanent=True) from None
     if credentials is None:
         raise StagingError(url, _NO_CREDENTIALS, permanent=True)
     return client, access
+
+
+def _without_needless_expect(params: dict[str, Any], **_: Any) -> None:
+    """Send an empty body at once: before 1.44, boto3 takes the answer to its `Expect` for that to the next request."""
+    if determine_content_length(params.get("body")) == 0:
+        params["headers"].pop("Expect", None)
 
 
 @contextmanager

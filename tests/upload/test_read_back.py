@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
+from airflow_provider_hca.upload.staging import S3Access, open_staging
 from tests.local.server import LocalDSS, sums
 from tests.upload.support import assert_stored, plan, uploader
 
@@ -65,6 +67,16 @@ def test_s3(dss_with_stores: LocalDSS, directory: Path) -> None:
         tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
         assert {tag["Key"]: tag["Value"] for tag in tags} == expected
     assert not s3.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
+def test_an_empty_object_by_boto3(dss_with_stores: LocalDSS, caplog: pytest.LogCaptureFixture) -> None:
+    """Where boto3 sends everything, as with a CA bundle of its own, an empty object does not upset the next one."""
+    url = dss_with_stores.about["env"]["AWS_ENDPOINT_URL_S3"]
+    staging = open_staging("aws", dss_with_stores.bucket, access=S3Access(boto3.Session(), url, verify=False))
+    for content in (b"", random.Random(5).randbytes(MIB), b""):  # noqa: S311 - content, not a secret
+        staging.put("by boto3", content, checksum_bytes(content), "text/plain")
+        assert dss_with_stores.s3.get_object(Bucket=dss_with_stores.bucket, Key="by boto3")["Body"].read() == content
+    assert "Failed to parse headers" not in caplog.text  # after which boto3 waits a minute and tries again
 
 
 def _assert_in_gcs(dss: LocalDSS, planned: Plan) -> None:

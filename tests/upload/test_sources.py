@@ -51,7 +51,9 @@ class Bucket:
             blob.metadata = labels
             blob.upload_from_string(content)
         else:
-            self._s3.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Body=content, Metadata=labels or {})
+            # boto3 before 1.44 trips over an empty body that is given.
+            body = {"Body": content} if content else {}
+            self._s3.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Metadata=labels or {}, **body)
 
     def tag(self, name: str, labels: dict[str, str]) -> None:
         """Give an object tags."""
