@@ -85,8 +85,8 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "The path of a Google service account's key file (JSON) on the workers.",
                         "schema": {"type": ["string", "null"]},
                     },
-                    "key_json": {
-                        "label": "Key JSON",
+                    "keyfile_dict": {
+                        "label": "Keyfile JSON",
                         "description": "The content of such a key file, instead of its path.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },

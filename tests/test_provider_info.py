@@ -11,6 +11,7 @@ from pathlib import Path
 import airflow
 import jsonschema
 import pytest
+from airflow.providers.common.compat.sdk import redact
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 
 import airflow_provider_hca
@@ -68,7 +69,9 @@ def test_the_form_has_what_a_connection_can_say() -> None:
     assert set(fields) == KNOWN_EXTRAS
     assert all(field["label"] and field["description"] for field in fields.values())
     secret = {name for name, field in fields.items() if field["schema"].get("format") == "password"}
-    assert secret == {"key_json", "refresh_token", "client_secret"}
+    assert secret == {"keyfile_dict", "refresh_token", "client_secret"}
+    # Who may see a connection, in the UI or by Airflow's API, sees none of their values.
+    assert redact(dict.fromkeys(secret, "value")) == dict.fromkeys(secret, "***")
 
 
 if not AIRFLOW_V_3_2_PLUS:  # newer ones read the description, and come without what the form of old was made of

@@ -38,7 +38,7 @@ def _kinds(dss: LocalDSS) -> dict[str, str]:
     key = json.loads(Path(dss.about["key_file"]).read_text())
     return {
         "token": connection(dss, password=dss.token(), key_path=None),
-        "key": connection(dss, key_path=None, key_json=key),
+        "key": connection(dss, key_path=None, keyfile_dict=key),
         "user": connection(dss, key_path=None, audience=None, **dss.about["oauth2"]),
     }
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _OAUTH = ("refresh_token", "token_uri", "client_id", "client_secret")
-_SERVICE_ACCOUNT = ("key_path", "key_json")
+_SERVICE_ACCOUNT = ("key_path", "keyfile_dict")
 _TEXT = (*_OAUTH, "key_path", "audience", "group")
 KNOWN_EXTRAS = {
     *_OAUTH,
@@ -192,7 +192,7 @@ def _advice(error: DSSError, conn: str, *, has_credentials: bool | None) -> str 
         case DSSAuthError() if has_credentials is None:
             return f"Waits carry no token. Check the base path, such as '/v1', in the host of {conn}"
         case DSSAuthError() if not has_credentials:
-            return f"There are no credentials in {conn}: give it a password (a token), or key_path or key_json in extra"
+            return f"There are no credentials in {conn}: give it a password (a token), or a key_path or keyfile_dict"
         case DSSAuthError(status=401):
             return f"Check the credentials of {conn}, and the 'audience' in its extra"
         case DSSAuthError():
@@ -251,7 +251,7 @@ def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
             token=password,
             on_token=mask_secret,
         )
-    if "key_path" in extra or "key_json" in extra:
+    if "key_path" in extra or "keyfile_dict" in extra:
         if password:
             raise ValueError("it has a password and a service account key: keep one of them")
         return ServiceAccountKey(
@@ -267,7 +267,7 @@ def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
 
 
 def _key(extra: Mapping[str, Any]) -> dict[str, Any]:
-    given = extra.get("key_json")
+    given = extra.get("keyfile_dict")
     if given is None:
         path = Path(extra["key_path"])
         try:
@@ -275,7 +275,7 @@ def _key(extra: Mapping[str, Any]) -> dict[str, Any]:
         except OSError as error:
             raise ValueError(f"its key_path {str(path)!r} cannot be read on this machine: {error.strerror}") from None
     else:
-        _only("key_json", extra, ("key_path",))
+        _only("keyfile_dict", extra, ("key_path",))
     key = dict(given) if isinstance(given, Mapping) else read_key(str(given))
     if "private_key" in key:
         mask_secret(key["private_key"])

@@ -68,7 +68,7 @@ class DSSHook(BaseHook):
     - password: a long-lived token (JWT), if you have one
     - extra (JSON), for tokens that are renewed by themselves, either of
 
-      - `key_path`, the path of a Google service account's key file on the worker, or `key_json`, its content; with
+      - `key_path`, the path of a Google service account's key file on the worker, or `keyfile_dict`, its content; with
         `audience` and `group`, the claims that the DSS expects
       - `refresh_token`, `token_uri`, `client_id`, `client_secret`: a person's OAuth2 login
 

@@ -76,7 +76,7 @@ def test_check(connected: LocalDSS) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"password": _SECRET, "key_path": None, "key_json": None}, "credentials of this connection"),
+        ({"password": _SECRET, "key_path": None, "keyfile_dict": None}, "credentials of this connection"),
         ({"host": "http://127.0.0.1:1/v1"}, "Check the host of this connection"),
         ({"host": "nonsense"}, "its host must be the full URL"),
     ],

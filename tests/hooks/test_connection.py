@@ -39,8 +39,8 @@ def test_each_kind_of_credentials(tmp_path: Path) -> None:
     path.write_text(json.dumps(KEY))
     assert isinstance(settings(password="token").auth, StaticToken)
     assert isinstance(settings(extra={"key_path": str(path)}).auth, ServiceAccountKey)
-    assert isinstance(settings(extra={"key_json": KEY}).auth, ServiceAccountKey)
-    assert isinstance(settings(extra={"key_json": json.dumps(KEY)}).auth, ServiceAccountKey)
+    assert isinstance(settings(extra={"keyfile_dict": KEY}).auth, ServiceAccountKey)
+    assert isinstance(settings(extra={"keyfile_dict": json.dumps(KEY)}).auth, ServiceAccountKey)
     assert isinstance(settings(extra=OAUTH).auth, UserToken)
     assert isinstance(settings(extra=OAUTH, password="first-token").auth, UserToken)
 
@@ -50,7 +50,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     extra = {
         "audience": "https://dss.example.org/",
         "group": "",
-        "key_json": KEY,
+        "keyfile_dict": KEY,
         "connect_timeout": "1.5",
         "read_timeout": 2,
         "retry_attempts": "3",
@@ -81,11 +81,11 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"extra": "{not json"}, "extra is not a JSON object"),
         ({"extra": "[1]"}, "extra is not a JSON object"),
         ({"extra": {"key_path": "/no/such/key.json"}}, "key_path '/no/such/key.json' cannot be read on this machine"),
-        ({"extra": {"key_json": "not json"}}, "service account key is not JSON"),
-        ({"extra": {"key_json": {"client_email": "a"}}}, "has no private_key, private_key_id"),
-        ({"extra": {"key_json": KEY, "key_path": "x"}}, "key_json and key_path: keep one"),
-        ({"extra": {"key_json": KEY}, "password": "p"}, "a password and a service account key: keep one"),
-        ({"extra": {**OAUTH, "key_json": KEY}}, "the OAuth2 fields and key_json: keep one"),
+        ({"extra": {"keyfile_dict": "not json"}}, "service account key is not JSON"),
+        ({"extra": {"keyfile_dict": {"client_email": "a"}}}, "has no private_key, private_key_id"),
+        ({"extra": {"keyfile_dict": KEY, "key_path": "x"}}, "keyfile_dict and key_path: keep one"),
+        ({"extra": {"keyfile_dict": KEY}, "password": "p"}, "a password and a service account key: keep one"),
+        ({"extra": {**OAUTH, "keyfile_dict": KEY}}, "the OAuth2 fields and keyfile_dict: keep one"),
         ({"extra": {"refresh_token": "r"}}, "lacks token_uri, client_id, client_secret"),
         ({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number"),
         ({"extra": {"retry_seconds": -1}}, "'retry_seconds' must be a number, 0 or more"),
@@ -117,4 +117,4 @@ def test_a_misspelt_field_is_mentioned(caplog: pytest.LogCaptureFixture) -> None
 def test_settings_show_no_secret() -> None:
     """The settings' repr has neither token nor key."""
     assert "hidden-token" not in repr(settings(password="hidden-token"))
-    assert "PRIVATE-STUFF" not in repr(settings(extra={"key_json": KEY}))
+    assert "PRIVATE-STUFF" not in repr(settings(extra={"keyfile_dict": KEY}))

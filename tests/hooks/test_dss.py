@@ -112,7 +112,7 @@ def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkey
         ({"host": "dss.example.org"}, "^this connection: .* such as 'https://dss.example.org/v1'"),
         ({"host": dss.about["s3_url"]}, "Check the host of this connection"),
         ({"host": dss.url.removesuffix("/v1")}, "does the address have the base path of a DSS's API, such as '/v1'"),
-        ({"key_path": None, "key_json": [1]}, "service account key is not JSON"),
+        ({"key_path": None, "keyfile_dict": [1]}, "service account key is not JSON"),
         ({"key_path": "/no/such/key"}, "cannot be read on this machine"),
         (oauth(dss, client_secret="wrong"), "log in again"),
     ]:
