@@ -55,9 +55,11 @@ class DSSError(Exception):
     """Anything that goes wrong between this package and a DSS.
 
     :ivar permanent: whether the same call would fail the same way again, so that a retry is a waste
+    :ivar maybe_done: whether the DSS may have done what it was asked to, at one attempt or another
     """
 
     permanent: bool = False
+    maybe_done: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call __init__ with the message alone, which the subclasses do not accept.

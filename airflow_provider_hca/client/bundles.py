@@ -71,9 +71,7 @@ class BundleCalls(Calls):
         try:
             response = yield from self._put_when_complete(request, time.monotonic() + missing_seconds)
         except (DSSConnectionError, DSSResponseError) as error:
-            if isinstance(error, DSSResponseError) and error.status < 500:
-                raise
-            if not (yield from self._is_stored(uuid, version, replica, creator, members)):
+            if not error.maybe_done or not (yield from self._is_stored(uuid, version, replica, creator, members)):
                 raise
             log.info("the DSS has stored bundle %s.%s, although: %s", uuid, version, error)
             return PutBundle(uuid, version, "created")

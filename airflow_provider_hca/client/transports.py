@@ -73,12 +73,25 @@ class RequestsTransport:
                 except DSSConnectionError as error:
                     request = call.throw(error)
                 else:
-                    request = call.send(response)
+                    request = self._go_on(call, response)
         except StopIteration as result:
             value: T = result.value
             return value
         finally:
             call.close()
+
+    def _go_on(self, call: Call[T], response: Response) -> Request:
+        """Return what the call wants sent next; an answer that asks for fewer requests asks that of all threads.
+
+        They pause only as long as the call itself does: one that gives up, or has something else to ask, knows better
+        than to wait for an hour.
+        """
+        if response.status not in _THROTTLED:
+            return call.send(response)
+        self.pace.slow_down(None)
+        request = call.send(response)
+        self.pace.slow_down(min(request.delay, retry_after(response) or 0.0))
+        return request
 
     def _send(self, request: Request) -> Response:
         import requests
@@ -93,7 +106,7 @@ class RequestsTransport:
             raise DSSAbortedError("stopped")
         outer = sys.exception()
         try:
-            return self._heeded(self._ask(request))
+            return self._ask(request)
         except _TakingError as failed:
             raise failed.error from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
@@ -120,12 +133,6 @@ class RequestsTransport:
         finally:
             answer.close()  # unless it was released: what is left of the body would be taken for the next answer
         return Response(answer.status, headers)
-
-    def _heeded(self, response: Response) -> Response:
-        """Return an answer; one that asks for fewer requests asks that of all threads."""
-        if response.status in _THROTTLED:
-            self.pace.slow_down(retry_after(response))
-        return response
 
 
 class AiohttpTransport:

@@ -372,6 +372,13 @@ def test_a_large_bundle_is_looked_at_whole(dss: DSSAPI, clock: Clock) -> None:
     assert feed(put_bundle(dss, *files), problem(504), problem(504), *pages, clock=clock).value.outcome == "created"
 
 
+@pytest.mark.parametrize("last", [problem(503, "read_only", retry_after="3600"), problem(403, "forbidden")])
+def test_a_clear_refusal_of_a_repeat_is_looked_into(dss: DSSAPI, clock: Clock, last: Response) -> None:
+    """When an earlier attempt may have been done, the refusal of the next one is no reason not to look."""
+    fed = feed(put_bundle(dss, member("a")), problem(504), last, page("a"), clock=clock)
+    assert fed.value.outcome == "created"
+
+
 # GET bundle
 
 
