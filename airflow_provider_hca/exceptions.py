@@ -73,10 +73,11 @@ class DSSConnectionError(DSSError):
     :param host: `scheme://host:port` it went to
     :param path: its path, without the query
     :param kind: what happened
+    :param reason: more exactly, for the message
     """
 
-    def __init__(self, method: str, host: str, path: str, kind: ConnectionFailure) -> None:
-        super().__init__(f"{method} {path}: {_FAILURES[kind]} ({host})")
+    def __init__(self, method: str, host: str, path: str, kind: ConnectionFailure, reason: str = "") -> None:
+        super().__init__(f"{method} {path}: {reason or _FAILURES[kind]} ({host})")
         self.method, self.host, self.path, self.kind = method, host, path, kind
 
 

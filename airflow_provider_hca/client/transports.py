@@ -11,15 +11,14 @@ The libraries are imported when a transport is made: together they take 0.4 s, w
 from __future__ import annotations
 
 import asyncio
-import functools
-import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.connections import Connections
+from airflow_provider_hca.client.environment import UnusableBundleError, proxy_of, tls_context
 from airflow_provider_hca.client.messages import Call, Request, Response, lower_case, retry_after
 from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
@@ -110,7 +109,7 @@ class RequestsTransport:
         except _TakingError as failed:
             raise failed.error from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
-            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
+            raise _failure(request, error, outer) from None
 
     def _ask(self, request: Request) -> Response:
         what, timeout = (request.method, request.url), (request.connect_timeout, request.read_timeout)
@@ -145,13 +144,10 @@ class AiohttpTransport:
 
     def __init__(self, *, verify: bool | str = True, keep_alive: bool = True) -> None:
         import aiohttp
-        from requests.utils import get_environ_proxies, select_proxy
 
-        # aiohttp's own `trust_env` would let ~/.netrc take the place of the token.
-        self._proxy_of: Callable[[str], str | None] = lambda url: select_proxy(url, get_environ_proxies(url))
-        tls = _tls_context(verify) if isinstance(verify, str) else verify
+        self._verify = verify
         self._options: dict[str, Any] = {
-            "connector": aiohttp.TCPConnector(ssl=tls, force_close=not keep_alive),
+            "connector": aiohttp.TCPConnector(force_close=not keep_alive),
             "cookie_jar": aiohttp.DummyCookieJar(),
             "headers": {"user-agent": USER_AGENT},
         }
@@ -215,7 +211,7 @@ class AiohttpTransport:
                 data=request.body,
                 timeout=timeout,
                 allow_redirects=False,
-                proxy=self._proxy_of(request.url),
+                **self._way_to(request.url),
             ) as answer:
                 headers = lower_case(answer.headers)
                 take = request.receive(answer.status, headers) if request.receive else None
@@ -228,9 +224,16 @@ class AiohttpTransport:
                         raise _TakingError(error) from None
                 return Response(answer.status, headers)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
+            raise _failure(request, error, outer) from None
         except _TakingError as failed:
             raise failed.error from None
+
+    def _way_to(self, url: str) -> dict[str, Any]:
+        """Return what aiohttp has to know of the environment."""
+        proxy = proxy_of(url)  # its own `trust_env` would let ~/.netrc take the place of the token
+        if any(each.lower().startswith("https:") for each in (url, proxy or "")):
+            return {"proxy": proxy, "ssl": tls_context(self._verify)}
+        return {"proxy": proxy}
 
 
 def _session(options: Mapping[str, Any]) -> aiohttp.ClientSession:
@@ -240,12 +243,6 @@ def _session(options: Mapping[str, Any]) -> aiohttp.ClientSession:
     # It would send a PUT or DELETE again by itself after a dropped connection, and not tell.
     session._retry_connection = False  # noqa: SLF001 - aiohttp has no other switch; its own test client uses this one
     return session
-
-
-@functools.cache
-def _tls_context(bundle: str) -> ssl.SSLContext:
-    """Return what trusts a CA bundle; each takes half a megabyte, and there may be thousands of transports."""
-    return ssl.create_default_context(cafile=bundle)
 
 
 class _TakingError(Exception):
@@ -267,6 +264,13 @@ _KINDS: tuple[tuple[frozenset[str], ConnectionFailure], ...] = (
     (frozenset({"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}), "connect timeout"),
     (frozenset({"ReadTimeout", "ReadTimeoutError", "SocketTimeoutError", "TimeoutError"}), "read timeout"),
 )
+
+
+def _failure(request: Request, error: BaseException, outer: BaseException | None) -> DSSConnectionError:
+    what = (request.method, request.origin, request.path)
+    if isinstance(error, UnusableBundleError):
+        return DSSConnectionError(*what, "tls", str(error))
+    return DSSConnectionError(*what, _kind(error, outer))
 
 
 def _kind(error: BaseException, outer: BaseException | None) -> ConnectionFailure:
