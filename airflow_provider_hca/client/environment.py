@@ -22,7 +22,9 @@ def proxy_of(url: str) -> str | None:
     """
     from requests.utils import get_environ_proxies, select_proxy
 
-    return select_proxy(url, get_environ_proxies(url))
+    proxy = select_proxy(url, get_environ_proxies(url))
+    # HTTPS_PROXY=proxy.example.org:3128 is usual. requests' own function for it takes "localhost:" for a scheme.
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext:

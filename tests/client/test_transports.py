@@ -136,6 +136,21 @@ def test_a_password_for_the_proxy(run: Run, server: Server, monkeypatch: pytest.
     assert asked.headers["authorization"] == "Bearer tok"
 
 
+def test_a_proxy_without_a_scheme(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is given as host and port, as many do, is an HTTP proxy."""
+    monkeypatch.setenv("http_proxy", f"user:pass@127.0.0.1:{server.port}")
+    assert run(call(get("http://dss.invalid/v1/x", "tok"))).status == 200
+    [asked] = server.asked
+    assert (asked.path, asked.headers["proxy-authorization"]) == ("http://dss.invalid/v1/x", "Basic dXNlcjpwYXNz")
+
+
+def test_a_tunnel_through_a_proxy_without_a_scheme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request by HTTPS asks such a proxy for a tunnel."""
+    with _raw(b"HTTP/1.1 200 Connection established\r\n\r\nno TLS") as port:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+        assert failure(run, get("https://dss.invalid/v1")).kind in {"tls", "dropped"}  # the proxy was found
+
+
 @pytest.mark.parametrize("exceptions", ["127.0.0.1", "*", "dss.example.org,127.0.0.1"])
 def test_no_proxy_is_honoured(
     run: Run, server: Server, refused_port: int, exceptions: str, monkeypatch: pytest.MonkeyPatch
