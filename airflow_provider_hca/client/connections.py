@@ -7,6 +7,7 @@ bit by bit, or that goes through a proxy, goes through urllib3, on which `reques
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import deque
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # What a URL has to be rid of first; urllib3 does that.
 _ODD = re.compile(r"[^!-~]")
+_QUERY = re.compile(r"\?.+", re.DOTALL)
 _ENCODINGS = "gzip, deflate"  # what urllib3 decodes without further libraries
 
 
@@ -58,6 +60,7 @@ class Connections:
     def __init__(self, *, pool_size: int, verify: bool | str, user_agent: str) -> None:
         from requests.adapters import HTTPAdapter
 
+        logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)  # once, however often it is added
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=pool_size)
         self._pool_size, self._verify = pool_size, verify
         self._headers = {"user-agent": user_agent, "accept-encoding": _ENCODINGS}
@@ -156,6 +159,13 @@ class Connections:
         if parts.scheme == "https" or proxy.lower().startswith("socks"):
             return _Origin(pool)  # a tunnel
         return _Origin(pool, url, {"host": parts.netloc, **self._adapter.proxy_headers(proxy)})
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Leave the queries of URLs out of what urllib3 logs of each request at DEBUG: those of signed URLs are secrets."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(_QUERY.sub("?...", each) if isinstance(each, str) else each for each in record.args)
+    return True
 
 
 def _line(parts: SplitResult, options: Mapping[str, Any]) -> Callable[[], Line]:

@@ -162,6 +162,25 @@ def test_no_proxy_is_honoured(
     assert run(call(get(server.url))).status == 200
 
 
+@pytest.mark.parametrize("proxied", [False, True])
+def test_no_signature_is_logged(
+    run: Run, server: Server, proxied: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the libraries log of a request at DEBUG has nothing of its query, which may be the permission to read."""
+    caplog.set_level("DEBUG")
+    if proxied:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+    url = "http://store.invalid/key" if proxied else f"{server.url}/key"
+    to: list[bytes] = []
+    asked = Request("GET", f"{url}?X-Amz-Signature=s3cr3t", {}, None, receive=lambda _, __: to.append)
+    assert run(call(asked, get(f"{url}?Signature=s3cr3t"))).status == 200
+    assert to == [b"{}"]
+    assert "s3cr3t" not in caplog.text
+    assert all("s3cr3t" not in f"{record.args} {record.msg}" for record in caplog.records)
+    if isinstance(getattr(run, "__self__", None), RequestsTransport):
+        assert "key?..." in caplog.text  # else there is nothing to keep out
+
+
 # What goes wrong
 
 
