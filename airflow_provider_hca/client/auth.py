@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
-from airflow_provider_hca.client.messages import Call, Request, json_object, pause
+from airflow_provider_hca.client.messages import Call, Request, json_object, origin, pause
 from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ class UserToken:
     :param token: an access token to begin with; without one the first call refreshes
     :param expires_at: when that one expires, in seconds since the epoch; unknown if None, then it is used until refused
     :param on_token: called with each token received, to have it masked
+    :raises ValueError: when `token_uri` is no URL, or has more in it than an address; it is not quoted
     """
 
     def __init__(
@@ -153,6 +154,11 @@ class UserToken:
         expires_at: float | None = None,
         on_token: OnToken | None = None,
     ) -> None:
+        if not _is_address(token_uri):
+            raise ValueError(
+                "token_uri must be a full URL, such as 'https://login.example.org/oauth/token', with no user and no "
+                "query in it: secrets belong into client_id and client_secret"
+            )
         self.token_uri, self.client_id, self._on_token = token_uri, client_id, on_token
         self._refresh_token, self._client_secret = refresh_token, client_secret
         self._token = token.strip()
@@ -243,6 +249,16 @@ class UserToken:
             self._margin = min(_RENEW_BEFORE, lifetime / 2)
         log.info("refreshed the DSS token at %s; it is good for %.0f s", host, lifetime)
         return token
+
+
+def _is_address(url: str) -> bool:
+    """Return whether it is a URL that may be shown: one without a user, a query or a fragment."""
+    try:
+        parts = urlsplit(url)
+        origin(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not set("@?#") & set(url)
 
 
 def read_key(value: str) -> dict[str, Any]:

@@ -193,6 +193,30 @@ def granted(token: str = "s3cr3t-new", **more: Any) -> Response:
     return ok({"access_token": token, "expires_in": 3600, "token_type": "Bearer"} | more)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://user:s3cr3t@login.example/token",
+        "https://s3cr3t@login.example/token",
+        "https://login.example/token?client_key=s3cr3t",
+        "https://login.example/token#s3cr3t",
+        "https://login.example/s3cr3t@token",
+        "https://login.example:s3cr3t/token",
+        "https://[s3cr3t/token",
+        "login.example/s3cr3t",
+        "https:///s3cr3t",
+        "ftp://login.example/s3cr3t",
+        "",
+    ],
+)
+def test_a_token_uri_with_secrets_in_it(uri: str) -> None:
+    """What is no URL, or has a user, query or fragment, which errors would show, is a ValueError that quotes none."""
+    with pytest.raises(ValueError, match="token_uri must be a full URL") as caught:
+        user(token_uri=uri)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 def test_a_refresh_is_as_oauth2_has_it(clock: Clock) -> None:
     """Without a token the first call refreshes with a form, encoded, at the token_uri, and what comes is used."""
     auth = user()
