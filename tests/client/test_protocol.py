@@ -502,6 +502,14 @@ def test_get_bundles_all(dss: DSSAPI) -> None:
     assert fed.sent == ["GET /bundles/all?replica=aws&per_page=10&prefix=ce", "GET /next?token=x", "GET /last"]
 
 
+@pytest.mark.parametrize("entry", [{"uuid": UUID}, {"version": VERSION}, {"uuid": UUID, "version": None}, {"uuid": 5}])
+def test_a_listing_that_names_no_bundle(dss: DSSAPI, entry: dict[str, Any]) -> None:
+    """A listing of bundles without a uuid or a version is none of a DSS."""
+    answer = ok({"bundles": [{"uuid": UUID, "version": VERSION}, entry]})
+    error = feed(dss.get_bundles_all(replica="aws"), answer).failed(DSSProtocolError)
+    assert "GET /v1/bundles/all: the answer has no" in str(error)
+
+
 @pytest.mark.parametrize("answer", [problem(404, "not_found"), problem(400, "illegal_arguments"), page("a")])
 def test_check_reachable(dss: DSSAPI, answer: Response) -> None:
     """A DSS says that a bundle is not there, or that it has no such replica; asking costs no token."""
