@@ -309,7 +309,7 @@ def test_a_state_of_somebody_else_is_no_beginning(
     """A state that cannot be read is an error that says what to delete: beginning anew would lose events."""
     key = f"dss-new-bundles-aws-{bundles.prefix}"
     store.state = {key: {"newer_than": "yesterday"}}
-    with pytest.raises(ValueError, match=f"the asset's state '{key}' is none of .* Delete it to begin anew"):
+    with pytest.raises(ValueError, match=f"the asset's state '{key}' was not written by .* Delete it to begin anew"):
         Triggerer(store, monkeypatch).run(bundles.trigger(), until=500)
     assert store.state == {key: {"newer_than": "yesterday"}}
 
