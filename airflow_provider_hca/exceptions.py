@@ -55,9 +55,11 @@ class DSSError(Exception):
     """Anything that goes wrong between this package and a DSS.
 
     :ivar permanent: whether the same call would fail the same way again, so that a retry is a waste
+    :ivar maybe_done: whether the DSS may have done what it was asked to, at one attempt or another
     """
 
     permanent: bool = False
+    maybe_done: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call __init__ with the message alone, which the subclasses do not accept.
@@ -71,10 +73,11 @@ class DSSConnectionError(DSSError):
     :param host: `scheme://host:port` it went to
     :param path: its path, without the query
     :param kind: what happened
+    :param reason: more exactly, for the message
     """
 
-    def __init__(self, method: str, host: str, path: str, kind: ConnectionFailure) -> None:
-        super().__init__(f"{method} {path}: {_FAILURES[kind]} ({host})")
+    def __init__(self, method: str, host: str, path: str, kind: ConnectionFailure, reason: str = "") -> None:
+        super().__init__(f"{method} {path}: {reason or _FAILURES[kind]} ({host})")
         self.method, self.host, self.path, self.kind = method, host, path, kind
 
 

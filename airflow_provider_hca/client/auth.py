@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
-from airflow_provider_hca.client.messages import Call, Request, json_object, pause
+from airflow_provider_hca.client.messages import Call, Request, json_object, origin, pause
 from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,11 @@ _CLAIM = "https://auth.data.humancellatlas.org/"
 _RENEW_BEFORE = 300.0  # seconds; longer than any one call, retries included, goes on with its token
 _SENDABLE = re.compile("[!-~]+")
 _LOOK_AGAIN = 0.2  # seconds
-_REFRESH_TAKES = 60.0  # seconds a refresh under way keeps others from starting one
+_REFRESH = RetryPolicy()
+_CONNECT, _READ = 10.0, 40.0  # seconds that one attempt at a refresh takes at most
+_TURN = RetryPolicy().seconds  # for which a transport may hold it up, since a DSS asked for fewer requests
+# Seconds for which a refresh under way keeps others from starting one: no less than it may take.
+_REFRESH_TAKES = _REFRESH.seconds + _CONNECT + _READ + _TURN
 
 OnToken = Callable[[str], None]
 
@@ -140,6 +144,7 @@ class UserToken:
     :param token: an access token to begin with; without one the first call refreshes
     :param expires_at: when that one expires, in seconds since the epoch; unknown if None, then it is used until refused
     :param on_token: called with each token received, to have it masked
+    :raises ValueError: when `token_uri` is no URL, or has more in it than an address; it is not quoted
     """
 
     def __init__(
@@ -153,12 +158,17 @@ class UserToken:
         expires_at: float | None = None,
         on_token: OnToken | None = None,
     ) -> None:
+        if not _is_address(token_uri):
+            raise ValueError(
+                "token_uri must be a full URL, such as 'https://login.example.org/oauth/token', with no user and no "
+                "query in it: secrets belong into client_id and client_secret"
+            )
         self.token_uri, self.client_id, self._on_token = token_uri, client_id, on_token
         self._refresh_token, self._client_secret = refresh_token, client_secret
         self._token = token.strip()
         self._expires = expires_at if expires_at is not None else float("inf")
         self._margin = _RENEW_BEFORE
-        self._refresh_until = 0.0
+        self._refresh_until = float("-inf")  # by the monotonic clock
         self._lock = threading.Lock()  # held for a comparison only, never across a request
 
     def __repr__(self) -> str:
@@ -172,14 +182,14 @@ class UserToken:
         :raises DSSCredentialsError: when the OAuth2 server refuses
         """
         while True:
-            now = time.time()
+            now, moment = time.time(), time.monotonic()
             with self._lock:
-                current, refreshing = self._token, now < self._refresh_until
+                current, refreshing = self._token, moment < self._refresh_until
                 good = bool(current) and now < self._expires
                 if good and (refreshing or now < self._expires - self._margin):
                     return current
                 if not refreshing:
-                    self._refresh_until = now + _REFRESH_TAKES
+                    until = self._refresh_until = moment + _REFRESH_TAKES
                     break
             # Not a second refresh: some servers take a refresh token but once, and revoke it when it comes again.
             yield pause(_LOOK_AGAIN)
@@ -191,7 +201,10 @@ class UserToken:
             log.warning("%s; the token at hand is still good", error)
             return current
         finally:
-            self._refresh_until = 0.0  # also when it failed, or this call was given up: another may try
+            # Also when it failed, or this call was given up: another may try. Not when another does so already.
+            with self._lock:
+                if self._refresh_until == until:
+                    self._refresh_until = float("-inf")
 
     def rejected(self, token: str) -> bool:
         """Drop the token, so that the next call refreshes it."""
@@ -212,8 +225,10 @@ class UserToken:
             self.token_uri,
             {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"},
             urlencode(form).encode(),
+            connect_timeout=_CONNECT,
+            read_timeout=_READ,
         )
-        exchange = Exchange(request.origin, None, RetryPolicy())
+        exchange = Exchange(request.origin, None, _REFRESH)
         host = urlsplit(self.token_uri).netloc
         try:
             response = yield from exchange.send(request, repeatable=True)
@@ -243,6 +258,16 @@ class UserToken:
             self._margin = min(_RENEW_BEFORE, lifetime / 2)
         log.info("refreshed the DSS token at %s; it is good for %.0f s", host, lifetime)
         return token
+
+
+def _is_address(url: str) -> bool:
+    """Return whether it is a URL that may be shown: one without a user, a query or a fragment."""
+    try:
+        parts = urlsplit(url)
+        origin(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not set("@?#") & set(url)
 
 
 def read_key(value: str) -> dict[str, Any]:

@@ -71,9 +71,7 @@ class BundleCalls(Calls):
         try:
             response = yield from self._put_when_complete(request, time.monotonic() + missing_seconds)
         except (DSSConnectionError, DSSResponseError) as error:
-            if isinstance(error, DSSResponseError) and error.status < 500:
-                raise
-            if not (yield from self._is_stored(uuid, version, replica, creator, members)):
+            if not error.maybe_done or not (yield from self._is_stored(uuid, version, replica, creator, members)):
                 raise
             log.info("the DSS has stored bundle %s.%s, although: %s", uuid, version, error)
             return PutBundle(uuid, version, "created")
@@ -132,12 +130,16 @@ class BundleCalls(Calls):
         :param newer_than: a DSS_VERSION; leaves out that version and older ones, which saves memory, not requests
         :param per_page: 10 to 500; a DSS can lose versions of one uuid between two pages
         :param at_most: how many are enough: no further page is asked for, and the first ones by uuid are returned
+        :raises DSSProtocolError: when one has no uuid or no version
         """
         query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
         request = self._request("GET", "/bundles/all", query)
         found: list[dict[str, str]] = []
         for page in self._pages(request):
-            found += [each for each in objects(request, (yield from page), "bundles") if each["version"] > newer_than]
+            for each in objects(request, (yield from page), "bundles"):
+                text(request, each, "uuid")
+                if text(request, each, "version") > newer_than:
+                    found.append(each)
             if at_most is not None and len(found) >= at_most:
                 return found[:at_most]
         return found

@@ -7,16 +7,16 @@ bit by bit, or that goes through a proxy, goes through urllib3, on which `reques
 
 from __future__ import annotations
 
+import logging
 import re
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from airflow_provider_hca.client.environment import proxy_of, tls_context
 from airflow_provider_hca.client.messages import Response, authority, lower_case
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What a URL has to be rid of first; urllib3 does that.
 _ODD = re.compile(r"[^!-~]")
+_QUERY = re.compile(r"\?.+", re.DOTALL)
 _ENCODINGS = "gzip, deflate"  # what urllib3 decodes without further libraries
 
 
@@ -52,14 +53,14 @@ class Connections:
     Redirects are not followed, no cookies are kept, and `~/.netrc` is not read.
 
     :param pool_size: connections kept open to each server
-    :param verify: whether to check the servers' certificates, or the path of a CA bundle; True trusts what
-        `REQUESTS_CA_BUNDLE` names, if it does
+    :param verify: whether to check the servers' certificates, or the path of a CA bundle; see `tls_context`
     :param user_agent: what to call ourselves
     """
 
     def __init__(self, *, pool_size: int, verify: bool | str, user_agent: str) -> None:
         from requests.adapters import HTTPAdapter
 
+        logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)  # once, however often it is added
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=pool_size)
         self._pool_size, self._verify = pool_size, verify
         self._headers = {"user-agent": user_agent, "accept-encoding": _ENCODINGS}
@@ -84,7 +85,8 @@ class Connections:
         :param timeout: seconds to wait for a connection, and for each part of the answer
         :raises urllib3.exceptions.HTTPError: when there is no answer
         :raises requests.RequestException: when the URL or a proxy's is none
-        :raises OSError: when there is no answer, or a CA bundle cannot be read
+        :raises UnusableBundleError: when the CA bundle cannot be used
+        :raises OSError: when there is no answer
         """
         origin = self._reach(url)
         if origin.line is None or _ODD.search(url):
@@ -138,26 +140,32 @@ class Connections:
         return found
 
     def _origin(self, parts: SplitResult) -> _Origin:
-        from requests import Session
         from requests.exceptions import InvalidURL
-        from requests.utils import prepend_scheme_if_needed, select_proxy
 
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidURL
-        with Session() as session:
-            url = f"{parts.scheme}://{parts.netloc}"
-            settings = session.merge_environment_settings(url, {}, False, self._verify, None)
-        options = _tls_options(settings["verify"] or False) if parts.scheme == "https" else {}
+        url = f"{parts.scheme}://{parts.netloc}"
+        options: dict[str, Any] = {}
+        if parts.scheme == "https":
+            # One context serves all connections of a pool: each of its own would have to read the bundle.
+            required = "CERT_NONE" if self._verify is False else "CERT_REQUIRED"
+            options = {"ssl_context": tls_context(self._verify), "cert_reqs": required}
         address = (parts.hostname, parts.port, parts.scheme, options)
-        proxy = select_proxy(url, settings["proxies"])
+        proxy = proxy_of(url)
         if not proxy:
             pool = self._adapter.poolmanager.connection_from_host(*address)
             return _Origin(pool, line=_line(parts, options))
-        proxy = str(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]  # requests'
         pool = self._adapter.proxy_manager_for(proxy).connection_from_host(*address)
         if parts.scheme == "https" or proxy.lower().startswith("socks"):
             return _Origin(pool)  # a tunnel
         return _Origin(pool, url, {"host": parts.netloc, **self._adapter.proxy_headers(proxy)})
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Leave the queries of URLs out of what urllib3 logs of each request at DEBUG: those of signed URLs are secrets."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(_QUERY.sub("?...", each) if isinstance(each, str) else each for each in record.args)
+    return True
 
 
 def _line(parts: SplitResult, options: Mapping[str, Any]) -> Callable[[], Line]:
@@ -176,21 +184,3 @@ def _line(parts: SplitResult, options: Mapping[str, Any]) -> Callable[[], Line]:
     if parts.scheme == "https":
         return lambda: Line(HTTPSConnection(name, port, **options), host)
     return lambda: Line(HTTPConnection(name, port), host)
-
-
-def _tls_options(verify: bool | str) -> dict[str, Any]:
-    """Return what makes urllib3 check a server's certificate, or not.
-
-    One context serves all connections of a pool: each of its own would have to read the bundle, for 10 ms.
-    """
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-    from urllib3.util import create_urllib3_context
-
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
-    if verify:
-        bundle = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
-        if Path(bundle).is_dir():
-            context.load_verify_locations(capath=bundle)
-        else:
-            context.load_verify_locations(cafile=bundle)
-    return {"ssl_context": context, "cert_reqs": "CERT_REQUIRED" if verify else "CERT_NONE"}

@@ -133,7 +133,7 @@ class Exchange:
         while True:
             token = (yield from self._token()) if authorize and request.origin == self.home else None
             failure: DSSError
-            asked = None
+            again, asked = True, None
             try:
                 response = yield _with_token(request, token)
             except DSSConnectionError as error:
@@ -151,11 +151,11 @@ class Exchange:
                     started, attempt = time.monotonic() + request.delay, 1
                     continue
                 failure = self._failure(request, response, token)
-                if response.status not in RETRIED or _code(failure) in _REFUSALS:
-                    raise failure
+                again = response.status in RETRIED and _code(failure) not in _REFUSALS
                 asked = retry_after(response)
             unclear = is_unclear(failure)
-            maybe_done, again = maybe_done or unclear, repeatable or not unclear
+            maybe_done = failure.maybe_done = maybe_done or unclear
+            again = again and (repeatable or not unclear)
             delay = self.policy.delay(attempt, time.monotonic() - started, asked) if again else None
             if delay is None:
                 raise failure

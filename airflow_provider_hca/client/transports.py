@@ -11,15 +11,14 @@ The libraries are imported when a transport is made: together they take 0.4 s, w
 from __future__ import annotations
 
 import asyncio
-import functools
-import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.connections import Connections
+from airflow_provider_hca.client.environment import UnusableBundleError, proxy_of, tls_context
 from airflow_provider_hca.client.messages import Call, Request, Response, lower_case, retry_after
 from airflow_provider_hca.client.pace import Pace
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSAbortedError, DSSConnectionError
@@ -73,12 +72,25 @@ class RequestsTransport:
                 except DSSConnectionError as error:
                     request = call.throw(error)
                 else:
-                    request = call.send(response)
+                    request = self._go_on(call, response)
         except StopIteration as result:
             value: T = result.value
             return value
         finally:
             call.close()
+
+    def _go_on(self, call: Call[T], response: Response) -> Request:
+        """Return what the call wants sent next; an answer that asks for fewer requests asks that of all threads.
+
+        They pause only as long as the call itself does: one that gives up, or has something else to ask, knows better
+        than to wait for an hour.
+        """
+        if response.status not in _THROTTLED:
+            return call.send(response)
+        self.pace.slow_down(None)
+        request = call.send(response)
+        self.pace.slow_down(min(request.delay, retry_after(response) or 0.0))
+        return request
 
     def _send(self, request: Request) -> Response:
         import requests
@@ -93,11 +105,11 @@ class RequestsTransport:
             raise DSSAbortedError("stopped")
         outer = sys.exception()
         try:
-            return self._heeded(self._ask(request))
+            return self._ask(request)
         except _TakingError as failed:
             raise failed.error from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
-            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
+            raise _failure(request, error, outer) from None
 
     def _ask(self, request: Request) -> Response:
         what, timeout = (request.method, request.url), (request.connect_timeout, request.read_timeout)
@@ -121,12 +133,6 @@ class RequestsTransport:
             answer.close()  # unless it was released: what is left of the body would be taken for the next answer
         return Response(answer.status, headers)
 
-    def _heeded(self, response: Response) -> Response:
-        """Return an answer; one that asks for fewer requests asks that of all threads."""
-        if response.status in _THROTTLED:
-            self.pace.slow_down(retry_after(response))
-        return response
-
 
 class AiohttpTransport:
     """Runs calls on `aiohttp`. One serves all tasks of an event loop; make it inside that loop.
@@ -138,13 +144,10 @@ class AiohttpTransport:
 
     def __init__(self, *, verify: bool | str = True, keep_alive: bool = True) -> None:
         import aiohttp
-        from requests.utils import get_environ_proxies, select_proxy
 
-        # aiohttp's own `trust_env` would let ~/.netrc take the place of the token.
-        self._proxy_of: Callable[[str], str | None] = lambda url: select_proxy(url, get_environ_proxies(url))
-        tls = _tls_context(verify) if isinstance(verify, str) else verify
+        self._verify = verify
         self._options: dict[str, Any] = {
-            "connector": aiohttp.TCPConnector(ssl=tls, force_close=not keep_alive),
+            "connector": aiohttp.TCPConnector(force_close=not keep_alive),
             "cookie_jar": aiohttp.DummyCookieJar(),
             "headers": {"user-agent": USER_AGENT},
         }
@@ -208,7 +211,7 @@ class AiohttpTransport:
                 data=request.body,
                 timeout=timeout,
                 allow_redirects=False,
-                proxy=self._proxy_of(request.url),
+                **self._way_to(request.url),
             ) as answer:
                 headers = lower_case(answer.headers)
                 take = request.receive(answer.status, headers) if request.receive else None
@@ -221,9 +224,16 @@ class AiohttpTransport:
                         raise _TakingError(error) from None
                 return Response(answer.status, headers)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise DSSConnectionError(request.method, request.origin, request.path, _kind(error, outer)) from None
+            raise _failure(request, error, outer) from None
         except _TakingError as failed:
             raise failed.error from None
+
+    def _way_to(self, url: str) -> dict[str, Any]:
+        """Return what aiohttp has to know of the environment."""
+        proxy = proxy_of(url)  # its own `trust_env` would let ~/.netrc take the place of the token
+        if any(each.lower().startswith("https:") for each in (url, proxy or "")):
+            return {"proxy": proxy, "ssl": tls_context(self._verify)}
+        return {"proxy": proxy}
 
 
 def _session(options: Mapping[str, Any]) -> aiohttp.ClientSession:
@@ -233,12 +243,6 @@ def _session(options: Mapping[str, Any]) -> aiohttp.ClientSession:
     # It would send a PUT or DELETE again by itself after a dropped connection, and not tell.
     session._retry_connection = False  # noqa: SLF001 - aiohttp has no other switch; its own test client uses this one
     return session
-
-
-@functools.cache
-def _tls_context(bundle: str) -> ssl.SSLContext:
-    """Return what trusts a CA bundle; each takes half a megabyte, and there may be thousands of transports."""
-    return ssl.create_default_context(cafile=bundle)
 
 
 class _TakingError(Exception):
@@ -260,6 +264,13 @@ _KINDS: tuple[tuple[frozenset[str], ConnectionFailure], ...] = (
     (frozenset({"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}), "connect timeout"),
     (frozenset({"ReadTimeout", "ReadTimeoutError", "SocketTimeoutError", "TimeoutError"}), "read timeout"),
 )
+
+
+def _failure(request: Request, error: BaseException, outer: BaseException | None) -> DSSConnectionError:
+    what = (request.method, request.origin, request.path)
+    if isinstance(error, UnusableBundleError):
+        return DSSConnectionError(*what, "tls", str(error))
+    return DSSConnectionError(*what, _kind(error, outer))
 
 
 def _kind(error: BaseException, outer: BaseException | None) -> ConnectionFailure:

@@ -241,8 +241,6 @@ def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
                 mask_secret(secret)
         if password:
             StaticToken(password)  # complains of a token that no header can hold
-        if not extra["token_uri"].startswith(("https://", "http://")):
-            raise ValueError(f"its extra 'token_uri' must be a full URL, not {extra['token_uri']!r}")
         return UserToken(
             refresh_token=extra["refresh_token"],
             token_uri=extra["token_uri"],

@@ -49,7 +49,8 @@ class DSSNewBundleTrigger(BaseEventTrigger):
 
     Versions are chosen by those who put bundles, and may be older than what was there before: a retried or backfilled
     run names its bundle after its date. Such a bundle fires when its version is at most `lookback` older than the
-    moment it appears; older ones are taken for known.
+    moment it appears; older ones are taken for known. What has a version that is no DSS_VERSION fires nothing, and is
+    told in the log.
 
     While the DSS is in trouble, the trigger logs that and waits longer and longer. After five polls in a row that
     failed, and after one that would fail again (a connection that is wrong, an answer that no DSS gives), it raises
@@ -95,6 +96,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         if not _STORED_WITHIN <= self.poll_interval < float("inf"):
             raise ValueError(f"poll_interval must be {_STORED_WITHIN:.0f} seconds or more, not {poll_interval!r}")
         self._page_sizes = itertools.cycle(_PAGE_SIZES)
+        self._odd_versions: set[str] = set()
         self._next_limit = ""  # a restart keeps the limit: what came in days of standstill is above it
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -179,11 +181,24 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         from airflow_provider_hca.hooks.connection import connected
 
         async with connected(self.dss_conn_id) as (api, transport):
-            return await transport.run(
+            listed = await transport.run(
                 api.get_bundles_all(
                     replica=self.replica, prefix=self.prefix, newer_than=newer_than, per_page=next(self._page_sizes)
                 )
             )
+        return [bundle for bundle in listed if self._is_usable(bundle)]
+
+    def _is_usable(self, bundle: dict[str, str]) -> bool:
+        """Return whether a bundle's version is one; say so, once, if not: an error would keep the others back."""
+        version = bundle["version"]
+        try:
+            check_version(version)
+        except ValueError as error:
+            if version not in self._odd_versions:
+                self._odd_versions.add(version)
+                log.warning("bundle %s fires no event: %s", bundle["uuid"], error)
+            return False
+        return True
 
     async def _wait_out(self, error: Exception, failures: int) -> bool:
         """Say what is wrong and wait; return whether to raise then.

@@ -162,12 +162,14 @@ class GCSLargeObject:
         """Send all of it."""
         last, size = sums.parts[-1]
         body: Section
+        held = 0  # the first part that is not released
 
         def release(count: int) -> None:
+            nonlocal held
             on_sent(count)
-            for each, (offset, length) in enumerate(sums.parts):
-                if offset + length <= body.tell():
-                    sums.release(each)
+            while held < len(sums.parts) and sum(sums.parts[held]) <= body.tell():
+                sums.release(held)
+                held += 1
 
         body = Section(file, 0, last + size, release)
         with self._staging.told(self._blob.name):

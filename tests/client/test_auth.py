@@ -193,6 +193,30 @@ def granted(token: str = "s3cr3t-new", **more: Any) -> Response:
     return ok({"access_token": token, "expires_in": 3600, "token_type": "Bearer"} | more)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://user:s3cr3t@login.example/token",
+        "https://s3cr3t@login.example/token",
+        "https://login.example/token?client_key=s3cr3t",
+        "https://login.example/token#s3cr3t",
+        "https://login.example/s3cr3t@token",
+        "https://login.example:s3cr3t/token",
+        "https://[s3cr3t/token",
+        "login.example/s3cr3t",
+        "https:///s3cr3t",
+        "ftp://login.example/s3cr3t",
+        "",
+    ],
+)
+def test_a_token_uri_with_secrets_in_it(uri: str) -> None:
+    """What is no URL, or has a user, query or fragment, which errors would show, is a ValueError that quotes none."""
+    with pytest.raises(ValueError, match="token_uri must be a full URL") as caught:
+        user(token_uri=uri)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 def test_a_refresh_is_as_oauth2_has_it(clock: Clock) -> None:
     """Without a token the first call refreshes with a form, encoded, at the token_uri, and what comes is used."""
     auth = user()
@@ -261,12 +285,43 @@ def test_others_go_on_while_one_refreshes(clock: Clock) -> None:
 
 
 def test_a_refresh_that_never_ends_is_taken_over(clock: Clock) -> None:
-    """When the caller that refreshes was killed, another one does it after a minute."""
+    """When the caller that refreshes hangs, another one does it after a while; no third one when the first gives up."""
     auth = user(token="t0", expires_at=clock.now + 200)
-    hanging = auth.token()
+    hanging, second = auth.token(), auth.token()
     next(hanging)
-    clock.now += 61
-    assert feed(auth.token(), granted("t1")).value == "t1"
+    clock.now += 151
+    assert next(second).url == TOKEN_URI
+    hanging.close()
+    assert token_of(auth) == "t0"
+    with pytest.raises(StopIteration) as end:
+        second.send(granted("t1"))
+    assert end.value.value == "t1"
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_slow_refresh_is_the_only_one(clock: Clock, good: bool) -> None:
+    """As long as a refresh may take, with a late second attempt that is held up and slow, none else begins one."""
+    auth = user(token="t0", expires_at=clock.now + (250 if good else -1))
+    refreshing = auth.token()
+    request = next(refreshing)
+    clock.now += request.connect_timeout + request.read_timeout - 0.6
+    request = refreshing.throw(broken("read timeout"))
+    clock.now += request.delay + 50  # that the transport makes all threads pause
+    clock.now += request.connect_timeout + request.read_timeout
+    assert _only_waits(auth)
+    with pytest.raises(StopIteration):
+        refreshing.send(granted("t1"))
+
+
+def _only_waits(auth: UserToken) -> bool:
+    """Return whether another caller has the token at hand, or waits."""
+    other = auth.token()
+    try:
+        return next(other).method == ""
+    except StopIteration as end:
+        return bool(end.value == "t0")
+    finally:
+        other.close()
 
 
 def test_others_wait_while_an_expired_token_is_refreshed(clock: Clock) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
 import pytest
 
+from airflow_provider_hca.client.exchange import RetryPolicy
 from airflow_provider_hca.client.pace import Pace
+from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.exceptions import DSSResponseError
 
+from .feeding import UUID, VERSION
 from .server import Reply, Server
 from .test_transports import call, get
 
@@ -96,23 +101,63 @@ def test_faster_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_what_a_dss_asks_of_one_all_do(status: int) -> None:
-    """After a 429 or 503 to one thread no other one asks either, until the time is over that the DSS asked for."""
+    """After a 429 or 503 to one thread that waits as it is asked to, no other one asks either until then."""
     with Server() as server, RequestsTransport(pool_size=4) as transport:
         server.replies = [Reply(status, [("Retry-After", "1")], b"{}"), Reply()]
         moments: list[float] = []
-        assert transport.run(call(get(server.url))).status == status
-        asked = time.monotonic()
+        waiting = threading.Thread(target=transport.run, args=(call(get(server.url), get(server.url, delay=1.1)),))
+        began = time.monotonic()
+        waiting.start()
+        while not transport.pace._next > began + 0.5:  # noqa: SLF001 - nothing else tells that it has begun to wait
+            assert time.monotonic() < began + 5
+            time.sleep(0.01)
 
         def work() -> None:
             assert transport.run(call(get(server.url))).status == 200
-            moments.append(time.monotonic() - asked)
+            moments.append(time.monotonic() - began)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for thread in threads:
+        for thread in (*threads, waiting):
             thread.join()
     assert min(moments) > 0.9
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"status": 503, "code": "read_only", "title": "Closed"}'])
+def test_an_answer_that_ends_a_call_holds_up_no_other(body: bytes) -> None:
+    """A `Retry-After` beyond what a request is tried for ends it at once, and the next request is sent at once."""
+    policy, hour = RetryPolicy(seconds=10), [("Retry-After", "3600")]
+    with Server() as server, RequestsTransport(stop=_stops_in(60)) as transport:
+        server.replies = [Reply(503, hour, body)]
+        api = DSSAPI(server.url, retry=policy)
+        for _ in range(3):
+            with pytest.raises(DSSResponseError, match="503"):
+                transport.run(api.find_bundle(UUID, replica="aws"))
+        assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "looks"), [(503, "read_only", 0), (429, "too_many_requests", 0), (503, "unavailable", 1)]
+)
+def test_a_bundle_is_not_looked_for_after_a_clear_refusal(status: int, code: str, looks: int) -> None:
+    """A PUT that the DSS certainly did not do fails with the DSS's words at once; any other is looked for, at once."""
+    body = json.dumps({"status": status, "code": code, "title": "Closed today"}).encode()
+    with Server() as server, RequestsTransport(stop=_stops_in(60)) as transport:
+        server.replies = [Reply(status, [("Retry-After", "3600")], body)]
+        api = DSSAPI(server.url, retry=RetryPolicy(seconds=10))
+        with pytest.raises(DSSResponseError, match="Closed today"):
+            transport.run(api.put_bundle(UUID, VERSION, replica="aws", files=[]))
+        assert [asked.method for asked in server.asked] == ["PUT", *["GET"] * looks]
+
+
+def _stops_in(seconds: float) -> threading.Event:
+    """Return what ends a wait that goes on for so long, so that its test fails and does not hang."""
+    stop = threading.Event()
+    timer = threading.Timer(seconds, stop.set)
+    timer.daemon = True
+    timer.start()
+    return stop
 
 
 def test_a_stop_while_all_wait() -> None:

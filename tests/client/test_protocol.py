@@ -372,6 +372,13 @@ def test_a_large_bundle_is_looked_at_whole(dss: DSSAPI, clock: Clock) -> None:
     assert feed(put_bundle(dss, *files), problem(504), problem(504), *pages, clock=clock).value.outcome == "created"
 
 
+@pytest.mark.parametrize("last", [problem(503, "read_only", retry_after="3600"), problem(403, "forbidden")])
+def test_a_clear_refusal_of_a_repeat_is_looked_into(dss: DSSAPI, clock: Clock, last: Response) -> None:
+    """When an earlier attempt may have been done, the refusal of the next one is no reason not to look."""
+    fed = feed(put_bundle(dss, member("a")), problem(504), last, page("a"), clock=clock)
+    assert fed.value.outcome == "created"
+
+
 # GET bundle
 
 
@@ -493,6 +500,14 @@ def test_get_bundles_all(dss: DSSAPI) -> None:
     )
     assert fed.value == listed
     assert fed.sent == ["GET /bundles/all?replica=aws&per_page=10&prefix=ce", "GET /next?token=x", "GET /last"]
+
+
+@pytest.mark.parametrize("entry", [{"uuid": UUID}, {"version": VERSION}, {"uuid": UUID, "version": None}, {"uuid": 5}])
+def test_a_listing_that_names_no_bundle(dss: DSSAPI, entry: dict[str, Any]) -> None:
+    """A listing of bundles without a uuid or a version is none of a DSS."""
+    answer = ok({"bundles": [{"uuid": UUID, "version": VERSION}, entry]})
+    error = feed(dss.get_bundles_all(replica="aws"), answer).failed(DSSProtocolError)
+    assert "GET /v1/bundles/all: the answer has no" in str(error)
 
 
 @pytest.mark.parametrize("answer", [problem(404, "not_found"), problem(400, "illegal_arguments"), page("a")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import inspect
 import ipaddress
 import socket
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -134,6 +136,21 @@ def test_a_password_for_the_proxy(run: Run, server: Server, monkeypatch: pytest.
     assert asked.headers["authorization"] == "Bearer tok"
 
 
+def test_a_proxy_without_a_scheme(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is given as host and port, as many do, is an HTTP proxy."""
+    monkeypatch.setenv("http_proxy", f"user:pass@127.0.0.1:{server.port}")
+    assert run(call(get("http://dss.invalid/v1/x", "tok"))).status == 200
+    [asked] = server.asked
+    assert (asked.path, asked.headers["proxy-authorization"]) == ("http://dss.invalid/v1/x", "Basic dXNlcjpwYXNz")
+
+
+def test_a_tunnel_through_a_proxy_without_a_scheme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request by HTTPS asks such a proxy for a tunnel."""
+    with _raw(b"HTTP/1.1 200 Connection established\r\n\r\nno TLS") as port:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+        assert failure(run, get("https://dss.invalid/v1")).kind in {"tls", "dropped"}  # the proxy was found
+
+
 @pytest.mark.parametrize("exceptions", ["127.0.0.1", "*", "dss.example.org,127.0.0.1"])
 def test_no_proxy_is_honoured(
     run: Run, server: Server, refused_port: int, exceptions: str, monkeypatch: pytest.MonkeyPatch
@@ -143,6 +160,25 @@ def test_no_proxy_is_honoured(
         monkeypatch.setenv(name, f"http://127.0.0.1:{refused_port}")
     monkeypatch.setenv("no_proxy", exceptions)
     assert run(call(get(server.url))).status == 200
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_no_signature_is_logged(
+    run: Run, server: Server, proxied: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the libraries log of a request at DEBUG has nothing of its query, which may be the permission to read."""
+    caplog.set_level("DEBUG")
+    if proxied:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+    url = "http://store.invalid/key" if proxied else f"{server.url}/key"
+    to: list[bytes] = []
+    asked = Request("GET", f"{url}?X-Amz-Signature=s3cr3t", {}, None, receive=lambda _, __: to.append)
+    assert run(call(asked, get(f"{url}?Signature=s3cr3t"))).status == 200
+    assert to == [b"{}"]
+    assert "s3cr3t" not in caplog.text
+    assert all("s3cr3t" not in f"{record.args} {record.msg}" for record in caplog.records)
+    if isinstance(getattr(run, "__self__", None), RequestsTransport):
+        assert "key?..." in caplog.text  # else there is nothing to keep out
 
 
 # What goes wrong
@@ -339,6 +375,75 @@ def test_verify_is_honoured(
     server, path = secure
     with driver(name, verify=path if bundle else False) as run:
         assert run(call(get(server.url, "tok"))).status == 200
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_bundle_of_the_environment_is_trusted(
+    secure: tuple[Server, str], name: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a bundle of one's own, what the environment names is trusted, in the triggerer as by a worker."""
+    server, path = secure
+    monkeypatch.setenv(variable, path)
+    with driver(name) as run:
+        assert run(call(get(server.url, "tok"))).status == 200
+
+
+def test_what_the_system_trusts_is_not_asked(
+    run: Run, secure: tuple[Server, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both trust what `requests` brings along, and so they reach the same on an image that has no certificates."""
+    monkeypatch.setenv("SSL_CERT_FILE", secure[1])
+    assert failure(run, get(secure[0].url)).kind == "tls"
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_directory_of_certificates_is_trusted(secure: tuple[Server, str], name: str, tmp_path: Path) -> None:
+    """A bundle may be a directory, with the names that `openssl rehash` gives."""
+    server, path = secure
+    subject = x509.load_pem_x509_certificate(Path(path).read_bytes()).subject
+    digest = hashlib.sha1(subject.public_bytes()[2:], usedforsecurity=False).digest()
+    (tmp_path / f"{int.from_bytes(digest[:4], 'little'):08x}.0").write_bytes(Path(path).read_bytes())
+    with driver(name, verify=str(tmp_path)) as run:
+        assert run(call(get(server.url, "tok"))).status == 200
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize("by", ["verify", "environment"])
+def test_a_bundle_that_cannot_be_used(
+    secure: tuple[Server, str],
+    name: str,
+    content: bytes | None,
+    by: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bundle that is not there, or holds no certificate, is a failure of TLS that names it."""
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    if by == "environment":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with driver(name, verify=str(bundle) if by == "verify" else True) as run:
+        error = failure(run, get(secure[0].url, "tok"))
+    assert error.kind == "tls"
+    assert f"the CA bundle {str(bundle)!r} " in str(error)
+    assert secure[0].asked == []
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_renewed_bundle_is_read_again(secure: tuple[Server, str], name: str, tmp_path: Path) -> None:
+    """A bundle that was wrong, or has another authority now, is read again by the next transport."""
+    server, path = secure
+    bundle = tmp_path / "ca.pem"
+    for content, trusted in ((Path(certifi.where()).read_bytes(), False), (Path(path).read_bytes(), True)):
+        bundle.write_bytes(content)
+        with driver(name, verify=str(bundle)) as run:
+            if trusted:
+                assert run(call(get(server.url))).status == 200
+            else:
+                assert failure(run, get(server.url)).kind == "tls"
 
 
 # Stopping

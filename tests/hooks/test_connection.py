@@ -93,7 +93,11 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"extra": '{"creator_uid": 1e999}'}, "'creator_uid' must be a number"),
         ({"extra": {"retry_seconds": "nan"}}, "'retry_seconds' must be a number"),
         ({"extra": {**OAUTH, "token_uri": 5}}, "token_uri that should be text"),
-        ({"extra": {**OAUTH, "token_uri": "login"}}, "'token_uri' must be a full URL"),
+        ({"extra": {**OAUTH, "token_uri": "login"}}, "token_uri must be a full URL"),
+        (
+            {"extra": {**OAUTH, "token_uri": "https://u:s3cr3t@login.example/t?k=s3cr3t"}},
+            "token_uri must be a full URL",
+        ),
         ({"extra": {"client_id": "c"}}, "lacks refresh_token, token_uri, client_secret"),
         ({"extra": {"key_path": 5}}, "key_path that should be text"),
         ({"extra": {"verify": "/no/such.pem"}}, "'verify' names no CA bundle on this machine"),

@@ -161,6 +161,18 @@ def test_a_connection_that_is_wrong_ends_it(
     assert message in event["message"]
 
 
+def test_a_ca_bundle_that_is_none_ends_it(dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle without certificates, which may be repaired, is told with its name and that of the connection."""
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("nothing")
+    wrong = connection(dss, host="https://127.0.0.1:1/v1", verify=str(bundle), retry_seconds=1)
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", wrong)
+    event = event_of(trigger(BundleWait(new_uuid(), None, ["aws"])))
+    assert (event["status"], event["permanent"]) == ("failed", False)
+    assert f"the CA bundle {str(bundle)!r} is no file of certificates in PEM" in event["message"]
+    assert "hca_dss_default" in event["message"]
+
+
 def test_no_credentials_are_read(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key file need not be where the triggerer is, and what is asked carries no token."""
     gone = connection(dss, key_path="/not/on/this/machine.json", retry_seconds=1)

@@ -204,6 +204,26 @@ def test_a_version_that_one_listing_lost_comes_with_the_next(store: Store, monke
         assert len(lossy.page_sizes) >= 3
 
 
+def test_a_version_that_is_none_stops_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bundle whose version is no DSS_VERSION fires nothing and is told once; the others fire, after a restart too."""
+    odd = ["latest", "2099-13-01T000000.000000Z"]
+    with LossyDSS(uuids=2, versions=1) as lossy:
+        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps({"conn_type": "hca_dss", "host": lossy.url}))
+        before = {*lossy.fqids}
+
+        def put() -> None:
+            lossy.bundles += [(new_uuid(), version) for version in odd]
+            lossy.more()
+
+        assert Triggerer(store, monkeypatch, script={10: put}).run(DSSNewBundleTrigger(), until=500)
+        assert [caplog.text.count(f"not {version!r}") for version in odd] == [1, 1]
+        assert Triggerer(store, monkeypatch, script={10: lossy.more}).run(DSSNewBundleTrigger(), until=500)
+        assert {*store.fqids} == {fqid for fqid in lossy.fqids if not fqid.endswith(tuple(odd))} - before
+        assert len({*store.fqids}) == 4
+
+
 def test_many_at_once_come_in_portions(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of new bundles fire a hundred at a time with seconds between, each kept before the next portion."""
     with LossyDSS(uuids=350, versions=1) as lossy:
@@ -289,7 +309,7 @@ def test_a_state_of_somebody_else_is_no_beginning(
     """A state that cannot be read is an error that says what to delete: beginning anew would lose events."""
     key = f"dss-new-bundles-aws-{bundles.prefix}"
     store.state = {key: {"newer_than": "yesterday"}}
-    with pytest.raises(ValueError, match=f"the asset's state '{key}' is none of .* Delete it to begin anew"):
+    with pytest.raises(ValueError, match=f"the asset's state '{key}' was not written by .* Delete it to begin anew"):
         Triggerer(store, monkeypatch).run(bundles.trigger(), until=500)
     assert store.state == {key: {"newer_than": "yesterday"}}
 

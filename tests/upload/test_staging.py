@@ -399,6 +399,27 @@ def test_gcs_sha256(dss: LocalDSS) -> None:
     assert caught.value.permanent
 
 
+class _CountedSums(FileSums):
+    """Takes note of which parts are released."""
+
+    def release(self, number: int) -> None:
+        """Take note of a part."""
+        self.released = [*getattr(self, "released", []), number]
+        super().release(number)
+
+
+def test_gcs_parts_are_released_once(dss: LocalDSS, tmp_path: Path) -> None:
+    """Of a large object each part is released when it has been sent, and not again with every chunk after it."""
+    size, key = 130 * MIB, _key()
+    path = write_sparse(tmp_path / "file", size)
+    staging = GCSStaging(dss.bucket)
+    with OpenFile(path) as file, _CountedSums(file, size) as counted:
+        large = staging.begin(key, "text/plain")
+        large.send(0, file, counted)
+        large.finish(counted.result())
+        assert counted.released == [0, 1, 2]
+
+
 def test_gcs_truncated(dss: LocalDSS, tmp_path: Path) -> None:
     """A file that becomes shorter while it is sent is told, and not waited for."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
