@@ -137,7 +137,10 @@ class BundleCalls(Calls):
         request = self._request("GET", "/bundles/all", query)
         found: list[dict[str, str]] = []
         for page in self._pages(request):
-            found += [each for each in objects(request, (yield from page), "bundles") if each["version"] > newer_than]
+            for each in objects(request, (yield from page), "bundles"):
+                uuid, version = text(request, each, "uuid"), text(request, each, "version")
+                if version > newer_than:
+                    found.append({"uuid": uuid, "version": version})
             if at_most is not None and len(found) >= at_most:
                 return found[:at_most]
         return found

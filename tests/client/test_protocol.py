@@ -495,6 +495,12 @@ def test_get_bundles_all(dss: DSSAPI) -> None:
     assert fed.sent == ["GET /bundles/all?replica=aws&per_page=10&prefix=ce", "GET /next?token=x", "GET /last"]
 
 
+@pytest.mark.parametrize("entry", [{"uuid": UUID}, {"version": VERSION}, {"uuid": UUID, "version": 1}])
+def test_a_list_of_what_is_no_bundle(dss: DSSAPI, entry: dict[str, Any]) -> None:
+    """An entry without uuid or version is an answer that no DSS gives."""
+    assert feed(dss.get_bundles_all(replica="aws"), ok({"bundles": [entry]})).failed(DSSProtocolError)
+
+
 @pytest.mark.parametrize("answer", [problem(404, "not_found"), problem(400, "illegal_arguments"), page("a")])
 def test_check_reachable(dss: DSSAPI, answer: Response) -> None:
     """A DSS says that a bundle is not there, or that it has no such replica; asking costs no token."""
