@@ -16,7 +16,7 @@ from airflow_provider_hca.client.content import Content, NotReadyError, Writable
 from airflow_provider_hca.client.exchange import RETRIED
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, Request, Response, json_object, pause, target
-from airflow_provider_hca.client.model import FileMetadata, PutFile, replica_of
+from airflow_provider_hca.client.model import FileMetadata, PutFile, check_sha256, replica_of
 from airflow_provider_hca.exceptions import (
     DSSConflictError,
     DSSConnectionError,
@@ -85,6 +85,7 @@ class FileCalls(Calls):
         :raises DSSConflictError: when the stored content is another
         :raises DSSCopyError: when an asynchronous copy failed
         """
+        sha256 = None if sha256 is None else check_sha256(sha256)
         request = self._file_request("HEAD", uuid, replica, version)
         try:
             response = yield from self._exchange.send(request)
@@ -259,7 +260,7 @@ def _file_metadata(request: Request, response: Response) -> FileMetadata:
             content_type=headers["x-dss-content-type"],
             size=int(headers["x-dss-size"]),
             creator_uid=int(headers["x-dss-creator-uid"]),
-            sha256=headers["x-dss-sha256"],
+            sha256=headers["x-dss-sha256"].lower(),  # it is compared; and it was tagged by whoever staged the file
             sha1=headers["x-dss-sha1"],
             s3_etag=headers["x-dss-s3-etag"],
             crc32c=headers["x-dss-crc32c"],

@@ -15,6 +15,7 @@ REPLICAS: tuple[Replica, ...] = ("aws", "gcp")
 # Absolute, a "." or ".." or "~/" segment, a back-slash, a line break, "a/.hidden", "a./b". The server's own pattern is
 # stricter than its description, and lets the empty name and "dir//b" pass, which no file system can hold.
 _REFUSED_NAME = re.compile(r"^/|^~/|\\|[\n\r\0]|\./|/\.|//|/$|^\.{0,2}$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BY_SCHEME: dict[str, Replica] = {"s3": "aws", "gs": "gcp"}
 
 
@@ -135,6 +136,18 @@ class FileMetadata:
     sha1: str
     s3_etag: str
     crc32c: str
+
+
+def check_sha256(value: str) -> str:
+    """Return a sha256 in lower case, as the DSS tells it, or raise.
+
+    :param value: 64 hexadecimal digits, in either case
+    :raises ValueError: when it is something else
+    """
+    lowered = value.lower() if isinstance(value, str) else ""
+    if not _SHA256.fullmatch(lowered):
+        raise ValueError(f"sha256 must be 64 hexadecimal digits, not {value!r:.200}")
+    return lowered
 
 
 def check_replica(replica: str) -> Replica:

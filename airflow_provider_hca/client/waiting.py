@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, pause
-from airflow_provider_hca.client.model import check_replica
+from airflow_provider_hca.client.model import check_replica, check_sha256
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.exceptions import DSSCheckoutError, DSSNotFoundError
 
@@ -205,6 +205,7 @@ def _replicas(given: Sequence[str]) -> list[str]:
 def _file(file: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
     if not isinstance(file, Mapping) or not file.get("uuid"):
         raise ValueError(f"each file needs a uuid, and may have a version and a sha256; {file!r:.200} has none")
-    version = file.get("version")
+    version, sha256 = file.get("version"), file.get("sha256")
     uuid = check_uuid(file["uuid"], "file uuid")
-    return uuid, check_version(version, "file version") if version else None, file.get("sha256") or None
+    version = check_version(version, "file version") if version else None
+    return uuid, version, check_sha256(sha256) if sha256 else None

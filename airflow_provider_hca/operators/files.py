@@ -35,8 +35,9 @@ class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
     :param indexed: whether the DSS is to index its content; if None, whether the name ends in `.json` (templated)
     :param file_uuid: of the file; if None it derives from DAG run, task, map index and name (templated)
     :param file_version: of the file, a DSS_VERSION; if None it derives from the DAG run (templated)
-    :param sha256: of the content; if None it is read from the staged object when it is needed, which takes credentials
-        for the bucket. It is needed above 64 MiB, to know that the file stored is this one (templated)
+    :param sha256: of the content, 64 hexadecimal digits; if None it is read from the staged object when it is needed,
+        which takes credentials for the bucket. It is needed above 64 MiB, to know that the file stored is this one
+        (templated)
     :param copy_timeout: how long to wait for an asynchronous copy, in seconds or as a `timedelta`
     :param deferrable: whether to wait for it in the triggerer; by default as Airflow's `[operators]
         default_deferrable` says
@@ -88,10 +89,12 @@ class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the object; return the file."""
-        from airflow_provider_hca.client.model import bundle_file, replica_of
+        from airflow_provider_hca.client.model import bundle_file, check_sha256, replica_of
+        from airflow_provider_hca.upload.staging import staged_sha256
 
         with self._running() as (hook, creator_uid):
             replica = replica_of(self.source_url)
+            sha256 = check_sha256(self.sha256) if self.sha256 else None
             access = self._access(replica)
             name = self.name or self.source_url.rsplit("/", 1)[-1]
             indexed = fnmatchcase(name, "*.json") if self.indexed is None else boolean("indexed", self.indexed)
@@ -106,7 +109,7 @@ class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
             answer = hook.put_file(file["uuid"], file["version"], source_url=self.source_url, creator_uid=creator_uid)
             self.log.info("file %s.%s (%s): %s", file["uuid"], file["version"], name, answer.outcome)
             if answer.outcome == "copying":
-                self._await_copy(hook, replica, file, access)
+                self._await_copy(hook, replica, file, sha256 or staged_sha256(self.source_url, access=access))
             return self._done(hook, dict(file))
 
     def _done(self, hook: DSSHook, file: dict[str, Any]) -> dict[str, Any]:
@@ -125,12 +128,10 @@ class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
             return None
         return cloud_access(replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
-    def _await_copy(self, hook: DSSHook, replica: str, file: BundleFile, access: S3Access | GCSAccess | None) -> None:
+    def _await_copy(self, hook: DSSHook, replica: str, file: BundleFile, sha256: str) -> None:
         from airflow_provider_hca.client.waiting import FilesWait
-        from airflow_provider_hca.upload.staging import staged_sha256
 
         uuid, version = file["uuid"], file["version"]
-        sha256 = self.sha256 or staged_sha256(self.source_url, access=access)
         timeout = seconds("copy_timeout", self.copy_timeout)
         if self.deferrable:
             wait = FilesWait([{"uuid": uuid, "version": version, "sha256": sha256}], [replica])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom, conf
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
     from airflow_provider_hca.hooks.dss import DSSHook
+
+log = logging.getLogger(__name__)
 
 
 class DSSBundleLink(BaseOperatorLink):
@@ -41,8 +44,11 @@ def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, ver
         address = BundleAddress.checked(hook.dss_conn_id, replica, uuid, version)
     except ValueError:
         return  # the task is about to complain of it in its own words
-    if AIRFLOW_V_3_1_PLUS:
-        link = address.on_page(conf.get("api", "base_url", fallback=""))
-    else:
-        link = address.at_dss(hook.api.url)
-    context["ti"].xcom_push(key=LINK_KEY, value=link)
+    try:
+        if AIRFLOW_V_3_1_PLUS:
+            link = address.on_page(conf.get("api", "base_url", fallback=""))
+        else:
+            link = address.at_dss(hook.api.url)
+        context["ti"].xcom_push(key=LINK_KEY, value=link)
+    except Exception as error:  # noqa: BLE001 - no task is to fail for want of a link
+        log.warning("cannot leave the link to the bundle: %s", error)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_hca.exceptions import DSSError, UploadError
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ class ProgressTeller:
         self._push(self._told)
         try:
             yield
-        except (DSSError, ValueError) as error:  # no message of this package holds a secret; others' may
+        # What the triggerer gave up for good comes as Airflow's exception, with a message of this package all the same:
+        # none of those holds a secret; others' may.
+        except (DSSError, ValueError, AirflowFailException) as error:
             self._push({**self._told, "rate": 0.0, "error": str(error)[:_LONGEST], "failures": _failures(error)})
             raise
 

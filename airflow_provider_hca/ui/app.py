@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from airflow_provider_hca.exceptions import DSSError, DSSNotFoundError
 from airflow_provider_hca.ui import access, bundles, connections, files, ingests, pages
+from airflow_provider_hca.ui.dss import sendable
 
 _HEADERS = {
     # Names of files come from whoever uploaded them. Should one ever get into the page as markup, nothing in it runs.
@@ -40,4 +41,4 @@ def make_app() -> FastAPI:
 
 async def _told(_: Request, error: DSSError) -> JSONResponse:
     """Answer with what the DSS, or the way there, had to say; no message of this package holds a secret."""
-    return JSONResponse({"detail": str(error)}, 404 if isinstance(error, DSSNotFoundError) else 502)
+    return JSONResponse({"detail": sendable(str(error))}, 404 if isinstance(error, DSSNotFoundError) else 502)

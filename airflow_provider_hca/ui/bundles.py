@@ -15,7 +15,7 @@ from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport
 from airflow_provider_hca.ui import access
-from airflow_provider_hca.ui.dss import LatestVersionQuery, ReplicaQuery, UuidPath, asking
+from airflow_provider_hca.ui.dss import LatestVersionQuery, ReplicaQuery, UuidPath, asking, sendable
 
 router = APIRouter(prefix="/api/connections/{connection_id}/bundles", dependencies=[access.USES_CONNECTION])
 
@@ -47,7 +47,7 @@ class Bundles(BaseModel):
 class File(BaseModel):
     """A file of a bundle.
 
-    :ivar size: in bytes
+    :ivar size: in bytes; 0 if the DSS does not say it
     """
 
     name: str
@@ -65,6 +65,7 @@ class File(BaseModel):
 class Bundle(BaseModel):
     """A bundle.
 
+    :ivar creator_uid: None if the DSS does not say it
     :ivar files: the first of them, and `links.json`
     :ivar omitted: how many files were too many to list
     :ivar byte_count: of all files
@@ -74,7 +75,7 @@ class Bundle(BaseModel):
 
     uuid: str
     version: str
-    creator_uid: int
+    creator_uid: int | None
     files: list[File]
     omitted: int
     byte_count: int
@@ -91,7 +92,7 @@ async def list_bundles(
         found = await transport.run(api.get_bundles_all(replica=replica, prefix=prefix, at_most=_MOST_LISTED))
     found.sort(key=lambda each: (each["version"], each["uuid"]), reverse=True)
     return Bundles(
-        bundles=[BundleName(uuid=each["uuid"], version=each["version"]) for each in found[:_MOST_SHOWN]],
+        bundles=[BundleName(uuid=_text(each, "uuid"), version=_text(each, "version")) for each in found[:_MOST_SHOWN]],
         looked_at=len(found),
         complete=len(found) < _MOST_LISTED,
     )
@@ -105,8 +106,8 @@ async def get_bundle(
     async with asking(connection_id) as (api, transport):
         manifest = await transport.run(api.get_bundle(uuid, replica=replica, version=version))
         there, versions = await asyncio.gather(
-            _replicas(api, transport, manifest["uuid"], manifest["version"], replica),
-            _versions(api, transport, manifest["uuid"], manifest["version"], replica),
+            _replicas(api, transport, uuid, manifest["version"], replica),
+            _versions(api, transport, uuid, manifest["version"], replica),
         )
     # Of a large bundle this takes so long that others would have to wait.
     told = await run_in_threadpool(_tell, manifest, versions, there)
@@ -118,9 +119,9 @@ def _tell(manifest: Mapping[str, Any], versions: list[str], there: dict[str, boo
     links = [each for each in files[_MOST_FILES:] if each.get("name") == "links.json"]
     shown = [*files[:_MOST_FILES], *links[:1]]
     bundle = Bundle(
-        uuid=manifest["uuid"],
-        version=manifest["version"],
-        creator_uid=manifest["creator_uid"],
+        uuid=_text(manifest, "uuid"),
+        version=_text(manifest, "version"),
+        creator_uid=_number(manifest, "creator_uid"),
         files=[_file(each) for each in shown],
         omitted=len(files) - len(shown),
         byte_count=sum(_size(each) for each in files),
@@ -139,7 +140,7 @@ async def _replicas(
             try:
                 found = await transport.run(api.find_bundle(uuid, replica=replica, version=version))
                 there[replica] = found is not None
-            except DSSError:  # the bundle itself is there, so the page has something to show
+            except (DSSError, ValueError):  # the bundle itself is there, so the page has something to show
                 there[replica] = None
     return there
 
@@ -150,7 +151,7 @@ async def _versions(api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, v
     except DSSError:  # same
         found = []
     # A DSS that has just stored a version may not list it yet.
-    return sorted({version, *(each["version"] for each in found)}, reverse=True)
+    return sorted({sendable(each) for each in (version, *(each["version"] for each in found))}, reverse=True)
 
 
 def _file(entry: Mapping[str, Any]) -> File:
@@ -169,9 +170,14 @@ def _file(entry: Mapping[str, Any]) -> File:
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
-    """Return a text without the halves of characters that JSON may hold, and that cannot be sent."""
-    return str(entry.get(key, "")).encode("utf-8", "replace").decode()
+    return sendable(str(entry.get(key, "")))
+
+
+def _number(entry: Mapping[str, Any], key: str) -> int | None:
+    """Return a number if it is one that can be a size or an id."""
+    value = entry.get(key)
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _size(entry: Mapping[str, Any]) -> int:
-    return int(entry.get("size") or 0)
+    return _number(entry, "size") or 0

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.ui import access
-from airflow_provider_hca.ui.dss import asking
+from airflow_provider_hca.ui.dss import asking, sendable
 
 router = APIRouter(prefix="/api/connections")
 
@@ -94,7 +94,7 @@ async def _reach(conn_id: str) -> tuple[bool, str]:
     except HTTPException as error:  # the connection is not well-formed
         return False, error.detail
     except DSSError as error:
-        return False, str(error)
+        return False, sendable(str(error))
     return True, api.url
 
 
@@ -103,7 +103,9 @@ def _test(conn_id: str) -> Health:
     hook = DSSHook(conn_id)
     ok, message = hook.test_connection()
     seconds = round(time.monotonic() - started, 3)
-    return Health(ok=ok, message=message, host=_host(conn_id), credentials=_credentials(hook), seconds=seconds)
+    return Health(
+        ok=ok, message=sendable(message), host=_host(conn_id), credentials=_credentials(hook), seconds=seconds
+    )
 
 
 def _is_dss(conn_id: str) -> bool:

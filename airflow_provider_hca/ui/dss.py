@@ -10,19 +10,22 @@ from typing import Annotated
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from fastapi import HTTPException, Path, Query
+from pydantic import AfterValidator
 
+from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.model import Replica
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport, Settings
 from airflow_provider_hca.hooks.dss import DSSHook
 
-_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
-_VERSION = r"^[1-9]\d{3}-\d{2}-\d{2}T\d{6}\.\d{6}Z$"
+# Checked as the client does, which a pattern cannot: there is no 13th month. What is wrong is answered 422.
+_Uuid = Annotated[str, AfterValidator(lambda value: check_uuid(value))]
+_Version = Annotated[str, AfterValidator(lambda value: check_version(value))]
 
 ReplicaQuery = Annotated[Replica, Query()]
-UuidPath = Annotated[str, Path(pattern=_UUID)]
-VersionQuery = Annotated[str, Query(pattern=_VERSION)]
-LatestVersionQuery = Annotated[str | None, Query(pattern=_VERSION)]
+UuidPath = Annotated[_Uuid, Path()]
+VersionQuery = Annotated[_Version, Query()]
+LatestVersionQuery = Annotated[_Version | None, Query()]
 
 
 _SECONDS = 30.0  # a DSS that has to make a copy of a file first asks to come again every 10 s
@@ -61,3 +64,8 @@ async def asking(
             yield api, transport
     except TimeoutError:
         raise HTTPException(504, late) from None
+
+
+def sendable(text: str) -> str:
+    """Return a text without the halves of characters that JSON may hold, and that cannot be sent."""
+    return text.encode("utf-8", "replace").decode()

@@ -279,7 +279,7 @@ def check_bucket(bucket: str) -> None:
 
 
 def staged_sha256(source_url: str, *, access: S3Access | GCSAccess | None = None) -> str:
-    """Return the sha256 that an object was staged with.
+    """Return the sha256 that an object was staged with, in lower case.
 
     :param source_url: `s3://bucket/key` or `gs://bucket/key`
     :param access: how to enter its bucket; with the cloud SDK's own credentials and endpoint if None
@@ -287,4 +287,4 @@ def staged_sha256(source_url: str, *, access: S3Access | GCSAccess | None = None
     """
     replica, bucket = replica_of(source_url), urlsplit(source_url).netloc
     key = source_url.split("://", 1)[1].removeprefix(f"{bucket}/")
-    return open_staging(replica, bucket, workers=1, access=access).sha256(key)
+    return open_staging(replica, bucket, workers=1, access=access).sha256(key).lower()

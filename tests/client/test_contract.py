@@ -146,10 +146,11 @@ def test_an_asynchronous_conflict(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
 def test_a_copy_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, status: int) -> None:
     """A copy that failed, which HEAD answers 422 or 500 to, is told as such."""
     content, uuid = fresh(LARGE), new_uuid()
+    digest = sums(content)["hca-dss-sha256"]
     fault(dss, method="PUT", path=uuid, action="fail_copy", status=status)
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     with pytest.raises(DSSCopyError) as caught:
-        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256="", seconds=20))
+        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=20))
     # 500 may also be a DSS in trouble, which passes.
     told = (uuid, "failed", True) if status == 422 else (uuid, "unclear", False)
     assert (caught.value.uuid, caught.value.reason, caught.value.permanent) == told
@@ -157,12 +158,13 @@ def test_a_copy_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, status: int) ->
 
 def test_a_copy_that_never_ends(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     """A copy that nothing is heard of ends at the deadline."""
-    uuid = new_uuid()
+    content, uuid = fresh(LARGE), new_uuid()
+    digest = sums(content)["hca-dss-sha256"]
     fault(dss, method="PUT", path=uuid, action="fail_copy", status=404)
-    run(api.put_file(uuid, VERSION, source_url=stage(dss, fresh(LARGE)), creator_uid=1))
+    run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     started = time.monotonic()
     with pytest.raises(DSSCopyError) as caught:
-        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256="", seconds=1))
+        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=1))
     assert (caught.value.reason, caught.value.permanent) == ("deadline", False)
     assert 1 <= time.monotonic() - started < 2
 

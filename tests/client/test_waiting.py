@@ -66,6 +66,9 @@ def test_a_wait_of_no_kind() -> None:
         (lambda: FilesWait([{"version": VERSION}], ["aws"]), "needs a uuid"),
         (lambda: FilesWait([UUID], ["aws"]), "needs a uuid"),  # type: ignore[list-item]  # wrong on purpose
         (lambda: FilesWait([file(version="1")], ["aws"]), "file version"),
+        (lambda: FilesWait([file(sha256="ab")], ["aws"]), "sha256 must be 64 hexadecimal digits, not 'ab'"),
+        (lambda: FilesWait([file(sha256="xy" * 32)], ["aws"]), "sha256 must be 64 hexadecimal digits"),
+        (lambda: FilesWait([file(sha256=7)], ["aws"]), "sha256 must be 64 hexadecimal digits, not 7"),
         (lambda: CheckoutWait(JOB, "azure"), "replica must be one of"),
     ],
 )
@@ -117,6 +120,22 @@ def test_files_that_are_not_what_was_staged(dss: DSSAPI) -> None:
     refused = feed(FilesWait([file()], ["aws"]).look(dss), Response(422))
     assert conflict.failed(DSSConflictError).permanent
     assert refused.failed(DSSCopyError).reason == "failed"
+
+
+def test_a_sha256_is_the_same_in_either_case(dss: DSSAPI) -> None:
+    """Digits in upper case, given or stored, are no other content."""
+    for given, there in ((SHA256.upper(), SHA256), (SHA256, SHA256.upper())):
+        found = feed(FilesWait([file(sha256=given)], ["aws"]).look(dss), stored(there))
+        assert (found.value or {})["sha256"] == SHA256
+        waiting = dss.wait_for_file(UUID, VERSION, replica="aws", sha256=given, seconds=1)
+        assert feed(waiting, stored(there)).value.sha256 == SHA256
+
+
+def test_what_is_no_sha256_is_not_asked_for(dss: DSSAPI) -> None:
+    """A sum of another kind is a ValueError before anything is sent."""
+    looked = feed(dss.find_file(UUID, replica="aws", sha256="ab"))
+    assert "64 hexadecimal digits" in str(looked.failed(ValueError))
+    assert looked.sent == []
 
 
 def test_a_checkout(dss: DSSAPI) -> None:

@@ -80,6 +80,18 @@ def test_what_is_no_bundle_has_no_link(change: dict[str, Any]) -> None:
     assert context["ti"].pushed == {}
 
 
+def test_a_task_goes_on_when_its_link_cannot_be_stored(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the link's XCom cannot be pushed there is a warning, and no error."""
+    context = fake_context()
+
+    def push(key: str, value: str) -> None:
+        raise OSError(f"the database is away, {key} with {len(value)} characters is lost")
+
+    context["ti"].xcom_push = push
+    show_bundle(context, DSSHook(), replica="aws", uuid=new_uuid(), version=None)
+    assert "cannot leave the link to the bundle: the database is away" in caplog.text
+
+
 @pytest.mark.parametrize(
     "operator",
     [

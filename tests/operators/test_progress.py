@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.hooks.page import PROGRESS_KEY
-from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
+from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, dss_upload_group
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import fake_context, new_dag, run, states, xcom
 
@@ -79,6 +79,20 @@ def test_a_failure_is_told_by_cause(dss: LocalDSS, directory: Path) -> None:
     assert (told["phase"], told["rate"]) == ("register", 0.0)
     assert [(each["count"], len(each["names"])) for each in told["failures"]] == [(4, 4)]
     assert "4 of 4 files failed" in told["error"]
+
+
+def test_a_failure_in_the_triggerer_is_told(dss: LocalDSS, directory: Path) -> None:
+    """A copy that the DSS refuses while the task waits in the triggerer is told, in a group's shard too."""
+    refused = {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422, "times": 9}
+    dss.control("POST", "faults", refused)
+    with new_dag("progress_failing_in_triggerer") as dag:
+        _upload(dss, directory, deferrable=True, poll_interval=0.2)
+        dss_upload_group(directory=str(directory), staging_bucket=dss.bucket, deferrable=True, poll_interval=0.2)
+    dag_run = run(dag)
+    assert (states(dag_run)["up"], states(dag_run)["upload.shard"]) == ("failed", "failed")
+    for told in (xcom(dag_run, "up", PROGRESS_KEY), xcom(dag_run, "upload.shard", PROGRESS_KEY, map_index=0)):
+        assert told["phase"] == "copy"
+        assert "the DSS could not copy the staged object" in told["error"]
 
 
 def test_a_failure_is_logged_by_cause(dss: LocalDSS, directory: Path, caplog: pytest.LogCaptureFixture) -> None:

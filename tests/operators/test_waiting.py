@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Context, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, Context, TaskDeferred
 
 from airflow_provider_hca.exceptions import DSSResponseError, DSSWaitError, InvalidDirectoryError
 from airflow_provider_hca.operators.dss import (
@@ -83,6 +83,22 @@ def test_put_file_tries_again_when_a_copy_takes_too_long(dss: LocalDSS, deferrab
         put_file(dss, large(), retries=1, retry_delay=timedelta(seconds=2), copy_timeout=0, deferrable=deferrable)
     dag_run = run(dag)
     assert (states(dag_run), tries(dag_run, "put")) == ({"put": "success"}, 2)
+
+
+@WAYS
+def test_put_file_takes_a_sha256_in_either_case(dss: LocalDSS, deferrable: bool) -> None:
+    """A sum in upper case, as some tools write it, is that of the same content."""
+    content = large()
+    with new_dag(f"put_upper_case_{deferrable}") as dag:
+        put_file(dss, content, sha256=sums(content)["hca-dss-sha256"].upper(), deferrable=deferrable)
+    assert states(run(dag)) == {"put": "success"}
+
+
+def test_put_file_refuses_what_is_no_sha256(dss: LocalDSS) -> None:
+    """A sum of another kind is a wrong argument, and nothing is registered."""
+    with pytest.raises(AirflowFailException, match="sha256 must be 64 hexadecimal digits, not 'abab'"):
+        put_file(dss, large(), sha256="abab").execute(fake_context())
+    assert requests_of(dss, "PUT", "/v1/files/") == 0
 
 
 def test_what_is_stored_at_once_is_not_deferred(dss: LocalDSS) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Context
 
+from airflow_provider_hca.operators import links
 from airflow_provider_hca.sensors.dss import DSSBundleSensor, DSSFileSensor
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 from tests.running import connection, new_dag, requests_of, run, states, tries, xcom
@@ -163,6 +164,23 @@ def test_trouble_that_lasts_fails_the_try(
         sensor(uuid, retry_delay=timedelta(0), **way, **options)
     dag_run = run(dag)
     assert (states(dag_run)["wait"], tries(dag_run, "wait")) == ends
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped"), ({"never_fail": True}, "skipped")]
+)
+@pytest.mark.parametrize("to_page", [True, False], ids=["link to the page", "link to the DSS"])
+def test_a_malformed_connection_ends_it_at_once(
+    monkeypatch: pytest.MonkeyPatch, way: dict[str, Any], options: dict[str, Any], state: str, to_page: bool
+) -> None:
+    """A host that is no URL is permanent, in each way and whatever the link to the bundle is made of."""
+    monkeypatch.setattr(links, "AIRFLOW_V_3_1_PLUS", to_page)
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", '{"conn_type": "hca_dss", "host": "dss"}')
+    with new_dag(f"sensor_malformed_{name_of(way)}_{name_of(options)}_{to_page}") as dag:
+        sensor(new_uuid(), retries=3, retry_delay=timedelta(0), **way, **options)
+    dag_run = run(dag)
+    assert (states(dag_run), tries(dag_run, "wait")) == ({"wait": state}, 1)
 
 
 @WAYS

@@ -107,6 +107,8 @@ def test_errors_are_told_in_the_words_of_the_package(airflow: AirflowWithUI, pat
         f"{_BUNDLES}?replica=aws&prefix=xyz",
         f"{_BUNDLES}/not-a-uuid?replica=aws",
         f"{_BUNDLES}/{new_uuid()}?replica=aws&version=1",
+        f"{_BUNDLES}/{new_uuid()}?replica=aws&version=2024-13-01T000000.000000Z",
+        f"connections/hca_dss_default/files/{new_uuid()}/document?replica=aws&version=2024-02-30T000000.000000Z",
         f"connections/hca_dss_default/files/{new_uuid()}/links?replica=aws",
     ],
 )
@@ -138,19 +140,39 @@ def test_of_very_many_files_the_first_are_listed(airflow: AirflowWithUI, ui_dss:
     assert (shown["omitted"], shown["byte_count"]) == (2, len(names) * len(b"content"))
 
 
+class OddDSS:
+    """A DSS that answers what a test tells it to, and has nothing in `gcp`.
+
+    :ivar bundle: what it says of any bundle
+    :ivar listed: what it says that there are
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.uuid = new_uuid()
+        self.file: dict[str, Any] = {"name": "a", "uuid": new_uuid(), "version": VERSION, "size": 1}
+        self.bundle: dict[str, Any] = {
+            "uuid": self.uuid,
+            "version": VERSION,
+            "creator_uid": 1,
+            "files": [self.file],
+        }
+        self.listed: list[Any] = []
+
+    def answer(self, path: str) -> tuple[int, dict[str, Any]]:
+        """Return status and body."""
+        if "replica=aws" not in path:
+            return 404, {"status": 404, "code": "not_found", "title": "not there, half \ud800"}
+        return 200, {"bundles": self.listed} if "/bundles/all" in path else {"bundle": self.bundle}
+
+
 @pytest.fixture
-def odd_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Start a DSS whose bundle, in `aws` only, has a file with half a character in its name; give the bundle's uuid."""
-    uuid = new_uuid()
-    file = {"name": "half \ud800", "uuid": new_uuid(), "version": VERSION, "size": 1}
-    manifest = {"uuid": uuid, "version": VERSION, "creator_uid": 1, "files": [file]}
+def odd_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[OddDSS]:
+    """Start a DSS whose answers are odd, and name it in a connection of this process."""
 
     class Odd(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status = 200
-            told: dict[str, Any] = {"bundles": []} if "/bundles/all" in self.path else {"bundle": manifest}
-            if "replica=aws" not in self.path:
-                status, told = 404, {"status": 404, "code": "not_found", "title": "not there"}
+            status, told = dss.answer(self.path)
             body = json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
@@ -162,20 +184,65 @@ def odd_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        dss = OddDSS(f"http://127.0.0.1:{server.server_address[1]}/v1")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        host = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "hca_dss", "host": host}))
-        yield uuid
+        monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "hca_dss", "host": dss.url}))
+        yield dss
         server.shutdown()
         thread.join()
 
 
-def test_an_odd_bundle_is_shown(odd_dss: str) -> None:
+def _shown(dss: OddDSS) -> Any:
+    return json.loads(bytes(asyncio.run(get_bundle("odd", dss.uuid, "aws")).body))
+
+
+def test_an_odd_bundle_is_shown(odd_dss: OddDSS) -> None:
     """What cannot be sent of a name is a question mark, and a replica without the bundle is told to be so."""
-    shown = json.loads(bytes(asyncio.run(get_bundle("odd", odd_dss, "aws")).body))
+    odd_dss.file["name"] = "half \ud800"
+    shown = _shown(odd_dss)
     assert [file["name"] for file in shown["files"]] == ["half ?"]
     assert shown["replicas"] == {"aws": True, "gcp": False}
+
+
+@pytest.mark.parametrize("size", ["twelve", "12", -1, [], {"a": 1}, float("inf"), float("nan"), None])
+def test_an_odd_size_counts_as_none(odd_dss: OddDSS, size: Any) -> None:
+    """A size that is no number of bytes is shown as 0, and the bundle is shown all the same."""
+    odd_dss.bundle["files"].append({**odd_dss.file, "name": "b", "size": size})
+    shown = _shown(odd_dss)
+    assert ([file["size"] for file in shown["files"]], shown["byte_count"]) == ([1, 0], 1)
+
+
+def test_a_bundle_of_an_odd_version_is_shown(odd_dss: OddDSS) -> None:
+    """Of a version that is none nothing can be asked in the other replica, which is told to be so."""
+    odd_dss.bundle["version"] = odd = "half \ud800 of a version"
+    shown = _shown(odd_dss)
+    assert shown["version"] == shown["versions"][0] == odd.replace("\ud800", "?")
+    assert shown["replicas"] == {"aws": True, "gcp": None}
+
+
+def test_what_a_dss_leaves_out_is_no_error_of_the_server(airflow: AirflowWithUI, odd_dss: OddDSS) -> None:
+    """Without a creator a bundle is shown; without files, names or sense an answer is told to be no DSS's."""
+    stored = {"connection_id": "dss_odd", "conn_type": "hca_dss", "host": odd_dss.url}
+    airflow.api("POST", "/connections", stored)
+    page = "/hca-dss/api/connections/dss_odd/bundles"
+
+    def statuses() -> list[int]:
+        return [airflow.call("GET", f"{page}{path}?replica=aws").status_code for path in ("", f"/{odd_dss.uuid}")]
+
+    try:
+        del odd_dss.bundle["creator_uid"]
+        assert airflow.page("connections/dss_odd/bundles/" + odd_dss.uuid, replica="aws")["creator_uid"] is None
+        odd_dss.listed = [{"uuid": "half \ud800", "version": "half \ud800"}]
+        assert statuses() == [200, 200]
+        for wrong in ({"uuid": odd_dss.uuid}, {"version": VERSION}, {"uuid": 1, "version": 2}, "text"):
+            odd_dss.listed = [wrong]
+            assert statuses() == [502, 200]
+        del odd_dss.bundle["files"]
+        assert statuses() == [502, 502]
+        assert airflow.call("GET", f"{page}/{odd_dss.uuid}?replica=gcp").json()["detail"].endswith("half ?")
+    finally:
+        airflow.api("DELETE", "/connections/dss_odd")
 
 
 def test_nobody_waits_for_ever(ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:

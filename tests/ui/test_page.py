@@ -286,6 +286,8 @@ def test_what_cannot_be_shown_says_why(open_page: OpenPage) -> None:
     frame.get_by_role("alert").get_by_text("404 not_found").wait_for()
     frame.get_by_role("link", name="All bundles").click()
     frame.get_by_role("heading", name=re.compile("bundle version")).wait_for()
+    odd = _frame(open_page(f"{_FRAME}bundle?{gone}&version=2024-13-01T000000.000000Z"))
+    odd.get_by_role("alert").get_by_text("version must be a DSS_VERSION such as").wait_for()
     down = _frame(open_page(f"{_FRAME}?connection=dss_down"))
     down.get_by_role("alert").get_by_text("Check the host of connection 'dss_down'").wait_for()
 

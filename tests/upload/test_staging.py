@@ -268,8 +268,8 @@ def test_s3_sha256(dss: LocalDSS) -> None:
 
 @pytest.mark.parametrize("key", ["k with space#?%.txt", "a%20b", "a//b", "ü/ñ+&=", "?", "#"])
 def test_s3_strange_keys(dss: LocalDSS, key: str) -> None:
-    """Whatever signs the key of a `source_url` has, the object of exactly that key is asked."""
-    dss.s3.put_object(Bucket=dss.bucket, Key=key, Body=b"", Metadata={"hca-dss-sha256": "right"})
+    """Whatever signs the key of a `source_url` has, exactly that object is asked; its sum is lower-cased."""
+    dss.s3.put_object(Bucket=dss.bucket, Key=key, Body=b"", Metadata={"hca-dss-sha256": "RIGHT"})
     assert staged_sha256(f"s3://{dss.bucket}/{key}") == "right"
 
 

@@ -19,7 +19,8 @@ export async function get(path, query = {}, signal = undefined) {
   if (response.ok) return body;
   if (response.status === 401) throw new Error("Your session has ended: log in to Airflow again");
   if (response.status === 403) throw new Error("You may not see this: ask an administrator of this Airflow");
-  const said = typeof body.detail === "string" ? body.detail : `the server answered ${response.status}`;
+  const first = Array.isArray(body.detail) ? body.detail[0]?.msg?.replace(/^Value error, /, "") : body.detail; // of what is not well-formed
+  const said = typeof first === "string" ? first : `the server answered ${response.status}`;
   throw Object.assign(new Error(said), { status: response.status });
 }
 

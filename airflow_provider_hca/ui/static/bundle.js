@@ -73,7 +73,7 @@ function facts(bundle, { connection, replica = "aws" }) {
     fact("Size", bytes(bundle.byte_count)),
     fact("Replicas", Object.entries(bundle.replicas).map(([name, there]) => presence(name, there))),
     fact("Connection", connection),
-    fact("Creator", bundle.creator_uid),
+    fact("Creator", bundle.creator_uid ?? "not told"),
   );
 }
 
