@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.messages import Call, pause
 from airflow_provider_hca.client.model import check_replica, check_sha256
 from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.exceptions import DSSCheckoutError, DSSNotFoundError
+from airflow_provider_hca.exceptions import DSSCheckoutError, DSSConnectionError, DSSNotFoundError
+
+T = TypeVar("T")
 
 _SHORTEST = 0.1  # seconds; looking without a wait in between would be a hot loop
 _SINGLE = ("uuid", "version", "size", "sha256", "content_type")
@@ -178,6 +180,31 @@ def open_wait(kind: str, arguments: Mapping[str, Any]) -> Wait:
     if kind not in _KINDS:
         raise ValueError(f"there is nothing to wait for of the kind {kind!r}")
     return _KINDS[kind](**arguments)
+
+
+def within(call: Call[T], seconds: float) -> Call[T | None]:
+    """Return what a call returns, or None when it is not through by then: so a look at many files does not take hours.
+
+    :param call: one that loses nothing when it ends between two requests, as a look
+    :param seconds: how long it may take; the request that is then under way is waited for
+    """
+    end = time.monotonic() + seconds
+    try:
+        request = next(call)
+        while True:
+            try:
+                response = yield request
+            except DSSConnectionError as error:
+                request = call.throw(error)
+            else:
+                request = call.send(response)
+            if time.monotonic() >= end:
+                return None
+    except StopIteration as result:
+        value: T = result.value
+        return value
+    finally:
+        call.close()
 
 
 def wait_for(dss: DSSAPI, wait: Wait, *, seconds: float, every: float) -> Call[dict[str, Any] | None]:

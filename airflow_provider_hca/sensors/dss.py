@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.client.waiting import Wait
 
+_FIRST_LOOK = 10.0  # seconds that a deferrable sensor may hold its worker, however many files it waits for
+
 
 class DSSSensor(BaseSensorOperator):
     """What the sensors of the DSS have in common.
@@ -65,11 +67,16 @@ class DSSSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Return whether it has come."""
+        return self._poke(max(self.timeout, _FIRST_LOOK))
+
+    def _poke(self, seconds: float) -> PokeReturnValue:
+        from airflow_provider_hca.client.waiting import within
+
         with retries_only_if_useful():
             # One for all pokes: it remembers which of its files have come.
             wait = self._waiting = self._waiting or self._wait()
             with DSSHook(self.dss_conn_id) as hook:
-                result = hook.get_conn().run(wait.look(hook.api))
+                result = hook.get_conn().run(within(wait.look(hook.api), seconds))
         if result is None:
             self.log.info("%s: not yet", wait)
             return PokeReturnValue(is_done=False)
@@ -83,7 +90,7 @@ class DSSSensor(BaseSensorOperator):
             return super().execute(context)
         deadline = time.time() + self.timeout
         with self._failing_as_told(silent=self.silent_fail):
-            found = self.poke(context)
+            found = self._poke(_FIRST_LOOK)
             if found:
                 return found.xcom_value
         trigger = DSSWaitTrigger.on(

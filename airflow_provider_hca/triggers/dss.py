@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.client.waiting import Wait
 
 _SHORTEST_INTERVAL = 1.0  # seconds
+_LAST_LOOK = 60.0  # seconds after the deadline that a look may take; less than the grace
 # How much later than the trigger itself Airflow gives up on it: only when no triggerer runs it.
 _GRACE = timedelta(minutes=5)
 
@@ -98,7 +99,7 @@ class DSSWaitTrigger(BaseTrigger):
         yield TriggerEvent({**event, "carried": self.carried})  # type: ignore[no-untyped-call]  # Airflow ships it so
 
     async def _event(self) -> dict[str, Any]:
-        from airflow_provider_hca.client.waiting import open_wait
+        from airflow_provider_hca.client.waiting import open_wait, within
         from airflow_provider_hca.hooks.connection import connected
 
         wait, interval = open_wait(self.kind, self.wait), max(_SHORTEST_INTERVAL, self.poll_interval)
@@ -109,7 +110,8 @@ class DSSWaitTrigger(BaseTrigger):
             while True:
                 # Not beyond the deadline; then for a last look.
                 await asyncio.sleep(max(0.0, min(pause, self.deadline - time.time())))
-                result = await self._look(transport, wait.look(dss))
+                seconds = max(0.0, self.deadline - time.time()) + _LAST_LOOK
+                result = await self._look(transport, within(wait.look(dss), seconds))
                 if result is not None:
                     return {"status": "success", "result": result}
                 if time.time() >= self.deadline:

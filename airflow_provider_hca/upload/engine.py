@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -136,11 +137,9 @@ class Uploader:
         stager = self._stager(plan, resume=resume)
         stager.look()
 
-        works = stager.work(items)
-        failures = [
-            ((work.large.item if isinstance(work, Part) else work).file.name, error)
-            for work, error in self._phase("stage", works, stager.stage, seconds, cost=cost, size=plan.size)
-        ]
+        with closing(stager):
+            failed = self._phase("stage", stager.work(items), stager.stage, seconds, cost=cost, size=plan.size)
+        failures = [((work.large.item if isinstance(work, Part) else work).file.name, error) for work, error in failed]
         changed = [(name, str(error)) for name, error in failures if isinstance(error, FileChangedError | OSError)]
         if changed and len(changed) == len(failures):
             raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)

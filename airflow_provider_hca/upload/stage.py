@@ -107,6 +107,7 @@ class Stager:
         self._requests = Pace()
         self.found: dict[str, str] = {}
         self._copier = None if plan.source is None else Copier(self, plan.source)
+        self._large: list[_LargeFile] = []
 
     def key(self, file: PlannedFile) -> str:
         """Return the key that a file is staged under."""
@@ -129,9 +130,19 @@ class Stager:
             if item.file.size <= PART_SIZE:
                 works.append(item)
             else:
-                large = LargeObjectCopy(self._copier, item) if self._copier else _LargeFile(self, item)
+                large: LargeObjectCopy | _LargeFile
+                if self._copier is not None:
+                    large = LargeObjectCopy(self._copier, item)
+                else:
+                    large = _LargeFile(self, item)
+                    self._large.append(large)
                 works.extend(Part(large, number) for number in range(large.part_count))
         return works
+
+    def close(self) -> None:
+        """Close the large files of which parts are left, since something else failed; nothing is staged any more."""
+        for large in self._large:
+            large.close()
 
     def stage(self, work: Item | Part) -> None:
         """Stage a file or a part of one, unless an earlier try did.
@@ -339,14 +350,24 @@ class _LargeFile:
         """Close what is open once nobody is at it any more."""
         with self._lock:
             self._users -= 1
-            if self._users or not self._over or self._file is None:
-                return
-            if self._sums is not None:
-                self._sums.close()
-            self._file.close()
-            self._file = None
-            if self._given_up and self._object is not None:
-                self._object.abort()
+            if self._over and not self._users:
+                self._close()
+
+    def close(self) -> None:
+        """Close what is open when nobody will stage another part; what is staged is left for a later try."""
+        with self._lock:
+            self._over = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is None:
+            return
+        if self._sums is not None:
+            self._sums.close()
+        self._file.close()
+        self._file = None
+        if self._given_up and self._object is not None:
+            self._object.abort()
 
 
 def _check_same(file: PlannedFile, sha256: str, creator_uid: int, stored: FileMetadata) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.messages import Response
+from airflow_provider_hca.client.messages import Request, Response
 from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.waiting import BundleWait, CheckoutWait, FilesWait, open_wait, wait_for
-from airflow_provider_hca.exceptions import DSSCheckoutError, DSSConflictError, DSSCopyError
+from airflow_provider_hca.client.waiting import BundleWait, CheckoutWait, FilesWait, open_wait, wait_for, within
+from airflow_provider_hca.exceptions import DSSCheckoutError, DSSConflictError, DSSCopyError, DSSError
 
-from .feeding import OTHER, SHA256, URL, UUID, VERSION, Clock, feed, ok, problem, stored
+from .feeding import OTHER, SHA256, URL, UUID, VERSION, Clock, converse, feed, ok, problem, stored
 
 LATER = "2026-01-01T000000.000000Z"
 JOB = "7f0a1b2c-0000-4000-8000-000000000001"
@@ -98,6 +98,27 @@ def test_files_cost_few_requests(dss: DSSAPI) -> None:
     assert [line.split("?")[0] for line in second.sent] == [f"HEAD /files/{OTHER}"] * 2
     assert second.value == {"file_count": 2, "byte_count": 14}
     assert feed(wait.look(dss)).value == second.value
+
+
+def test_a_look_at_many_files_takes_no_longer_than_it_may(dss: DSSAPI, clock: Clock) -> None:
+    """A look that has to end waits for the request under way, and the next one goes on after it."""
+    wait = FilesWait([file(), file(OTHER), file(JOB)], ["aws"])
+
+    def answer(_: Request) -> Response:
+        clock.now += 4
+        return stored()
+
+    first = converse(within(wait.look(dss), 5), answer)
+    second = converse(within(wait.look(dss), 5), answer)
+    assert (len(first.sent), first.result, first.error) == (2, None, None)
+    assert (len(second.sent), second.value) == (1, {"file_count": 3, "byte_count": 21})
+
+
+@pytest.mark.parametrize("status", [422, 503])
+def test_what_a_look_meets_in_time_is_told(dss: DSSAPI, status: int) -> None:
+    """An error of a look that may still go on is that error."""
+    look = within(FilesWait([file()], ["aws"]).look(dss), 5)
+    assert isinstance(converse(look, lambda _: Response(status)).error, DSSError)
 
 
 def test_a_single_file_is_described(dss: DSSAPI) -> None:

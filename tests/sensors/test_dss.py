@@ -244,6 +244,18 @@ def test_many_files_cost_few_requests(dss: LocalDSS, way: dict[str, Any]) -> Non
     assert requests_of(dss, "HEAD", f"/v1/files/{first}") == (2 if way.get("deferrable") else 1)
 
 
+def test_a_worker_is_not_held_to_look_at_many_files(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deferrable sensor looks for a while in the worker, and at all the others in the triggerer."""
+    monkeypatch.setattr("airflow_provider_hca.sensors.dss._FIRST_LOOK", 0.0)
+    files = [dss.new_file() for _ in range(4)]
+    with new_dag("files_many") as dag:
+        files_sensor(*({"uuid": file} for file in files), deferrable=True)
+    dag_run = run(dag)
+    assert states(dag_run) == {"wait": "success"}
+    assert xcom(dag_run, "wait", "file_count") == 4
+    assert [requests_of(dss, "HEAD", f"/v1/files/{file}") for file in files] == [2, 1, 1, 1]
+
+
 @WAYS
 def test_a_copy_that_fails_is_not_waited_out(dss: LocalDSS, way: dict[str, Any]) -> None:
     """A copy that the DSS gave up is an error at once, and spends no retry."""

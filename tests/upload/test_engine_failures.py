@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from airflow_provider_hca.exceptions import (
     StagingError,
     UploadError,
 )
+from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.engine import Uploader
 from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.staging_s3 import S3Staging
@@ -35,6 +38,7 @@ from tests.upload.support import (
     small,
     stored_of,
     uploader,
+    write_sparse,
     write_tree,
 )
 
@@ -73,6 +77,18 @@ def test_a_mistake_that_hits_all(dss: LocalDSS, tmp_path: Path, status: int) -> 
     assert 1 <= len(caught.value.failures) <= 4
     assert requests_seen(dss, "PUT", "/files/") <= 4
     assert stored_of(dss, planned) == {"files": [], "bundles": []}
+
+
+def test_nothing_stays_open(dss: LocalDSS, tmp_path: Path) -> None:
+    """A large file of which only some parts were staged when another file ended the upload is closed."""
+    (tmp_path / "a.json").write_bytes(b"{}")
+    write_sparse(tmp_path / "b.bin", 450 * MIB)
+    planned = plan(tmp_path)
+    fault(dss, method="HEAD", path=f"/files/{planned.files[0].uuid}", status=403)
+    with pytest.raises(UploadError, match=r"a\.json"):
+        uploader(dss).upload(planned, resume=True)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-sha")] == []
+    assert not [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link).endswith("b.bin")]
 
 
 def test_a_service_that_is_down(dss: LocalDSS, tmp_path: Path) -> None:
