@@ -41,4 +41,5 @@ def make_app() -> FastAPI:
 
 async def _told(_: Request, error: DSSError) -> JSONResponse:
     """Answer with what the DSS, or the way there, had to say; no message of this package holds a secret."""
-    return JSONResponse({"detail": sendable(str(error))}, 404 if isinstance(error, DSSNotFoundError) else 502)
+    missing = isinstance(error, DSSNotFoundError)  # and may come yet, unlike what is not there in Airflow
+    return JSONResponse({"detail": sendable(str(error)), "missing": missing}, 404 if missing else 502)

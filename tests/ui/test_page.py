@@ -224,7 +224,7 @@ def test_progress_is_seen_without_reloading(
     step.filter(has_text="Register").wait_for(timeout=60_000)
     address = airflow.page("run", dag_id="ingest", run_id=run_id)["ingests"][0]["bundle"]
     bundle = _frame(open_page(f"{_FRAME}bundle?{urlencode(address)}"))
-    bundle.get_by_role("alert").get_by_text("as soon as it is made").wait_for()
+    bundle.get_by_role("alert").get_by_text("at most a minute after it is made").wait_for()
     step.filter(has_text="Copy").wait_for(timeout=60_000)
     ui_dss.control("DELETE", "faults")
     frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for(timeout=60_000)

@@ -3,7 +3,7 @@
 const ROOT = new URL(".", location.href);
 const framed = window.parent !== window;
 
-/** What the server has under a path; an error says what it said, and has its status. A `signal` ends the request. */
+/** What the server has under a path; an error says what it said, and whether the DSS does not have it. A `signal` ends the request. */
 export async function get(path, query = {}, signal = undefined) {
   const url = new URL(`api/${path}`, ROOT);
   for (const [name, value] of Object.entries(query)) {
@@ -21,7 +21,7 @@ export async function get(path, query = {}, signal = undefined) {
   if (response.status === 403) throw new Error("You may not see this: ask an administrator of this Airflow");
   const first = Array.isArray(body.detail) ? body.detail[0]?.msg?.replace(/^Value error, /, "") : body.detail; // of what is not well-formed
   const said = typeof first === "string" ? first : `the server answered ${response.status}`;
-  throw Object.assign(new Error(said), { status: response.status });
+  throw Object.assign(new Error(said), { missing: body.missing === true });
 }
 
 /** The address of a view of this page. */

@@ -6,12 +6,14 @@ import { copyButton, h, icon, notice, show, skeleton } from "./dom.js";
 import { showFiles } from "./files.js";
 import { ago, bytes, clock, count, moment } from "./format.js";
 import { showGraph } from "./graph.js";
+import { keepLooking, OFTEN } from "./looking.js";
 
 const DOCUMENT_SIZE = 1024 * 1024;
 const MOST_DOCUMENTS = 200;
 const DOCUMENTS_AT_ONCE = 6;
 const REDRAW = 150;
-const LOOK_AGAIN = 3000;
+const LATER = 1.3; // times the pause before: who has waited for long can wait a little longer
+const RAREST = 60_000;
 
 export async function showBundle(main, query) {
   const { connection, replica = "aws", uuid = "", version } = query;
@@ -31,17 +33,19 @@ export async function showBundle(main, query) {
 
 /** What `look` finds; the link of a running upload leads to a bundle that is not there yet, so then it looks again. */
 async function find(main, uuid, look, all) {
-  for (;;) {
+  let found;
+  let pause = OFTEN;
+  await keepLooking(async () => {
     try {
-      return await look();
+      found = await look();
     } catch (error) {
-      const gone = error.status === 404;
-      const hope = gone && h("p", {}, "If a task is still uploading it, it is shown here as soon as it is made.");
-      show(main, heading(uuid), notice("error", gone ? "This bundle is not there" : "This bundle cannot be shown", error.message, hope, h("p", {}, h("a", { href: all }, "All bundles"))));
-      if (!gone) return undefined;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+      const hope = error.missing && h("p", {}, "If a task is still uploading it, it is shown here at most a minute after it is made.");
+      show(main, heading(uuid), notice("error", error.missing ? "This bundle is not there" : "This bundle cannot be shown", error.message, hope, h("p", {}, h("a", { href: all }, "All bundles"))));
+      if (error.missing) return (pause = Math.min(RAREST, LATER * pause));
     }
-  }
+    return undefined;
+  });
+  return found;
 }
 
 function heading(uuid, bundle) {

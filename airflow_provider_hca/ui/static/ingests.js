@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { empty, h, notice, show, table } from "./dom.js";
 import { count } from "./format.js";
 import { isOver, row, COLUMNS } from "./ingest.js";
-import { keepLooking } from "./looking.js";
+import { keepLooking, OFTEN, RARELY } from "./looking.js";
 
 export async function showIngests(main) {
   const open = new Set();
@@ -12,7 +12,7 @@ export async function showIngests(main) {
     async () => {
       const { ingests } = await get("ingests");
       show(main, list(ingests, open));
-      return ingests.every(isOver);
+      return ingests.every(isOver) ? RARELY : OFTEN;
     },
     (error) => main.replaceChildren(notice("error", "The ingests cannot be listed", error.message)),
   );

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { empty, h, notice, show } from "./dom.js";
 import { count } from "./format.js";
 import { card, isOver } from "./ingest.js";
-import { keepLooking } from "./looking.js";
+import { keepLooking, OFTEN, RARELY } from "./looking.js";
 
 export async function showRun(main, { dag_id, run_id }) {
   const open = new Set();
@@ -12,7 +12,7 @@ export async function showRun(main, { dag_id, run_id }) {
     async () => {
       const run = await get("run", { dag_id, run_id });
       show(main, tasks(run, open));
-      return run.ingests.every(isOver) && ["success", "failed"].includes(run.state);
+      return run.ingests.every(isOver) && ["success", "failed"].includes(run.state) ? RARELY : OFTEN;
     },
     (error) => main.replaceChildren(notice("error", "This run cannot be shown", error.message)),
   );
