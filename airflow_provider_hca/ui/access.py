@@ -2,6 +2,7 @@
 
 - Those who may see plugins see the page, its bundles and files: what a DSS tells everybody.
 - The health of connections is for those who may read connections.
+- Their credentials are tried for those who may also test them, which to Airflow is to create one.
 - What tasks left, which are XComs, is for those who may read the XComs of that DAG.
 """
 
@@ -45,6 +46,14 @@ READS_XCOMS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 def reads_connections(user: BaseUser) -> bool:
     """Return whether somebody may read connections."""
     return get_auth_manager().is_authorized_connection(method="GET", user=user)
+
+
+def tests_connection(conn_id: str, user: BaseUser) -> bool:
+    """Return whether somebody may have the credentials of a connection tried, as by Airflow's own form."""
+    details = ConnectionDetails(conn_id=conn_id)
+    if _has_teams():
+        details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
+    return get_auth_manager().is_authorized_connection(method="POST", details=details, user=user)
 
 
 def readable_dags(user: BaseUser) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.models.connection import Connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
@@ -71,19 +72,27 @@ def list_connections(user: access.User, session: SessionDep) -> Connections:
 
 
 @router.get("/{connection_id}/health", dependencies=[access.READS_CONNECTIONS])
-async def health(connection_id: str) -> Health:
-    """Return how a connection is, by asking its DSS; its credentials are tried where Airflow's own form may, too."""
+async def health(connection_id: str, user: access.User) -> Health:
+    """Return how a connection is, by asking its DSS; its credentials are tried where Airflow's own form would."""
     if not await to_thread.run_sync(_is_dss, connection_id, limiter=_LOOKING):
         raise HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
-    may_test = conf.get("core", "test_connection", fallback="Disabled").strip()
-    if may_test.lower() == "enabled":
+    reason = await to_thread.run_sync(_not_to_test, connection_id, user, limiter=_LOOKING)
+    if not reason:
         return await to_thread.run_sync(_test, connection_id, limiter=_LOOKING)
     started = time.monotonic()
     ok, message = await _reach(connection_id)
     if ok:
-        message = f"{message} answers. Credentials were not tried: [core] test_connection is {may_test}"
+        message = f"{message} answers. Credentials were not tried: {reason}"
     host = await to_thread.run_sync(_host, connection_id, limiter=_LOOKING)
     return Health(ok=ok, message=message, host=host, credentials="", seconds=round(time.monotonic() - started, 3))
+
+
+def _not_to_test(conn_id: str, user: BaseUser) -> str:
+    """Return why a connection's credentials are not to be tried; nothing if they may be."""
+    setting = conf.get("core", "test_connection", fallback="Disabled").strip()
+    if setting.lower() != "enabled":
+        return f"[core] test_connection is {setting}"
+    return "" if access.tests_connection(conn_id, user) else "you may read connections, but not test them"
 
 
 async def _reach(conn_id: str) -> tuple[bool, str]:

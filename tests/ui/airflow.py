@@ -10,10 +10,10 @@ from typing import Any
 import requests
 
 from tests.airflow_processes import Airflow
-from tests.ui.auth_manager import ONLOOKER, OUTSIDER, STRANGER
+from tests.ui.auth_manager import ONLOOKER, OUTSIDER, READER, STRANGER
 
 ROLES = ("viewer", "user", "op", "admin")
-USERS = {**{role: role for role in ROLES}, STRANGER: "admin", OUTSIDER: "viewer", ONLOOKER: "viewer"}
+USERS = {**{role: role for role in ROLES}, STRANGER: "admin", OUTSIDER: "viewer", ONLOOKER: "viewer", READER: "op"}
 _ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,7 @@ from airflow.utils.session import create_session
 
 from airflow_provider_hca.ui.connections import health, list_connections
 from tests.running import requests_of
+from tests.ui.auth_manager import READER
 
 if TYPE_CHECKING:
     from tests.local.server import LocalDSS
@@ -67,6 +68,22 @@ def test_a_password_in_the_host_is_not_shown(airflow: AirflowWithUI, scheme: str
         airflow.api("DELETE", "/connections/dss_user")
 
 
+def test_credentials_are_not_tried_for_who_may_only_read(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+    """Who may not test connections in Airflow's form learns whether the DSS answers, and why no more."""
+    ui_dss.control("DELETE", "requests")
+    told = airflow.page("connections/dss_token/health", READER)
+    assert told.pop("seconds") < 10
+    assert told == {
+        "ok": True,
+        "message": f"{ui_dss.url} answers. Credentials were not tried: you may read connections, but not test them",
+        "host": ui_dss.url,
+        "credentials": "",
+    }
+    assert requests_of(ui_dss, "GET", "/v1/collections") == 0
+    assert airflow.page("connections/dss_token/health", "op")["credentials"] == "token"
+    assert requests_of(ui_dss, "GET", "/v1/collections") == 1
+
+
 @pytest.mark.parametrize("setting", ["Disabled", "Hidden"])
 def test_credentials_are_not_tried_where_airflow_tests_no_connections(
     ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, setting: str
@@ -76,14 +93,14 @@ def test_credentials_are_not_tried_where_airflow_tests_no_connections(
     extra = {"key_path": "/no/such/key.json"}
     monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url, "extra": extra}))
     ui_dss.control("DELETE", "requests")
-    told = asyncio.run(health("keyed"))
+    told = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
     assert told.ok
     assert told.message == (f"{ui_dss.url} answers. Credentials were not tried: [core] test_connection is {setting}")
     assert (told.host, told.credentials) == (ui_dss.url, "")
     assert requests_of(ui_dss, "GET", "/v1/collections") == 0
     assert requests_of(ui_dss, "GET", "/v1/bundles") + requests_of(ui_dss, "HEAD", "/v1/bundles") == 1
     monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": "me:hunter22@dss"}))
-    told = asyncio.run(health("keyed"))
+    told = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
     assert (told.ok, told.host) == (False, "")
     assert "hunter22" not in told.message
 
