@@ -208,7 +208,7 @@ def _step(add: list[Member], remove: list[Member]) -> tuple[list[Member], list[M
 def _check_different(adds: Members) -> None:
     twice = [name for name, count in Counter(name for name, _, _ in adds).items() if count > 1]
     if twice:
-        raise ValueError(f"a bundle's files need different names; add_files has more than one {twice[0]!r}")
+        raise ValueError(f"file names in a bundle must be unique; add_files has {twice[0]!r} more than once")
 
 
 def _check_free(fqid: str, current: Members, adds: Members, removes: Members) -> None:

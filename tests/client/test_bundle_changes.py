@@ -114,7 +114,7 @@ def test_uuids_in_upper_case(dss: DSSAPI, shelf: BundleShelf) -> None:
 @pytest.mark.parametrize(
     ("add", "remove", "message"),
     [
-        (members(["c", "c"], uuid=UUID)[:1] + members(["c"]), [], "add_files has more than one 'c'"),
+        (members(["c", "c"], uuid=UUID)[:1] + members(["c"]), [], "add_files has 'c' more than once"),
         (members(["a"], uuid=UUID), [], r"bundle .*\.2020.* has another file of the name 'a' already: remove it"),
         (members(["b", "a"], uuid=UUID), [], "of the name 'a' already \\(and so for 1 more\\)"),
         (members(["a"], indexed=True), [], "has another file of the name 'a' already"),

@@ -225,7 +225,7 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
         ([], "files is empty"),
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True}], "name is missing"),
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "/x"}], "a DSS refuses the name"),
-        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2, "need different names.*: x"),
+        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2, "must be unique.*: x"),
         (["x"], "what DSSPutFileOperator returns"),
         (None, "what DSSPutFileOperator returns"),
         ("[{}]", "what DSSPutFileOperator returns"),
