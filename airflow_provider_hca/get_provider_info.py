@@ -86,7 +86,7 @@ def get_provider_info() -> dict[str, Any]:
                         "schema": {"type": ["string", "null"]},
                     },
                     "keyfile_dict": {
-                        "label": "Keyfile JSON",
+                        "label": "Key JSON",
                         "description": "The content of such a key file, instead of its path.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
