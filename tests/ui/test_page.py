@@ -279,6 +279,7 @@ def test_connections_are_tested_one_by_one(open_page: OpenPage, ui_dss: LocalDSS
     ui_dss.control("DELETE", "faults")
 
 
+@pytest.mark.usefixtures("ingested")
 def test_what_cannot_be_shown_says_why(open_page: OpenPage) -> None:
     """A bundle that is not there, and a DSS that is down, are told in words, and lead on."""
     gone = urlencode({"connection": "hca_dss_default", "replica": "aws", "uuid": new_uuid()})
