@@ -7,8 +7,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
-from airflow_provider_hca.client.messages import Call
+import pytest
+
+from airflow_provider_hca.client.messages import Call, Request, Response
 from airflow_provider_hca.client.transports import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.exceptions import DSSConnectionError
 
 T = TypeVar("T")
 
@@ -43,3 +46,32 @@ def driver(name: str, *, verify: bool | str = True) -> Iterator[Run]:
         transport = runner.run(make())
         yield run
         runner.run(transport.close())
+
+
+def call(*requests: Request) -> Call[Response]:
+    """Send requests one after the other and return the last answer."""
+    response = Response(0)
+    for request in requests:
+        response = yield request
+    return response
+
+
+def get(
+    url: str, token: str = "", *, method: str = "GET", delay: float = 0.0, connect: float = 5.0, read: float = 5.0
+) -> Request:
+    """Return a request.
+
+    :param token: none if empty
+    :param delay: seconds to wait before it
+    :param connect: seconds to wait for a connection
+    :param read: seconds to wait for each part of the answer
+    """
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return Request(method, url, headers, None, delay, connect, read)
+
+
+def failure(run: Run, request: Request) -> DSSConnectionError:
+    """Return how a request fails."""
+    with pytest.raises(DSSConnectionError) as caught:
+        run(call(request))
+    return caught.value

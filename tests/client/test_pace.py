@@ -14,9 +14,9 @@ from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from airflow_provider_hca.exceptions import DSSResponseError
 
+from .drivers import call, get
 from .feeding import UUID, VERSION
 from .server import Reply, Server
-from .test_transports import call, get
 
 NEVER = threading.Event()
 
