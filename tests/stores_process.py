@@ -97,7 +97,7 @@ class GCS(_Elsewhere):
 def run() -> None:
     """Run the local DSS, which makes its staging servers by these names."""
     stores = json.loads(sys.argv.pop(1))
-    assembly.S3Server = partial(S3, stores["s3"])  # type: ignore[assignment,attr-defined]  # the store is another one
+    assembly.S3Objects = partial(S3, stores["s3"])  # type: ignore[assignment,attr-defined]  # the store is another one
     if stores["gcs_url"]:
         from airflow_provider_hca.local import staging_gcs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .files_on_disk import write_atomically
 from .keys import key_file
-from .staging_s3 import REGION
+from .s3_server import REGION
 
 if TYPE_CHECKING:
     from pathlib import Path

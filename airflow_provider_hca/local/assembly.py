@@ -16,9 +16,9 @@ from .journals import Journals
 from .manifests import Manifests
 from .notifications import Notifications
 from .objects import Presigner
+from .s3_objects import S3Objects
 from .services import Services
 from .staging import Staging
-from .staging_s3 import S3Server
 from .store import Store
 from .subscription_records import SubscriptionRecords
 from .sync import Sync
@@ -30,15 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .keys import Secrets
+    from .staging_gcs import GCSServer
 
 _DELIVERERS = 4  # notifications that are delivered at once: a subscriber may take its time to answer
-
-
-class ObjectStore(Staging, Protocol):
-    """The server of an object store, running."""
-
-    def stop(self, patience: float = 1.0) -> None:
-        """Take no more requests and let the running ones finish, for at most `patience` seconds."""
 
 
 class Worker(Protocol):
@@ -51,25 +45,28 @@ class Worker(Protocol):
         """Begin nothing more."""
 
 
-def start_stores(
-    options: argparse.Namespace, state: Path, listeners: Mapping[str, socket.socket]
-) -> dict[str, ObjectStore]:
-    """Return the object stores by the replica they are for, running.
+def open_s3(state: Path, bucket: str) -> S3Objects:
+    """Return the object store of the replica `aws`.
 
-    :param options: the command line, parsed
     :param state: the state directory
-    :param listeners: the bound sockets, by the name of the URL each will have
+    :param bucket: the staging bucket
     """
-    s3 = S3Server(state / "s3", options.bucket)
-    s3.start(listeners["s3_url"])
-    if not options.gcs:
-        return {"aws": s3}
-    # imported here: who never stages for gcp waits for none of it
+    return S3Objects(state / "s3", bucket)
+
+
+def start_gcs(state: Path, bucket: str, listener: socket.socket) -> GCSServer:
+    """Return the object store of the replica `gcp`, with its server running.
+
+    :param state: the state directory
+    :param bucket: the staging bucket
+    :param listener: the bound socket
+    """
+    # Imported here: the emulator takes half a second, and is optional.
     from .staging_gcs import GCSServer
 
-    gcs = GCSServer(state / "gcs", options.bucket)
-    gcs.start(listeners["gcs_url"])
-    return {"aws": s3, "gcp": gcs}
+    gcs = GCSServer(state / "gcs", bucket)
+    gcs.start(listener)
+    return gcs
 
 
 def assemble(

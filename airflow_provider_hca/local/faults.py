@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _CONTROL = "/_local/"
+_MAX_COUNTED = 50_000  # different requests that are counted, of some 300 bytes each
 
 
 class Fault(BaseModel):
@@ -75,6 +76,17 @@ class FaultBook:
                 return fault
         return None
 
+    def count(self, method: str, path: str, status: int) -> None:
+        """Count a request. Only the latest are kept, so that the memory stays small.
+
+        :param method: its method
+        :param path: its path
+        :param status: of the answer; 0 of a dropped connection
+        """
+        self.requests[method, path, status] += 1
+        if len(self.requests) > _MAX_COUNTED:
+            del self.requests[next(iter(self.requests))]
+
     def seen(self) -> list[dict[str, Any]]:
         """Return the requests counted by method, path and status; 0 is a dropped connection."""
         return [
@@ -113,7 +125,7 @@ class FaultyFront:
             else:
                 await self._fail(fault, scope, receive, send_on)
         finally:
-            self._book.requests[method, path, statuses[0] if statuses else 0] += 1
+            self._book.count(method, path, statuses[0] if statuses else 0)
 
     async def _fail(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.action == "fail_copy":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import uvloop
 
 from .announce import describe, for_people, write_files
 from .app import make_app
-from .assembly import assemble, start_stores
+from .assembly import assemble, open_s3, start_gcs
 from .control import token_router, window_router
 from .faults import FaultBook, FaultyFront
 from .keys import load_secrets
 from .objects import objects_app
+from .s3_server import S3Server
 from .serving import Connections, serve
 from .sockets import url_of
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import argparse
     import socket
     from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+    from .staging import Staging
 
 
 def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.socket]) -> bool:
@@ -38,8 +42,10 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
     about = describe(state, urls, options.bucket, options.audience, secrets)
     write_files(state, about)
 
-    stores = start_stores(options, state, listeners)
-    services, workers = assemble(options, state, stores, str(urls["objects_url"]), secrets)
+    s3 = open_s3(state, options.bucket)
+    gcs = start_gcs(state, options.bucket, listeners["gcs_url"]) if options.gcs else None
+    stagings: dict[str, Staging] = {"aws": s3, **({"gcp": gcs} if gcs else {})}
+    services, workers = assemble(options, state, stagings, str(urls["objects_url"]), secrets)
     book, connections = FaultBook(), Connections()
     controls = [window_router(book, services), token_router(services.authority, secrets)]
     app = make_app(services, controls, str(urls["dss_url"]))
@@ -51,18 +57,14 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
 
     for worker in workers:
         worker.start()
-    interrupted = asyncio.run(
-        serve(
-            [
-                (front, listeners["dss_url"], connections.protocol()),
-                (objects, listeners["objects_url"], H11Protocol),
-            ],
-            ready,
-            services.stopping,
-        )
-    )
+    applications: list[tuple[ASGIApp, socket.socket]] = [
+        (front, listeners["dss_url"]),
+        (objects, listeners["objects_url"]),
+        (S3Server(s3), listeners["s3_url"]),
+    ]
+    interrupted = uvloop.run(serve(applications, connections, ready, services.stopping))
     for worker in workers:
         worker.stop()
-    for store in stores.values():
-        store.stop()
+    if gcs:
+        gcs.stop()
     return interrupted

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
+_LOOPBACK = {b"127.0.0.1", b"localhost", b"[::1]"}
+_PORT = re.compile(rb":\d+$")
 _PATIENCE = 1  # seconds running requests are given to finish
 
 
@@ -34,11 +38,11 @@ class Connections:
         if transport:
             transport.abort()
 
-    def protocol(self) -> type[H11Protocol]:
+    def protocol(self) -> type[HttpToolsProtocol]:
         """Return a protocol for uvicorn whose connections are known here."""
         transports = self._transports
 
-        class Known(H11Protocol):
+        class Known(HttpToolsProtocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
                 super().connection_made(transport)
                 if self.client:
@@ -52,17 +56,35 @@ class Connections:
         return Known
 
 
+class _LoopbackOnly:
+    """Refuses what a web page in the user's browser could send: any `Origin`, and any `Host` but this machine.
+
+    Without it a page could read, change and delete everything here, also by DNS rebinding.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        names = {host.rpartition(b":")[0] if _PORT.search(host) else host for host in hosts}
+        if names <= _LOOPBACK and not any(name == b"origin" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        await PlainTextResponse("Requests from web pages, or to another host, are refused.", 403)(scope, receive, send)
+
+
 class _Server(uvicorn.Server):
-    """Two servers share the process, so that neither may take the signals for itself."""
+    """Several servers share the process, so that none may take the signals for itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _server(app: ASGIApp, protocol: type[H11Protocol]) -> _Server:
+def _server(app: ASGIApp, protocol: type[HttpToolsProtocol]) -> _Server:
     config = uvicorn.Config(
-        app,
+        _LoopbackOnly(app),
         http=protocol,
         ws="none",
         lifespan="off",
@@ -76,18 +98,21 @@ def _server(app: ASGIApp, protocol: type[H11Protocol]) -> _Server:
 
 
 async def serve(
-    applications: list[tuple[ASGIApp, socket.socket, type[H11Protocol]]],
+    applications: list[tuple[ASGIApp, socket.socket]],
+    connections: Connections,
     ready: Callable[[], None],
     stopping: asyncio.Event,
 ) -> bool:
     """Serve until INT or TERM; return whether it was INT, as Ctrl-C sends it.
 
-    :param applications: each with its socket and protocol
+    :param applications: each with its socket
+    :param connections: keeps the open connections of all of them
     :param ready: called once all of them answer
     :param stopping: set when the end begins
     """
     interrupted = False
-    servers = [_server(app, protocol) for app, _, protocol in applications]
+    protocol = connections.protocol()
+    servers = [_server(app, protocol) for app, _ in applications]
 
     def stop(number: signal.Signals) -> None:
         nonlocal interrupted
@@ -101,7 +126,7 @@ async def serve(
         loop.add_signal_handler(number, stop, number)
     tasks = [
         asyncio.create_task(server.serve(sockets=[listener]))
-        for server, (_, listener, _) in zip(servers, applications, strict=True)
+        for server, (_, listener) in zip(servers, applications, strict=True)
     ]
     while not all(server.started for server in servers):
         if any(task.done() for task in tasks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from scripts.benchmarks import checksums, parse, triggers, upload
+from scripts.benchmarks import checksums, local, parse, triggers, upload
 
 _BENCHMARKS = {
     "upload": upload,
@@ -12,6 +12,7 @@ _BENCHMARKS = {
     "triggers": triggers,
     "sensor": triggers,
     "parse": parse,
+    "local": local,
 }
 
 

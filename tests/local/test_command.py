@@ -82,7 +82,7 @@ def test_state_that_cannot_be(tmp_path: Path) -> None:
     assert "file" in _refused("--state", str(tmp_path / "file"), *FREE)
 
 
-@pytest.mark.parametrize("module", ["moto", "fastapi"])
+@pytest.mark.parametrize("module", ["uvloop", "fastapi"])
 def test_without_its_extra(tmp_path: Path, module: str) -> None:
     """Where the extra `local` is not installed, it says so in one sentence."""
     code = f"import sys; sys.modules['{module}'] = None; from airflow_provider_hca.local.__main__ import main; main()"

@@ -1,0 +1,220 @@
+"""Request bodies of the S3 server: received, decoded, verified and written to disk."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import google_crc32c
+
+from .checksums import MIB
+from .s3_objects import S3Error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from starlette.types import Receive
+
+_MAX_DOCUMENT = 8 * MIB  # a deletion of 1,000 keys of 1,024 bytes, escaped
+_MAX_LINE = 4096  # of the framing of an aws-chunked body
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection in the middle of a request."""
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _CRC32:
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+def _digest(algorithm: str) -> _Digest:
+    match algorithm:
+        case "crc32":
+            return _CRC32()
+        case "crc32c":
+            crc32c: _Digest = google_crc32c.Checksum()  # type: ignore[no-untyped-call] # shipped without types
+            return crc32c
+        case "sha1" | "sha256" | "sha512" | "md5":
+            return hashlib.new(algorithm, usedforsecurity=False)
+    raise S3Error(
+        501, "NotImplemented", f"The local DSS does not verify {algorithm}; use crc32, crc32c, sha1, sha256 or sha512"
+    )
+
+
+class Received:
+    """The content of a PUT, on disk and verified.
+
+    :ivar etag: its MD5
+    :ivar size: in bytes
+    :ivar checksums: base64 values of what the client declared, by lower-case algorithm
+    """
+
+    def __init__(self, etag: str, size: int, checksums: dict[str, str]) -> None:
+        self.etag, self.size, self.checksums = etag, size, checksums
+
+
+async def receive_content(receive: Receive, headers: Mapping[str, str], path: Path) -> Received:
+    """Write the body of a PUT to a file and verify every checksum that came with it.
+
+    :param receive: of the ASGI request
+    :param headers: of the request, with lower-case names
+    :param path: where to write; removed again if anything is wrong
+    :raises S3Error: `BadDigest`, `XAmzContentSHA256Mismatch`, `IncompleteBody` or `InvalidArgument`
+    :raises ClientGoneError: when the body ends early
+    """
+    try:
+        return await _receive(receive, headers, path)
+    except BaseException:
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - takes microseconds
+        raise
+
+
+async def _receive(receive: Receive, headers: Mapping[str, str], path: Path) -> Received:
+    declared = {
+        name.removeprefix("x-amz-checksum-"): value
+        for name, value in headers.items()
+        if name.startswith("x-amz-checksum-") and name not in {"x-amz-checksum-type", "x-amz-checksum-algorithm"}
+    }
+    body = _body(receive)
+    trailers: dict[str, str] = {}
+    chunked = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
+    if chunked:
+        body = _decode_aws_chunked(body, trailers)
+        declared |= {
+            name.removeprefix("x-amz-checksum-"): "" for name in headers.get("x-amz-trailer", "").split(",") if name
+        }
+    digests = {name: _digest(name) for name in {"md5", *declared}}
+    whole = headers.get("x-amz-content-sha256", "")
+    if len(whole) == 64:
+        digests.setdefault("sha256", _digest("sha256"))
+    size = await _write(body, path, list(digests.values()))
+    if chunked and str(size) != headers.get("x-amz-decoded-content-length", str(size)):
+        raise S3Error(400, "IncompleteBody", "The body has another length than x-amz-decoded-content-length")
+    found = {name: digest.digest() for name, digest in digests.items()}
+    declared |= {name.removeprefix("x-amz-checksum-"): value for name, value in trailers.items()}
+    expected = {**declared, **({"md5": headers["content-md5"]} if "content-md5" in headers else {})}
+    for name, value in expected.items():
+        if base64.b64encode(found[name]).decode() != value:
+            raise S3Error(400, "BadDigest", f"The {name} of the body is not the one that came with it")
+    if len(whole) == 64 and not hmac.compare_digest(found["sha256"].hex(), whole):
+        raise S3Error(400, "XAmzContentSHA256Mismatch", "The SHA-256 of the body is not x-amz-content-sha256")
+    return Received(found["md5"].hex(), size, declared)
+
+
+async def _write(body: AsyncIterator[bytes], path: Path, digests: list[_Digest]) -> int:
+    """Write a body a mebibyte at a time; large ones are hashed and written outside of the event loop."""
+    size = 0
+    pending = bytearray()
+    with path.open("wb", buffering=0) as file:
+
+        def flush(data: bytes) -> None:
+            for digest in digests:
+                digest.update(data)
+            file.write(data)
+
+        async for chunk in body:
+            pending += chunk
+            size += len(chunk)
+            if len(pending) >= MIB:
+                await asyncio.to_thread(flush, bytes(pending))
+                pending.clear()
+        flush(bytes(pending))
+    return size
+
+
+async def receive_document(receive: Receive) -> bytes:
+    """Return a body that is held in memory, such as XML.
+
+    :param receive: of the ASGI request
+    :raises S3Error: `MaxMessageLengthExceeded`
+    :raises ClientGoneError: when the body ends early
+    """
+    document = b""
+    async for chunk in _body(receive):
+        document += chunk
+        if len(document) > _MAX_DOCUMENT:
+            raise S3Error(400, "MaxMessageLengthExceeded", f"The body has more than {_MAX_DOCUMENT} bytes")
+    return document
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        more = message.get("more_body", False)
+        if message.get("body"):
+            yield message["body"]
+
+
+async def _decode_aws_chunked(body: AsyncIterator[bytes], trailers: dict[str, str]) -> AsyncIterator[bytes]:
+    """Yield the content of an `aws-chunked` body: `SIZE[;chunk-signature=...]`, data, ..., `0`, trailers.
+
+    :param trailers: filled with the trailers, by lower-case name
+    """
+    reader = _Reader(body)
+    while size := _chunk_size(await reader.line()):
+        async for content in reader.content(size):
+            yield content
+        await reader.line()
+    while line := await reader.line():
+        name, _, value = line.decode("latin-1").partition(":")
+        trailers[name.strip().lower()] = value.strip()
+
+
+def _chunk_size(line: bytes) -> int:
+    try:
+        return int(line.partition(b";")[0], 16)
+    except ValueError:
+        raise S3Error(400, "IncompleteBody", "The body is not in the aws-chunked format, or ends early") from None
+
+
+class _Reader:
+    """Reads lines and sections of a body."""
+
+    def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self._body = body
+        self._buffer = b""
+
+    async def _more(self) -> bool:
+        received = await anext(self._body, b"")
+        self._buffer += received
+        return bool(received)
+
+    async def line(self) -> bytes:
+        """Return the next line without its end; what is left if the body ends."""
+        while b"\r\n" not in self._buffer:
+            if len(self._buffer) > _MAX_LINE:
+                raise S3Error(400, "InvalidArgument", "A line of the aws-chunked body is too long")
+            if not await self._more():
+                break
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
+
+    async def content(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the next `size` bytes."""
+        while size:
+            if not self._buffer and not await self._more():
+                raise S3Error(400, "IncompleteBody", "The aws-chunked body ends early")
+            content, self._buffer = self._buffer[:size], self._buffer[size:]
+            size -= len(content)
+            yield content
