@@ -1,4 +1,4 @@
-"""What the tests share: an Airflow home of their own, and a local DSS in a process of its own."""
+"""What the tests of a worker share: an Airflow home of their own, and a local DSS in a process of its own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from airflow.providers.common.compat.version_compat import (  # noqa: E402 - aft
 )
 
 from tests.local.server import LocalDSS  # noqa: E402 - as above
+from tests.tiers import TierGuard  # noqa: E402 - as above
 
 # A shell has what it starts in the background ignore SIGINT, and the processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,6 +60,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let tests that take chances be run for longer, and again as they were."""
     parser.addoption("--kills", type=int, default=20, help="how often uploads are killed in tests/upload/test_kills.py")
     parser.addoption("--kills-seed", type=int, default=7, help="of the moments at which they are")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch over the tiers."""
+    config.pluginmanager.register(TierGuard())
 
 
 @pytest.fixture(scope="session")
