@@ -37,6 +37,12 @@ def test_unit_test_starts_a_script():
 def test_unit_test_starts_a_module():
     subprocess.run([sys.executable, "-m", "airflow", "version"])
 
+def test_unit_test_starts_a_module_with_options():
+    subprocess.run([sys.executable, "-u", "-m", "airflow", "version"])
+
+def test_unit_test_starts_a_shell():
+    subprocess.run("cd . && true && airflow version", shell=True)
+
 def test_unit_test_starts_a_browser():
     subprocess.run("chromium")
 
@@ -60,5 +66,5 @@ def test_guard_fails_unit_tests_that_belong_to_the_system_tier(
     pytester.makepyfile(_TESTS)
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist")
     # The swallowed failure, and the shared processes, are errors at teardown and setup.
-    result.assert_outcomes(passed=3, failed=3, errors=5)
+    result.assert_outcomes(passed=3, failed=5, errors=7)
     result.stdout.fnmatch_lines(["*a test of the unit tier uses airflow: mark it with*"])

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
 import pytest
 
 _PROGRAMS = {"airflow", "chromium", "chromium-browser", "chrome", "google-chrome"}
+_SHELLS = {"sh", "bash"}
 _FIXTURES = {"airflow", "browser"}  # shared processes, which an earlier system test may have started
 
 
 def _program_of_the_system_tier(arguments: Iterable[Any]) -> str:
     """Return the program in a command line that only the system tier may start, or an empty string."""
     words = [os.fsdecode(word) for word in arguments]
-    if words[1:3] == ["-m", "airflow"]:
+    programs = words[:3]  # the third one of `/usr/bin/env python .../bin/airflow`
+    if words[1:2] == ["-c"] and PurePath(words[0]).name in _SHELLS:
+        words = programs = words[2].split()  # any of them may be a program
+    if ("-m", "airflow") in pairwise(words):
         return "airflow"
-    for word in words[:2]:  # the second one of `python .../bin/airflow`
+    for word in programs:
         path = PurePath(word)
         if path.name in _PROGRAMS or "playwright" in path.parts:
             return path.name
@@ -62,7 +67,7 @@ class TierGuard:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self) -> None:
-        """Fail a test that started a process, if nothing has failed yet."""
+        """Fail a test that started a process, also one that swallowed the failure."""
         if self._started:
             pytest.fail(_message(self._started[0]), pytrace=False)
 
