@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive
 
 _MAX_DOCUMENT = 8 * MIB  # a deletion of 1,000 keys of 1,024 bytes, escaped
+_MAX_PUT = 5 * 1024 * MIB
 _MAX_LINE = 4096  # of the framing of an aws-chunked body
 
 
@@ -77,9 +78,11 @@ async def receive_content(receive: Receive, headers: Mapping[str, str], path: Pa
     :param receive: of the ASGI request
     :param headers: of the request, with lower-case names
     :param path: where to write; removed again if anything is wrong
-    :raises S3Error: `BadDigest`, `XAmzContentSHA256Mismatch`, `IncompleteBody` or `InvalidArgument`
+    :raises S3Error: `EntityTooLarge`, `BadDigest`, `XAmzContentSHA256Mismatch`, `IncompleteBody` or `InvalidArgument`
     :raises ClientGoneError: when the body ends early
     """
+    if int(headers.get("content-length", "0")) > _MAX_PUT:
+        raise S3Error(400, "EntityTooLarge", f"The body has more than {_MAX_PUT} bytes")
     try:
         return await _receive(receive, headers, path)
     except BaseException:

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS parts (
     PRIMARY KEY (upload, number)) WITHOUT ROWID;
 """
 _OBJECT = "key, etag, size, modified, properties, pieces"
+LAST = "\U0010ffff"  # behind a prefix, greater than every key with that prefix
 _MIN_PART_SIZE = 5 * MIB  # of every part but the last
 
 
@@ -151,10 +152,10 @@ class S3Objects:
         """Return name and time of creation of each bucket, in order."""
         return [(name, created) for name, created in self._db.rows("SELECT name, created FROM buckets ORDER BY name")]
 
-    def create_bucket(self, bucket: str) -> bool:
-        """Create a bucket; return False if it exists."""
+    def create_bucket(self, bucket: str) -> None:
+        """Create a bucket if it does not exist."""
         with self._db.transaction() as db:
-            return bool(db.execute("INSERT OR IGNORE INTO buckets VALUES (?, ?)", (bucket, time.time())).rowcount)
+            db.execute("INSERT OR IGNORE INTO buckets VALUES (?, ?)", (bucket, time.time()))
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete an empty bucket.
@@ -235,9 +236,9 @@ class S3Objects:
         with self._db.reading() as db:
             _require_bucket(db, bucket)
             rows = db.execute(
-                f"SELECT {_OBJECT} FROM objects WHERE bucket = ? AND key >= ? AND key > ? "  # noqa: S608 - constant names
-                "AND substr(key, 1, length(?)) = ? ORDER BY key LIMIT ?",
-                (bucket, prefix, after, prefix, prefix, limit),
+                f"SELECT {_OBJECT} FROM objects WHERE bucket = ? AND key >= ? AND key > ? AND key < ? "  # noqa: S608 - constant names
+                "ORDER BY key LIMIT ?",
+                (bucket, prefix, after, prefix + LAST, limit),
             ).fetchall()
         return [_object(row) for row in rows]
 

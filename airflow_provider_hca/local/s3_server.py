@@ -21,9 +21,11 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from .s3_bodies import ClientGoneError, receive_content, receive_document
-from .s3_objects import Part, Properties, S3Error, S3Object, S3Objects, no_such_key
+from .s3_objects import LAST, Part, Properties, S3Error, S3Object, S3Objects, no_such_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import Receive, Scope, Send
 
 REGION = "us-east-1"
@@ -196,8 +198,7 @@ class S3Server:
         if not _BUCKET.fullmatch(request.bucket):
             raise S3Error(400, "InvalidBucketName", "A bucket name has 3 to 63 of a-z, 0-9, '.' and '-'")
         await receive_document(request.receive)  # the region, of which there is one
-        if not self._objects.create_bucket(request.bucket):
-            raise S3Error(409, "BucketAlreadyOwnedByYou", f"The bucket {request.bucket} exists")
+        self._objects.create_bucket(request.bucket)  # in us-east-1 creating it again succeeds
         return _Response(headers={"location": f"/{request.bucket}"})
 
     async def _head_bucket(self, request: _Request) -> _Response:
@@ -255,7 +256,7 @@ class S3Server:
                 head, separator, _ = item.key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
                 if separator:
                     prefixes.append(f"{prefix}{head}{separator}")
-                    after = f"{prefixes[-1]}\U0010ffff"  # greater than every key with this prefix
+                    after = prefixes[-1] + LAST
                     break
                 items.append(item)
                 after = item.key
@@ -425,25 +426,29 @@ class S3Server:
             raise S3Error(400, "InvalidArgument", f"partNumber must be 1 to {_MAX_PARTS}")
         upload = self._objects.upload(request.bucket, request.key, request.query["uploadId"])
         path = self._objects.new_piece()
-        copied = "x-amz-copy-source" in request.headers
-        checksums: dict[str, str] = {}
-        if copied:
-            source = self._copy_source(request)
-            offset, size = _range(request.headers.get("x-amz-copy-source-range", ""), source.size)
-            with path.open("wb") as file:
-                etag = await asyncio.to_thread(_md5, self._objects.read(source, offset, size), file.write)
-        else:
-            received = await receive_content(request.receive, request.headers, path)
-            etag, size, checksums = received.etag, received.size, received.checksums
-        part = Part(number, etag, size, time.time(), path.name)
         try:
+            part, response = await self._receive_part(request, number, path)
             self._objects.put_part(upload, part)
         except BaseException:
             self._objects.remove_pieces([path.name])
             raise
-        if copied:
-            return _xml(_copied("CopyPartResult", part.etag, part.modified))
-        return _Response(headers={"etag": f'"{etag}"', **_checksum_headers(checksums)})
+        return response
+
+    async def _receive_part(self, request: _Request, number: int, path: Path) -> tuple[Part, _Response]:
+        """Write the content of a part to a file: the body of the request, or a section of another object."""
+        if "x-amz-copy-source" not in request.headers:
+            received = await receive_content(request.receive, request.headers, path)
+            part = Part(number, received.etag, received.size, time.time(), path.name)
+            return part, _Response(headers={"etag": f'"{part.etag}"', **_checksum_headers(received.checksums)})
+        source = self._copy_source(request)
+        offset, size = _range(request.headers.get("x-amz-copy-source-range", ""), source.size)
+        try:
+            with path.open("wb") as file:
+                etag = await asyncio.to_thread(_md5, self._objects.read(source, offset, size), file.write)
+        except FileNotFoundError:
+            raise no_such_key(source.key) from None
+        part = Part(number, etag, size, time.time(), path.name)
+        return part, _xml(_copied("CopyPartResult", part.etag, part.modified))
 
     async def _list_parts(self, request: _Request) -> _Response:
         upload = self._objects.upload(request.bucket, request.key, request.query["uploadId"])

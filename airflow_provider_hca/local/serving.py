@@ -66,7 +66,7 @@ class _LoopbackOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        hosts = [value.lower() for name, value in scope["headers"] if name == b"host"]
         names = {host.rpartition(b":")[0] if _PORT.search(host) else host for host in hosts}
         if names <= _LOOPBACK and not any(name == b"origin" for name, _ in scope["headers"]):
             await self._app(scope, receive, send)
