@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,14 @@ def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> Fas
         api.include_router(module.router)
     _shape_errors(api)
 
-    # With an "openapi" key the original client takes the URL from `servers`; otherwise it would insist on https.
-    document = complete(api.openapi()) | {"servers": [{"url": dss_url}]}
+    @cache  # made when it is first asked for: it takes a quarter of a second
+    def document() -> dict[str, Any]:
+        # With an "openapi" key the original client takes the URL from `servers`; otherwise it would insist on https.
+        return complete(api.openapi()) | {"servers": [{"url": dss_url}]}
 
     @api.get("/swagger.json", include_in_schema=False)
-    async def definition() -> JSONResponse:
-        return JSONResponse(document)
+    def definition() -> JSONResponse:
+        return JSONResponse(document())
 
     root = FastAPI(openapi_url=None, redirect_slashes=False)
     for control in controls:
