@@ -47,26 +47,26 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """Start a local DSS that tests may stop, and whose copies take very long."""
-    options = ("--async-above", "100000", "--copy-delay", "600", "--file-wait", "1", "--sync-delay", "off")
-    with LocalDSS(tmp_path_factory.mktemp("own"), *options) as dss:
+def module_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
+    """Start a local DSS that tests may stop."""
+    with LocalDSS(tmp_path_factory.mktemp("own"), "--sync-delay", "off") as dss:
         yield dss
 
 
 @pytest.fixture
-def sleepy_dss(own_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
+def own_dss(module_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
     """Name it in the environment."""
-    own_dss.control("DELETE", "faults")
-    own_dss.control("DELETE", "requests")
-    for name, value in own_dss.about["env"].items():
+    module_dss.control("DELETE", "faults")
+    module_dss.control("DELETE", "requests")
+    for name, value in module_dss.about["env"].items():
         monkeypatch.setenv(name, value)
-    return own_dss
+    return module_dss
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("phase", ["stage", "register"])
-def test_a_dss_that_is_restarted(sleepy_dss: LocalDSS, tmp_path: Path, phase: str) -> None:
-    """A DSS, staging store included, that is gone for some seconds in the middle is waited for."""
+def test_a_dss_that_is_restarted(own_dss: LocalDSS, tmp_path: Path, phase: str) -> None:
+    """A DSS, staging store included, that is gone for a while in the middle is waited for."""
     write_tree(tmp_path, small(40))
     planned = plan(tmp_path)
     reached = threading.Event()
@@ -78,46 +78,40 @@ def test_a_dss_that_is_restarted(sleepy_dss: LocalDSS, tmp_path: Path, phase: st
             time.sleep(0.2)
 
     if phase == "register":
-        fault(sleepy_dss, method="PUT", path="/files/", action="slow", seconds=0.1, times=100)
+        fault(own_dss, method="PUT", path="/files/", action="slow", seconds=0.1, times=100)
 
     def watch() -> None:
-        while phase == "register" and requests_seen(sleepy_dss, "PUT", "/files/") < 8:
+        while phase == "register" and requests_seen(own_dss, "PUT", "/files/") < 8:
             time.sleep(0.02)
-        reached.wait(10 if phase == "stage" else 0)
-        sleepy_dss.stop()
-        time.sleep(2)
-        sleepy_dss.start()
+        reached.wait(60 if phase == "stage" else 0)
+        own_dss.stop()
+        time.sleep(0.3)
+        own_dss.start()
 
     watcher = threading.Thread(target=watch)
-    engine = uploader(sleepy_dss, staging=Meddling(sleepy_dss.bucket, meddle), policy=RetryPolicy(40, longest_delay=1))
+    engine = uploader(own_dss, staging=Meddling(own_dss.bucket, meddle), policy=RetryPolicy(100, 300, 0.2, 1))
     watcher.start()
     report = engine.upload(planned)
     watcher.join()
     assert report.created
-    assert_stored(sleepy_dss, planned)
+    assert_stored(own_dss, planned)
 
 
 # Told to stop
 
 
-def _assert_stops(dss: LocalDSS, planned: Plan, stop: threading.Event, engine: Any, within: float = 3.0) -> None:
-    """See that an upload that is told to stop by somebody ends soon, and does nothing afterwards."""
-    told: list[float] = []
+_LONG = 600.0  # seconds that an upload would wait if it were not stopped
 
-    def note() -> None:
-        stop.wait()
-        told.append(time.monotonic())
 
-    noter = threading.Thread(target=note)
-    noter.start()
+def _assert_stops(dss: LocalDSS, planned: Plan, engine: Any) -> None:
+    """Check that an upload that is stopped ends long before what it waits for, its threads too, without a bundle."""
+    started = time.monotonic()
     with pytest.raises(DSSAbortedError):
         engine.upload(planned)
-    noter.join()
-    assert time.monotonic() - told[0] < within
-    assert upload_threads() == []
-    before = dss.control("GET", "requests")
-    time.sleep(0.3)
-    assert dss.control("GET", "requests") == before
+    while upload_threads():
+        assert time.monotonic() - started < _LONG / 2
+        time.sleep(0.01)
+    assert time.monotonic() - started < _LONG / 2
     assert stored_of(dss, planned)["bundles"] == []
 
 
@@ -130,14 +124,14 @@ def test_stop_while_staging(dss: LocalDSS, tmp_path: Path) -> None:
         if sent == -1 and next(counter) == 30:
             stop.set()
 
-    _assert_stops(dss, planned, stop, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop))
+    _assert_stops(dss, planned, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop))
     assert requests_seen(dss, "PUT", "/files/") == 0
 
 
-@pytest.mark.parametrize(("sent", "left"), [(1, 140), (60, 140), (200, 76), (278, 12)])
+@pytest.mark.parametrize(("sent", "left"), [(60, 66), (131, 2)])  # pieces of half a MiB; whole MiB
 def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int, left: int) -> None:
     """Told to stop in the middle of a large file, it ends soon, and a retry sends only the parts that are not there."""
-    write_sparse(tmp_path / "large", 140 * MIB)
+    write_sparse(tmp_path / "large", 66 * MIB)
     planned = plan(tmp_path)
     stop, counter = threading.Event(), itertools.count(1)
 
@@ -146,7 +140,7 @@ def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int, left: in
             stop.set()
 
     # Of one worker, so that it is known what is done when it is told to stop.
-    _assert_stops(dss, planned, stop, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop, workers=1))
+    _assert_stops(dss, planned, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop, workers=1))
     assert requests_seen(dss, "PUT", "/files/") == 0
     again: list[int] = []
     staging = Meddling(dss.bucket, lambda _, count: again.append(max(0, count)))
@@ -160,18 +154,18 @@ def test_stop_while_hashing(dss: LocalDSS, tmp_path: Path) -> None:
     """Told to stop while a very large file is only read, it ends at once."""
     path = tmp_path / "huge"
     with path.open("wb") as file:
-        file.truncate(40 << 30)
+        file.truncate(2 << 40)
     planned = plan(tmp_path)
     stop = threading.Event()
-    threading.Timer(0.5, stop.set).start()
-    _assert_stops(dss, planned, stop, uploader(dss, stop=stop), within=1.0)
+    threading.Timer(0.3, stop.set).start()
+    _assert_stops(dss, planned, uploader(dss, stop=stop))
 
 
 def test_stop_while_registering(dss: LocalDSS, tmp_path: Path) -> None:
     """Told to stop while files are registered, it registers no more, and a retry does the rest."""
     planned = plan(write_tree(tmp_path, small(100)))
     stop = threading.Event()
-    fault(dss, method="PUT", path="/files/", action="slow", seconds=0.1, times=1000)
+    fault(dss, method="PUT", path="/files/", action="slow", seconds=0.2, times=1000)
 
     def watch() -> None:
         while requests_seen(dss, "PUT", "/files/") < 5:
@@ -179,27 +173,28 @@ def test_stop_while_registering(dss: LocalDSS, tmp_path: Path) -> None:
         stop.set()
 
     threading.Thread(target=watch).start()
-    _assert_stops(dss, planned, stop, uploader(dss, stop=stop))
+    _assert_stops(dss, planned, uploader(dss, stop=stop))
     registered = len(stored_of(dss, planned)["files"])
-    assert 5 <= registered < 30
+    assert 1 <= registered < 100
     dss.control("DELETE", "faults")
     report = uploader(dss).upload(planned, resume=True)
     assert (report.staged_files, report.registered_files) == (0, 100 - registered)
     assert_stored(dss, planned)
 
 
-def test_stop_while_copies_are_awaited(sleepy_dss: LocalDSS, tmp_path: Path) -> None:
+def test_stop_while_copies_are_awaited(dss: LocalDSS, tmp_path: Path) -> None:
     """Told to stop while the DSS copies, it ends at once."""
     planned = plan(write_tree(tmp_path, {name: large(new_uuid()) for name in "abc"}))
+    fault(dss, method="PUT", path="/files/", action="fail_copy", status=404, times=3)  # copies that never end
     stop = threading.Event()
 
     def watch() -> None:
-        while requests_seen(sleepy_dss, "HEAD", "/files/") < 9:
+        while requests_seen(dss, "HEAD", "/files/") < 4:
             time.sleep(0.02)
         stop.set()
 
     threading.Thread(target=watch).start()
-    _assert_stops(sleepy_dss, planned, stop, uploader(sleepy_dss, stop=stop), within=1.0)
+    _assert_stops(dss, planned, uploader(dss, stop=stop))
 
 
 @pytest.mark.parametrize(("method", "part"), [("PUT", "/files/"), ("PUT", "/bundles/")])
@@ -207,7 +202,7 @@ def test_stop_while_waiting_for_another_attempt(dss: LocalDSS, tmp_path: Path, m
     """Told to stop during the wait that the DSS asked for, it ends at once."""
     planned = plan(write_tree(tmp_path, small(3)))
     stop = threading.Event()
-    fault(dss, method=method, path=part, status=503, retry_after=30, times=1000)
+    fault(dss, method=method, path=part, status=503, retry_after=_LONG, times=1000)
 
     def watch() -> None:
         while not requests_seen(dss, method, part):
@@ -216,11 +211,11 @@ def test_stop_while_waiting_for_another_attempt(dss: LocalDSS, tmp_path: Path, m
         stop.set()
 
     threading.Thread(target=watch).start()
-    _assert_stops(dss, planned, stop, uploader(dss, stop=stop, policy=RetryPolicy()), within=1.0)
+    _assert_stops(dss, planned, uploader(dss, stop=stop, policy=RetryPolicy(seconds=10 * _LONG)))
 
 
 def test_stop_while_the_store_is_down(dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told to stop while the staging store does not answer, it ends within seconds."""
+    """Told to stop during the wait before another attempt at a store that does not answer, it ends at once."""
     planned = plan(write_tree(tmp_path, small(10)))
     stop = threading.Event()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
@@ -229,9 +224,9 @@ def test_stop_while_the_store_is_down(dss: LocalDSS, tmp_path: Path, monkeypatch
         def check(self) -> None:
             pass
 
-    threading.Timer(2, stop.set).start()
-    engine = uploader(dss, staging=Unchecked(dss.bucket), stop=stop, policy=RetryPolicy())
-    _assert_stops(dss, planned, stop, engine, within=3.5)
+    threading.Timer(0.5, stop.set).start()
+    policy = RetryPolicy(seconds=10 * _LONG, first_delay=2 * _LONG, longest_delay=2 * _LONG)
+    _assert_stops(dss, planned, uploader(dss, staging=Unchecked(dss.bucket), stop=stop, policy=policy))
 
 
 def test_stopped_before_it_begins(dss: LocalDSS, tmp_path: Path) -> None:
@@ -265,6 +260,7 @@ def _start(dss: LocalDSS, planned: Plan, directory: Path, *, resume: bool) -> su
     return process
 
 
+@pytest.mark.system
 def test_memory(dss: LocalDSS, tmp_path: Path) -> None:
     """Memory grows neither with the number nor with the size of the files."""
     source = random.Random(5)  # noqa: S311 - the same at every run
@@ -280,29 +276,17 @@ def test_memory(dss: LocalDSS, tmp_path: Path) -> None:
     assert report["memory"] < 200 * MIB
 
 
-def test_kills(dss: LocalDSS, tmp_path: Path) -> None:
-    """However often a worker is killed, wherever it is, the last try leaves what one undisturbed try would have."""
-    source = random.Random(9)  # noqa: S311 - the same at every run
-    write_tree(tmp_path, small(60))
-    write_sparse(tmp_path / "large", 70 * MIB)
-    with (tmp_path / "large").open("r+b") as file:
-        file.write(new_uuid().encode())
-    planned = plan(tmp_path)
-    registered: list[int] = []
-    # The first is killed while it stages, the next while they register, the last while it waits for the copy.
-    for number, enough in enumerate((0, source.randrange(2, 20), source.randrange(5, 25), 61)):
-        dss.control("DELETE", "requests")
-        with _start(dss, planned, tmp_path, resume=number > 0) as process:
-            end = time.monotonic() + 20
-            time.sleep(source.uniform(0.05, 0.6))
-            while enough - sum(registered[-1:]) > requests_seen(dss, "PUT", "/files/") and time.monotonic() < end:
-                time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        registered.append(len(stored_of(dss, planned)["files"]))
-    with _start(dss, planned, tmp_path, resume=True) as process:
-        report = json.loads(process.communicate(timeout=60)[0])
-    print(f"registered after each kill: {registered}; by the last try {report['registered_files']}")
-    assert report["files"] == 61
-    assert 0 < registered[1] < 61
+def test_upload_killed_while_registering_is_completed_by_a_retry(dss: LocalDSS, tmp_path: Path) -> None:
+    """The try after a SIGKILL leaves what one undisturbed try would have, and registers only what is missing."""
+    planned = plan(write_tree(tmp_path, small(30)))
+    fault(dss, method="PUT", path="/files/", action="slow", seconds=0.2, times=1000)
+    with _start(dss, planned, tmp_path, resume=False) as process:
+        while len(stored_of(dss, planned)["files"]) < 3:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    dss.control("DELETE", "faults")
+    report = uploader(dss).upload(planned, resume=True)
+    assert (report.files, report.staged_files) == (30, 0)
+    assert 0 < report.registered_files <= 27
     assert_stored(dss, planned)

@@ -19,6 +19,9 @@ from tests.proxy import Proxy, proxies
 from tests.upload.interrupted import UploadProcess, assert_nothing_twice, units
 from tests.upload.support import assert_stored, open_uploads, plan, stored_of
 
+# One worker starts the stores.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("stores")]
+
 SMALL = 120
 _RATE = 100 * MIB  # bytes a second to the store, so that there is time to be killed in
 

@@ -30,9 +30,11 @@ from tests.upload.support import (
     write_tree,
 )
 
+SIZE = 65 * MIB  # two parts
 
-def _large(directory: Path, size: int = 140 * MIB) -> tuple[Plan, PlannedFile]:
-    path = write_sparse(directory / "large", size)
+
+def _large(directory: Path) -> tuple[Plan, PlannedFile]:
+    path = write_sparse(directory / "large", SIZE)
     with path.open("r+b") as file:
         file.write(new_uuid().encode())
     planned = plan(directory)
@@ -59,7 +61,7 @@ def _begin(dss: LocalDSS, planned: Plan, file: PlannedFile, parts: tuple[int, ..
             large.send(part, opened, of_file)
 
 
-@pytest.mark.parametrize(("parts", "left"), [((), 140), ((0,), 76), ((1, 2), 64), ((0, 1, 2), 0)])
+@pytest.mark.parametrize(("parts", "left"), [((), 65), ((1,), 64), ((0, 1), 0)])
 def test_an_upload_in_parts_is_gone_on_with(dss: LocalDSS, tmp_path: Path, parts: tuple[int, ...], left: int) -> None:
     """Of an upload that was left open only the parts that are not there are sent, whichever those are."""
     planned, file = _large(tmp_path)
@@ -74,20 +76,20 @@ def test_parts_that_changed_are_sent_again(dss: LocalDSS, tmp_path: Path) -> Non
     planned, file = _large(tmp_path)
     _begin(dss, planned, file, (0, 1))
     with file.path.open("r+b") as opened:
-        opened.seek(70 * MIB)
+        opened.seek(64 * MIB)
         opened.write(b"other")
     again = plan(tmp_path, bundle=planned.bundle_uuid)
-    assert _sent(dss, again) == (64 + 12) * MIB
+    assert _sent(dss, again) == 1 * MIB
     assert_stored(dss, again)
 
 
 def test_several_that_were_left_open(dss: LocalDSS, tmp_path: Path) -> None:
     """Of several uploads of one file one is finished, the others are aborted, and those of others are left alone."""
     planned, file = _large(tmp_path)
-    for _ in range(3):
-        _begin(dss, planned, file, (0,))
+    for _ in range(2):
+        _begin(dss, planned, file, (1,))
     other = dss.s3.create_multipart_upload(Bucket=dss.bucket, Key=f"other/{new_uuid()}")
-    assert _sent(dss, planned) == 76 * MIB
+    assert _sent(dss, planned) == 64 * MIB
     assert open_uploads(dss, planned) == []
     assert other["UploadId"] in open_uploads(dss)
     dss.s3.abort_multipart_upload(Bucket=dss.bucket, Key=other["Key"], UploadId=other["UploadId"])
@@ -138,13 +140,13 @@ def test_another_type_than_the_first_time(dss: LocalDSS, tmp_path: Path) -> None
     """What was staged or begun with another content type is staged anew, and what was begun is not left open."""
     write_tree(tmp_path, small(3))
     planned, file = _large(tmp_path)
-    _begin(dss, planned, file, (0,))
+    _begin(dss, planned, file, (1,))
     fault(dss, method="PUT", path="/files/", status=400, times=99)
     with pytest.raises(UploadError):
         uploader(dss).upload(planned)
     dss.control("DELETE", "faults")
     again = plan(tmp_path, bundle=planned.bundle_uuid, content_types={"*": "text/x-other"})
-    assert _sent(dss, again) == 140 * MIB + sum(each.size for each in again.files if each != again.files[-1])
+    assert _sent(dss, again) == SIZE + sum(each.size for each in again.files if each != again.files[-1])
     assert open_uploads(dss, planned) == []
     assert_stored(dss, again)
 
@@ -186,42 +188,40 @@ def test_a_first_try_does_not_look(dss: LocalDSS, tmp_path: Path) -> None:
 # What is removed afterwards
 
 
-def _keys(dss: LocalDSS, replica: str) -> set[str]:
+def _keys(dss: LocalDSS, replica: str, prefix: str) -> set[str]:
     if replica == "aws":
-        pages = dss.s3.get_paginator("list_objects_v2").paginate(Bucket=dss.bucket)
+        pages = dss.s3.get_paginator("list_objects_v2").paginate(Bucket=dss.bucket, Prefix=prefix)
         return {each["Key"] for page in pages for each in page.get("Contents", [])}
     from google.cloud import storage
 
-    return {blob.name for blob in storage.Client().list_blobs(dss.bucket)}
+    return {blob.name for blob in storage.Client().list_blobs(dss.bucket, prefix=prefix)}
 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
 def test_what_was_staged_is_removed(dss: LocalDSS, tmp_path: Path, replica: str) -> None:
     """With delete_staged exactly the objects of this upload are gone in the end, and what lies beside them is not."""
     planned = plan(write_tree(tmp_path, small(7)))
-    staging, prefix = open_staging(replica, dss.bucket), prefix_of("st/", planned)
+    under = new_uuid()
+    staging, prefix = open_staging(replica, dss.bucket), prefix_of(f"{under}/", planned)
     neighbour = write_tree(tmp_path / "neighbour", {"file": b"x"}) / "file"
-    before = _keys(dss, replica)
-    for key in (f"{prefix}other", f"{key_of(planned.files[0], prefix)}.other", "st/other"):
+    kept = {f"{prefix}other", f"{key_of(planned.files[0], prefix)}.other", f"{under}/other"}
+    for key in kept:
         stage_file(staging, key, neighbour, "text/plain")
-    kept = _keys(dss, replica)
-    assert len(kept) == len(before) + 3
-    uploader(dss, replica=replica, staging_prefix="st", delete_staged=True).upload(planned)
-    assert _keys(dss, replica) == kept
+    uploader(dss, replica=replica, staging_prefix=under, delete_staged=True).upload(planned)
+    assert _keys(dss, replica, under) == kept
     assert_stored(dss, planned, replica)
-    report = uploader(dss, replica=replica, staging_prefix="st", delete_staged=True).upload(planned, resume=True)
+    report = uploader(dss, replica=replica, staging_prefix=under, delete_staged=True).upload(planned, resume=True)
     assert (report.created, report.staged_files, report.skipped_files) == (False, 0, 7)
-    assert _keys(dss, replica) == kept
+    assert _keys(dss, replica, under) == kept
 
 
 def test_nothing_is_removed_before_the_bundle_is_there(dss: LocalDSS, tmp_path: Path) -> None:
     """When the bundle is not made, what was staged stays for the next try."""
     planned = plan(write_tree(tmp_path, small(7)))
     fault(dss, method="PUT", path="/bundles/", status=400, times=9)
-    before = _keys(dss, "aws")
     with pytest.raises(Exception, match="400"):
         uploader(dss, delete_staged=True).upload(planned)
-    assert len(_keys(dss, "aws")) == len(before) + 7
+    assert len(_keys(dss, "aws", prefix_of("", planned))) == 7
 
 
 def test_what_cannot_be_removed(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -244,17 +244,16 @@ def test_bandwidth(dss: LocalDSS, tmp_path: Path) -> None:
     """All workers together send no more bytes a second than they may."""
     content = os.urandom(MIB)
     planned = plan(write_tree(tmp_path, {f"{number}": content for number in range(5)}))
-    started = time.monotonic()
-    report = uploader(dss, bytes_per_second=2 * MIB).upload(planned)
-    assert 2.0 < report.seconds["stage"] < time.monotonic() - started
+    report = uploader(dss, bytes_per_second=5 * MIB).upload(planned)
+    assert report.seconds["stage"] > 0.8  # the first MiB may pass at once
     assert report.staged_size == 5 * MIB
 
 
 def test_requests_per_second(dss: LocalDSS, tmp_path: Path) -> None:
     """All workers together ask the DSS no more often than they may."""
     planned = plan(write_tree(tmp_path, small(20)))
-    engine = uploader(dss, requests_per_second=20)
-    assert engine.upload(planned).seconds["register"] > 0.9
+    engine = uploader(dss, requests_per_second=40)
+    assert engine.upload(planned).seconds["register"] > 0.45
 
 
 @pytest.mark.parametrize("limit", [0, -1.0])
@@ -268,10 +267,15 @@ def test_what_is_told(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFi
     """The report counts what was sent again and what was skipped, and names the five files that took longest."""
     planned = plan(write_tree(tmp_path, small(20)))
     slow = {file.uuid for file in planned.files[3:5]}
+    staged: list[str] = []
 
     def meddle(key: str, sent: int) -> None:
+        if sent == -1:
+            staged.append(key)
         if not sent and any(uuid in key for uuid in slow):
             time.sleep(0.4)
+            while len(staged) < 18:  # longer than any other file can take
+                time.sleep(0.01)
 
     fault(dss, method="PUT", path="/files/", status=500, times=2)
     with caplog.at_level(logging.INFO):
@@ -301,7 +305,7 @@ def test_failures_name_every_file(dss: LocalDSS, tmp_path: Path) -> None:
 
 def test_a_throttled_store(dss: LocalDSS, tmp_path: Path) -> None:
     """A store that asks one worker for fewer requests is asked less by all of them, and the upload gets through."""
-    planned = plan(write_tree(tmp_path, small(60)))
+    planned = plan(write_tree(tmp_path, small(40)))
     moments: list[float] = []
 
     class Throttled(S3Staging):
@@ -314,5 +318,5 @@ def test_a_throttled_store(dss: LocalDSS, tmp_path: Path) -> None:
     report = uploader(dss, staging=Throttled(dss.bucket)).upload(planned)
     assert report.retries == 1
     before, after = moments[19] - moments[0], moments[-1] - moments[23]
-    assert after / 37 > 1.3 * before / 19
+    assert after / 17 > before / 19
     assert_stored(dss, planned)

@@ -18,6 +18,9 @@ from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.proxy import Proxy, proxies
 from tests.upload.support import assert_stored, fault, plan, uploader, write_sparse, write_tree
 
+# One worker starts the stores.
+pytestmark = pytest.mark.xdist_group("stores")
+
 FILES = {
     "a.json": b'{"a": 1}',
     "b/cell 1.json": b"{}",
@@ -105,8 +108,7 @@ def test_a_prefix_becomes_the_bundle_of_the_directory(
     assert (report.staged_files, report.registered_files) == (len(FILES), len(FILES))
 
 
-@pytest.mark.parametrize("replica", ["aws", "gcp"])
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("labelled", "replica"), [(True, "aws"), (False, "aws"), (False, "gcp")])
 def test_a_large_object_is_copied_in_the_parts_that_a_dss_wants(
     dss: LocalDSS, dss_with_stores: LocalDSS, tmp_path: Path, replica: str, labelled: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -320,8 +322,10 @@ def test_nothing_is_staged_from_another_cloud(dss: LocalDSS) -> None:
     objects.clear()
 
 
-@pytest.mark.parametrize("size", [0, 1, 64 * MIB, 64 * MIB + 1, 128 * MIB])
-@pytest.mark.parametrize("step", [MIB, 3 * MIB + 7])
+@pytest.mark.parametrize(
+    ("size", "step"),
+    [(0, MIB), (1, MIB), (64 * MIB, 3 * MIB + 7), (64 * MIB + 1, MIB), (66 * MIB, 3 * MIB + 7), (128 * MIB, MIB)],
+)
 def test_sums_of_a_stream(size: int, step: int) -> None:
     """However a content is cut, its sums are those that S3 computes of it in parts of 64 MiB."""
     content = (bytes(range(256)) * (size // 256 + 1))[:size]
