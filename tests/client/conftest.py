@@ -42,6 +42,13 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_requests() -> Iterator[Run]:
+    """Run calls on requests only, where what is tested does not depend on the transport."""
+    with driver("requests") as run:
+        yield run
+
+
+@pytest.fixture
 def server() -> Iterator[Server]:
     """Give a web server that answers what it is told to."""
     with Server() as server:

@@ -12,7 +12,7 @@ from airflow_provider_hca.client.exchange import RetryPolicy
 from tests.local.server import LocalDSS, new_uuid, sums
 
 LATER = "2024-02-01T000000.000000Z"
-QUICK = RetryPolicy(attempts=3, seconds=5, first_delay=0.02)
+QUICK = RetryPolicy(attempts=3, seconds=9, first_delay=0.02)  # less than a DSS asks to wait with a 500
 LARGE = 100_001  # copied asynchronously
 
 

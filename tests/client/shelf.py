@@ -149,7 +149,7 @@ class BundleShelf(Shelf):
 
     def changed(self, old: Any, body: dict[str, Any]) -> Any:
         """Add and remove files, as a DSS does."""
-        gone = [(file["name"], file["uuid"], file["version"]) for file in body["remove_files"]]
+        gone = {(file["name"], file["uuid"], file["version"]) for file in body["remove_files"]}
         new = [file for file in old if (file["name"], file["uuid"], file["version"]) not in gone] + body["add_files"]
         if len({file["name"] for file in new}) < len(new):
             return problem(400, "duplicate_filename")
@@ -172,7 +172,14 @@ class CollectionShelf(Shelf):
 
     def changed(self, old: Any, body: dict[str, Any]) -> Any:
         """Add and remove links, as a DSS does."""
-        kept = [link for link in old["contents"] if link not in body["remove_contents"]]
-        contents = kept + [link for link in body["add_contents"] if link not in kept]
+        removed = {_key(link) for link in body["remove_contents"]}
+        kept = [link for link in old["contents"] if _key(link) not in removed]
+        known = {_key(link) for link in kept}
+        contents = kept + [link for link in body["add_contents"] if _key(link) not in known]
         said = {key: body[key] for key in ("name", "description", "details") if key in body}
         return old | said | {"contents": contents}
+
+
+def _key(link: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return what two links have in common that are the same."""
+    return tuple(sorted(link.items()))

@@ -18,6 +18,8 @@ from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
 from tests.local.server import VERSION, LocalDSS, new_uuid
 
+pytestmark = pytest.mark.system
+
 # What the third PATCH meets: it is told to come again later, or it is done and its answer does not come.
 MOMENTS: dict[str, dict[str, Any]] = {
     "between two": {"action": "status", "status": 503, "retry_after": 30},

@@ -146,24 +146,23 @@ def test_a_collection_that_is_not_there(dss: DSSAPI, shelf: CollectionShelf) -> 
 # After the end of a process
 
 
-@pytest.mark.parametrize("hint", [True, False])
+@pytest.mark.parametrize(("at", "hint"), [(1, False), (2, True), (2, False), (3, True), (3, False)])
 @pytest.mark.parametrize("done", ["done", "not done"])
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_repeat_makes_it_right(dss: DSSAPI, shelf: CollectionShelf, hint: bool, done: Done, at: int) -> None:
     """After the end of the process in any PATCH, a repeat makes the same links once each, and goes on where it can."""
     shelf.contents[START] = collection(range(1200))
-    wanted: dict[str, Any] = {"add": links(range(2000, 5500)), "remove": links(range(1100)), "name": "new"}
+    wanted: dict[str, Any] = {"add": links(range(2000, 4500)), "remove": links(range(1100)), "name": "new"}
     told: list[str] = []
     shelf.kill = (at, done)
     change(dss, shelf, **wanted, on_version=told.append).failed(KilledError)
     shelf.kill, shelf.patches = None, []
     reached = told[-1] if hint and told else None
     result = change(dss, shelf, **wanted, reached=reached).value
-    assert shelf.contents[result.version] == collection([*range(1100, 1200), *range(2000, 5500)], name="new")
-    assert result.patches == len(shelf.patches) == (4 if reached is None else 5 - at)
+    assert shelf.contents[result.version] == collection([*range(1100, 1200), *range(2000, 4500)], name="new")
+    assert result.patches == len(shelf.patches) == (3 if reached is None else 4 - at)
     assert shelf.named[0] == (reached or START)
     again = change(dss, shelf, **wanted, reached=result.version).value
-    assert again == Change(UUID, result.version, 3600, 0)
+    assert again == Change(UUID, result.version, 2600, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.client.auth import ServiceAccountKey, StaticToken, UserToken
-from airflow_provider_hca.client.exchange import Auth
+from airflow_provider_hca.client.exchange import Auth, RetryPolicy
 from airflow_provider_hca.client.messages import Call
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.client.transports import RequestsTransport
@@ -101,10 +101,9 @@ def test_bad_checksums(run: Run, api: DSSAPI, dss: LocalDSS, sha1: str, code: st
 def test_a_staged_object_that_is_gone(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     """What a DSS answers 500 with `Retry-After` to ends soon, and the error names the object."""
     source, uuid = f"s3://{dss.bucket}/nowhere", new_uuid()
-    started = time.monotonic()
     with pytest.raises(DSSResponseError, match="Could not find s3://") as caught:
         run(api.put_file(uuid, VERSION, source_url=source, creator_uid=8008))
-    assert time.monotonic() - started < 5
+    assert counted(dss, "PUT", f"/files/{uuid}") == {500: 1}  # it asks for a longer wait than there is time
     assert (caught.value.status, caught.value.retry_after) == (500, 10)
     assert caught.value.request_id
 
@@ -118,7 +117,7 @@ def test_a_large_file_is_waited_for(run: Run, api: DSSAPI, dss: LocalDSS) -> Non
     source = stage(dss, content)
     assert run(api.put_file(uuid, VERSION, source_url=source, creator_uid=1)).outcome == "copying"
     digest = sums(content)["hca-dss-sha256"]
-    found = run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=20))
+    found = run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=60))
     assert (found.sha256, found.size) == (digest, LARGE)
     assert run(api.put_file(uuid, VERSION, source_url=source, creator_uid=1)).outcome == "identical"
 
@@ -128,7 +127,7 @@ def test_content_that_is_there_is_not_copied(run: Run, api: DSSAPI, dss: LocalDS
     content, uuid = fresh(LARGE), new_uuid()
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     digest = sums(content)["hca-dss-sha256"]
-    run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=20))
+    run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=60))
     assert run(api.put_file(new_uuid(), VERSION, source_url=stage(dss, content), creator_uid=1)).outcome == "created"
 
 
@@ -139,7 +138,7 @@ def test_an_asynchronous_conflict(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     assert run(api.put_file(uuid, VERSION, source_url=stage(dss, wanted), creator_uid=1)).outcome == "copying"
     digest = sums(wanted)["hca-dss-sha256"]
     with pytest.raises(DSSConflictError, match=digest):
-        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=20))
+        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=60))
 
 
 @pytest.mark.parametrize("status", [422, 500])
@@ -150,7 +149,7 @@ def test_a_copy_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, status: int) ->
     fault(dss, method="PUT", path=uuid, action="fail_copy", status=status)
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     with pytest.raises(DSSCopyError) as caught:
-        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=20))
+        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=60))
     # 500 may also be a DSS in trouble, which passes.
     told = (uuid, "failed", True) if status == 422 else (uuid, "unclear", False)
     assert (caught.value.uuid, caught.value.reason, caught.value.permanent) == told
@@ -164,9 +163,9 @@ def test_a_copy_that_never_ends(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     started = time.monotonic()
     with pytest.raises(DSSCopyError) as caught:
-        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=1))
+        run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=0.5))
     assert (caught.value.reason, caught.value.permanent) == ("deadline", False)
-    assert 1 <= time.monotonic() - started < 2
+    assert time.monotonic() - started >= 0.5
 
 
 # Bundles
@@ -402,7 +401,7 @@ def test_slow_down(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     fault(dss, path="/collections", status=429, retry_after=1)
     started = time.monotonic()
     run(api.check_token())
-    assert 1 <= time.monotonic() - started < 2
+    assert time.monotonic() - started >= 1
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -422,14 +421,17 @@ def test_connections_that_are_always_dropped(run: Run, api: DSSAPI, dss: LocalDS
     assert (caught.value.kind, caught.value.path) == ("dropped", "/v1/bundles/all")
 
 
-def test_slow_answers(run: Run, dss: LocalDSS, dss_auth: Auth) -> None:
+def test_slow_answers(run: Run, dss: LocalDSS) -> None:
     """An answer that does not come in time is asked for again."""
-    api = DSSAPI(dss.url, auth=dss_auth, retry=QUICK, read_timeout=0.3)
-    fault(dss, path="/bundles/all", action="slow", seconds=0.8)
-    run(api.get_bundles_all(replica="aws", prefix="00"))
-    fault(dss, path="/bundles/all", action="slow", seconds=0.8, times=3)
+    uuid = some_file(dss)
+    # Two seconds are enough for an answer on a busy machine too.
+    api = DSSAPI(dss.url, retry=RetryPolicy(attempts=2, seconds=120, first_delay=0.02), read_timeout=2)
+    fault(dss, path=uuid, action="slow", seconds=2.5)
+    assert run(api.head_file(uuid, replica="aws")).uuid == uuid
+    api = DSSAPI(dss.url, retry=QUICK, read_timeout=0.2)
+    fault(dss, path=uuid, action="slow", seconds=1, times=3)
     with pytest.raises(DSSConnectionError) as caught:
-        run(api.get_bundles_all(replica="aws", prefix="00"))
+        run(api.head_file(uuid, replica="aws"))
     assert caught.value.kind == "read timeout"
 
 

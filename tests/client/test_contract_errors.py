@@ -1,4 +1,9 @@
-"""What the client makes of the errors that a DSS documents, for each operation, on both transports."""
+"""The errors that a DSS documents, for each operation.
+
+How an error is read depends neither on the transport nor, but for the method, on the operation (test_exchange.py has
+all statuses). So each operation meets one error of each way to go on, over requests; all errors meet the few operations
+that differ in method and body, over both transports.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ from airflow_provider_hca.exceptions import (
 from tests.local.server import VERSION, LocalDSS, new_uuid
 
 from .contract import QUICK, fault
-from .drivers import Run
+from .drivers import Run, driver
 
 KINDS: dict[int, type[DSSResponseError]] = {
     401: DSSAuthError,
@@ -99,7 +104,11 @@ OPERATIONS: dict[str, Operation] = {
     "GET events": Operation(lambda api, _: api.get_events(replica="aws"), "/events", open=True),
     "GET event": Operation(lambda api, uuid: api.get_event(uuid, VERSION, replica="aws"), "/events/{}", open=True),
 }
+# Without a body, with a streamed body, with a JSON body and repeated, with one and sent once.
+DIFFERENT = ("HEAD file", "GET file", "PUT file", "PATCH bundle")
+ALL_STATUSES = (400, 401, 403, 404, 409, 422, *sorted(REPEATED))
 each_operation = pytest.mark.parametrize("name", OPERATIONS)
+different_operations = pytest.mark.parametrize("name", DIFFERENT)
 
 
 @pytest.fixture
@@ -114,31 +123,39 @@ def seen(dss: LocalDSS, method: str, path: str) -> list[int]:
     return [each["status"] for each in found for _ in range(each["count"])]
 
 
+def _check_error(run: Run, api: DSSAPI, dss: LocalDSS, name: str, status: int) -> None:
+    """Check how an operation ends that is answered a status: exception, data, and number of attempts."""
+    operation, method, uuid = OPERATIONS[name], name.split()[0], new_uuid()
+    path = operation.path.format(uuid)
+    dss.control("DELETE", "requests")
+    again = status in REPEATED and (operation.repeatable or status in CLEAR)
+    fault(dss, method=method, path=f"{path}$", status=status, times=3 if again else 1)
+    with pytest.raises(DSSResponseError) as caught:
+        run(operation.call(api, uuid))
+    error = caught.value
+    assert type(error) is KINDS.get(status, DSSResponseError)
+    assert (error.method, error.path, error.status) == (method, f"/v1{path}", status)
+    assert error.request_id
+    assert error.title or method == "HEAD"
+    assert error.permanent is (status < 500 and status != 429)
+    assert seen(dss, method, path) == [status] * (3 if again else 1)
+
+
 @each_operation
-def test_documented_errors(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
+def test_operation_with_documented_error_raises(run_requests: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
+    """A permanent error, one that says the work was not done, and one that leaves it open end as they should."""
+    for status in (404, 503, 504):
+        _check_error(run_requests, api, dss, name, status)
+
+
+@different_operations
+def test_every_documented_error_raises_its_exception(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
     """Each error status ends as the exception that it means, with its data, after as many attempts as are right."""
-    operation, method = OPERATIONS[name], name.split()[0]
-    for status in (400, 401, 403, 404, 409, 422, *sorted(REPEATED)):
-        uuid = new_uuid()
-        path = operation.path.format(uuid)
-        dss.control("DELETE", "faults")
-        dss.control("DELETE", "requests")
-        fault(dss, method=method, path=f"{path}$", status=status, times=9)
-        with pytest.raises(DSSResponseError) as caught:
-            run(operation.call(api, uuid))
-        error = caught.value
-        assert type(error) is KINDS.get(status, DSSResponseError)
-        assert (error.method, error.path, error.status) == (method, f"/v1{path}", status)
-        assert error.request_id
-        assert error.title or method == "HEAD"
-        assert error.permanent is (status < 500 and status != 429)
-        again = status in REPEATED and (operation.repeatable or status in CLEAR)
-        assert seen(dss, method, path) == [status] * (3 if again else 1)
+    for status in ALL_STATUSES:
+        _check_error(run, api, dss, name, status)
 
 
-@each_operation
-def test_connections_that_are_dropped(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
-    """A dropped connection is told after as many attempts as are right, and nothing is sent besides."""
+def _check_dropped(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
     operation, method, uuid = OPERATIONS[name], name.split()[0], new_uuid()
     path = operation.path.format(uuid)
     fault(dss, method=method, path=f"{path}$", action="drop", times=9)
@@ -149,14 +166,27 @@ def test_connections_that_are_dropped(run: Run, api: DSSAPI, dss: LocalDSS, name
 
 
 @each_operation
-def test_who_needs_a_token(run: Run, dss: LocalDSS, name: str) -> None:
+def test_connections_that_are_dropped(run_requests: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
+    """A dropped connection is told after as many attempts as are right, and nothing is sent besides."""
+    _check_dropped(run_requests, api, dss, name)
+
+
+@different_operations
+def test_connections_that_are_dropped_from_aiohttp(api: DSSAPI, dss: LocalDSS, name: str) -> None:
+    """The other transport tells it too."""
+    with driver("aiohttp") as run:
+        _check_dropped(run, api, dss, name)
+
+
+@each_operation
+def test_who_needs_a_token(run_requests: Run, dss: LocalDSS, name: str) -> None:
     """An operation that needs a token is refused without one, and one that does not is never refused for it."""
     operation = OPERATIONS[name]
     call = operation.call(DSSAPI(dss.url, retry=QUICK), new_uuid())
     if operation.open:
         with suppress(DSSNotFoundError):  # there is nothing of that uuid
-            run(call)
+            run_requests(call)
         return
     with pytest.raises(DSSAuthError) as caught:
-        run(call)
+        run_requests(call)
     assert (caught.value.status, caught.value.code) == (401, "OAuthProblem")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from airflow_provider_hca.client.identifiers import make_version
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.exceptions import DSSAuthError, DSSNotFoundError, DSSResponseError
 from tests.local.server import EMAIL, VERSION, LocalDSS, new_uuid, sums
+from tests.local.subscribed import delete_subscriptions
 
 from .contract import LATER, QUICK, counted, fault, member
 from .drivers import Run
@@ -80,8 +82,12 @@ def somebody(dss: LocalDSS, **claims: Any) -> DSSAPI:
 
 
 @pytest.fixture
-def me(dss: LocalDSS) -> DSSAPI:
-    return somebody(dss)
+def me(dss: LocalDSS) -> Iterator[DSSAPI]:
+    """Return the calls of a user whose subscriptions are deleted in the end."""
+    token = dss.token(claims={EMAIL: f"{new_uuid()}@example.org"})
+    yield DSSAPI(dss.url, auth=StaticToken(token), retry=QUICK)
+    dss.control("DELETE", "faults")
+    delete_subscriptions(dss.url, {"Authorization": f"Bearer {token}"})
 
 
 def test_a_subscription_is_kept_as_it_was_put(run: Run, me: DSSAPI) -> None:
@@ -134,8 +140,9 @@ def test_subscriptions_that_are_refused(run: Run, me: DSSAPI, wish: dict[str, An
     assert run(me.get_subscriptions(replica="aws")) == []
 
 
-def test_too_many_subscriptions(run: Run, me: DSSAPI) -> None:
+def test_too_many_subscriptions(run_requests: Run, me: DSSAPI) -> None:
     """More than a DSS lets one user have is refused."""
+    run = run_requests
     for _ in range(100):
         run(me.put_subscription(replica="aws", callback_url=CALLBACK))
     with pytest.raises(DSSResponseError) as caught:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
 
 from .server import VERSION, LocalDSS, User, code_of, new_uuid
+from .subscribed import delete_subscriptions
 
 GROUP = "https://auth.data.humancellatlas.org/group"
 WISH: dict[str, Any] = {"callback_url": "http://127.0.0.1:9/hook"}
@@ -15,8 +17,22 @@ BY_QUERY: dict[str, Any] = WISH | {"es_query": {"query": {"match_all": {}}}}
 
 
 @pytest.fixture
-def user(dss: LocalDSS) -> User:
-    return User(dss)
+def new_user(dss: LocalDSS) -> Iterator[Callable[..., User]]:
+    """Return what makes users, whose subscriptions are deleted in the end."""
+    users: list[User] = []
+
+    def make(**claims: Any) -> User:
+        users.append(User(dss, **claims))
+        return users[-1]
+
+    yield make
+    for user in users:
+        delete_subscriptions(dss.url, user._headers)  # noqa: SLF001 - the token
+
+
+@pytest.fixture
+def user(new_user: Callable[..., User]) -> User:
+    return new_user()
 
 
 def _put(user: User, body: Any, replica: str = "aws") -> str:
@@ -54,12 +70,12 @@ def test_everything_that_can_be_put(user: User) -> None:
     assert {name: found[name] for name in body} == body
 
 
-def test_list(dss: LocalDSS, user: User) -> None:
+def test_list(new_user: Callable[..., User], user: User) -> None:
     """The list has the caller's own subscriptions of one type in one replica."""
     both = sorted(_put(user, WISH) for _ in range(2))
     _put(user, WISH, "gcp")
     by_query = _put(user, BY_QUERY)
-    _put(User(dss), WISH)
+    _put(new_user(), WISH)
     assert [found["uuid"] for found in _call(user, "GET").json()["subscriptions"]] == both
     assert [found["uuid"] for found in _call(user, "GET", kind="elasticsearch").json()["subscriptions"]] == [by_query]
     assert len(_call(user, "GET", replica="gcp").json()["subscriptions"]) == 1
@@ -77,9 +93,9 @@ def test_delete(user: User, body: dict[str, Any], kind: str) -> None:
     assert _call(user, "GET", kind=kind).json() == {"subscriptions": []}
 
 
-def test_whose_it_is(dss: LocalDSS, user: User) -> None:
+def test_whose_it_is(new_user: Callable[..., User], user: User) -> None:
     """Somebody else's subscription is 404 when it is by JMESPath, and 403 when it is by Elasticsearch query."""
-    other = User(dss)
+    other = new_user()
     for body, kind, expected in (
         (WISH, "jmespath", (404, "not_found")),
         (BY_QUERY, "elasticsearch", (403, "Forbidden")),
@@ -126,18 +142,18 @@ def test_refusals(user: User, change: dict[str, Any], code: str) -> None:
     assert code_of(user.call("PUT", "/subscriptions", {}, replica="aws")) == (400, "illegal_arguments")
 
 
-def test_how_many(dss: LocalDSS, user: User) -> None:
+def test_how_many(new_user: Callable[..., User], user: User) -> None:
     """A user may have a hundred subscriptions in a replica; one more is 406."""
     for _ in range(100):
         _put(user, WISH)
     assert code_of(user.call("PUT", "/subscriptions", WISH, replica="aws")) == (406, "not_acceptable")
     _put(user, WISH, "gcp")
-    _put(User(dss), WISH)
+    _put(new_user(), WISH)
 
 
-def test_who_may_subscribe(dss: LocalDSS) -> None:
+def test_who_may_subscribe(dss: LocalDSS, new_user: Callable[..., User]) -> None:
     """Subscriptions ask for the group hca or public and for an e-mail claim."""
-    _put(User(dss, **{GROUP: "public"}), WISH)
+    _put(new_user(**{GROUP: "public"}), WISH)
     assert code_of(_call(User(dss, **{GROUP: "other"}), "GET")) == (403, "Forbidden")
     nameless = dss.token(claims={"email": None, "https://auth.data.humancellatlas.org/email": None})
     headers = {"Authorization": f"Bearer {nameless}"}
