@@ -74,7 +74,7 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
-    def wait(self, count: int, seconds: float = 20) -> list[Delivery]:
+    def wait(self, count: int, seconds: float = 60) -> list[Delivery]:
         """Wait until that many requests came in, and return all."""
         deadline = time.monotonic() + seconds
         while len(self.deliveries) < count:

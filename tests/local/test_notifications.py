@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .receiver import Receiver
+from .receiver import Delivery, Receiver
 from .server import VERSION, LocalDSS, User, new_uuid
 
 if TYPE_CHECKING:
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 LATER = "2025-01-01T000000.000000Z"
 
 
-@pytest.fixture(scope="module")
-def module_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    with LocalDSS(tmp_path_factory.mktemp("notifying"), "--sync-delay", "0") as dss:
-        yield dss
+# One worker starts the server whose replicas are synced.
+pytestmark = pytest.mark.xdist_group("synced-dss")
 
 
 @pytest.fixture
-def dss(module_dss: LocalDSS) -> LocalDSS:
-    """Give a server whose replicas are synced."""
-    return module_dss
+def dss(synced_dss: LocalDSS) -> LocalDSS:
+    """Return a server whose replicas are synced."""
+    return synced_dss
 
 
 @pytest.fixture
@@ -59,6 +57,16 @@ def _bundle(dss: LocalDSS, species: str = "", uuid: str = "", version: str = VER
         files.append(dss.entry("donor_0.json", file, indexed=True))
     assert dss.put_bundle(files, uuid, version).status_code == 201
     return uuid
+
+
+def _about(*bundles: str) -> str:
+    """Return a query for the events of some bundles: others may happen at the same time."""
+    return " || ".join(f"bundle_info.uuid=='{uuid}'" for uuid in bundles)
+
+
+def _told(receiver: Receiver) -> list[str]:
+    """Return the uuids of the bundles that deliveries were about, in order."""
+    return [found.payload["match"]["bundle_uuid"] for found in receiver.deliveries]
 
 
 def _of(species: str) -> dict[str, Any]:
@@ -127,29 +135,35 @@ def test_deletions(dss: LocalDSS, user: User, receiver: Receiver) -> None:
 
 def test_only_from_now_on(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     """A subscriber is told of no event before the subscription."""
-    _bundle(dss)
-    _subscribe(user, receiver)
-    uuid = _bundle(dss)
-    receiver.wait(1)
-    time.sleep(0.3)
-    assert [found.payload["match"]["bundle_uuid"] for found in receiver.deliveries] == [uuid]
+    earlier, later = new_uuid(), new_uuid()
+    _bundle(dss, uuid=earlier)
+    _subscribe(user, receiver, jmespath_query=_about(earlier, later))
+    _bundle(dss, uuid=later)
+    receiver.wait(1)  # the earlier one would come first
+    assert _told(receiver) == [later]
 
 
 def test_in_one_replica(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     """A bundle that comes to a replica by the sync is told to the subscribers of that replica, and only once."""
-    here, there = _subscribe(user, receiver), _subscribe(user, receiver, "gcp")
-    uuid = _bundle(dss)
-    receiver.wait(2)
-    time.sleep(0.3)
+    uuid, next_one = new_uuid(), new_uuid()
+    query = _about(uuid, next_one)
+    here = _subscribe(user, receiver, jmespath_query=query)
+    there = _subscribe(user, receiver, "gcp", jmespath_query=query)
+    for bundle in (uuid, next_one):  # a second notification of the first would come before those of the next
+        _bundle(dss, uuid=bundle)
+        receiver.wait(2 if bundle == uuid else 4)
     told = [(found.payload["subscription_id"], found.payload["match"]["bundle_uuid"]) for found in receiver.deliveries]
-    assert sorted(told) == sorted([(here, uuid), (there, uuid)])
+    assert sorted(told) == sorted(
+        (subscription, bundle) for subscription in (here, there) for bundle in (uuid, next_one)
+    )
 
 
 def test_as_a_form(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     """A notification may come as a form, in a field of its own beside others."""
-    fields = {"who": "ü\r\n--x", "b": ""}
-    _subscribe(user, receiver, encoding="multipart/form-data", form_fields=fields, payload_form_field="what")
-    uuid = _bundle(dss)
+    fields, uuid = {"who": "ü\r\n--x", "b": ""}, new_uuid()
+    wish = {"encoding": "multipart/form-data", "form_fields": fields, "payload_form_field": "what"}
+    _subscribe(user, receiver, jmespath_query=_about(uuid), **wish)
+    _bundle(dss, uuid=uuid)
     (delivery,) = receiver.wait(1)
     form = delivery.form
     assert json.loads(form.pop("what"))["match"]["bundle_uuid"] == uuid
@@ -160,8 +174,9 @@ def test_attachments(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     """What is attached is selected of the metadata; what fails is told among the errors; deletions have none."""
     wanted = {"species": "files.donor_json[].species", "wrong": "abs(files.donor_json[0].species)", "none": "files.x"}
     definition = {name: {"type": "jmespath", "expression": expression} for name, expression in wanted.items()}
-    _subscribe(user, receiver, attachments=definition)
-    uuid = _bundle(dss, "Größe")
+    uuid = new_uuid()
+    _subscribe(user, receiver, attachments=definition, jmespath_query=_about(uuid))
+    _bundle(dss, "Größe", uuid)
     (delivery,) = receiver.wait(1)
     attached = delivery.payload["attachments"]
     errors = attached.pop("_errors")
@@ -177,56 +192,71 @@ def test_size_of_attachments(dss: LocalDSS, user: User, receiver: Receiver, size
     """Attachments of 128 KiB are sent, larger ones are not: their size is told instead."""
     text = "ü" + "x" * (size - len(b'{"a": ""}') - 2)
     definition = {"a": {"type": "jmespath", "expression": "files.donor_json[0].species"}}
-    _subscribe(user, receiver, attachments=definition)
-    _bundle(dss, text)
+    uuid = new_uuid()
+    _subscribe(user, receiver, attachments=definition, jmespath_query=_about(uuid))
+    _bundle(dss, text, uuid)
     (delivery,) = receiver.wait(1)
     expected = {"a": text} if fits else {"_errors": f"Attachments too large ({size} bytes)"}
     assert delivery.payload["attachments"] == expected
 
 
-def _attempts(receiver: Receiver, expected: int) -> list[float]:
-    """Return the pauses between the attempts, after a while in which there could be more."""
-    found = receiver.wait(expected)
-    assert len({one.payload["transaction_id"] for one in found}) == 1
-    return [later.at - earlier.at for earlier, later in itertools.pairwise(found)]
+def _pauses(deliveries: list[Delivery]) -> list[float]:
+    """Return the pauses between the attempts to deliver one notification."""
+    assert len({one.payload["transaction_id"] for one in deliveries}) == 1
+    return [later.at - earlier.at for earlier, later in itertools.pairwise(deliveries)]
 
 
 def test_tried_again(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     """A refused notification is tried again after growing pauses, until it is taken; a redirect is not followed."""
-    receiver.answers = [500, 302, 404]
-    _subscribe(user, receiver)
-    _bundle(dss)
-    pauses = _attempts(receiver, 4)
-    assert all(pause > least for pause, least in zip(pauses, (0.45, 0.95, 1.95), strict=True))
+    receiver.answers = [500, 302]
+    uuid, next_one = new_uuid(), new_uuid()
+    _subscribe(user, receiver, jmespath_query=_about(uuid, next_one))
+    _bundle(dss, uuid=uuid)
+    pauses = _pauses(receiver.wait(3)[:3])
+    assert all(pause > least for pause, least in zip(pauses, (0.45, 0.95), strict=True))
+    _bundle(dss, uuid=next_one)
+    receiver.wait(4)
+    assert _told(receiver) == [uuid] * 3 + [next_one]
     assert {one.path for one in receiver.deliveries} == {"/hook"}
-    time.sleep(0.5)
-    assert len(receiver.deliveries) == 4
 
 
 def test_deleted_subscription(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     """What could not be delivered is not tried again when the subscription is deleted."""
-    receiver.answers = [500] * 5
-    uuid = _subscribe(user, receiver)
-    _bundle(dss)
-    receiver.wait(1)
-    assert user.call("DELETE", f"/subscriptions/{uuid}", replica="aws").status_code == 200
-    time.sleep(1.5)
-    assert len(receiver.deliveries) == 1
+    receiver.answers = [500] * 20
+    uuid = new_uuid()
+    deleted, kept = (_subscribe(user, receiver, jmespath_query=_about(uuid)) for _ in range(2))
+    _bundle(dss, uuid=uuid)
+
+    def wait_for(subscription: str, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while attempts(subscription) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def attempts(subscription: str) -> int:
+        return [one.payload["subscription_id"] for one in receiver.deliveries].count(subscription)
+
+    wait_for(deleted, 1)
+    assert user.call("DELETE", f"/subscriptions/{deleted}", replica="aws").status_code == 200
+    wait_for(kept, 4)
+    assert attempts(deleted) < 4  # one, unless deleting it took as long as an attempt
 
 
+@pytest.mark.system
 def test_survives_a_kill(tmp_path: Path, receiver: Receiver) -> None:
     """What was not delivered when the process was killed is delivered by the next one, and given up in the end."""
     errors = tmp_path / "errors"
     with LocalDSS(tmp_path / "state", "--sync-delay", "off", errors=errors) as dss:
         receiver.answers = [503] * 10
-        subscription = _subscribe(User(dss), receiver)
-        _bundle(dss)
+        uuid = new_uuid()
+        subscription = _subscribe(User(dss), receiver, jmespath_query=_about(uuid))
+        _bundle(dss, uuid=uuid)
         receiver.wait(1)
         dss.stop(9)
         dss.start()
         # One attempt was perhaps not yet recorded when the process ended.
-        assert len(_attempts(receiver, 5)) in {4, 5}
-        deadline = time.monotonic() + 20
+        assert len(_pauses(receiver.wait(5))) in {4, 5}
+        deadline = time.monotonic() + 60
         while f"subscription {subscription} could not be notified: it answered 503" not in errors.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
