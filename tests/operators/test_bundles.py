@@ -15,7 +15,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutFileOperator,
 )
 from tests.local.server import EMAIL, VERSION, LocalDSS, new_uuid
-from tests.running import connection, fake_context, new_dag, output, requests_of, run, states, tries, xcom
+from tests.running import connection, new_context, new_dag, output, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -149,7 +149,7 @@ def test_an_unclear_answer_makes_nothing_twice(dss: LocalDSS, file: str, what: d
     uuid = bundle_of(dss, file, ["a"])
     fault(dss, **what)
     operator = DSSPatchBundleOperator(task_id="t", bundle_uuid=uuid, add_files=entries(dss, file, ["b"]))
-    result = operator.execute(fake_context())
+    result = operator.execute(new_context())
     assert versions_of(dss, uuid) == [VERSION, result["version"]]
     assert requests_of(dss, "PATCH", "/v1/bundles/") == sent
 
@@ -161,7 +161,7 @@ def test_a_missing_file_is_named_and_may_come_yet(dss: LocalDSS, file: str) -> N
         task_id="t", bundle_uuid=uuid, add_files=[dss.entry("b", file), dss.entry("c", gone)]
     )
     with pytest.raises(Exception, match=f"500 file_missing: there is no file {gone}.*'c'.* in aws") as caught:
-        operator.execute(fake_context())
+        operator.execute(new_context())
     assert type(caught.value).__name__ == "DSSResponseError"
     assert versions_of(dss, uuid) == [VERSION]
 
@@ -191,7 +191,7 @@ def test_wrong_changes_spend_no_retry(dss: LocalDSS, file: str, change: dict[str
     """What no retry can mend fails at once, says why, and changes nothing."""
     options = {"bundle_uuid": bundle_of(dss, file, ["a"]), "add_files": entries(dss, file, ["b"]), **change}
     with pytest.raises(Exception, match=message) as caught:
-        DSSPatchBundleOperator(task_id="t", **options).execute(fake_context())
+        DSSPatchBundleOperator(task_id="t", **options).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PATCH", "/v1/") == 0
 
@@ -219,7 +219,7 @@ def test_one_version_is_deleted(dss: LocalDSS, file: str) -> None:
     uuid, later = bundle_of(dss, file, ["a"]), "2025-01-01T000000.000000Z"
     dss.put_bundle(entries(dss, file, ["b"]), uuid, later)
     options: dict[str, Any] = {"task_id": "t", "bundle_uuid": uuid.upper(), "bundle_version": VERSION, "reason": "r"}
-    result = DSSDeleteBundleOperator(**options).execute(fake_context())
+    result = DSSDeleteBundleOperator(**options).execute(new_context())
     assert result == {"uuid": uuid, "version": VERSION, "replica": "aws"}
     assert versions_of(dss, uuid) == [later]
 
@@ -241,7 +241,7 @@ def test_wrong_deletions_spend_no_retry(dss: LocalDSS, file: str, change: dict[s
     """An unknown bundle, no reason, or what is not well-formed fails at once, and nothing is deleted."""
     uuid = bundle_of(dss, file, ["a"])
     with pytest.raises(Exception, match=message) as caught:
-        DSSDeleteBundleOperator(task_id="t", **{"bundle_uuid": uuid, "reason": "r", **change}).execute(fake_context())
+        DSSDeleteBundleOperator(task_id="t", **{"bundle_uuid": uuid, "reason": "r", **change}).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert versions_of(dss, uuid) == [VERSION]
 
@@ -249,9 +249,9 @@ def test_wrong_deletions_spend_no_retry(dss: LocalDSS, file: str, change: dict[s
 def test_another_reason_is_a_conflict(dss: LocalDSS, file: str) -> None:
     """What was deleted for another reason fails at once, in the DSS's own words."""
     uuid = bundle_of(dss, file, ["a"])
-    DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="one").execute(fake_context())
+    DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="one").execute(new_context())
     with pytest.raises(Exception, match=r"409 bundle_tombstone_already_exists.*request id") as caught:
-        DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="two").execute(fake_context())
+        DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="two").execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
 
@@ -261,7 +261,7 @@ def test_only_administrators_delete(dss: LocalDSS, file: str, monkeypatch: pytes
     token = dss.token(claims={EMAIL: "somebody@example.org"})
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, password=token, key_path=None))
     with pytest.raises(Exception, match=r"403 Forbidden.*Check whether the account") as caught:
-        DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="r").execute(fake_context())
+        DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="r").execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert token not in str(caught.value)
     assert versions_of(dss, uuid) == [VERSION]

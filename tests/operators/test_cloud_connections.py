@@ -26,7 +26,7 @@ from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSUploadDire
 from airflow_provider_hca.upload.checksums import checksum_bytes
 from airflow_provider_hca.upload.staging import GCSAccess, S3Access, open_staging
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import connection, fake_context, new_dag, requests_of, run, states, xcom
+from tests.running import connection, new_context, new_dag, requests_of, run, states, xcom
 from tests.stores import BUCKET, FakeGCS, LocalDSSWithStores, S3Where, SeaweedFS
 
 ACCOUNT = "stager@project-x.iam.gserviceaccount.com"
@@ -120,7 +120,7 @@ def test_a_source_is_read_with_the_connection(
         aws_conn_id="minio",
         gcp_conn_id="google",
     )
-    assert task.execute(fake_context())["staged_file_count"] == 1
+    assert task.execute(new_context())["staged_file_count"] == 1
 
 
 @pytest.mark.usefixtures("airflow_db")
@@ -136,7 +136,7 @@ def test_a_group_stages_with_the_connection(dss: LocalDSS, directory: Path) -> N
 def test_without_the_connection_the_sdk_is_asked(dss: LocalDSS, directory: Path) -> None:
     """What this test's environment lacks is not taken from a connection that nobody named."""
     with pytest.raises(AirflowFailException, match=r"no AWS credentials.*aws_conn_id"):
-        upload(directory).execute(fake_context())
+        upload(directory).execute(new_context())
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
@@ -168,9 +168,9 @@ def test_put_file_reads_the_sum_with_the_connection(dss: LocalDSS) -> None:
         "staged.bin", content, checksum_bytes(content), "text/plain"
     )
     with pytest.raises(TaskDeferred) as deferred:
-        DSSPutFileOperator(task_id="put", deferrable=True, **put).execute(fake_context())
+        DSSPutFileOperator(task_id="put", deferrable=True, **put).execute(new_context())
     assert "only-for-tests" not in repr(deferred.value.trigger.serialize())
-    assert DSSPutFileOperator(task_id="put", deferrable=False, **put).execute(fake_context())["name"] == "staged.bin"
+    assert DSSPutFileOperator(task_id="put", deferrable=False, **put).execute(new_context())["name"] == "staged.bin"
 
 
 def test_an_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_an_upload_to_google_uses_the_key_of_the_connection(
 ) -> None:
     """The token that objects are staged with is that of the account of gcp_conn_id; aws_conn_id is not looked at."""
     task = upload(directory, replica="gcp", gcp_conn_id="google", aws_conn_id="not_there")
-    assert task.execute(fake_context())["file_count"] == 2
+    assert task.execute(new_context())["file_count"] == 2
     assert set(google_key) == {ACCOUNT}
     access = cloud_access("gcp", gcp_conn_id="google")
     assert isinstance(access, GCSAccess)
@@ -324,7 +324,7 @@ def test_a_bad_connection_is_told_before_anything_is_staged(
     url = f"{'s3' if replica == 'aws' else 'gs'}://{BUCKET}/k"
     for task in (upload(directory, replica=replica, **bad), DSSPutFileOperator(task_id="p", source_url=url, **bad)):
         with pytest.raises(AirflowFailException, match=message) as caught:
-            task.execute(fake_context())
+            task.execute(new_context())
         out, err = capfd.readouterr()
         assert "canary" not in str(caught.value) + out + err + caplog.text
     assert requests_of(dss, "PUT", "/v1/") == 0

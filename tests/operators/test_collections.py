@@ -21,7 +21,7 @@ from airflow_provider_hca.operators.dss import (
 from tests.client.feeding import refusal
 from tests.client.server import Reply, Server
 from tests.local.server import VERSION, LocalDSS, User, new_uuid
-from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, output, requests_of, run, states, tries, xcom
+from tests.running import LOGICAL_DATE, connection, new_context, new_dag, output, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -130,10 +130,10 @@ def test_something_else_is_not_overwritten(dss: LocalDSS, numbers: str, change: 
     """A version that has something else in it fails at once, names its owner, and stays as it is."""
     uuid = new_uuid()
     options = {"collection_uuid": uuid, "collection_version": VERSION, "contents": links(numbers, [1])}
-    put(**options).execute(fake_context())
+    put(**options).execute(new_context())
     before = found(uuid)
     with pytest.raises(Exception, match="exists with something else in it; it belongs to you") as caught:
-        put(**{**options, **change}).execute(fake_context())
+        put(**{**options, **change}).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert f"collection {uuid}.{VERSION} exists" in str(caught.value)
     assert f"belongs to you ({before['owner']}). Nothing was overwritten: give another collection_version" in str(
@@ -145,11 +145,11 @@ def test_something_else_is_not_overwritten(dss: LocalDSS, numbers: str, change: 
 def test_skipping_and_overwriting_what_is_mine(dss: LocalDSS, numbers: str) -> None:
     """`skip` leaves what is there and succeeds, `overwrite` puts."""
     options = {"collection_uuid": new_uuid(), "collection_version": VERSION}
-    put(**options).execute(fake_context())
-    skipped = put(**options, name="x", if_exists="skip", contents=links(numbers, [1])).execute(fake_context())
+    put(**options).execute(new_context())
+    skipped = put(**options, name="x", if_exists="skip", contents=links(numbers, [1])).execute(new_context())
     assert (skipped["version"], skipped["item_count"], skipped["created"]) == (VERSION, 0, False)
     assert found(options["collection_uuid"])["name"] == "n"
-    overwritten = put(**options, name="x", if_exists="overwrite").execute(fake_context())
+    overwritten = put(**options, name="x", if_exists="overwrite").execute(new_context())
     assert (overwritten["version"], overwritten["created"]) == (VERSION, True)
     assert found(options["collection_uuid"])["name"] == "x"
 
@@ -162,15 +162,15 @@ def test_what_is_somebody_elses(dss: LocalDSS, version: str) -> None:
     options = {"collection_uuid": uuid, "collection_version": version}
     which = f"{uuid}.{VERSION}" if version == VERSION else uuid
     with pytest.raises(Exception, match=f"collection {which} exists and belongs to {STRANGE}. Nothing was ") as caught:
-        put(**options).execute(fake_context())
+        put(**options).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert "give another collection_uuid; or say if_exists='skip'" in str(caught.value)
-    skipped = put(**options, if_exists="skip").execute(fake_context())
+    skipped = put(**options, if_exists="skip").execute(new_context())
     expected = (version, f"{uuid}.{version}", False) if version == VERSION else (None, None, False)
     assert (skipped["version"], skipped["fqid"], skipped["created"]) == expected
     assert skipped["item_count"] is None
     assert owner.call("GET", f"/collections/{uuid}", replica="aws").json()["owner"] == owner.email
-    assert put(**options, if_exists="overwrite").execute(fake_context())["created"]
+    assert put(**options, if_exists="overwrite").execute(new_context())["created"]
     assert found(uuid)["owner"] != owner.email
 
 
@@ -184,7 +184,7 @@ def test_a_dss_that_shows_what_others_have(monkeypatch: pytest.MonkeyPatch, same
         settings = {"conn_type": "hca_dss", "host": server.url, "password": "a.b.c"}
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(settings))
         with pytest.raises(Exception, match=r"exists and belongs to she@example\.org\. Nothing was overwritten"):
-            put(collection_uuid=uuid, collection_version=VERSION).execute(fake_context())
+            put(collection_uuid=uuid, collection_version=VERSION).execute(new_context())
         assert [asked.method for asked in server.asked] == ["GET", "GET"]
 
 
@@ -195,7 +195,7 @@ def test_a_dss_that_makes_a_500_of_its_403(monkeypatch: pytest.MonkeyPatch) -> N
         settings = {"conn_type": "hca_dss", "host": server.url, "password": "a.b.c"}
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(settings))
         with pytest.raises(Exception, match=f"exists and belongs to {STRANGE}"):
-            put(collection_uuid=new_uuid(), collection_version=VERSION).execute(fake_context())
+            put(collection_uuid=new_uuid(), collection_version=VERSION).execute(new_context())
         assert [asked.method for asked in server.asked] == ["GET", "GET"]
 
 
@@ -203,16 +203,16 @@ def test_a_refused_token_is_no_stranger(dss: LocalDSS, monkeypatch: pytest.Monke
     """A 403 for want of the group is told as what it is, and not taken for somebody else's collection."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, group="other"))
     with pytest.raises(Exception, match=r"403 Forbidden: .*'group' in its extra"):
-        put(if_exists="skip").execute(fake_context())
+        put(if_exists="skip").execute(new_context())
 
 
 def test_a_uuid_that_was_deleted(dss: LocalDSS) -> None:
     """A DSS hides for ever what is put under a deleted uuid, so that is no success."""
     options = {"collection_uuid": new_uuid(), "collection_version": VERSION}
-    put(**options).execute(fake_context())
-    DSSDeleteCollectionOperator(task_id="t", collection_uuid=options["collection_uuid"]).execute(fake_context())
+    put(**options).execute(new_context())
+    DSSDeleteCollectionOperator(task_id="t", collection_uuid=options["collection_uuid"]).execute(new_context())
     with pytest.raises(Exception, match=r"was deleted once.*Give another collection_uuid") as caught:
-        put(**options).execute(fake_context())
+        put(**options).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
 
@@ -236,17 +236,17 @@ def test_a_uuid_that_was_deleted(dss: LocalDSS) -> None:
 def test_wrong_collections_send_nothing(dss: LocalDSS, change: dict[str, Any], message: str) -> None:
     """What no retry can mend fails at once, says why, and the DSS is not written to."""
     with pytest.raises(Exception, match=message) as caught:
-        put(**change).execute(fake_context())
+        put(**change).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
 def test_more_links_than_one_put_takes(dss: LocalDSS, numbers: str) -> None:
     """More than 1,000 different links are refused before anything is sent, and the error says what takes them."""
-    put(collection_uuid=new_uuid(), contents=links(numbers, [*range(1000), 0])).execute(fake_context())
+    put(collection_uuid=new_uuid(), contents=links(numbers, [*range(1000), 0])).execute(new_context())
     dss.control("DELETE", "requests")
     with pytest.raises(Exception, match=r"1,000 links at most, not 1,001: .* DSSPatchCollectionOperator"):
-        put(contents=links(numbers, range(1001))).execute(fake_context())
+        put(contents=links(numbers, range(1001))).execute(new_context())
     assert dss.control("GET", "requests") == []
 
 
@@ -254,7 +254,7 @@ def test_a_link_that_leads_nowhere(dss: LocalDSS) -> None:
     """A link to what is not there fails at once, in the DSS's own words."""
     item = {"type": "bundle", "uuid": new_uuid(), "version": VERSION}
     with pytest.raises(Exception, match=f"422 invalid_link.*{item['uuid']}") as caught:
-        put(collection_uuid=new_uuid(), contents=[item]).execute(fake_context())
+        put(collection_uuid=new_uuid(), contents=[item]).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
 
@@ -265,7 +265,7 @@ def test_a_link_that_leads_nowhere(dss: LocalDSS) -> None:
 def collection(dss: LocalDSS, numbers: str) -> str:
     """Give the uuid of a collection of one link."""
     uuid = new_uuid()
-    put(collection_uuid=uuid, collection_version=VERSION, contents=links(numbers, [0])).execute(fake_context())
+    put(collection_uuid=uuid, collection_version=VERSION, contents=links(numbers, [0])).execute(new_context())
     dss.control("DELETE", "requests")
     return uuid
 
@@ -305,7 +305,7 @@ def test_links_come_and_go(dss: LocalDSS, numbers: str, collection: str) -> None
 
 def test_nothing_to_change(dss: LocalDSS, numbers: str, collection: str) -> None:
     """Where all is as wanted no version is made."""
-    result = patch(collection, add_contents=links(numbers, [0]), description="d").execute(fake_context())
+    result = patch(collection, add_contents=links(numbers, [0]), description="d").execute(new_context())
     assert (result["version"], result["item_count"], result["patch_count"]) == (VERSION, 1, 0)
     assert requests_of(dss, "PATCH", "/v1/collections/") == 0
 
@@ -350,7 +350,7 @@ def test_what_airflow_remembers_of_another_collection(numbers: str, collection: 
         {"from": f"aws/{collection}.{VERSION}", "version": 5},
         "rubbish",
     ):
-        context: Any = {**fake_context(), "task_state_store": Remembered(kept)}
+        context: Any = {**new_context(), "task_state_store": Remembered(kept)}
         result = patch(collection, add_contents=links(numbers, [1])).execute(context)
         assert found(collection, result["version"])["contents"] == links(numbers, [0, 1])
         assert context["task_state_store"].kept == {
@@ -392,7 +392,7 @@ class Remembered:
 def test_wrong_changes_spend_no_retry(dss: LocalDSS, collection: str, change: dict[str, Any], message: str) -> None:
     """What no retry can mend fails at once, says why, and no PATCH is sent."""
     with pytest.raises(Exception, match=message) as caught:
-        patch(**{"uuid": collection, "name": "new", **change}).execute(fake_context())
+        patch(**{"uuid": collection, "name": "new", **change}).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PATCH", "/v1/") == 0
 
@@ -402,7 +402,7 @@ def test_only_the_owner_changes_it(dss: LocalDSS) -> None:
     uuid = new_uuid()
     theirs(dss, uuid)
     with pytest.raises(Exception, match="403 Forbidden") as caught:
-        patch(uuid, name="mine").execute(fake_context())
+        patch(uuid, name="mine").execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PATCH", "/v1/") == 0
 
@@ -427,7 +427,7 @@ def test_a_deletion_whose_answer_was_lost(dss: LocalDSS, collection: str) -> Non
     """A deletion that was done and not answered has deleted it."""
     dss.control("POST", "faults", {"method": "DELETE", "path": "/collections/", "action": "drop", "after": True})
     operator = DSSDeleteCollectionOperator(task_id="t", collection_uuid=collection)
-    assert operator.execute(fake_context())["deleted"] is True
+    assert operator.execute(new_context())["deleted"] is True
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_a_deletion_whose_answer_was_lost(dss: LocalDSS, collection: str) -> Non
 def test_wrong_deletions_spend_no_retry(collection: str, change: dict[str, Any], message: str) -> None:
     """What is not well-formed fails at once."""
     with pytest.raises(Exception, match=message) as caught:
-        DSSDeleteCollectionOperator(task_id="t", **{"collection_uuid": collection, **change}).execute(fake_context())
+        DSSDeleteCollectionOperator(task_id="t", **{"collection_uuid": collection, **change}).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
 
@@ -446,6 +446,6 @@ def test_only_the_owner_deletes_it(dss: LocalDSS) -> None:
     uuid = new_uuid()
     owner = theirs(dss, uuid)
     with pytest.raises(Exception, match="403 Forbidden") as caught:
-        DSSDeleteCollectionOperator(task_id="t", collection_uuid=uuid).execute(fake_context())
+        DSSDeleteCollectionOperator(task_id="t", collection_uuid=uuid).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert owner.call("GET", f"/collections/{uuid}", replica="aws").status_code == 200

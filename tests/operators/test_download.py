@@ -12,7 +12,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator
 from tests.download.server import OneBundle
 from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.running import connection, fake_context, new_dag, run, states, tries, xcom
+from tests.running import connection, new_context, new_dag, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -140,7 +140,7 @@ def test_a_retry_fetches_what_is_missing(
 def test_what_cannot_be_fails_at_once(bundle: str, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     """Bad input spends no retry, says what to change, and makes no directory."""
     with pytest.raises(Exception, match=message) as caught:
-        operator(**{"bundle": bundle, "directory": tmp_path / "t", **change}).execute(fake_context())
+        operator(**{"bundle": bundle, "directory": tmp_path / "t", **change}).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert not (tmp_path / "t").exists()
 
@@ -156,6 +156,6 @@ def test_a_killed_task_stops_within_seconds(dss: LocalDSS, tmp_path: Path) -> No
     threading.Timer(1.0, killed.on_kill).start()
     started = time.monotonic()
     with pytest.raises(DSSAbortedError):
-        killed.execute(fake_context())
+        killed.execute(new_context())
     assert time.monotonic() - started < 5
     assert not [each for each in threading.enumerate() if each.name.startswith("dss-download")]

@@ -22,7 +22,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, requests_of, run, states, tries, xcom
+from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -161,7 +161,7 @@ def test_bad_input_fails_at_once_and_changes_nothing(
         options["bucket"] = options.pop("staging_bucket")
     operator = upload(**options, retries=3)
     with pytest.raises(Exception, match=message) as caught:
-        operator.execute(fake_context())
+        operator.execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PUT", "/v1/") == 0
 
@@ -203,10 +203,10 @@ def test_put_file_waits_for_the_copy_and_compares_it(dss: LocalDSS) -> None:
     """An asynchronous copy that lost against other content is a conflict, although the DSS answered 202."""
     uuid = new_uuid()
     first, second = dss.stage(b"1" * 150_000), dss.stage(b"2" * 150_000)
-    DSSPutFileOperator(task_id="t", source_url=first, file_uuid=uuid, file_version=VERSION).execute(fake_context())
+    DSSPutFileOperator(task_id="t", source_url=first, file_uuid=uuid, file_version=VERSION).execute(new_context())
     operator = DSSPutFileOperator(task_id="t", source_url=second, file_uuid=uuid, file_version=VERSION)
     with pytest.raises(Exception, match="the content changed, so it needs another version") as caught:
-        operator.execute(fake_context())
+        operator.execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
 
@@ -215,7 +215,7 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
     dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 99})
     operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"3" * 150_000), copy_timeout=timedelta(seconds=1))
     with pytest.raises(Exception, match="has not stored it in time") as caught:
-        operator.execute(fake_context())
+        operator.execute(new_context())
     assert type(caught.value).__name__ == "DSSCopyError"
 
 
@@ -234,16 +234,16 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
 def test_put_bundle_refuses_wrong_members_before_sending(dss: LocalDSS, files: Any, message: str) -> None:
     """Members that cannot make a bundle are refused before the DSS hears of them."""
     with pytest.raises(Exception, match=message):
-        DSSPutBundleOperator(task_id="t", files=files).execute(fake_context())
+        DSSPutBundleOperator(task_id="t", files=files).execute(new_context())
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
 def test_a_conflict_names_what_conflicts(dss: LocalDSS) -> None:
     """Another manifest under the same uuid and version fails at once, with the DSS's own words and request id."""
     options: dict[str, Any] = {"task_id": "t", "bundle_uuid": new_uuid(), "bundle_version": VERSION}
-    DSSPutBundleOperator(files=[dss.entry("a")], **options).execute(fake_context())
+    DSSPutBundleOperator(files=[dss.entry("a")], **options).execute(new_context())
     with pytest.raises(Exception, match=r"409 bundle_already_exists: .*request id [0-9a-f-]{36}") as caught:
-        DSSPutBundleOperator(files=[dss.entry("b")], **options).execute(fake_context())
+        DSSPutBundleOperator(files=[dss.entry("b")], **options).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
 
@@ -284,14 +284,14 @@ def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
 
 def test_results_are_plain_json(dss: LocalDSS) -> None:
     """What a task returns survives JSON, whatever backend XComs have."""
-    file = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"json")).execute(fake_context())
+    file = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"json")).execute(new_context())
     assert json.loads(json.dumps(file)) == file
 
 
 def test_an_operator_can_be_copied_after_it_ran(dss: LocalDSS, directory: Path) -> None:
     """Airflow copies and pickles operators, whether they have run or not."""
     operator = upload(directory, dss.bucket)
-    operator.execute(fake_context())
+    operator.execute(new_context())
     assert copy.deepcopy(operator).directory == str(directory)
 
 
@@ -322,7 +322,7 @@ def test_a_killed_task_stops_within_seconds(dss: LocalDSS, slow_directory: Path)
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(DSSAbortedError):
-        operator.execute(fake_context())
+        operator.execute(new_context())
     took = time.monotonic() - killed[0]
     seen = requests_of(dss, "PUT", "/v1/files/")
     time.sleep(1)

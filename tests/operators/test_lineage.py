@@ -20,7 +20,7 @@ from airflow_provider_hca.operators.dss import (
 )
 from airflow_provider_hca.operators.lineage import tell_outlets
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import connection, event_extras, fake_context, new_dag, output, run, states, tries, xcom
+from tests.running import connection, event_extras, new_context, new_dag, output, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -136,6 +136,6 @@ if AIRFLOW_V_3_0_PLUS:  # where an outlet can be a reference to an asset that an
 
 def test_without_outlets_nothing_is_looked_at() -> None:
     """A task without outlets needs nothing of Airflow to tell of its bundle."""
-    context = fake_context()
+    context = new_context()
     tell_outlets(context, [], "https://dss.example.org/v1", {})
     assert context["ti"].pushed == {}

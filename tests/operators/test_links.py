@@ -18,7 +18,7 @@ from airflow_provider_hca.operators.dss import (
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import fake_context, new_dag, output, run, states, xcom
+from tests.running import new_context, new_dag, output, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -74,7 +74,7 @@ def test_a_task_that_fails_has_its_link_all_the_same(dss: LocalDSS, tmp_path: Pa
 @pytest.mark.parametrize("change", [{"uuid": "x"}, {"replica": "azure"}, {"version": "1"}])
 def test_what_is_no_bundle_has_no_link(change: dict[str, Any]) -> None:
     """A task whose arguments name no bundle leaves the complaint to the task itself."""
-    context = fake_context()
+    context = new_context()
     which: dict[str, Any] = {"replica": "aws", "uuid": new_uuid(), "version": None, **change}
     show_bundle(context, DSSHook(), **which)
     assert context["ti"].pushed == {}
@@ -82,7 +82,7 @@ def test_what_is_no_bundle_has_no_link(change: dict[str, Any]) -> None:
 
 def test_a_task_goes_on_when_its_link_cannot_be_stored(caplog: pytest.LogCaptureFixture) -> None:
     """Where the link's XCom cannot be pushed there is a warning, and no error."""
-    context = fake_context()
+    context = new_context()
 
     def push(key: str, value: str) -> None:
         raise OSError(f"the database is away, {key} with {len(value)} characters is lost")

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_hca.hooks.page import PROGRESS_KEY
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, dss_upload_group
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import fake_context, new_dag, run, states, xcom
+from tests.running import new_context, new_dag, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -31,7 +31,7 @@ class Listener(dict[str, Any]):
     """A task instance's XComs, which notes each that is pushed."""
 
     def __init__(self) -> None:
-        super().__init__(fake_context())
+        super().__init__(new_context())
         self.told: list[dict[str, Any]] = []
         self["ti"].xcom_push = self._note
 

@@ -27,7 +27,7 @@ from airflow_provider_hca.operators.upload_group import (
     DSSUploadShardsBundleOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, connection, fake_context, new_dag, requests_of, run, states, xcom
+from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -127,10 +127,10 @@ def test_an_object_that_changes_after_it_was_planned_is_refused(dss: LocalDSS) -
     dss.s3.put_object(Bucket=dss.bucket, Key=f"{prefix}/a.json", Body=b"1")
     options: dict[str, Any] = {"directory": f"s3://{dss.bucket}/{prefix}", "staging_bucket": dss.bucket}
     plan = DSSPlanUploadOperator(task_id="up.plan", max_shard_files=9, max_shard_bytes=LARGE, **options)
-    (shard,) = plan.execute(fake_context())
+    (shard,) = plan.execute(new_context())
     dss.s3.put_object(Bucket=dss.bucket, Key=f"{prefix}/a.json", Body=b"2")
     with pytest.raises(InvalidDirectoryError, match="came, went or changed"):
-        DSSUploadShardOperator(task_id="up.shard", shard=shard, **options).execute(fake_context())
+        DSSUploadShardOperator(task_id="up.shard", shard=shard, **options).execute(new_context())
 
 
 def test_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path) -> None:
@@ -195,7 +195,7 @@ class Tasks:
             "bundle_uuid": self.bundle,
         }
         plan = DSSPlanUploadOperator(task_id="plan", max_shard_files=most, max_shard_bytes=10**9, **self._options)
-        self.shards = json.loads(json.dumps(plan.execute(fake_context())))
+        self.shards = json.loads(json.dumps(plan.execute(new_context())))
         self.done: list[Any] = []
 
     def shard(self, number: int) -> DSSUploadShardOperator:
@@ -204,14 +204,14 @@ class Tasks:
 
     def register(self) -> None:
         """Run all shards."""
-        self.done = [json.loads(json.dumps(self.shard(n).execute(fake_context()))) for n in range(len(self.shards))]
+        self.done = [json.loads(json.dumps(self.shard(n).execute(new_context()))) for n in range(len(self.shards))]
 
     def put(self) -> dict[str, Any]:
         """Put the bundle."""
         operator = DSSUploadShardsBundleOperator(
             task_id="bundle", shards=self.shards, registered=self.done, **self._options
         )
-        return operator.execute(fake_context())
+        return operator.execute(new_context())
 
 
 CHANGES: dict[str, tuple[Callable[[Path], Any], int]] = {
@@ -239,10 +239,10 @@ def test_a_directory_that_changes_after_it_was_planned_is_refused(dss: LocalDSS,
     act(directory)
     for number in range(len(tasks.shards)):
         if number != hit:
-            tasks.shard(number).execute(fake_context())
+            tasks.shard(number).execute(new_context())
     before = requests_of(dss, "PUT", "/v1/")
     with pytest.raises(Exception, match=rf"shard {hit + 1} of 4': files came, went or changed since") as caught:
-        tasks.shard(hit).execute(fake_context())
+        tasks.shard(hit).execute(new_context())
     assert str(directory) in str(caught.value)
     assert type(caught.value).__name__ == "InvalidDirectoryError"
     assert requests_of(dss, "PUT", "/v1/") == before
@@ -256,7 +256,7 @@ def test_a_worker_that_does_not_see_the_directory_may_be_followed_by_one_that_do
     directory.rename(directory.parent / "away")
     tasks.done = [{"tries": 1}] * len(tasks.shards)
     with pytest.raises(InvalidDirectoryError, match="no such directory on this worker"):
-        tasks.shard(0).execute(fake_context())
+        tasks.shard(0).execute(new_context())
     with pytest.raises(InvalidDirectoryError, match="no such directory on this worker"):
         tasks.put()
 
@@ -288,7 +288,7 @@ def test_a_cleared_run_is_a_new_version_and_a_cleared_shard_is_not(dss: LocalDSS
     """The names come from the plan, so that shards of one bundle share them whatever is cleared in between."""
     options: dict[str, Any] = {"directory": str(directory), "staging_bucket": dss.bucket}
     plan = DSSPlanUploadOperator(task_id="upload.plan", max_shard_files=3, max_shard_bytes=10**9, **options)
-    context, cleared = fake_context(), fake_context(2)
+    context, cleared = new_context(), new_context(2)
     cleared["dag_run"].clear_number = 1
     first, second = plan.execute(context), plan.execute(cleared)
     operator = DSSUploadShardOperator(task_id="upload.shard", shard=first[0], **options)
@@ -354,7 +354,7 @@ def test_a_stopped_shard_is_taken_up(dss: LocalDSS, slow_directory: Path) -> Non
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(DSSAbortedError):
-        operator.execute(fake_context())
+        operator.execute(new_context())
     killer.join()
     assert time.monotonic() - told[0] < 4
     _take_up(dss, tasks)
@@ -363,8 +363,8 @@ def test_a_stopped_shard_is_taken_up(dss: LocalDSS, slow_directory: Path) -> Non
 _WORKER = """
 import json, sys
 from airflow_provider_hca.operators.upload_group import DSSUploadShardOperator
-from tests.running import fake_context
-DSSUploadShardOperator(task_id="shard", **json.load(sys.stdin)).execute(fake_context())
+from tests.running import new_context
+DSSUploadShardOperator(task_id="shard", **json.load(sys.stdin)).execute(new_context())
 """
 
 
@@ -389,10 +389,10 @@ def _take_up(dss: LocalDSS, tasks: Tasks) -> None:
     time.sleep(0.5)  # what the DSS was at, it ends
     before = len(_registered(dss, tasks))
     assert 0 < before < 60
-    again = tasks.shard(0).execute(fake_context(2))
+    again = tasks.shard(0).execute(new_context(2))
     assert again["registered_files"] == 60 - before
     assert again["staged_files"] == 0
-    tasks.done = [again, tasks.shard(1).execute(fake_context())]
+    tasks.done = [again, tasks.shard(1).execute(new_context())]
     assert tasks.put()["file_count"] == len(_registered(dss, tasks)) == len(_files_of(dss, tasks.bundle)) == 120
 
 
@@ -408,7 +408,7 @@ def test_a_retried_shard_leaves_the_parts_of_others_alone(dss: LocalDSS, directo
     key = f"{tasks.bundle}.{version}/{derive_uuid(tasks.bundle, 'z/other')}.00000000"
     dss.s3.create_multipart_upload(Bucket=dss.bucket, Key=key)
     tasks.register()
-    tasks.done[0] = tasks.shard(0).execute(fake_context(2))
+    tasks.done[0] = tasks.shard(0).execute(new_context(2))
     assert _open(dss, tasks) == [key]
     tasks.put()
     assert _open(dss, tasks) == []

@@ -18,7 +18,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
-from tests.running import connection, fake_context, new_dag, requests_of, run, states, tries, xcom
+from tests.running import connection, new_context, new_dag, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -97,7 +97,7 @@ def test_put_file_takes_a_sha256_in_either_case(dss: LocalDSS, deferrable: bool)
 def test_put_file_refuses_what_is_no_sha256(dss: LocalDSS) -> None:
     """A sum of another kind is a wrong argument, and nothing is registered."""
     with pytest.raises(AirflowFailException, match="sha256 must be 64 hexadecimal digits, not 'abab'"):
-        put_file(dss, large(), sha256="abab").execute(fake_context())
+        put_file(dss, large(), sha256="abab").execute(new_context())
     assert requests_of(dss, "PUT", "/v1/files/") == 0
 
 
@@ -267,7 +267,7 @@ def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) ->
     """`file_missing` is waited out within copy_timeout."""
     file = new_uuid()
     assert slow_dss.put_file(slow_dss.stage(large()), file).status_code == 202
-    result = put_bundle_of(file, timedelta(seconds=60)).execute(fake_context())
+    result = put_bundle_of(file, timedelta(seconds=60)).execute(new_context())
     assert result["created"]
     assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 2
 
@@ -275,7 +275,7 @@ def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) ->
 def test_put_bundle_does_not_wait_for_ever(slow_dss: LocalDSS) -> None:
     """A file that never comes fails the try at the end of copy_timeout, and may come before the next one."""
     with pytest.raises(DSSResponseError, match="file_missing"):
-        put_bundle_of(new_uuid(), 0).execute(fake_context())
+        put_bundle_of(new_uuid(), 0).execute(new_context())
     assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 1
 
 
@@ -332,7 +332,7 @@ class Store(dict[str, Any]):
 def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle: str) -> None:
     """Where Airflow keeps a task's state, a second try waits for the first one's checkout; a clear begins another."""
     store = Store()
-    context = Context(ti=fake_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    context = Context(ti=new_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
     first = deferred(checkout(bundle, deferrable=True), context)
     job = first.trigger.serialize()[1]["wait"]["checkout_job_id"]
     assert checkout(bundle).execute(context)["checkout_job_id"] == job
@@ -345,7 +345,7 @@ def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle:
 def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
     """Who mends a task's arguments and clears it gets the checkout asked for, not the one that was begun before."""
     store = Store()
-    context = Context(ti=fake_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    context = Context(ti=new_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
     jobs = []
     for options in ({"bundle": bundle}, {"bundle": bundle, **change}):
         if not options["bundle"]:
@@ -368,7 +368,7 @@ def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.M
     """One that is not done within checkout_timeout is an error that says what to change."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss))
     with pytest.raises(Exception, match="checkout_timeout"):
-        checkout(bundle, checkout_timeout=0).execute(fake_context())
+        checkout(bundle, checkout_timeout=0).execute(new_context())
 
 
 @pytest.mark.parametrize(
