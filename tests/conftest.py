@@ -57,7 +57,7 @@ if not AIRFLOW_V_3_1_PLUS:  # the UI takes no pages: what is left is the plugin,
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests that take chances be run for longer, and again as they were."""
+    """Let tests that depend on chance run for longer, or repeat what they did."""
     parser.addoption("--kills", type=int, default=20, help="how often uploads are killed in tests/upload/test_kills.py")
     parser.addoption("--kills-seed", type=int, default=7, help="of the moments at which they are")
 
@@ -65,6 +65,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Watch over the tiers."""
     config.pluginmanager.register(TierGuard())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module on one worker, unless they name a group, so that its fixtures are made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
