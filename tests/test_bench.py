@@ -19,6 +19,8 @@ from botocore.exceptions import ClientError
 
 from scripts.benchmarks.null_s3 import piece_key
 
+pytestmark = pytest.mark.system
+
 REPOSITORY = Path(__file__).parents[1]
 PIECES = [os.urandom(100), os.urandom(20), os.urandom(100_000)]
 

@@ -16,6 +16,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.local.server import LocalDSS
 from tests.running import LOGICAL_DATE, run, states, xcom
 
+pytestmark = pytest.mark.system
+
 _ROOT = Path(__file__).parent.parent
 _EXAMPLES = sorted((_ROOT / "example_dags").glob("example_*.py"))
 # How many bundles each leaves; those of deleted ones count, since a DSS keeps them.

@@ -22,6 +22,8 @@ from tests.running import connection
 if TYPE_CHECKING:
     from tests.local.server import LocalDSS
 
+pytestmark = pytest.mark.system
+
 _ROOT = Path(__file__).parent.parent
 _PACKAGE = "airflow_provider_hca"
 _NAME = f"{_PACKAGE}-{airflow_provider_hca.__version__}"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.airflow_processes import Airflow
 from tests.local.server import LocalDSS
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("processes")]
 
 _EXAMPLE = Path(__file__).parents[1] / "example_dags" / "example_dss_lineage.py"
 _DATA = _EXAMPLE.parent / "data" / "cell_42"

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 
 def test_a_short_soak() -> None:
     """Whatever the DSS answers and whenever the upload is killed, each bundle is made, and each file is stored once."""

@@ -1,19 +1,22 @@
-"""The commands, in processes as people run them, against the local DSS."""
+"""The commands against the local DSS: in this process, and in processes of their own where signals matter."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow.cli import cli_config
+from airflow.cli import cli_config, cli_parser
 from airflow.providers_manager import ProvidersManager
 
+from airflow_provider_hca.__main__ import main
 from tests.running import connection, requests_of
 
 if TYPE_CHECKING:
@@ -26,14 +29,27 @@ _PROGRAM = ["airflow", "hca"] if _HAS_GROUP else ["airflow_provider_hca"]
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *_PROGRAM, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
+    """Run a command in this process, as Airflow's own `main` does; a process of its own takes 6 s to start."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    code: int | str | None = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            if _HAS_GROUP:
+                options = cli_parser.get_parser().parse_args(["hca", *arguments])
+                options.func(options)
+            else:
+                main(list(arguments))
+        except SystemExit as error:
+            code = error.code
+    assert isinstance(code, int), code
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+
+def _run_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *_PROGRAM, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def _complaint(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
@@ -62,9 +78,10 @@ def directory(tmp_path: Path) -> Path:
     return place
 
 
-def test_check(connected: LocalDSS) -> None:
+@pytest.mark.parametrize("run", [_run, pytest.param(_run_process, marks=pytest.mark.system)])
+def test_check(connected: LocalDSS, run: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
     """A good connection is said to be one, with its address and both replicas, and the exit code is 0."""
-    done = _run("check")
+    done = run("check")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{connected.url} answers and takes the token",
@@ -87,14 +104,15 @@ def test_check_says_what_is_wrong(dss: LocalDSS, changes: dict[str, str], said: 
     assert said in _complaint(done)
 
 
+@pytest.mark.system
 def test_a_connection_of_the_database(connected: LocalDSS, airflow_db: Path) -> None:
     """A connection that is in Airflow's database is found, and one that is nowhere is told by its name."""
     made = json.loads(connection(connected))
     add = ["connections", "add", "dss_of_the_database", "--conn-json", json.dumps(made)]
-    subprocess.run([sys.executable, "-m", "airflow", *add], check=True, capture_output=True, timeout=90)
-    found = _run("check", "--conn-id", "dss_of_the_database")
+    subprocess.run([sys.executable, "-m", "airflow", *add], check=True, capture_output=True, timeout=300)
+    found = _run_process("check", "--conn-id", "dss_of_the_database")
     assert found.returncode == 0, found.stderr
-    assert "dss_of_nowhere" in _complaint(_run("check", "--conn-id", "dss_of_nowhere"))
+    assert "dss_of_nowhere" in _complaint(_run_process("check", "--conn-id", "dss_of_nowhere"))
 
 
 def test_upload_again_and_get(connected: LocalDSS, directory: Path, tmp_path: Path) -> None:
@@ -207,6 +225,7 @@ def test_help(command: str) -> None:
     assert expected in done.stdout
 
 
+@pytest.mark.system
 def test_local(tmp_path: Path) -> None:
     """The local DSS is started with the options of its own command, says where it is, and ends by TERM."""
     command = [sys.executable, "-m", *_PROGRAM, "local", "--json", "--state", str(tmp_path / "state")]
@@ -215,10 +234,11 @@ def test_local(tmp_path: Path) -> None:
         assert process.stdout is not None
         about = json.loads(process.stdout.readline())
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     assert about["dss_url"].startswith("http://127.0.0.1:")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("command", ["upload", "local"])
 def test_ctrl_c(connected: LocalDSS, directory: Path, tmp_path: Path, command: str) -> None:
     """What is ended by Ctrl-C ends at once, with a sentence and the exit code that shells give to that."""
@@ -239,7 +259,7 @@ def test_ctrl_c(connected: LocalDSS, directory: Path, tmp_path: Path, command: s
         while begun not in (line := process.stdout.readline()):
             assert line, f"{command} ended before it had begun"
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 130
+        assert process.wait(120) == 130
         said = process.stdout.read()
     assert ": stopped" in said.splitlines()[-1]
     assert "Traceback" not in said

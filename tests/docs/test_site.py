@@ -12,6 +12,8 @@ import pytest
 
 from tests.docs.interface import CLASSES, HOOK_METHODS, parameters_of
 
+pytestmark = pytest.mark.system
+
 _ROOT = Path(__file__).parents[2]
 
 

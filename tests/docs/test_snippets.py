@@ -14,6 +14,8 @@ from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.running import LOGICAL_DATE, run, states, xcom
 from tests.test_examples import load
 
+pytestmark = pytest.mark.system
+
 _DOCS = Path(__file__).parents[2] / "docs"
 # What a page's placeholders stand for is filled in here.
 _BUCKET, _DIRECTORY = "my-staging-bucket", "/data/experiment_42"

@@ -13,6 +13,8 @@ import pytest
 from tests.airflow_processes import Airflow
 from tests.local.server import MIB, LocalDSS, new_uuid, new_version
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("processes")]
+
 _UPLOAD = """
 from airflow.sdk import DAG, task
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.local.server import LocalDSS
     from tests.ui.airflow import AirflowWithUI
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 _CONNECTIONS = "/hca-dss/api/connections"
 _HEALTH = f"{_CONNECTIONS}/hca_dss_default/health"
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.local.server import LocalDSS
     from tests.ui.airflow import AirflowWithUI
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 _BUNDLES = "connections/hca_dss_default/bundles"
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     OpenPage = Callable[..., Page]
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 _TYPE = get_provider_info()["connection-types"][0]
 _MADE = "made_by_hand"
 _WRONG_TOKEN = "a-token-that-no-dss-takes"

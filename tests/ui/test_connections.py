@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.local.server import LocalDSS
     from tests.ui.airflow import AirflowWithUI
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 
 def test_stored_ones_and_those_of_the_environment_are_listed(airflow: AirflowWithUI) -> None:
     """All connections of the type are listed by id, the default one first, and none of another type."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tests.local.server import LocalDSS
     from tests.ui.airflow import AirflowWithUI
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 _FILES = "connections/hca_dss_default/files"
 _WHICH: dict[str, Any] = {"replica": "aws", "version": VERSION}
 _DEEP = b"[" * 100_000

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from airflow_provider_hca.ui.told import Ingest, most_telling
 from tests.ui.conftest import Ingested
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
     from tests.local.server import LocalDSS
     from tests.ui.airflow import AirflowWithUI
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 
 def _tasks(airflow: AirflowWithUI, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:

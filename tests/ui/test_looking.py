@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     OpenPage = Callable[..., Page]
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 
 def _asked(page: Page) -> list[str]:
     """Return a list to which each question for a bundle is added."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     OpenPage = Callable[..., Page]
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+
 _FRAME = "/plugin/dss/hca-dss/"
 _LOOKS = (Path(__file__).parent / "looks.js").read_text()
 
