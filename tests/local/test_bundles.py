@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -110,15 +109,6 @@ def test_missing_file(dss: LocalDSS) -> None:
     answer = dss.put_bundle([dss.entry("a", file.upper())])
     assert code_of(answer) == (400, "file_missing")
     assert time.monotonic() - start > 0.9
-
-
-def test_file_that_comes_in_time(dss: LocalDSS) -> None:
-    """A file stored while PUT bundle waits is found."""
-    file, source = new_uuid(), dss.stage(b"late")
-    timer = threading.Timer(0.4, dss.put_file, (source, file))
-    timer.start()
-    assert dss.put_bundle([dss.entry("a", file)]).status_code == 201
-    timer.join()
 
 
 def test_illegal_versions(dss: LocalDSS) -> None:

@@ -20,7 +20,7 @@ import requests
 import airflow_provider_hca.local
 from airflow_provider_hca.local.faults import Fault
 
-from .server import VERSION, LocalDSS, new_uuid
+from .server import LocalDSS, new_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,19 +146,29 @@ def test_secrets_are_the_owners(dss: LocalDSS) -> None:
 
 
 def test_ends_cleanly(tmp_path: Path) -> None:
-    """TERM ends it within two seconds with exit code 0; running requests finish, a waiting PUT is told 503."""
-    with LocalDSS(tmp_path, "--file-wait", "30") as dss:
+    """TERM ends it with exit code 0; running requests finish, a PUT that waits for a file is told 503.
+
+    A file that is stored while PUT bundle waits for it is found.
+    """
+    with LocalDSS(tmp_path, "--file-wait", "600") as dss:
         dss.http.get(f"{dss.url}/bundles/all?replica=aws")  # leaves a connection open
-        slow, missing = new_uuid(), new_uuid()
-        dss.control("POST", "faults", {"path": slow, "action": "slow", "seconds": 1})
-        entry = {"uuid": missing, "version": VERSION, "name": "a", "indexed": False}
+        file, slow, waited = new_uuid(), new_uuid(), new_uuid()
         with ThreadPoolExecutor() as pool:
+            found = pool.submit(dss.put_bundle, [dss.entry("a", file)])
+            time.sleep(0.2)
+            assert dss.put_file(dss.stage(b"late"), file).status_code == 201
+            assert found.result().status_code == 201
+            # A fault is used up when its request has come.
+            dss.control("POST", "faults", {"path": slow, "action": "slow", "seconds": 1})
+            dss.control("POST", "faults", {"path": waited, "action": "slow", "seconds": 0})
             running = pool.submit(dss.put_bundle, [], slow)
-            waiting = pool.submit(dss.put_bundle, [entry])
-            time.sleep(0.5)
+            waiting = pool.submit(dss.put_bundle, [dss.entry("a", new_uuid())], waited)
+            while dss.control("GET", "faults"):
+                time.sleep(0.02)
+            time.sleep(0.1)
             start = time.monotonic()
             assert dss.stop() == 0
-            assert time.monotonic() - start < 2.5
+            assert time.monotonic() - start < 300  # half of what the PUT would wait
             assert (running.result().status_code, waiting.result().status_code) == (201, 503)
 
 

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import io
-from typing import TYPE_CHECKING
+import time
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 
 from .server import MIB, LocalDSS, code_of, new_uuid, sums
 
-if TYPE_CHECKING:
-    pass
+COPY_DELAY = 0.4  # seconds, of the shared DSS
 
 
 def _content(size: int = 150_000) -> bytes:
     return (new_uuid().encode() * (size // 36 + 1))[:size]
 
 
-@functools.cache
-def _large_content() -> bytes:
-    return _content(64 * MIB + 1)
-
-
-@functools.cache
-def _large_sums() -> dict[str, str]:
-    return sums(_large_content())
-
-
 def test_accepted_then_copied(dss: LocalDSS) -> None:
     """A large file answers 202 with a task, HEAD 404 while it is copied and then 200; the PUT again: 202, then 200."""
     file, content = new_uuid(), _content()
     source = dss.stage(content)
+    started = time.monotonic()
     first, second = dss.put_file(source, file), dss.put_file(source, file)
-    assert (first.status_code, second.status_code) == (202, 202)
+    head = dss.call("HEAD", f"/files/{file}", replica="aws")
+    assert first.status_code == 202
     assert first.json().keys() == {"version", "task_id"}
-    assert dss.call("HEAD", f"/files/{file}", replica="aws").status_code == 404
+    if time.monotonic() - started < COPY_DELAY:
+        assert (second.status_code, head.status_code) == (202, 404)
     assert dss.wait_for_head(file, 200).headers["X-DSS-SHA256"] == sums(content)["hca-dss-sha256"]
     assert dss.put_file(source, file).status_code == 200
 
@@ -78,8 +69,10 @@ def test_failed_then_right(dss: LocalDSS) -> None:
     file, content = new_uuid(), _content()
     dss.put_file(dss.stage(content, labels=sums(b"other")), file)
     dss.wait_for_head(file, 422)
+    started = time.monotonic()
     dss.put_file(dss.stage(content), file)
-    assert dss.call("HEAD", f"/files/{file}", replica="aws").status_code == 404
+    head = dss.call("HEAD", f"/files/{file}", replica="aws")
+    assert head.status_code == 404 or time.monotonic() - started > COPY_DELAY
     dss.wait_for_head(file, 200)
 
 
@@ -97,9 +90,13 @@ def test_copy_made_to_fail(dss: LocalDSS, status: int) -> None:
 
 def test_staged_object_gone(dss: LocalDSS) -> None:
     """When the staged object is deleted before the copy is made, HEAD stays at 404."""
-    file, source = new_uuid(), dss.stage(_content())
-    dss.put_file(source, file)
-    dss.s3.delete_object(Bucket=dss.bucket, Key=source.split("/", 3)[3])
+    while True:
+        file, source = new_uuid(), dss.stage(_content())
+        started = time.monotonic()
+        dss.put_file(source, file)
+        dss.s3.delete_object(Bucket=dss.bucket, Key=source.split("/", 3)[3])
+        if time.monotonic() - started < COPY_DELAY:
+            break  # else it may have been copied: the machine is busy
     marker = new_uuid()
     dss.put_file(dss.stage(_content()), marker)
     dss.wait_for_head(marker, 200)
@@ -116,10 +113,10 @@ def test_bundle_waits_for_a_copy(dss: LocalDSS) -> None:
 @pytest.mark.parametrize(("part", "status"), [(32 * MIB, 422), (64 * MIB, 200)])
 def test_parts_of_large_objects(dss: LocalDSS, part: int, status: int) -> None:
     """An S3 object above 64 MiB must have been staged in parts of 64 MiB; otherwise its copy fails."""
-    file, content = new_uuid(), _large_content()
+    file, content = new_uuid(), _content(64 * MIB + 1)
     key = f"staged/{file}"
     upload = dss.s3.create_multipart_upload(
-        Bucket=dss.bucket, Key=key, Metadata=_large_sums(), ContentType="application/gzip"
+        Bucket=dss.bucket, Key=key, Metadata=sums(content), ContentType="application/gzip"
     )["UploadId"]
     common = {"Bucket": dss.bucket, "Key": key, "UploadId": upload}
     parts = []

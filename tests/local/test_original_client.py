@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .server import LocalDSS
 
 
+pytestmark = pytest.mark.system
+
+
 class Hca:
     """The client, in a home of its own."""
 

@@ -26,6 +26,8 @@ from .server import VERSION, LocalDSS, User, new_uuid
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("fuzzed-dss")]
+
 EXAMPLES = 25  # of each operation, right and wrong ones
 OPERATIONS = [
     "PUT /files/{uuid}",
