@@ -26,6 +26,7 @@ class OneBundle:
     :ivar checkout: seconds from the first question for a file until it is ready for download
     :ivar sent: bytes of content sent
     :ivar asked: requests by `METHOD path`
+    :ivar order: paths of the requests, in their order
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class OneBundle:
         self.ready: dict[str, float] = {}
         self.sent = 0
         self.asked: Counter[str] = Counter()
+        self.order: list[str] = []
         self.tokens: list[str | None] = []
         self.lock = threading.Lock()
 
@@ -101,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         with self.bundle.lock:
             self.bundle.asked[f"GET {path}"] += 1
+            self.bundle.order.append(path)
             self.bundle.tokens.append(self.headers.get("authorization"))
         uuid = path.rsplit("/", 1)[-1]
         with contextlib.suppress(OSError):  # the client may be gone

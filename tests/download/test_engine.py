@@ -123,7 +123,7 @@ def test_a_file_that_is_gone_fails_by_name(served: OneBundle, target: Path) -> N
 
 
 def test_one_wait_for_the_checkouts_of_all(served: OneBundle, target: Path) -> None:
-    """All files are asked for before any is waited for, so that a hundred checkouts take little longer than one."""
+    """Each file is asked for before any is waited for, so that a hundred checkouts take little longer than one."""
     contents = {f"{number}": b"%d" % number for number in range(100)}
     for name, content in contents.items():
         served.add(name, content)
@@ -131,7 +131,8 @@ def test_one_wait_for_the_checkouts_of_all(served: OneBundle, target: Path) -> N
     report = download(served, target)
     assert tree(target) == contents
     assert report.downloaded_files == 100
-    assert report.seconds < 100 / WORKERS / 2
+    asked = [path for path in served.order if path.startswith("/v1/files/")]
+    assert len(set(asked[:100])) == 100
     assert all(count <= 3 for count in served.asked.values())
 
 
@@ -256,23 +257,22 @@ def test_from_a_dss(dss: LocalDSS, target: Path) -> None:
 
 
 def test_it_stops_when_told(served: OneBundle, target: Path) -> None:
-    """Within three seconds no thread works any more, and no half of a file has a name."""
+    """No thread works any more, long before all has come, and no half of a file has a name."""
     for number in range(6):
         served.add(f"{number}", os.urandom(4 * MIB))
     served.slow = 0.05
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    started = time.monotonic()
     with pytest.raises(DSSAbortedError):
         download(served, target, stop=stop)
-    assert time.monotonic() - started < 3.5
+    assert served.sent < 6 * 4 * MIB
     assert working_threads() == []
     assert not [name for name in tree(target) if not name.endswith(".part")]
 
 
 def test_it_stops_while_it_reads_what_an_earlier_try_left(served: OneBundle, target: Path) -> None:
     """Nothing is too large to stop at, neither a partial file nor a whole one that is only compared."""
-    huge = 40 << 30
+    huge = 2 << 40
     served.add("whole", size=huge)
     served.add("begun", size=huge)
     target.mkdir(parents=True)
@@ -280,11 +280,11 @@ def test_it_stops_while_it_reads_what_an_earlier_try_left(served: OneBundle, tar
         with (target / name).open("wb") as file:
             file.truncate(huge)
     stop = threading.Event()
-    threading.Timer(0.7, stop.set).start()
+    threading.Timer(0.3, stop.set).start()
     started = time.monotonic()
     with pytest.raises(DSSAbortedError):
         download(served, target, stop=stop)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 300  # reading all of it takes an hour
     assert working_threads() == []
 
 
@@ -315,7 +315,7 @@ def test_two_at_once(served: OneBundle, target: Path) -> None:
     contents = {f"{number}": os.urandom(2 * MIB) for number in range(6)}
     for name, content in contents.items():
         served.add(name, content)
-    served.slow = 0.005
+    served.slow = 0.03
     ended: list[DownloadError] = []
     with start(served, target) as process:
         while not list(target.glob(".*.part")):
@@ -359,6 +359,7 @@ def test_trouble_of_the_service_ends_it_at_once(served: OneBundle, target: Path)
     assert download(served, target).downloaded_files == 100 - caught.value.done
 
 
+@pytest.mark.system
 def test_memory_is_flat(served: OneBundle, target: Path) -> None:
     """A file of 200 MB and many small ones need little memory."""
     served.add("large", os.urandom(MIB) * 200)
