@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_hca.client.content import Content
 from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSNotFoundError, DSSResponseError
-from tests.local.server import VERSION, LocalDSS, new_uuid
+from tests.local.server import UNUSED_UUID, VERSION, LocalDSS, new_uuid
 
 from .contract import LARGE, LATER, counted, fault, fresh, stage
 from .drivers import Run
@@ -96,7 +96,7 @@ def test_what_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("uuid", "replica", "version"), [("x", "aws", None), (new_uuid(), "azure", None)])
+@pytest.mark.parametrize(("uuid", "replica", "version"), [("x", "aws", None), (UNUSED_UUID, "azure", None)])
 def test_bad_arguments_are_not_sent(
     run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path, uuid: str, replica: str, version: str | None
 ) -> None:

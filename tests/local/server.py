@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EMAIL = "https://auth.data.humancellatlas.org/email"
 VERSION = "2024-01-31T235959.000001Z"
+UNUSED_UUID = "00000000-0000-4000-8000-000000000000"  # of nothing; the same on each worker, as ids of tests must be
 MIB = 1024 * 1024
 
 

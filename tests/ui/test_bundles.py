@@ -12,7 +12,7 @@ from fastapi import HTTPException
 
 from airflow_provider_hca.ui import dss as ui_of_dss
 from airflow_provider_hca.ui.bundles import get_bundle, list_bundles
-from tests.local.server import VERSION, new_uuid
+from tests.local.server import UNUSED_UUID, VERSION, new_uuid
 from tests.ui.conftest import Ingested
 from tests.ui.samples import HOSTILE
 
@@ -91,7 +91,7 @@ def test_all_versions_of_a_bundle_are_told(airflow: AirflowWithUI, ui_dss: Local
 @pytest.mark.parametrize(
     ("path", "status", "told"),
     [
-        (f"{_BUNDLES}/{new_uuid()}?replica=aws", 404, "404 not_found"),
+        (f"{_BUNDLES}/{UNUSED_UUID}?replica=aws", 404, "404 not_found"),
         ("connections/dss_down/bundles?replica=aws", 502, "Check the host of connection 'dss_down'"),
     ],
 )
@@ -108,10 +108,10 @@ def test_errors_are_told_in_the_words_of_the_package(airflow: AirflowWithUI, pat
         f"{_BUNDLES}?replica=azure",
         f"{_BUNDLES}?replica=aws&prefix=xyz",
         f"{_BUNDLES}/not-a-uuid?replica=aws",
-        f"{_BUNDLES}/{new_uuid()}?replica=aws&version=1",
-        f"{_BUNDLES}/{new_uuid()}?replica=aws&version=2024-13-01T000000.000000Z",
-        f"connections/hca_dss_default/files/{new_uuid()}/document?replica=aws&version=2024-02-30T000000.000000Z",
-        f"connections/hca_dss_default/files/{new_uuid()}/links?replica=aws",
+        f"{_BUNDLES}/{UNUSED_UUID}?replica=aws&version=1",
+        f"{_BUNDLES}/{UNUSED_UUID}?replica=aws&version=2024-13-01T000000.000000Z",
+        f"connections/hca_dss_default/files/{UNUSED_UUID}/document?replica=aws&version=2024-02-30T000000.000000Z",
+        f"connections/hca_dss_default/files/{UNUSED_UUID}/links?replica=aws",
     ],
 )
 def test_what_is_not_well_formed_is_not_sent(airflow: AirflowWithUI, ui_dss: LocalDSS, path: str) -> None:
