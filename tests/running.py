@@ -108,10 +108,17 @@ class TaskState(dict[str, Any]):
 
 
 def new_context(
-    try_number: int = 1, *, logical_date: datetime = LOGICAL_DATE, state: TaskState | None = None, **variables: Any
+    try_number: int = 1,
+    *,
+    dag_id: str = "",
+    task_id: str = "t",
+    logical_date: datetime = LOGICAL_DATE,
+    state: TaskState | None = None,
+    **variables: Any,
 ) -> Any:
-    """Return what the operators read of a context, for a task of a new DAG.
+    """Return what the operators read of a context, outside Airflow.
 
+    :param dag_id: of a DAG that no other test has if empty
     :param state: what Airflow 3.3 has stored for the task; nothing if None
     :param variables: others, for templates
     """
@@ -121,9 +128,14 @@ def new_context(
     pushed: dict[str, Any] = {}
     began = datetime.now(UTC)
     ti = SimpleNamespace(
-        dag_id=f"dag_{next(_NUMBERS)}", task_id="t", map_index=-1, run_id=dag_run.run_id, try_number=try_number
+        dag_id=dag_id or f"dag_{next(_NUMBERS)}",
+        task_id=task_id,
+        map_index=-1,
+        run_id=dag_run.run_id,
+        try_number=try_number,
+        max_tries=0,
+        pushed=pushed,
     )
-    ti.max_tries, ti.pushed = 0, pushed
     ti.xcom_push = lambda key, value: pushed.update({key: value})
     ti.get_first_reschedule_date = lambda _: began
     context = {"dag_run": dag_run, "ti": ti, "run_id": dag_run.run_id, "logical_date": logical_date, **variables}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutFileOperator,
 )
 from tests.local.server import EMAIL, VERSION, LocalDSS, new_uuid
-from tests.running import connection, new_context, new_dag, output, requests_of, run, states, tries, xcom
+from tests.running import connection, ending, new_context, new_dag, next_try, output, requests_of, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -98,14 +97,11 @@ def test_files_come_and_go(dss: LocalDSS, file: str) -> None:
 
 def test_the_same_run_again_changes_nothing(dss: LocalDSS, file: str) -> None:
     """Running the same DAG run a second time finds the version that the first one made."""
-    uuid = bundle_of(dss, file, ["a"])
-    with new_dag("patch_bundle_again") as dag:
-        DSSPatchBundleOperator(
-            task_id="patch", bundle_uuid=uuid, bundle_version=VERSION, add_files=entries(dss, file, ["b"])
-        )
-    first = xcom(run(dag), "patch")
+    uuid, context = bundle_of(dss, file, ["a"]), new_context()
+    options: dict[str, Any] = {"bundle_uuid": uuid, "bundle_version": VERSION, "add_files": entries(dss, file, ["b"])}
+    first = DSSPatchBundleOperator(task_id="patch", **options).execute(context)
     before = dss.control("GET", "store")
-    second = xcom(run(dag), "patch")
+    second = DSSPatchBundleOperator(task_id="patch", **options).execute(next_try(context))
     assert dss.control("GET", "store") == before
     assert (second["fqid"], second["patch_count"]) == (first["fqid"], 0)
 
@@ -113,25 +109,17 @@ def test_the_same_run_again_changes_nothing(dss: LocalDSS, file: str) -> None:
 @pytest.mark.parametrize("version", [VERSION, None])
 def test_a_retry_goes_on(dss: LocalDSS, file: str, version: str | None) -> None:
     """After a try that ended between two PATCHes the retry sends the rest, and each version is made once."""
-    uuid = bundle_of(dss, file, ["a"])
-    fault(dss, action="slow", seconds=0, times=2)
+    uuid, context = bundle_of(dss, file, ["a"]), new_context()
+    fault(dss, action="slow", seconds=0, times=1)
     fault(dss, action="status", status=408)
-    with new_dag(f"patch_bundle_retry_{bool(version)}") as dag:
-        DSSPatchBundleOperator(
-            task_id="patch",
-            bundle_uuid=uuid,
-            bundle_version=version,
-            add_files=entries(dss, file, range(3500)),
-            retries=1,
-            retry_delay=timedelta(0),
-        )
-    dag_run = run(dag)
-    result = xcom(dag_run, "patch")
-    assert (states(dag_run), tries(dag_run, "patch")) == ({"patch": "success"}, 2)
-    assert (result["patch_count"], result["file_count"]) == (2, 3501)
-    assert names_in(dss, uuid, result["version"]) == ["a", *map(str, range(3500))]
-    assert len(versions_of(dss, uuid)) == 5
-    assert requests_of(dss, "PATCH", "/v1/bundles/") == 5
+    options: dict[str, Any] = {"bundle_uuid": uuid, "bundle_version": version}
+    operator = DSSPatchBundleOperator(task_id="patch", add_files=entries(dss, file, range(1001)), **options)
+    assert ending(operator, context) == "up_for_retry"
+    result = operator.execute(next_try(context))
+    assert (result["patch_count"], result["file_count"]) == (1, 1002)
+    assert names_in(dss, uuid, result["version"]) == ["a", *map(str, range(1001))]
+    assert len(versions_of(dss, uuid)) == 3
+    assert requests_of(dss, "PATCH", "/v1/bundles/") == 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator
 from tests.download.server import OneBundle
 from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.running import connection, new_context, new_dag, run, states, tries, xcom
+from tests.running import connection, ending, new_context, new_dag, next_try, requests_of, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -62,26 +62,20 @@ def test_a_bundle_is_downloaded(bundle: str, tmp_path: Path) -> None:
 
 
 def test_what_was_uploaded_comes_back(dss: LocalDSS, tmp_path: Path) -> None:
-    """Five hundred files and a large one go up as a bundle and come down the same, byte for byte, in one DAG."""
+    """Fifty files and a large one go up as a bundle and come down the same, byte for byte."""
     source, target = tmp_path / "source", tmp_path / "target"
-    contents = {f"d{number % 7}/{number}.json": b"%d" % number for number in range(500)}
+    contents = {f"d{number % 7}/{number}.json": b"%d" % number for number in range(50)}
     contents["large.bin"] = new_uuid().encode() * 250_000
     for name, content in contents.items():
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    with new_dag("up_and_down") as dag:
-        up = DSSUploadDirectoryOperator(task_id="up", directory=str(source), staging_bucket=dss.bucket)
-        output: Any = up.output  # Airflow types it as an XComArg that cannot be indexed, although it can
-        DSSDownloadBundleOperator(
-            task_id="down", directory=str(target), bundle_uuid=output["uuid"], bundle_version=output["version"]
-        )
-    dag_run = run(dag)
-    assert states(dag_run) == {"up": "success", "down": "success"}
+    upload = DSSUploadDirectoryOperator(task_id="up", directory=str(source), staging_bucket=dss.bucket)
+    up = upload.execute(new_context())
+    down = operator(up["uuid"], target, bundle_version=up["version"]).execute(new_context())
     there = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
     assert {name: path.read_bytes() for name, path in there.items()} == contents
-    assert xcom(dag_run, "down", "fqid") == xcom(dag_run, "up", "fqid")
-    assert xcom(dag_run, "down", "byte_count") == xcom(dag_run, "up", "byte_count")
+    assert (down["fqid"], down["byte_count"]) == (up["fqid"], up["byte_count"])
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/../../x"])
@@ -93,20 +87,17 @@ def test_a_hostile_bundle_spends_no_retry(
         served.add("good")
         served.add(name)
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, host=served.url))
-        with new_dag(f"hostile_{len(name)}") as dag:
-            operator(served.uuid, tmp_path / "outside" / "target", retries=3)
-        dag_run = run(dag)
-    assert (states(dag_run), tries(dag_run, "download")) == ({"download": "failed"}, 1)
+        assert ending(operator(served.uuid, tmp_path / "outside" / "target")) == "failed"
     assert list(tmp_path.rglob("*")) == []
 
 
 def test_filters(bundle: str, tmp_path: Path) -> None:
     """Data files and metadata files are chosen apart, also by templates."""
-    chosen = {"data_files": ["*{{ params.read }}*"], "metadata_files": [], "params": {"read": "r1"}}
-    with new_dag("download_filters") as dag:
-        operator(bundle, tmp_path / "t", bundle_version=VERSION, **chosen)
-    dag_run = run(dag)
-    assert xcom(dag_run, "download", "file_count") == 1
+    chosen = {"data_files": ["*{{ params.read }}*"], "metadata_files": []}
+    download = operator(bundle, tmp_path / "t", bundle_version=VERSION, **chosen)
+    context = new_context(params={"read": "r1"})
+    download.render_template_fields(context)
+    assert download.execute(context)["file_count"] == 1
     assert [path.name for path in (tmp_path / "t").rglob("*") if path.is_file()] == ["r1.gz"]
 
 
@@ -117,11 +108,9 @@ def test_a_retry_fetches_what_is_missing(
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
     files = dss.call("GET", f"/bundles/{bundle}", replica="aws").json()["bundle"]["files"]
     dss.control("POST", "faults", {"method": "GET", "path": files[-1]["uuid"], "action": "status", "status": 503})
-    with new_dag("download_retry") as dag:
-        operator(bundle, tmp_path / "t", retries=1, max_workers=1)
-    dag_run = run(dag)
-    assert (states(dag_run), tries(dag_run, "download")) == ({"download": "success"}, 2)
-    assert xcom(dag_run, "download", "downloaded_file_count") == 1
+    download, context = operator(bundle, tmp_path / "t", max_workers=1), new_context()
+    assert ending(download, context) == "up_for_retry"
+    assert download.execute(next_try(context))["downloaded_file_count"] == 1
 
 
 @pytest.mark.parametrize(
@@ -147,15 +136,24 @@ def test_what_cannot_be_fails_at_once(bundle: str, tmp_path: Path, change: dict[
 
 def test_a_killed_task_stops_within_seconds(dss: LocalDSS, tmp_path: Path) -> None:
     """`on_kill` ends the download, and no thread goes on."""
-    uuid = new_uuid()
-    files = [dss.entry(f"{number}", dss.new_file(b"%d" % number)) for number in range(40)]
+    uuid, file = new_uuid(), dss.new_file()
+    files = [dss.entry(f"{number}", file) for number in range(400)]
     assert dss.put_bundle(files, uuid).status_code == 201
-    fault = {"method": "GET", "path": "/v1/files/", "action": "slow", "seconds": 0.5, "times": 99}
+    fault = {"method": "GET", "path": "/v1/files/", "action": "slow", "seconds": 0.3, "times": 999}
     dss.control("POST", "faults", fault)
     killed = operator(uuid, tmp_path / "t", max_workers=2)
-    threading.Timer(1.0, killed.on_kill).start()
-    started = time.monotonic()
+    told: list[float] = []
+
+    def kill() -> None:
+        while not requests_of(dss, "GET", "/v1/files/"):
+            time.sleep(0.05)
+        told.append(time.monotonic())
+        killed.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     with pytest.raises(DSSAbortedError):
         killed.execute(new_context())
-    assert time.monotonic() - started < 5
+    killer.join()
+    assert time.monotonic() - told[0] < 4
     assert not [each for each in threading.enumerate() if each.name.startswith("dss-download")]

@@ -22,12 +22,29 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, tries, xcom
+from tests.running import (
+    LOGICAL_DATE,
+    connection,
+    ending,
+    new_context,
+    new_dag,
+    next_try,
+    requests_of,
+    run,
+    states,
+    tries,
+    xcom,
+)
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 BUNDLE = "1b9d8b6e-4c2a-4a7b-9f5e-0a1b2c3d4e5f"
 VERSION = "2026-03-01T123000.000000Z"
+
+
+def large() -> bytes:
+    """Return content that the DSS of the tests copies asynchronously, and does not have."""
+    return (new_uuid().encode() * 5_000)[:150_000]
 
 
 @pytest.fixture
@@ -36,7 +53,7 @@ def directory(tmp_path: Path) -> Path:
     (root / "reads").mkdir(parents=True)
     (root / "project.json").write_text('{"name": "cells"}')
     (root / "reads" / "r1.fastq.gz").write_bytes(b"ACGT" * 100)
-    (root / "large.bin").write_bytes(b"\7" * 150_000)  # copied asynchronously by the tests' DSS
+    (root / "large.bin").write_bytes(large())
     (root / ".DS_Store").write_bytes(b"junk")
     return root
 
@@ -57,7 +74,7 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
     """A directory becomes a bundle whose uuid, version and counts are XComs."""
     with new_dag("upload_says") as dag:
         upload(directory, dss.bucket, content_types={"*.gz": "application/gzip; dcp-type=data"}, creator_uid="7")
-    dag_run = run(dag)
+    dag_run = run(dag, logical_date=LOGICAL_DATE)
     result = xcom(dag_run, "upload")
     bundle = bundle_in(dss, result["uuid"], version=result["version"])
     files = {file["name"]: file for file in bundle["files"]}
@@ -88,26 +105,23 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
 
 def test_the_same_run_again_changes_nothing(dss: LocalDSS, directory: Path) -> None:
     """Running the same DAG run a second time leaves the DSS exactly as it was."""
-    with new_dag("upload_again") as dag:
-        upload(directory, dss.bucket)
-    first = xcom(run(dag), "upload")
+    context = new_context()
+    first = upload(directory, dss.bucket).execute(context)
     before = dss.control("GET", "store")
-    second = xcom(run(dag), "upload")
+    context["dag_run"].run_id = "manual__2"  # as `airflow dags test` does for the same logical date
+    second = upload(directory, dss.bucket).execute(context)
     assert dss.control("GET", "store") == before
     assert (second["fqid"], second["created"]) == (first["fqid"], False)
 
 
 def test_another_run_makes_another_bundle(dss: LocalDSS, directory: Path) -> None:
     """A bundle whose uuid is not given belongs to its DAG run; given, the run makes a version of it."""
-    later = LOGICAL_DATE + timedelta(days=1)
-    with new_dag("upload_runs") as dag:
-        upload(directory, dss.bucket)
-    with new_dag("upload_runs_given") as given:
-        upload(directory, dss.bucket, bundle_uuid=BUNDLE.upper())
-    one, two = xcom(run(dag), "upload"), xcom(run(dag, logical_date=later), "upload")
-    three, four = xcom(run(given), "upload"), xcom(run(given, logical_date=later), "upload")
+    contexts = [new_context(dag_id="upload_runs", logical_date=LOGICAL_DATE + timedelta(days=day)) for day in (0, 1)]
+    one, two = (upload(directory, dss.bucket).execute(context) for context in contexts)
+    given = new_uuid()
+    three, four = (upload(directory, dss.bucket, bundle_uuid=given.upper()).execute(context) for context in contexts)
     assert one["uuid"] != two["uuid"]
-    assert three["uuid"] == four["uuid"] == BUNDLE
+    assert three["uuid"] == four["uuid"] == given
     assert three["version"] < four["version"]
 
 
@@ -116,17 +130,18 @@ def test_a_retry_goes_on_where_the_try_before_stopped(
 ) -> None:
     """After a try that failed half-way, the next one registers only what is missing, and makes one bundle."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=0))
-    broken = derive_uuid(BUNDLE, "reads/r1.fastq.gz")
+    bundle = new_uuid()
+    broken = derive_uuid(bundle, "reads/r1.fastq.gz")
     dss.control("POST", "faults", {"method": "PUT", "path": f"/files/{broken}", "action": "status", "status": 503})
     with new_dag("upload_retry") as dag:
-        upload(directory, dss.bucket, bundle_uuid=BUNDLE, bundle_version="2026-01-01T000000.000000Z", retries=1)
+        upload(directory, dss.bucket, bundle_uuid=bundle, bundle_version=VERSION, retries=1)
     dag_run = run(dag)
     result = xcom(dag_run, "upload")
     registered = sum(each["status"] in {200, 201, 202} for each in dss.control("GET", "requests") if _is_put_file(each))
     assert (states(dag_run), tries(dag_run, "upload")) == ({"upload": "success"}, 2)
     assert registered == 3
     assert result["registered_file_count"] < 3
-    assert len(bundle_in(dss, BUNDLE, version="2026-01-01T000000.000000Z")["files"]) == 3
+    assert len(bundle_in(dss, bundle, version=VERSION)["files"]) == 3
 
 
 def _is_put_file(request: dict[str, Any]) -> bool:
@@ -170,21 +185,18 @@ def test_hopeless_errors_spend_no_retry(dss: LocalDSS, directory: Path, monkeypa
     """A refused token fails the task at its first try, although it has retries."""
     token = dss.token(claims={"aud": "https://another.example.org/"})
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, password=token, key_path=None))
-    with new_dag("upload_refused") as dag:
-        upload(directory, dss.bucket, retries=3)
-    dag_run = run(dag)
-    assert (states(dag_run), tries(dag_run, "upload")) == ({"upload": "failed"}, 1)
+    assert ending(upload(directory, dss.bucket)) == "failed"
 
 
 def test_put_file_and_put_bundle_compose_by_mapping(dss: LocalDSS) -> None:
     """What mapped put-file tasks return is what a bundle takes, in the order in which they were mapped."""
-    sources = [dss.stage(b"one", "m/z.txt"), dss.stage(b"two" * 50_000, "m/a.json"), dss.stage(b"three", "m/b c#1.txt")]
+    sources = [dss.stage(b"one", "m/z.txt"), dss.stage(large(), "m/a.json"), dss.stage(b"three", "m/b c#1.txt")]
     with new_dag("mapped") as dag:
         files = DSSPutFileOperator.partial(task_id="put_file", file_version=VERSION).expand(source_url=sources)
         DSSPutBundleOperator(
             task_id="put_bundle", files=files.output, bundle_uuid="{{ params.uuid }}", params={"uuid": new_uuid()}
         )
-    dag_run = run(dag)
+    dag_run = run(dag, logical_date=LOGICAL_DATE)
     result = xcom(dag_run, "put_bundle")
     bundle = bundle_in(dss, result["uuid"])
     assert set(states(dag_run).values()) == {"success"}
@@ -194,15 +206,23 @@ def test_put_file_and_put_bundle_compose_by_mapping(dss: LocalDSS) -> None:
         ("b c#1.txt", 5, False),
     ]
     assert (result["file_count"], result["created"], result["version"]) == (3, True, VERSION)
+
+
+def test_put_operators_in_the_same_run_again_change_nothing(dss: LocalDSS) -> None:
+    context, source = new_context(), dss.stage(new_uuid().encode())
+    file = DSSPutFileOperator(task_id="t", source_url=source).execute(context)
+    made = DSSPutBundleOperator(task_id="t", files=[file]).execute(context)
     before = dss.control("GET", "store")
-    assert xcom(run(dag), "put_bundle")["fqid"] == result["fqid"]
+    assert DSSPutFileOperator(task_id="t", source_url=source).execute(next_try(context)) == file
+    again = DSSPutBundleOperator(task_id="t", files=[file]).execute(next_try(context))
+    assert (made["created"], again["created"], made["fqid"]) == (True, False, again["fqid"])
     assert dss.control("GET", "store") == before
 
 
 def test_put_file_waits_for_the_copy_and_compares_it(dss: LocalDSS) -> None:
     """An asynchronous copy that lost against other content is a conflict, although the DSS answered 202."""
     uuid = new_uuid()
-    first, second = dss.stage(b"1" * 150_000), dss.stage(b"2" * 150_000)
+    first, second = dss.stage(large()), dss.stage(large())
     DSSPutFileOperator(task_id="t", source_url=first, file_uuid=uuid, file_version=VERSION).execute(new_context())
     operator = DSSPutFileOperator(task_id="t", source_url=second, file_uuid=uuid, file_version=VERSION)
     with pytest.raises(Exception, match="the content changed, so it needs another version") as caught:
@@ -212,8 +232,10 @@ def test_put_file_waits_for_the_copy_and_compares_it(dss: LocalDSS) -> None:
 
 def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
     """Waiting for an asynchronous copy has a deadline, and what passes it can be retried."""
-    dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 99})
-    operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"3" * 150_000), copy_timeout=timedelta(seconds=1))
+    dss.control(
+        "POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 999}
+    )
+    operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(large()), copy_timeout=timedelta(seconds=0.3))
     with pytest.raises(Exception, match="has not stored it in time") as caught:
         operator.execute(new_context())
     assert type(caught.value).__name__ == "DSSCopyError"
@@ -267,19 +289,20 @@ def test_every_field_that_names_something_is_templated(operator: type[DSSOperato
 
 def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
     """Fields may come from params and macros, numbers and lists among them."""
-    conf = {"where": str(directory), "creator": 11, "only": ["*.json"]}
-    with new_dag("templated", render_template_as_native_obj=True) as dag:
-        upload(
+    params = {"where": str(directory), "creator": 11, "only": ["*.json"], "prefix": f"runs/{new_uuid()}"}
+    with new_dag("templated", render_template_as_native_obj=True):
+        operator = upload(
             Path("{{ params.where }}"),
             dss.bucket,
             include="{{ params.only }}",
             creator_uid="{{ params.creator }}",
-            staging_prefix="runs/{{ ds_nodash }}/",
-            params=conf,
+            staging_prefix="{{ params.prefix }}/{{ ds_nodash }}/",
         )
-    result = xcom(run(dag), "upload")
+    context = new_context(params=params)
+    operator.render_template_fields(context)
+    result = operator.execute(context)
     assert (result["file_count"], bundle_in(dss, result["uuid"])["creator_uid"]) == (1, 11)
-    assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix="runs/20260301/")["KeyCount"] == 1
+    assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=f"{params['prefix']}/20260301/")["KeyCount"] == 1
 
 
 def test_results_are_plain_json(dss: LocalDSS) -> None:
@@ -325,7 +348,7 @@ def test_a_killed_task_stops_within_seconds(dss: LocalDSS, slow_directory: Path)
         operator.execute(new_context())
     took = time.monotonic() - killed[0]
     seen = requests_of(dss, "PUT", "/v1/files/")
-    time.sleep(1)
+    time.sleep(0.7)  # longer than a request takes
     assert took < 4
     assert 0 < seen == requests_of(dss, "PUT", "/v1/files/") < 1000
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-")]
@@ -334,11 +357,11 @@ def test_a_killed_task_stops_within_seconds(dss: LocalDSS, slow_directory: Path)
 def test_a_task_that_runs_out_of_time_stops(dss: LocalDSS, slow_directory: Path) -> None:
     """`execution_timeout` ends a running upload together with its threads."""
     with new_dag("upload_timeout") as dag:
-        upload(slow_directory, dss.bucket, execution_timeout=timedelta(seconds=3))
+        upload(slow_directory, dss.bucket, execution_timeout=timedelta(seconds=2))
     with suppress(AirflowTaskTimeout):  # Airflow 2 lets it out of `dag.test()`
         assert states(run(dag)) == {"upload": "failed"}
-    time.sleep(1)
+    time.sleep(0.7)  # longer than a request takes
     seen = requests_of(dss, "PUT", "/v1/files/")
-    time.sleep(1)
+    time.sleep(0.7)
     assert seen == requests_of(dss, "PUT", "/v1/files/") < 1000
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0

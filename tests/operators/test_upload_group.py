@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,18 @@ from airflow_provider_hca.operators.upload_group import (
     DSSUploadShardsBundleOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, xcom
+from tests.running import (
+    LOGICAL_DATE,
+    connection,
+    ending,
+    new_context,
+    new_dag,
+    next_try,
+    requests_of,
+    run,
+    states,
+    xcom,
+)
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -73,51 +85,65 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("most", "shards"), [(1, 10), (3, 4), (100, 1)])
-def test_it_makes_the_operators_bundle(dss: LocalDSS, directory: Path, most: int, shards: int) -> None:
-    """In one shard, some, or one for each file: it leaves exactly what the operator makes that has the group's id.
+def test_group_in_a_dag_makes_the_bundle_of_the_operator(dss: LocalDSS, directory: Path) -> None:
+    """The group leaves exactly what the operator makes whose task_id is the group's id.
 
     A DSS answers 409 to the operator when anything differs: uuids, versions, order, types, sums, creator.
     """
-    name = f"as_operator_{most}"
-    with new_dag(name) as dag:
-        group(directory, dss.bucket, max_shard_files=most, **OPTIONS)
+    with new_dag("as_operator") as dag:
+        group(directory, dss.bucket, max_shard_files=3, **OPTIONS)
     dag_run = run(dag)
-    by_group, before = xcom(dag_run, "upload.bundle"), None
+    by_group = xcom(dag_run, "upload.bundle")
     assert set(states(dag_run).values()) == {"success"}
-    assert len(tries_of_shards(dag_run)) == by_group.pop("shard_count") == shards
+    assert len(tries_of_shards(dag_run)) == by_group.pop("shard_count") == 4
     before = state_of(dss, by_group["uuid"])
-
-    with new_dag(name) as dag:
-        DSSUploadDirectoryOperator(task_id="upload", directory=str(directory), staging_bucket=dss.bucket, **OPTIONS)
-    by_operator = xcom(run(dag), "upload")
-    assert (by_group.pop("created"), by_operator.pop("created")) == (True, False)
-    assert (by_group.pop("registered_file_count"), by_operator.pop("registered_file_count")) == (10, 0)
-    assert (by_group.pop("copied_file_count"), by_operator.pop("copied_file_count")) == (1, 0)
-    for result in (by_group, by_operator):
-        assert set(result.pop("seconds")) >= {"stage", "bundle"}
-        assert len(result.pop("slowest_files")) == 5
-    assert by_group == by_operator
+    operator = DSSUploadDirectoryOperator(
+        task_id="upload", directory=str(directory), staging_bucket=dss.bucket, **OPTIONS
+    )
+    by_operator = operator.execute(
+        new_context(dag_id="as_operator", task_id="upload", logical_date=dag_run.logical_date)
+    )
+    check_same(by_group, by_operator)
     assert len(before["staged"]) == 10
     assert state_of(dss, by_group["uuid"]) == before
 
 
+def check_same(by_group: dict[str, Any], by_operator: dict[str, Any]) -> None:
+    """Check that an operator reports the bundle of a group before it, and nothing that it did itself."""
+    for name, counts in {
+        "created": (True, False),
+        "registered_file_count": (10, 0),
+        "copied_file_count": (1, 0),
+    }.items():
+        assert (by_group.pop(name), by_operator.pop(name)) == counts
+    for result in (by_group, by_operator):
+        assert set(result.pop("seconds")) >= {"stage", "bundle"}
+        assert len(result.pop("slowest_files")) == 5
+    assert by_group == by_operator
+
+
+@pytest.mark.parametrize(("most", "shards"), [(1, 10), (100, 1)])
+def test_shards_of_any_size_make_the_bundle_of_the_operator(
+    dss: LocalDSS, directory: Path, most: int, shards: int
+) -> None:
+    tasks = Tasks(dss, directory, most=most, **OPTIONS)
+    tasks.register()
+    by_group = tasks.put()
+    assert by_group.pop("shard_count") == shards
+    check_same(by_group, tasks.operator().execute(new_context()))
+
+
 def test_it_takes_a_prefix_of_a_bucket(dss: LocalDSS, directory: Path) -> None:
     """Objects of a bucket become the bundle that the operator makes of a directory with the same files."""
-    files = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
-    for name, path in files.items():
-        dss.s3.upload_file(str(path), dss.bucket, f"incoming/group/{name}")
-    with new_dag("group_of_a_prefix") as dag:
-        dss_upload_group(directory="s3://{{ params.prefix }}", staging_bucket=dss.bucket, max_shard_files=3, retries=0)
-    dag.params["prefix"] = f"{dss.bucket}/incoming/group"
-    dag_run = run(dag)
-    by_group = xcom(dag_run, "upload.bundle")
-    assert set(states(dag_run).values()) == {"success"}
+    prefix = f"incoming/{new_uuid()}"
+    for path in directory.rglob("*"):
+        if path.is_file():
+            dss.s3.upload_file(str(path), dss.bucket, f"{prefix}/{path.relative_to(directory)}")
+    tasks = Tasks(dss, f"s3://{dss.bucket}/{prefix}")
+    tasks.register()
+    by_group = tasks.put()
     assert (by_group["shard_count"], by_group["staged_file_count"], by_group["created"]) == (4, 10, True)
-
-    with new_dag("group_of_a_prefix") as dag:
-        DSSUploadDirectoryOperator(task_id="upload", directory=str(directory), staging_bucket=dss.bucket)
-    by_operator = xcom(run(dag), "upload")
+    by_operator = tasks.operator(directory=str(directory)).execute(new_context())
     assert (by_operator["fqid"], by_operator["created"]) == (by_group["fqid"], False)
 
 
@@ -154,20 +180,21 @@ def _twice(text: str) -> str:
 
 
 def test_a_shard_is_retried_alone(dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trouble with one file has only its shard tried again, and that goes on where it was; nothing is made twice."""
+    """A shard with a file that fails continues in its next try, and registers no file twice."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=0))
-    bundle = new_uuid()
-    broken = derive_uuid(bundle, "a/2.json")
+    tasks = Tasks(dss, directory)
+    broken = derive_uuid(tasks.bundle, "a/2.json")
     dss.control("POST", "faults", {"method": "PUT", "path": f"/files/{broken}", "action": "status", "status": 503})
-    with new_dag("group_retry") as dag:
-        group(directory, dss.bucket, retries=1, bundle_uuid=bundle)
-    dag_run = run(dag)
-    result = xcom(dag_run, "upload.bundle")
+    context = new_context()
+    assert [ending(tasks.shard(number), context) for number in range(4)] == [
+        "success",
+        "up_for_retry",
+        *["success"] * 2,
+    ]
     put = [each for each in dss.control("GET", "requests") if _is_put_file(each) and each["status"] in {200, 201, 202}]
-    assert set(states(dag_run).values()) == {"success"}
-    assert tries_of_shards(dag_run) == [1, 2, 1, 1]
-    assert sum(each["count"] for each in put) == result["file_count"] == 10
-    assert len(_files_of(dss, bundle)) == 10
+    before = sum(each["count"] for each in put)
+    again = tasks.shard(1).execute(next_try(context))
+    assert (again["tries"], before + again["registered_files"]) == (2, 10)
 
 
 def _is_put_file(request: dict[str, Any]) -> bool:
@@ -187,12 +214,13 @@ def _files_of(dss: LocalDSS, bundle: str) -> list[dict[str, Any]]:
 class Tasks:
     """The tasks of a group, run by hand, with something happening in between."""
 
-    def __init__(self, dss: LocalDSS, directory: Path, *, most: int = 3) -> None:
+    def __init__(self, dss: LocalDSS, directory: Path | str, *, most: int = 3, **options: Any) -> None:
         self.bundle = new_uuid()
         self._options: dict[str, Any] = {
             "directory": str(directory),
             "staging_bucket": dss.bucket,
             "bundle_uuid": self.bundle,
+            **options,
         }
         plan = DSSPlanUploadOperator(task_id="plan", max_shard_files=most, max_shard_bytes=10**9, **self._options)
         self.shards = json.loads(json.dumps(plan.execute(new_context())))
@@ -212,6 +240,10 @@ class Tasks:
             task_id="bundle", shards=self.shards, registered=self.done, **self._options
         )
         return operator.execute(new_context())
+
+    def operator(self, **changes: Any) -> DSSUploadDirectoryOperator:
+        """Return the operator that makes the same bundle alone."""
+        return DSSUploadDirectoryOperator(task_id="upload", **{**self._options, **changes})
 
 
 CHANGES: dict[str, tuple[Callable[[Path], Any], int]] = {
@@ -237,8 +269,8 @@ def test_a_directory_that_changes_after_it_was_planned_is_refused(dss: LocalDSS,
     tasks = Tasks(dss, directory)
     act, hit = CHANGES[change]
     act(directory)
-    for number in range(len(tasks.shards)):
-        if number != hit:
+    if change == "came inside":
+        for number in {*range(len(tasks.shards))} - {hit}:
             tasks.shard(number).execute(new_context())
     before = requests_of(dss, "PUT", "/v1/")
     with pytest.raises(Exception, match=rf"shard {hit + 1} of 4': files came, went or changed since") as caught:
@@ -288,9 +320,11 @@ def test_a_cleared_run_is_a_new_version_and_a_cleared_shard_is_not(dss: LocalDSS
     """The names come from the plan, so that shards of one bundle share them whatever is cleared in between."""
     options: dict[str, Any] = {"directory": str(directory), "staging_bucket": dss.bucket}
     plan = DSSPlanUploadOperator(task_id="upload.plan", max_shard_files=3, max_shard_bytes=10**9, **options)
-    context, cleared = new_context(), new_context(2)
-    cleared["dag_run"].clear_number = 1
-    first, second = plan.execute(context), plan.execute(cleared)
+    context = new_context()
+    first = plan.execute(context)
+    cleared = next_try(context)
+    cleared["dag_run"] = SimpleNamespace(**{**vars(context["dag_run"]), "clear_number": 1})
+    second = plan.execute(cleared)
     operator = DSSUploadShardOperator(task_id="upload.shard", shard=first[0], **options)
     operator.execute(context)
     operator.execute(cleared)
@@ -368,6 +402,7 @@ DSSUploadShardOperator(task_id="shard", **json.load(sys.stdin)).execute(new_cont
 """
 
 
+@pytest.mark.system
 def test_a_killed_shard_is_taken_up(dss: LocalDSS, slow_directory: Path) -> None:
     """A worker that ends by SIGKILL costs what it had under way: the next try registers what is missing, once."""
     tasks = Tasks(dss, slow_directory, most=60)
@@ -386,8 +421,10 @@ def test_a_killed_shard_is_taken_up(dss: LocalDSS, slow_directory: Path) -> None
 def _take_up(dss: LocalDSS, tasks: Tasks) -> None:
     """Run a shard, whose first try was stopped, again, then the other one, and see what comes of it."""
     dss.control("DELETE", "faults")
-    time.sleep(0.5)  # what the DSS was at, it ends
-    before = len(_registered(dss, tasks))
+    before, last = len(_registered(dss, tasks)), -1
+    while before != last:  # requests under way are still answered
+        time.sleep(0.4)
+        before, last = len(_registered(dss, tasks)), before
     assert 0 < before < 60
     again = tasks.shard(0).execute(new_context(2))
     assert again["registered_files"] == 60 - before
@@ -421,11 +458,11 @@ def _open(dss: LocalDSS, tasks: Tasks) -> list[str]:
 
 def test_what_was_staged_is_removed_when_told(dss: LocalDSS, directory: Path) -> None:
     """With `delete_staged`, the bucket is as it was once the bundle is there."""
-    with new_dag("group_deletes") as dag:
-        group(directory, dss.bucket, delete_staged=True)
-    result = xcom(run(dag), "upload.bundle")
-    assert result["created"] is True
-    assert state_of(dss, result["uuid"])["staged"] == {}
+    tasks = Tasks(dss, directory, delete_staged=True)
+    tasks.register()
+    assert state_of(dss, tasks.bundle)["staged"] != {}
+    assert tasks.put()["created"] is True
+    assert state_of(dss, tasks.bundle)["staged"] == {}
 
 
 # How it is written
@@ -476,10 +513,10 @@ def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
             include="{{ params.only }}",
             creator_uid="{{ params.creator }}",
             replica="{{ 'aws' }}",
-            max_shard_files=1,
+            max_shard_files=2,
         )
     result = xcom(run(dag), "ingest.bundle")
-    assert (result["uuid"], result["shard_count"]) == (params["bundle"], 3)
+    assert (result["uuid"], result["shard_count"]) == (params["bundle"], 2)
     assert [file["name"] for file in _files_of(dss, params["bundle"])] == ["a.json", "a/2.json", "z/5 ü#%.json"]
 
 
@@ -492,8 +529,10 @@ def test_it_can_be_in_a_group_and_have_neighbours(dss: LocalDSS, directory: Path
         begin >> upload >> end
     assert dag.get_task("outer.inner.plan").upstream_task_ids == {"begin"}
     assert dag.get_task("end").upstream_task_ids == {"outer.inner.bundle"}
-    result = xcom(run(dag), "outer.inner.bundle")
-    assert result["uuid"] == derive_uuid(dag.dag_id, LOGICAL_DATE.isoformat(), "outer.inner", -1)
+    context = new_context(dag_id=dag.dag_id, task_id="outer.inner.plan")
+    plan: Any = dag.get_task("outer.inner.plan")
+    (first, *_) = plan.execute(context)
+    assert first["bundle_uuid"] == derive_uuid(dag.dag_id, LOGICAL_DATE.isoformat(), "outer.inner", -1)
 
 
 def _nothing() -> None:
