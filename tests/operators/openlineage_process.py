@@ -20,7 +20,7 @@ from airflow_provider_hca.operators.dss import (
     dss_upload_group,
 )
 from tests.local.server import VERSION, new_uuid
-from tests.running import new_dag, output, run, states
+from tests.running import LOGICAL_DATE, new_dag, output, run, states
 
 
 @task
@@ -40,7 +40,7 @@ def main(directory: str, target: str, bucket: str, source_url: str, small_url: s
     # First, and alone: in one process all tasks have the same collector of hooks' lineage.
     with new_dag("openlineage_hook") as dag:
         by_hand(new_uuid(), VERSION, small_url)
-    assert set(states(run(dag)).values()) == {"success"}
+    assert set(states(run(dag, logical_date=LOGICAL_DATE)).values()) == {"success"}
     stage: dict[str, Any] = {"directory": directory, "staging_bucket": bucket}
     with new_dag("openlineage") as dag:
         upload = DSSUploadDirectoryOperator(task_id="upload", deferrable=True, poll_interval=1, **stage)
@@ -61,7 +61,7 @@ def main(directory: str, target: str, bucket: str, source_url: str, small_url: s
             remove_files=[made],
         )
         dss_upload_group("group", max_shard_files=2, **stage)
-    assert set(states(run(dag)).values()) == {"success"}
+    assert set(states(run(dag, logical_date=LOGICAL_DATE)).values()) == {"success"}
 
 
 if __name__ == "__main__":

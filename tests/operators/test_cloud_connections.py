@@ -80,23 +80,23 @@ def upload(directory: Path, **options: Any) -> DSSUploadDirectoryOperator:
 
 
 @pytest.mark.usefixtures("airflow_db")
-@pytest.mark.parametrize("deferrable", [False, True])
-def test_an_upload_stages_with_the_connection(
-    dss: LocalDSS,
-    directory: Path,
-    deferrable: bool,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
+def test_deferred_upload_in_a_dag_stages_with_the_connection(
+    dss: LocalDSS, directory: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Keys and endpoint are those of aws_conn_id, which is templated, before and after a wait; no key is told."""
-    with new_dag(f"aws_conn_{deferrable}") as dag:
-        upload(directory, aws_conn_id="{{ 'minio' }}", deferrable=deferrable, delete_staged=True)
+    """Keys and endpoint are those of aws_conn_id, which is templated, before and after a wait; no key is logged."""
+    with new_dag("aws_conn") as dag:
+        upload(directory, aws_conn_id="{{ 'minio' }}", deferrable=True, poll_interval=1, delete_staged=True)
     dag_run = run(dag)
     out, err = capfd.readouterr()
     told = out + err + caplog.text + json.dumps(xcom(dag_run, "upload"))
     assert states(dag_run) == {"upload": "success"}
     assert (xcom(dag_run, "upload", "file_count"), xcom(dag_run, "upload", "copied_file_count")) == (2, 1)
     assert "only-for-tests" not in told.replace("only-for-tests-", "")  # that of Airflow's own test settings
+
+
+def test_upload_that_waits_in_its_worker_stages_with_the_connection(dss: LocalDSS, directory: Path) -> None:
+    result = upload(directory, aws_conn_id="minio", delete_staged=True).execute(new_context())
+    assert (result["file_count"], result["copied_file_count"]) == (2, 1)
 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
@@ -123,14 +123,14 @@ def test_a_source_is_read_with_the_connection(
     assert task.execute(new_context())["staged_file_count"] == 1
 
 
-@pytest.mark.usefixtures("airflow_db")
-def test_a_group_stages_with_the_connection(dss: LocalDSS, directory: Path) -> None:
-    """All tasks of dss_upload_group take aws_conn_id."""
+def test_tasks_of_a_group_have_the_connection() -> None:
+    """All tasks of dss_upload_group, which are upload operators, take aws_conn_id."""
     with new_dag("aws_conn_group") as dag:
-        dss_upload_group(directory=str(directory), staging_bucket=BUCKET, aws_conn_id="minio", deferrable=False)
-    dag_run = run(dag)
-    assert set(states(dag_run).values()) == {"success"}
-    assert xcom(dag_run, "upload.bundle", "file_count") == 2
+        dss_upload_group(directory="/data", staging_bucket=BUCKET, aws_conn_id="minio")
+    tasks: Any = (dag.get_task(f"upload.{name}") for name in ("plan", "shard", "bundle"))
+    plan, shard, bundle = tasks
+    connections = [plan.aws_conn_id, shard.partial_kwargs["aws_conn_id"], bundle.aws_conn_id]
+    assert connections == ["minio"] * 3
 
 
 def test_without_the_connection_the_sdk_is_asked(dss: LocalDSS, directory: Path) -> None:

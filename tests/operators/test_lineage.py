@@ -20,7 +20,7 @@ from airflow_provider_hca.operators.dss import (
 )
 from airflow_provider_hca.operators.lineage import tell_outlets
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import connection, event_extras, new_context, new_dag, output, run, states, tries, xcom
+from tests.running import connection, event_extras, new_context, new_dag, new_date, output, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -48,22 +48,22 @@ def expected(dss: LocalDSS, made: dict[str, Any], **known: int) -> dict[str, Any
     return {**told, "host": dss_host(dss.url), **known}
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
-def test_an_upload_tells_its_bundle(dss: LocalDSS, asset: Asset, directory: Path, deferrable: bool) -> None:
-    """The event of the outlet has FQID, counts and bytes, also when the task waited in the triggerer between."""
-    with new_dag(f"outlets_{deferrable}") as dag:
+def test_deferred_upload_reports_the_bundle_to_assets_and_aliases(dss: LocalDSS, asset: Asset, directory: Path) -> None:
+    """The event of the outlet has FQID, counts and bytes; an alias leads to an asset with the URI of the bundle."""
+    with new_dag("outlets_deferred") as dag:
         DSSUploadDirectoryOperator(
             task_id="upload",
             directory=str(directory),
             staging_bucket=dss.bucket,
-            deferrable=deferrable,
+            deferrable=True,
             poll_interval=1,
-            outlets=[asset],
+            outlets=[asset, AssetAlias("bundles")],
         )
     made = xcom(run(dag), "upload")
     assert made["copied_file_count"] == 1
     size = sum(path.stat().st_size for path in directory.iterdir())
-    assert event_extras(asset.uri) == [expected(dss, made, bytes=size)]
+    uri = f"dss://{dss_host(dss.url)}/aws/{made['fqid']}"
+    assert event_extras(asset.uri) == event_extras(uri) == [expected(dss, made, bytes=size)]
 
 
 def test_put_and_patch_tell_their_bundles(dss: LocalDSS, asset: Asset) -> None:
@@ -84,23 +84,12 @@ def test_a_group_tells_its_bundle_once(dss: LocalDSS, asset: Asset, directory: P
     """The outlets of a group are those of the task that makes the bundle: no shard starts who waits for it."""
     with new_dag("outlets_group") as dag:
         dss_upload_group(
-            directory=str(directory), staging_bucket=dss.bucket, max_shard_files=1, outlets=[asset, AssetAlias("g")]
+            directory=str(directory), staging_bucket=dss.bucket, max_shard_files=2, outlets=[asset, AssetAlias("g")]
         )
     made = xcom(run(dag), "upload.bundle")
     told = expected(dss, made, bytes=made["byte_count"])
     uri = bundle_uri(dss.url, replica="aws", uuid=made["uuid"], version=made["version"])
     assert event_extras(asset.uri) == event_extras(uri) == [told]
-
-
-def test_an_alias_gets_the_bundle_as_an_asset(dss: LocalDSS, directory: Path) -> None:
-    """An alias among the outlets leads to an asset whose URI is the bundle's, with the same said of it."""
-    with new_dag("outlets_alias") as dag:
-        DSSUploadDirectoryOperator(
-            task_id="upload", directory=str(directory), staging_bucket=dss.bucket, outlets=[AssetAlias("bundles")]
-        )
-    made = xcom(run(dag), "upload")
-    uri = f"dss://{dss_host(dss.url)}/aws/{made['fqid']}"
-    assert event_extras(uri) == [expected(dss, made, bytes=made["byte_count"])]
 
 
 def test_every_try_tells_the_bundle_that_is_there(dss: LocalDSS, asset: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +101,13 @@ def test_every_try_tells_the_bundle_that_is_there(dss: LocalDSS, asset: Asset, m
         DSSPutBundleOperator(
             task_id="put", files=[dss.entry("a")], retries=1, retry_delay=timedelta(0), outlets=[asset]
         )
-    dag_run = run(dag)
+    date = new_date()
+    dag_run = run(dag, logical_date=date)
     made = xcom(dag_run, "put")
     assert (states(dag_run), tries(dag_run, "put")) == ({"put": "success"}, 2)
     assert made["created"] is False
     assert event_extras(asset.uri) == [expected(dss, made)]
-    run(dag)
+    run(dag, logical_date=date)
     assert event_extras(asset.uri) == [expected(dss, made)] * 2
 
 

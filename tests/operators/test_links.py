@@ -18,7 +18,7 @@ from airflow_provider_hca.operators.dss import (
 from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import new_context, new_dag, output, run, states, xcom
+from tests.running import LOGICAL_DATE, ending, new_context, new_dag, output, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -43,7 +43,7 @@ def test_tasks_that_have_to_do_with_a_bundle_link_to_it(dss: LocalDSS, tmp_path:
         DSSBundleSensor(task_id="wait", poke_interval=0.1, **which)
         DSSCheckoutBundleOperator(task_id="checkout", poll_interval=0.1, **which)
         DSSDownloadBundleOperator(task_id="download", directory=str(tmp_path / "fetched"), **which)
-    dag_run = run(dag)
+    dag_run = run(dag, logical_date=LOGICAL_DATE)
     assert set(states(dag_run).values()) == {"success"}
     uploaded = _expected(dss, xcom(dag_run, "upload", "uuid"))
     links = {task_id: xcom(dag_run, task_id, LINK_KEY) for task_id in states(dag_run)}
@@ -62,13 +62,12 @@ def test_a_task_that_fails_has_its_link_all_the_same(dss: LocalDSS, tmp_path: Pa
     (tmp_path / "a.json").write_text("{}")
     dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409})
     uuid = new_uuid()
-    with new_dag("links_failing") as dag:
-        DSSUploadDirectoryOperator(
-            task_id="upload", directory=str(tmp_path), staging_bucket=dss.bucket, bundle_uuid=uuid, do_xcom_push=False
-        )
-    dag_run = run(dag)
-    assert states(dag_run) == {"upload": "failed"}
-    assert xcom(dag_run, "upload", LINK_KEY) == _expected(dss, uuid)
+    upload = DSSUploadDirectoryOperator(
+        task_id="upload", directory=str(tmp_path), staging_bucket=dss.bucket, bundle_uuid=uuid, do_xcom_push=False
+    )
+    context = new_context()
+    assert ending(upload, context) == "failed"
+    assert context["ti"].pushed[LINK_KEY] == _expected(dss, uuid)
 
 
 @pytest.mark.parametrize("change", [{"uuid": "x"}, {"replica": "azure"}, {"version": "1"}])

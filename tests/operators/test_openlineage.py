@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.assets import dss_host
-from airflow_provider_hca.operators.dss import DSSPutBundleOperator
+from airflow_provider_hca.operators.dss import DSSPutBundleOperator, DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.lineage import file_inputs
 from tests.local.server import VERSION, LocalDSS, new_uuid
+from tests.running import new_context
 
 _ROOT = Path(__file__).parents[2]
 
@@ -93,6 +94,7 @@ def whole(emitted: Emitted) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("task", ["upload", "group.bundle"])
+@pytest.mark.system
 def test_an_upload_makes_a_bundle_of_a_directory(emitted: Emitted, task: str) -> None:
     """The input is the directory, the output the bundle with its version, both with their files and bytes.
 
@@ -108,6 +110,7 @@ def test_an_upload_makes_a_bundle_of_a_directory(emitted: Emitted, task: str) ->
     assert counts == [3, whole(emitted)[-1]]
 
 
+@pytest.mark.system
 def test_the_tasks_before_the_bundle_read_the_directory(emitted: Emitted) -> None:
     """Plan and shards of a group read the directory, each as much as it has to do, and have made no bundle yet."""
     plan, shards = emitted.of("group.plan"), emitted.all_of("group.shard")
@@ -119,6 +122,7 @@ def test_the_tasks_before_the_bundle_read_the_directory(emitted: Emitted) -> Non
     assert plan["outputs"] == shards[0]["outputs"] == shards[1]["outputs"] == []
 
 
+@pytest.mark.system
 def test_a_download_reads_the_bundle_that_was_made(emitted: Emitted) -> None:
     """The input is what the upload's output was, as much of it as was asked for; the output is the directory."""
     (made,) = emitted.of("upload")["outputs"]
@@ -129,6 +133,7 @@ def test_a_download_reads_the_bundle_that_was_made(emitted: Emitted) -> None:
     assert short(directory) == (f"file://{socket.gethostname()}", str(emitted.target), None, 1, size)
 
 
+@pytest.mark.system
 def test_a_bundle_of_files_comes_from_the_staged_objects(emitted: Emitted) -> None:
     """A file is made of an object, a bundle of files, and a patched bundle of the version before."""
     file, bundle, patch = (emitted.of(task) for task in ("file", "bundle", "patch"))
@@ -144,6 +149,7 @@ def test_a_bundle_of_files_comes_from_the_staged_objects(emitted: Emitted) -> No
     assert short(patched)[2] > short(put)[2]
 
 
+@pytest.mark.system
 def test_a_task_that_calls_the_hook_has_lineage_too(emitted: Emitted) -> None:
     """A bundle that a task of one's own reads with the hook is its input, those that it makes are its outputs."""
     (event,) = emitted.all_of("by_hand", "openlineage_hook")
@@ -156,6 +162,7 @@ def test_a_task_that_calls_the_hook_has_lineage_too(emitted: Emitted) -> None:
     assert len(versions) == 2
 
 
+@pytest.mark.system
 def test_no_secret_is_told(emitted: Emitted) -> None:
     """Neither the connection's credentials nor the bucket's are in any event."""
     told = json.dumps(emitted.events)
@@ -163,6 +170,20 @@ def test_no_secret_is_told(emitted: Emitted) -> None:
     secrets = [made.get("password"), emitted.dss.about["env"]["AWS_SECRET_ACCESS_KEY"], "PRIVATE KEY", "Bearer"]
     assert len(told) > 1000
     assert not [secret for secret in filter(None, secrets) if secret in told]
+
+
+def test_upload_reports_directory_and_bundle_to_openlineage(dss: LocalDSS, tmp_path: Path) -> None:
+    """The input is the directory, the output the bundle, as the provider of OpenLineage asks for them."""
+    (tmp_path / "a.json").write_text("{}")
+    upload = DSSUploadDirectoryOperator(task_id="up", directory=str(tmp_path), staging_bucket=dss.bucket)
+    made = upload.execute(new_context())
+    facets = upload.get_openlineage_facets_on_complete(None)
+    assert facets is not None
+    (read,), (bundle,) = facets.inputs, facets.outputs
+    assert (read.namespace, read.name) == (f"file://{socket.gethostname()}", str(tmp_path))
+    assert (bundle.namespace, bundle.name) == (f"dss://{dss_host(dss.url)}", f"aws/{made['fqid']}")
+    assert bundle.facets["version"].datasetVersion == made["version"]
+    assert (bundle.outputFacets["outputStatistics"].fileCount, read.inputFacets["inputStatistics"].size) == (1, 2)
 
 
 def test_a_task_that_failed_has_nothing_to_tell() -> None:

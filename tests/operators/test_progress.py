@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.hooks.page import PROGRESS_KEY
-from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, dss_upload_group
+from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
+from airflow_provider_hca.operators.upload_group import DSSPlanUploadOperator, DSSUploadShardOperator
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import new_context, new_dag, run, states, xcom
+from tests.running import ending, new_context, new_dag, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -54,12 +55,10 @@ def test_an_upload_tells_each_of_its_phases(dss: LocalDSS, directory: Path) -> N
     assert by_phase["done"]["rate"] > 0
 
 
-@pytest.mark.parametrize("do_xcom_push", [True, False])
-@pytest.mark.parametrize("deferrable", [True, False])
-def test_what_was_told_last_is_an_xcom(dss: LocalDSS, directory: Path, do_xcom_push: bool, deferrable: bool) -> None:
-    """After the run the XCom says that the upload is done, whatever it pushes besides, and however it waits."""
-    with new_dag(f"progress_{do_xcom_push}_{deferrable}") as dag:
-        _upload(dss, directory, do_xcom_push=do_xcom_push, deferrable=deferrable, poll_interval=0.2)
+def test_progress_in_a_dag_is_an_xcom_without_do_xcom_push(dss: LocalDSS, directory: Path) -> None:
+    """The XCom says in the end that the upload is done, also after a wait in the triggerer."""
+    with new_dag("progress") as dag:
+        _upload(dss, directory, do_xcom_push=False, deferrable=True, poll_interval=0.2)
     dag_run = run(dag)
     assert states(dag_run) == {"up": "success"}
     told = xcom(dag_run, "up", PROGRESS_KEY)
@@ -71,28 +70,29 @@ def test_a_failure_is_told_by_cause(dss: LocalDSS, directory: Path) -> None:
     """Files that the DSS refused alike are one cause; told are the phase, the error, and names of files."""
     refused = {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 9}
     dss.control("POST", "faults", refused)
-    with new_dag("progress_failing") as dag:
-        _upload(dss, directory)
-    dag_run = run(dag)
-    assert states(dag_run) == {"up": "failed"}
-    told = xcom(dag_run, "up", PROGRESS_KEY)
+    context = Listener()
+    assert ending(_upload(dss, directory), context) == "failed"
+    told = context.told[-1]
     assert (told["phase"], told["rate"]) == ("register", 0.0)
     assert [(each["count"], len(each["names"])) for each in told["failures"]] == [(4, 4)]
     assert "4 of 4 files failed" in told["error"]
 
 
-def test_a_failure_in_the_triggerer_is_told(dss: LocalDSS, directory: Path) -> None:
-    """A copy that the DSS refuses while the task waits in the triggerer is told, in a group's shard too."""
+@pytest.mark.parametrize("shard", [False, True])
+def test_failure_in_the_triggerer_is_reported(dss: LocalDSS, directory: Path, shard: bool) -> None:
+    """A copy that the DSS refuses while the task waits in the triggerer is in its progress, in a group's shard too."""
     refused = {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422, "times": 9}
     dss.control("POST", "faults", refused)
-    with new_dag("progress_failing_in_triggerer") as dag:
-        _upload(dss, directory, deferrable=True, poll_interval=0.2)
-        dss_upload_group(directory=str(directory), staging_bucket=dss.bucket, deferrable=True, poll_interval=0.2)
-    dag_run = run(dag)
-    assert (states(dag_run)["up"], states(dag_run)["upload.shard"]) == ("failed", "failed")
-    for told in (xcom(dag_run, "up", PROGRESS_KEY), xcom(dag_run, "upload.shard", PROGRESS_KEY, map_index=0)):
-        assert told["phase"] == "copy"
-        assert "the DSS could not copy the staged object" in told["error"]
+    options: dict[str, Any] = {"directory": str(directory), "staging_bucket": dss.bucket, "bundle_uuid": new_uuid()}
+    upload: DSSUploadDirectoryOperator = _upload(dss, directory, deferrable=True, poll_interval=0.2)
+    if shard:
+        plan = DSSPlanUploadOperator(task_id="plan", max_shard_files=9, max_shard_bytes=10**9, **options)
+        (first,) = plan.execute(new_context())
+        upload = DSSUploadShardOperator(task_id="shard", shard=first, deferrable=True, poll_interval=0.2, **options)
+    context = Listener()
+    assert ending(upload, context) == "failed"
+    assert context.told[-1]["phase"] == "copy"
+    assert "the DSS could not copy the staged object" in context.told[-1]["error"]
 
 
 def test_a_failure_is_logged_by_cause(dss: LocalDSS, directory: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,19 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
-from tests.running import connection, new_context, new_dag, requests_of, run, states, tries, xcom
+from tests.running import (
+    TaskState,
+    connection,
+    ending,
+    execute,
+    new_context,
+    new_dag,
+    next_try,
+    requests_of,
+    run,
+    states,
+    xcom,
+)
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -55,43 +68,44 @@ def put_file(dss: LocalDSS, content: bytes, **options: Any) -> DSSPutFileOperato
 def test_put_file_waits_for_the_copy(dss: LocalDSS, deferrable: bool) -> None:
     """The task ends when the copy is there, and returns the same in both ways."""
     content = large()
-    with new_dag(f"put_copy_{deferrable}") as dag:
-        put_file(dss, content, name="a.bin", deferrable=deferrable)
-    dag_run = run(dag)
-    file = xcom(dag_run, "put")
-    assert states(dag_run) == {"put": "success"}
+    file = execute(put_file(dss, content, name="a.bin", deferrable=deferrable))
     assert (file["name"], file["indexed"], set(file)) == ("a.bin", False, {"uuid", "version", "name", "indexed"})
     found = dss.call("HEAD", f"/files/{file['uuid']}", replica="aws", version=file["version"])
     assert found.headers["x-dss-sha256"] == sums(content)["hca-dss-sha256"]
+
+
+def test_put_file_in_a_dag_waits_in_the_triggerer(dss: LocalDSS) -> None:
+    with new_dag("put_copy") as dag:
+        put_file(dss, large(), name="a.bin", deferrable=True)
+    dag_run = run(dag)
+    assert states(dag_run) == {"put": "success"}
+    assert xcom(dag_run, "put")["name"] == "a.bin"
+    assert requests_of(dss, "HEAD", "/v1/files/") > 0
 
 
 @WAYS
 def test_put_file_ends_with_a_copy_that_fails(dss: LocalDSS, deferrable: bool) -> None:
     """A copy that the DSS refuses fails the task for good, in both ways."""
     dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422})
-    with new_dag(f"put_copy_fails_{deferrable}") as dag:
-        put_file(dss, large(), retries=2, deferrable=deferrable)
-    dag_run = run(dag)
-    assert (states(dag_run), tries(dag_run, "put")) == ({"put": "failed"}, 1)
+    assert ending(put_file(dss, large(), deferrable=deferrable)) == "failed"
 
 
 @WAYS
 def test_put_file_tries_again_when_a_copy_takes_too_long(dss: LocalDSS, deferrable: bool) -> None:
     """The end of copy_timeout fails the try; the next one finds the file there."""
     dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404})
-    with new_dag(f"put_copy_late_{deferrable}") as dag:
-        put_file(dss, large(), retries=1, retry_delay=timedelta(seconds=2), copy_timeout=0, deferrable=deferrable)
-    dag_run = run(dag)
-    assert (states(dag_run), tries(dag_run, "put")) == ({"put": "success"}, 2)
+    context, uuid = new_context(), new_uuid()
+    operator = put_file(dss, large(), copy_timeout=0, file_uuid=uuid, file_version=VERSION, deferrable=deferrable)
+    assert ending(operator, context) == "up_for_retry"
+    dss.wait_for_head(uuid, 200)
+    assert ending(operator, next_try(context)) == "success"
 
 
 @WAYS
 def test_put_file_takes_a_sha256_in_either_case(dss: LocalDSS, deferrable: bool) -> None:
     """A sum in upper case, as some tools write it, is that of the same content."""
     content = large()
-    with new_dag(f"put_upper_case_{deferrable}") as dag:
-        put_file(dss, content, sha256=sums(content)["hca-dss-sha256"].upper(), deferrable=deferrable)
-    assert states(run(dag)) == {"put": "success"}
+    execute(put_file(dss, content, sha256=sums(content)["hca-dss-sha256"].upper(), deferrable=deferrable))
 
 
 def test_put_file_refuses_what_is_no_sha256(dss: LocalDSS) -> None:
@@ -102,23 +116,17 @@ def test_put_file_refuses_what_is_no_sha256(dss: LocalDSS) -> None:
 
 
 def test_what_is_stored_at_once_is_not_deferred(dss: LocalDSS) -> None:
-    """A small file, and a directory of small files, end in their workers."""
-    with new_dag("put_small") as dag:
-        put_file(dss, new_uuid().encode(), deferrable=True)
-    assert states(run(dag)) == {"put": "success"}
+    """A small file ends in its worker."""
+    put_file(dss, new_uuid().encode(), deferrable=True).execute(new_context())
     assert requests_of(dss, "HEAD", "/v1/files/") == 0
 
 
 @WAYS
 def test_an_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
     """A directory of large files becomes one bundle, with the same report in both ways."""
-    with new_dag(f"upload_copies_{deferrable}") as dag:
-        upload(directory, dss.bucket, deferrable=deferrable)
-    dag_run = run(dag)
-    result = xcom(dag_run, "upload")
+    result = execute(upload(directory, dss.bucket, deferrable=deferrable))
     bundle = dss.call("GET", f"/bundles/{result['uuid']}", replica="aws", version=result["version"]).json()["bundle"]
     size = sum(path.stat().st_size for path in directory.iterdir())
-    assert states(dag_run) == {"upload": "success"}
     assert [file["name"] for file in bundle["files"]] == sorted(path.name for path in directory.iterdir())
     assert {name: result[name] for name in ("file_count", "staged_file_count", "registered_file_count")} == {
         "file_count": 4,
@@ -136,23 +144,10 @@ def deferred(operator: Any, context: Context) -> TaskDeferred:
     return caught.value
 
 
-def context_of(dag_run: Any, task_id: str, try_number: int = 1) -> Context:
-    """Return as much of a context as the operators read."""
-    ti = dag_run.get_task_instance(task_id)
-    ti.try_number = try_number
-    return Context(dag_run=dag_run, ti=ti)
-
-
 @pytest.fixture
 def begun(dss: LocalDSS, directory: Path) -> tuple[DSSUploadDirectoryOperator, Context, dict[str, Any]]:
     """Give an upload that has left its worker to wait for copies, and the event of their end."""
-    with new_dag(f"upload_begun_{new_uuid()}") as dag:
-        upload(directory, dss.bucket, deferrable=True, bundle_uuid=new_uuid())
-    dag_run = run(dag)
-    for path in directory.glob("*.bin"):
-        path.write_bytes(large())
-    operator = upload(directory, dss.bucket, deferrable=True, bundle_uuid=new_uuid())
-    context = context_of(dag_run, "upload")
+    operator, context = upload(directory, dss.bucket, deferrable=True, bundle_uuid=new_uuid()), new_context()
     left = deferred(operator, context)
     assert left.method_name == "execute_complete"
     carried = left.trigger.serialize()[1]["carried"]
@@ -230,30 +225,17 @@ def test_copies_that_take_too_long_are_told(begun: Any) -> None:
 @WAYS
 def test_an_upload_goes_on_after_copies_that_took_too_long(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
     """The next try stages and registers nothing again, and there is one bundle."""
-    with new_dag(f"upload_late_{deferrable}") as dag:
-        upload(
-            directory,
-            dss.bucket,
-            deferrable=deferrable,
-            retries=2,
-            retry_delay=timedelta(seconds=2),
-            copy_timeout=0,
-        )
-    dag_run = run(dag)
-    result = xcom(dag_run, "upload")
-    assert states(dag_run) == {"upload": "success"}
-    assert tries(dag_run, "upload") > 1
+    context, options = new_context(), {"bundle_uuid": new_uuid(), "bundle_version": VERSION, "copy_timeout": 0}
+    # The first look of the wait comes before the copies: where it does not, the test would hold nothing.
+    dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 9})
+    operator = upload(directory, dss.bucket, deferrable=deferrable, **options)
+    assert ending(operator, context) == "up_for_retry"
+    dss.control("DELETE", "faults")
+    for path in directory.glob("*.bin"):
+        dss.wait_for_head(_uuid_of(dss, operator, path.name), 200)
+    result = execute(operator, next_try(context))
     assert (result["staged_file_count"], result["registered_file_count"], result["file_count"]) == (0, 0, 4)
     assert requests_of(dss, "PUT", "/v1/bundles/") == 1
-
-
-@pytest.fixture
-def slow_dss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDSS]:
-    """Give a DSS whose copies take longer than it waits for a bundle's files."""
-    options = ("--async-above", "1000", "--copy-delay", "3", "--file-wait", "0.2")
-    with LocalDSS(tmp_path / "slow", *options) as slow:
-        monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(slow))
-        yield slow
 
 
 def put_bundle_of(file: str, patience: Any) -> DSSPutBundleOperator:
@@ -263,20 +245,28 @@ def put_bundle_of(file: str, patience: Any) -> DSSPutBundleOperator:
     )
 
 
-def test_put_bundle_waits_for_a_file_that_is_being_copied(slow_dss: LocalDSS) -> None:
+def test_put_bundle_waits_for_a_file_that_is_being_copied(dss: LocalDSS) -> None:
     """`file_missing` is waited out within copy_timeout."""
-    file = new_uuid()
-    assert slow_dss.put_file(slow_dss.stage(large()), file).status_code == 202
-    result = put_bundle_of(file, timedelta(seconds=60)).execute(new_context())
+    file, source = new_uuid(), dss.stage(new_uuid().encode())
+
+    def register() -> None:
+        while not requests_of(dss, "PUT", "/v1/bundles/"):  # counted when it is answered
+            time.sleep(0.05)
+        assert dss.put_file(source, file).status_code == 201
+
+    with ThreadPoolExecutor() as pool:
+        registered = pool.submit(register)
+        result = put_bundle_of(file, timedelta(seconds=60)).execute(new_context())
+        registered.result()
     assert result["created"]
-    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 2
+    assert requests_of(dss, "PUT", "/v1/bundles/") >= 2
 
 
-def test_put_bundle_does_not_wait_for_ever(slow_dss: LocalDSS) -> None:
+def test_put_bundle_does_not_wait_for_ever(dss: LocalDSS) -> None:
     """A file that never comes fails the try at the end of copy_timeout, and may come before the next one."""
     with pytest.raises(DSSResponseError, match="file_missing"):
         put_bundle_of(new_uuid(), 0).execute(new_context())
-    assert requests_of(slow_dss, "PUT", "/v1/bundles/") == 1
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 1
 
 
 def checkout(bundle: str, **options: Any) -> DSSCheckoutBundleOperator:
@@ -293,46 +283,35 @@ def bundle(dss: LocalDSS) -> str:
 @WAYS
 def test_a_checkout_is_waited_for(dss: LocalDSS, bundle: str, deferrable: bool) -> None:
     """The files are in the bucket when the task is done, and their place is told."""
-    with new_dag(f"checkout_{deferrable}") as dag:
-        checkout(bundle, destination=dss.bucket, deferrable=deferrable)
-    dag_run = run(dag)
-    result = xcom(dag_run, "checkout")
-    assert states(dag_run) == {"checkout": "success"}
-    assert xcom(dag_run, "checkout", "location") == result["location"]
+    result = execute(checkout(bundle, destination=dss.bucket, deferrable=deferrable))
     listed = dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=result["location"].split(f"{dss.bucket}/")[1])
     assert any(each["Key"].endswith("/a.txt") for each in listed["Contents"])
 
 
-@WAYS
-def test_a_checkout_that_fails_tells_why(
-    dss: LocalDSS, bundle: str, deferrable: bool, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """The DSS's cause is in the error, and the next try begins another checkout."""
-    with new_dag(f"checkout_fails_{deferrable}") as dag:
-        checkout(bundle, destination="no-such-bucket-here", deferrable=deferrable, retries=1)
+def test_checkout_in_a_dag_waits_in_the_triggerer(dss: LocalDSS, bundle: str) -> None:
+    with new_dag("checkout") as dag:
+        checkout(bundle, destination=dss.bucket, deferrable=True)
     dag_run = run(dag)
-    assert (states(dag_run), tries(dag_run, "checkout")) == ({"checkout": "failed"}, 2)
+    assert states(dag_run) == {"checkout": "success"}
+    assert xcom(dag_run, "checkout", "location") == xcom(dag_run, "checkout")["location"]
+
+
+@WAYS
+def test_a_checkout_that_fails_tells_why(dss: LocalDSS, bundle: str, deferrable: bool) -> None:
+    """The DSS's cause is in the error, and the next try begins another checkout."""
+    context = new_context()
+    operator = checkout(bundle, destination="no-such-bucket-here", deferrable=deferrable)
+    for _ in range(2):
+        with pytest.raises(Exception, match="no-such-bucket-here") as caught:
+            execute(operator, context)
+        assert not isinstance(caught.value, AirflowFailException)
     assert requests_of(dss, "POST", "/v1/bundles/") == 2
-    out, err = capfd.readouterr()  # where the log goes differs between the lines of Airflow
-    assert "no-such-bucket-here" in out + err + caplog.text
-
-
-class Store(dict[str, Any]):
-    """What Airflow 3.3 gives a task to keep its state in, as far as it is used here."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        """Forget a value."""
-        self.pop(key, None)
 
 
 def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle: str) -> None:
     """Where Airflow keeps a task's state, a second try waits for the first one's checkout; a clear begins another."""
-    store = Store()
-    context = Context(ti=new_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    store = TaskState()
+    context = new_context(state=store)
     first = deferred(checkout(bundle, deferrable=True), context)
     job = first.trigger.serialize()[1]["wait"]["checkout_job_id"]
     assert checkout(bundle).execute(context)["checkout_job_id"] == job
@@ -344,8 +323,8 @@ def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle:
 @pytest.mark.parametrize("change", [{"destination": "another-bucket"}, {"bundle_version": VERSION}, {"bundle": ""}])
 def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
     """Who mends a task's arguments and clears it gets the checkout asked for, not the one that was begun before."""
-    store = Store()
-    context = Context(ti=new_context()["ti"], task_state_store=store)  # type: ignore[typeddict-item]  # all that is read
+    store = TaskState()
+    context = new_context(state=store)
     jobs = []
     for options in ({"bundle": bundle}, {"bundle": bundle, **change}):
         if not options["bundle"]:
@@ -378,5 +357,5 @@ def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.M
 def test_a_checkout_of_what_cannot_be_is_refused(dss: LocalDSS, options: dict[str, Any], message: str) -> None:
     """Bad input is told before anything is sent."""
     with pytest.raises(Exception, match=message):
-        checkout(**{"bundle": new_uuid(), **options}).execute(Context())
+        checkout(**{"bundle": new_uuid(), **options}).execute(new_context())
     assert requests_of(dss, "POST", "/v1/") == 0
