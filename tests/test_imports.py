@@ -92,6 +92,7 @@ print(json.dumps({"ms": (time.process_time() - started) * 1000, "modules": sorte
 """
 
 
+@pytest.mark.system  # measures CPU time
 def test_a_dag_with_all_operators_parses_quickly() -> None:
     """Operators and sensor cost less than 50 ms of processor time beyond Airflow itself, at their best of three."""
     runs = []

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
 from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.running import connection, new_dag, run, states, xcom
+from tests.running import connection, new_dag, output, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -37,10 +38,18 @@ def _kinds(dss: LocalDSS) -> dict[str, str]:
     """Return a connection of each kind of credentials."""
     key = json.loads(Path(dss.about["key_file"]).read_text())
     return {
-        "token": connection(dss, password=dss.token(), key_path=None),
-        "key": connection(dss, key_path=None, keyfile_dict=key),
-        "user": connection(dss, key_path=None, audience=None, **dss.about["oauth2"]),
+        "token": connection(dss, password=dss.token(), key_path=None, retry_seconds=1),
+        "key": connection(dss, key_path=None, keyfile_dict=key, retry_seconds=1),
+        "user": connection(dss, key_path=None, audience=None, retry_seconds=1, **dss.about["oauth2"]),
     }
+
+
+@pytest.fixture
+def conn_ids(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the ids of connections with each kind of credentials."""
+    for kind, made in _kinds(dss).items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_DSS_{kind.upper()}", made)
+    return ["dss_token", "dss_key", "dss_user"]
 
 
 @pytest.mark.parametrize("kind", ["token", "key", "user"])
@@ -70,24 +79,33 @@ def _token_of(api: Any) -> Any:
     return (yield from api.auth.token())
 
 
-@pytest.mark.parametrize("kind", ["token", "key", "user"])
-@pytest.mark.parametrize("fails", [False, True])
-def test_no_secret_in_what_a_task_leaves(
-    dss: LocalDSS, kind: str, fails: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any
-) -> None:
-    """Neither the log of an upload and a sensor, nor their XComs and rendered fields, hold a token or a key."""
-    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", _kinds(dss)[kind])
+def test_no_secret_in_what_a_task_leaves(dss: LocalDSS, conn_ids: list[str], tmp_path: Path, capfd: Any) -> None:
+    """The logs, XComs and rendered fields of uploads, failed uploads and sensors hold no token and no key."""
     (tmp_path / "a.json").write_text("{}")
-    if fails:
-        dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409})
-    with new_dag(f"canary_{kind}_{fails}") as dag:
-        upload = DSSUploadDirectoryOperator(task_id="up", directory=str(tmp_path), staging_bucket=dss.bucket)
-        sensor = DSSBundleSensor(task_id="wait", bundle_uuid="{{ ti.xcom_pull('up')['uuid'] }}", poke_interval=0.1)
-        upload >> sensor
+    refused = new_uuid()
+    path = f"/files/{derive_uuid(refused, 'a.json')}"
+    dss.control("POST", "faults", {"method": "PUT", "path": path, "action": "status", "status": 409, "times": 9})
+    with new_dag("canary") as dag:
+        for conn_id in conn_ids:
+            options: dict[str, Any] = {
+                "directory": str(tmp_path),
+                "staging_bucket": dss.bucket,
+                "dss_conn_id": conn_id,
+            }
+            upload = DSSUploadDirectoryOperator(task_id=f"up_{conn_id}", **options)
+            upload >> DSSBundleSensor(
+                task_id=f"wait_{conn_id}",
+                bundle_uuid=output(upload, "uuid"),
+                dss_conn_id=conn_id,
+                poke_interval=0.1,
+            )
+            DSSUploadDirectoryOperator(task_id=f"fail_{conn_id}", bundle_uuid=refused, **options)
     dag_run = run(dag)
-    assert states(dag_run)["up"] == ("failed" if fails else "success")
+    ended = states(dag_run)
+    assert ended == {name: "failed" if name.startswith("fail") else "success" for name in ended}
+    assert len(ended) == 9
     out, err = capfd.readouterr()
-    left = [out, err, repr(xcom(dag_run, "up")), repr(xcom(dag_run, "wait")), _whole_database()]
+    left = [out, err, *(repr(xcom(dag_run, task_id)) for task_id in ended), _whole_database()]
     for secret in _secrets(dss).values():
         assert not [text for text in left if secret in text]
     assert not [found for text in left for found in re.findall(r"eyJ[\w-]{10,}\.eyJ", text)]
@@ -109,30 +127,34 @@ from airflow_provider_hca.hooks.dss import DSSHook
 
 with DAG("leak", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
     @task
-    def leak():
-        hook = DSSHook()
+    def leak(conn_id):
+        hook = DSSHook(conn_id)
         api = hook.api
         def token():
             return (yield from api.auth.token())
         made = hook.get_conn().run(token())
         print(redact(f"the token is {made}"))  # what Airflow does with every line of a task's log
-        open(os.environ["TOKEN_FILE"], "w").write(made)
-    leak()
+        open(os.environ["TOKEN_FILE"], "a").write(made + "\\n")
+    for conn_id in os.environ["CONN_IDS"].split():
+        leak.override(task_id=conn_id)(conn_id)
 
 if __name__ == "__main__":
     dag.test()
 """
 
 
-@pytest.mark.parametrize("kind", ["token", "key", "user"])
-def test_tokens_are_masked_when_made(dss: LocalDSS, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tokens_are_masked_when_made(
+    dss: LocalDSS, conn_ids: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Airflow has been told to mask every token that is made, so that even a task that logs it does not show it."""
     (tmp_path / "leak.py").write_text(textwrap.dedent(_TASK))
-    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", _kinds(dss)[kind])
+    monkeypatch.setenv("CONN_IDS", " ".join(conn_ids))
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
     monkeypatch.setenv("TOKEN_FILE", str(tmp_path / "token"))
     done = subprocess.run([sys.executable, str(tmp_path / "leak.py")], capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
-    assert re.search(r"the token is \S{0,4}\*\*\*", output)
-    assert (tmp_path / "token").read_text() not in output
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert len(re.findall(r"the token is \S{0,4}\*\*\*", printed)) == 3
+    tokens = (tmp_path / "token").read_text().split()
+    assert len(set(tokens)) == 3
+    assert not [token for token in tokens if token in printed]

@@ -134,18 +134,27 @@ def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any, path: str) -> No
             hook.get_bundle(new_uuid(), replica="aws")
 
 
-def test_a_users_token_is_refreshed_when_it_expires(dss: LocalDSS, connect: Any) -> None:
-    """A person's login lasts longer than its tokens: they are renewed before they expire, while calls go on."""
-    dss.control("POST", "oauth/settings", {"expires_in": 5})
-    try:
-        with connect(**oauth(dss)) as hook:
-            for _ in range(12):
-                hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"user"))
-                time.sleep(0.5)
-        seen = dss.control("GET", "requests")
-        assert not [each for each in seen if each["status"] == 401]
-    finally:
-        dss.control("POST", "oauth/settings", {"expires_in": 3600})
+def test_token_of_a_user_is_refreshed_before_it_expires(
+    dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        """A clock that can be moved forward."""
+
+        ahead = 0.0
+        monotonic = time.monotonic
+
+        def time(self) -> float:
+            return time.time() + self.ahead
+
+    clock = Clock()
+    monkeypatch.setattr("airflow_provider_hca.client.auth.time", clock)
+    used = []
+    with connect(**oauth(dss)) as hook:
+        for clock.ahead in (0, 0, 3599):
+            hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"user"))
+            used.append(hook.get_conn().run(hook.api.auth.token()))
+    assert used[0] == used[1] != used[2]
+    assert not [each for each in dss.control("GET", "requests") if each["status"] == 401]
 
 
 def test_a_refused_token_is_renewed_once(dss: LocalDSS, connect: Any) -> None:
