@@ -26,7 +26,7 @@ from .s3_objects import LAST, Part, Properties, S3Error, S3Object, S3Objects, no
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 REGION = "us-east-1"
 _STORED_HEADERS = (
@@ -72,13 +72,20 @@ class _Request:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        # A client that waits for "100 Continue", which the first `receive` has sent, does not send the body otherwise.
+        self.body_is_expected = "expect" in self.headers
         self.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         try:
             path = unquote(scope["raw_path"].decode("latin-1"), errors="strict")
         except UnicodeDecodeError:
             raise S3Error(400, "InvalidURI", "The path is not UTF-8") from None
         self.bucket, _, self.key = path[1:].partition("/")
-        self.receive = receive
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        """Return the next message of the body."""
+        self.body_is_expected = False
+        return await self._receive()
 
     @property
     def operation(self) -> frozenset[str]:
@@ -157,8 +164,10 @@ class S3Server:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        request = None
         try:
-            response = await self._answer(scope, receive)
+            request = _Request(scope, receive)
+            response = await self._answer(request)
         except S3Error as error:
             body = f"{_XML}<Error><Code>{error.code}</Code><Message>{escape(str(error))}</Message></Error>"
             response = _xml(body, error.status)
@@ -166,6 +175,8 @@ class S3Server:
             return
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
         headers.append((b"x-amz-request-id", f"{time.time_ns():X}".encode()))
+        if request is None or request.body_is_expected:
+            headers.append((b"connection", b"close"))  # else the next request would be taken for this one's body
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
@@ -176,8 +187,7 @@ class S3Server:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body"})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> _Response:
-        request = _Request(scope, receive)
+    async def _answer(self, request: _Request) -> _Response:
         target = "object" if request.key else "bucket" if request.bucket else "service"
         operation = self._operations.get((request.method, target, request.operation))
         if operation is None:

@@ -43,6 +43,7 @@ ADVICE = {
     "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
     "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",
     "ExpiredToken": "the AWS session token has expired",
+    "BadDigest": "the store received other content than was read before: the file changed meanwhile",
 }
 
 

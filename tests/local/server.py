@@ -101,7 +101,7 @@ class LocalDSS:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the process by a signal and return its exit code."""
         os.kill(self.process.pid, number)
-        code = self.process.wait(10)
+        code = self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code

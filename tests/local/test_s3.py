@@ -384,6 +384,16 @@ def test_requests_that_s3_refuses(dss: LocalDSS, method: str, path: str, expecte
     assert f"<Code>{expected[1]}</Code>" in answer.text
 
 
+def test_refusal_before_the_body_leaves_the_connection_usable(local: Bucket) -> None:
+    """boto3 waits for `100 Continue` before it sends a body, so the server must not wait for one that is never sent."""
+    for _ in range(3):
+        with pytest.raises(ClientError) as error:
+            local.client.put_object(Bucket="no-such-bucket", Key="a", Body=b"content")
+        assert _code(error) == (404, "NoSuchBucket")
+    local.put("a")
+    assert local.read("a") == b"content"
+
+
 def test_delete_bucket_refuses_one_with_objects(local: Bucket) -> None:
     name = new_uuid()
     local.client.create_bucket(Bucket=name)

@@ -106,6 +106,8 @@ def test_a_retry_fetches_what_is_missing(
 ) -> None:
     """After a try that failed for one file, the next one leaves the others alone."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
+    # From now on the DSS serves each file at once; else the last one would be asked for before the others are served.
+    operator(bundle, tmp_path / "before").execute(new_context())
     files = dss.call("GET", f"/bundles/{bundle}", replica="aws").json()["bundle"]["files"]
     dss.control("POST", "faults", {"method": "GET", "path": files[-1]["uuid"], "action": "status", "status": 503})
     download, context = operator(bundle, tmp_path / "t", max_workers=1), new_context()

@@ -233,7 +233,7 @@ def test_s3_other_content(dss: LocalDSS, tmp_path: Path) -> None:
 
 
 def test_s3_other_content_of_a_part(dss: LocalDSS, tmp_path: Path) -> None:
-    """A part that is sent with other content than was summed is found out by its ETag, and not by the end of all."""
+    """A part whose content changed after it was summed is refused when it is sent, not at the end of the upload."""
     path = write_sparse(tmp_path / "file", 65 * MIB)
     staging = S3Staging(dss.bucket)
     large = staging.begin(_key(), "text/plain")
@@ -243,7 +243,7 @@ def test_s3_other_content_of_a_part(dss: LocalDSS, tmp_path: Path) -> None:
             writable.seek(64 * MIB)
             writable.write(b"other")
         large.send(0, file, of_file, _nothing)
-        with pytest.raises(StagingError, match="ETag") as caught:
+        with pytest.raises(StagingError, match="the file changed meanwhile") as caught:
             large.send(1, file, of_file, _nothing)
     large.abort()
     assert not caught.value.permanent
