@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,13 @@ from tests.tiers import TierGuard  # noqa: E402 - as above
 
 # A shell has what it starts in the background ignore SIGINT, and the processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Those of tasks and of servers in Airflow 3, and that of Airflow 2.
+_MASKERS = (
+    "airflow.sdk._shared.secrets_masker.secrets_masker",
+    "airflow._shared.secrets_masker.secrets_masker",
+    "airflow.utils.log.secrets_masker",
+)
 
 # What an older Airflow has no place for is not collected there; docs/compatibility.md has the table for users.
 if AIRFLOW_V_3_0_PLUS:
@@ -104,3 +113,21 @@ def airflow_db() -> Path:
     with closing(sqlite3.connect(_HOME / "airflow.db")) as made, closing(sqlite3.connect(untouched)) as copy:
         made.backup(copy)
     return untouched
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test() -> Iterator[None]:
+    """Remove the secrets of a test from Airflow's maskers.
+
+    For each new secret, Airflow compiles all of them into one regular expression, and `re` keeps 512 of these. With a
+    new token in each test, time and memory would grow with the square of the number of tests.
+    """
+    before = {masker: (set(masker.patterns), masker.replacer) for masker in _maskers()}
+    yield
+    for masker in _maskers():
+        masker.patterns, masker.replacer = before.get(masker, (set(), None))
+
+
+def _maskers() -> list[Any]:
+    modules = (sys.modules.get(name) for name in _MASKERS)
+    return [module._secrets_masker() for module in modules if module is not None]  # noqa: SLF001 - no public name
