@@ -75,7 +75,7 @@ class Airflow:
         (self._dags / name).write_text(source)
         command = [sys.executable, "-m", "airflow", "dag-processor", "--num-runs", "1"]
         with self.log("dag-processor").open("ab") as log:
-            subprocess.run(command, env=self._environment, stdout=log, stderr=log, check=True, timeout=60)
+            subprocess.run(command, env=self._environment, stdout=log, stderr=log, check=True, timeout=300)
 
     def start(self, *names: str) -> None:
         """Start processes that do not run yet.
@@ -93,7 +93,7 @@ class Airflow:
                     start_new_session=True,
                 )
 
-    def wait_for(self, what: str, condition: Callable[[], Any], seconds: float, *, every: float = 0.2) -> None:
+    def wait_for(self, what: str, condition: Callable[[], Any], seconds: float = 300, *, every: float = 0.2) -> None:
         """Wait until a condition is true.
 
         :param what: is waited for, for the error

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -97,29 +97,49 @@ def test_triggers(name: str) -> None:
 # The null services
 
 
-@pytest.fixture(scope="module")
-def null(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Start the null services, for a few pieces of content."""
-    pieces = tmp_path_factory.mktemp("null") / "pieces.json"
-    known = {piece_key(piece, len(piece)): hashlib.md5(piece, usedforsecurity=False).hexdigest() for piece in PIECES}
-    pieces.write_text(json.dumps(known))
-    command = [sys.executable, "-m", "scripts.benchmarks.null_server", str(pieces)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin
-        assert server.stdout
-        yield json.loads(server.stdout.readline())
-        server.stdin.close()
-        counted = json.loads(server.stdout.readline())
-    assert counted["dss"] == {"PUT 201": 1, "GET 404": 1, "GET 200": 1}
-    assert counted["s3"]["PUT 400"] == 1
+class NullServices:
+    """The null services, for a few pieces of content, in a process of their own.
+
+    :ivar about: their URLs
+    """
+
+    def __init__(self, directory: Path) -> None:
+        pieces = directory / "pieces.json"
+        known = {
+            piece_key(piece, len(piece)): hashlib.md5(piece, usedforsecurity=False).hexdigest() for piece in PIECES
+        }
+        pieces.write_text(json.dumps(known))
+        command = [sys.executable, "-m", "scripts.benchmarks.null_server", str(pieces)]
+        self._process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout
+        self.about: dict[str, str] = json.loads(self._process.stdout.readline())
+
+    @property
+    def running(self) -> bool:
+        """Whether they were not ended yet."""
+        return self._process.returncode is None
+
+    def stop(self) -> dict[str, dict[str, int]]:
+        """End them; return the requests they counted."""
+        written, _ = self._process.communicate(timeout=60)
+        return cast("dict[str, dict[str, int]]", json.loads(written))
 
 
-@pytest.fixture(scope="module")
-def s3(null: dict[str, str]) -> Any:
+@pytest.fixture
+def null(tmp_path: Path) -> Iterator[NullServices]:
+    """Start the null services."""
+    services = NullServices(tmp_path)
+    yield services
+    if services.running:
+        services.stop()
+
+
+@pytest.fixture
+def s3(null: NullServices) -> Any:
     """Make a client of the null S3."""
     return boto3.client(
         "s3",
-        endpoint_url=null["s3_url"],
+        endpoint_url=null.about["s3_url"],
         aws_access_key_id="none",
         aws_secret_access_key="none",
         region_name="us-east-1",
@@ -139,10 +159,11 @@ def test_null_object(s3: Any, content: bytes) -> None:
         s3.head_object(Bucket="b", Key="a b/ü")
 
 
-def test_null_unknown(s3: Any) -> None:
+def test_null_unknown(s3: Any, null: NullServices) -> None:
     """Content that is no piece of the benchmark's files is refused: a client that sent it would not be measured."""
     with pytest.raises(ClientError, match="100001 bytes that are no piece"):
         s3.put_object(Bucket="b", Key="k", Body=PIECES[2] + b"x")
+    assert null.stop()["s3"]["PUT 400"] == 1
 
 
 def test_null_multipart(s3: Any) -> None:
@@ -169,11 +190,12 @@ def test_null_multipart(s3: Any) -> None:
     assert "Uploads" not in s3.list_multipart_uploads(Bucket="b")
 
 
-def test_null_dss(null: dict[str, str]) -> None:
+def test_null_dss(null: NullServices) -> None:
     """The null DSS makes what is put, has nothing to get, and takes any token."""
-    at = f"{null['dss_url']}/bundles/some"
+    at = f"{null.about['dss_url']}/bundles/some"
     made = requests.put(at, params={"version": "v", "replica": "aws"}, json={"files": []}, timeout=5)
     assert (made.status_code, made.json()) == (201, {"version": "v"})
     missing = requests.get(at, timeout=5)
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
-    assert requests.get(f"{null['dss_url']}/collections", timeout=5).ok
+    assert requests.get(f"{null.about['dss_url']}/collections", timeout=5).ok
+    assert null.stop()["dss"] == {"PUT 201": 1, "GET 404": 1, "GET 200": 1}

@@ -86,21 +86,22 @@ import json, sys, time
 import airflow.providers.common.compat.sdk as sdk
 sdk.DAG, sdk.BaseOperator, sdk.BaseSensorOperator, sdk.BaseHook  # what every DAG with operators loads
 before = set(sys.modules)
-started = time.process_time()
+airflow = time.process_time()
 import airflow_provider_hca.operators.dss, airflow_provider_hca.sensors.dss
-print(json.dumps({"ms": (time.process_time() - started) * 1000, "modules": sorted(set(sys.modules) - before)}))
+share = (time.process_time() - airflow) / airflow
+print(json.dumps({"share": share, "modules": sorted(set(sys.modules) - before)}))
 """
 
 
 @pytest.mark.system  # measures CPU time
 def test_a_dag_with_all_operators_parses_quickly() -> None:
-    """Operators and sensor cost less than 50 ms of processor time beyond Airflow itself, at their best of three."""
+    """Operators and sensor cost a fiftieth of what Airflow itself does (some 50 ms of 3 s), at their best of three."""
     runs = []
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", _PARSE], capture_output=True, text=True, check=True)
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     assert not {name.split(".")[0] for name in runs[0]["modules"]} & _HEAVY
-    assert min(run["ms"] for run in runs) < 50
+    assert min(run["share"] for run in runs) < 0.02  # a share, since a busy machine makes both slower
 
 
 def test_importing_the_package_costs_nothing() -> None:

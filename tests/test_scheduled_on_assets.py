@@ -34,7 +34,7 @@ def test_a_bundle_starts_the_dag_that_is_scheduled_on_it(
         airflow.start("api-server")
         airflow.add_dag(_EXAMPLE.name, source)
         airflow.start("scheduler")
-        airflow.wait_for("a look at the bundle", lambda: airflow.rows(looked), 120)
+        airflow.wait_for("a look at the bundle", lambda: airflow.rows(looked))
     finally:
         airflow.stop()
     ((extra,),) = airflow.rows("SELECT extra FROM asset_event")

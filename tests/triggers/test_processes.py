@@ -54,7 +54,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, own_dss:
     try:
         airflow.add_dag(_EXAMPLE.name, source.replace("poll_interval=60", "poll_interval=5"))
         airflow.start("triggerer")
-        airflow.wait_for("what is known at first", lambda: airflow.rows("SELECT 1 FROM asset_state_store"), 60)
+        airflow.wait_for("what is known at first", lambda: airflow.rows("SELECT 1 FROM asset_state_store"))
         yield airflow
     finally:
         airflow.stop()
@@ -81,7 +81,7 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
     for _ in range(3):  # a kill that comes too late shows nothing: once more then
         new = {put_bundle(own_dss, file) for _ in range(3)}
         put |= new
-        airflow.wait_for("an event", functools.partial(fired, airflow, new), 60, every=0.01)
+        airflow.wait_for("an event", functools.partial(fired, airflow, new), every=0.01)
         airflow.kill("triggerer")
         lost = new - reported(airflow)
         put.add(put_bundle(own_dss, file))
@@ -89,7 +89,7 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
         if lost:
             break
     assert lost
-    airflow.wait_for("all events", lambda: reported(airflow) == put, 60)
+    airflow.wait_for("all events", lambda: reported(airflow) == put)
 
 
 def fired(airflow: Airflow, fqids: set[str]) -> bool:
@@ -102,11 +102,11 @@ def test_events_start_the_dag_of_the_example(airflow: Airflow, own_dss: LocalDSS
     """The example's tasks look at each new bundle, also of several that one poll finds."""
     airflow.start("api-server", "scheduler")
     query = "SELECT 1 FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'"
-    airflow.wait_for("the scheduler", lambda: airflow.rows(query), 60)
+    airflow.wait_for("the scheduler", lambda: airflow.rows(query))
     file = own_dss.new_file()
     new = {put_bundle(own_dss, file).partition(".")[0] for _ in range(4)}
     looks = "SELECT rendered_map_index FROM task_instance WHERE task_id = 'look' AND state = 'success'"
-    airflow.wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(looks)}, 90)
+    airflow.wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(looks)})
 
 
 def test_a_deferred_upload_frees_its_slot_and_outlasts_kills(
@@ -120,11 +120,11 @@ def test_a_deferred_upload_frees_its_slot_and_outlasts_kills(
     airflow.add_dag("upload.py", _UPLOAD.format(directory=tmp_path, bucket=own_dss.bucket))
     airflow.start("api-server", "scheduler")
     waiting = {"upload": "deferred", "other": "success"}
-    airflow.wait_for("another task while the upload waits", lambda: states(airflow, "upload") == waiting, 90)
+    airflow.wait_for("another task while the upload waits", lambda: states(airflow, "upload") == waiting)
     airflow.kill("triggerer", "scheduler")
     assert states(airflow, "upload") == waiting
     airflow.start("triggerer", "scheduler")
-    airflow.wait_for("the upload", lambda: states(airflow, "upload")["upload"] == "success", 90)
+    airflow.wait_for("the upload", lambda: states(airflow, "upload")["upload"] == "success")
     assert airflow.rows("SELECT try_number FROM task_instance WHERE task_id = 'upload'") == [(1,)]
     names = sorted(path.name for path in tmp_path.iterdir())
     bundles = [bundle["manifest"]["files"] for bundle in own_dss.control("GET", "store")["bundles"]]

@@ -45,7 +45,7 @@ class AirflowWithUI(Airflow):
         self.start("ui")
         self.add_dag(dags.name, dags.read_text())
         self.start("scheduler")
-        self.wait_for("the API server", self._answers, 120)
+        self.wait_for("the API server", self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -92,5 +92,5 @@ class AirflowWithUI(Airflow):
     def run(self, dag_id: str, **conf: Any) -> str:
         """Run a DAG to its end; return the id of the run."""
         run_id = self.start_run(dag_id, **conf)
-        self.wait_for(f"the end of {dag_id}", lambda: self.run_state(dag_id, run_id) in {"success", "failed"}, 120)
+        self.wait_for(f"the end of {dag_id}", lambda: self.run_state(dag_id, run_id) in {"success", "failed"})
         return run_id

@@ -150,6 +150,7 @@ def open_page(airflow: AirflowWithUI, browser: Browser) -> Iterator[Callable[...
     def opened(path: str, user: str = "admin", *, width: int = 1280, dark: bool = False) -> Page:
         theme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900})
+        context.set_default_timeout(120_000)  # ms: as long as a busy machine may take
         contexts.append(context)
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
         # Not in frames that have no storage yet, since they have no address yet.

@@ -56,7 +56,7 @@ def test_a_replica_has_its_own(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None
         told: dict[str, bool | None] = airflow.page(f"{_BUNDLES}/{uuid}", replica=seen_in)["replicas"]
         return told
 
-    airflow.wait_for("the bundle to be synced", lambda: replicas("aws") == {"aws": True, "gcp": True}, 20)
+    airflow.wait_for("the bundle to be synced", lambda: replicas("aws") == {"aws": True, "gcp": True})
     there = {"method": "GET", "path": f"/bundles/{uuid}", "action": "slow", "seconds": 0}
     ui_dss.control("POST", "faults", there)
     ui_dss.control("POST", "faults", {**there, "action": "status", "status": 500, "times": 9})

@@ -134,14 +134,14 @@ def test_progress_and_link_are_there_while_the_upload_runs(
         progress = task and task["progress"]
         return bool(progress and progress["phase"] == "register" and progress["phase_done"])
 
-    airflow.wait_for("some files to be registered", registering, 60)
+    airflow.wait_for("some files to be registered", registering)
     task = _tasks(airflow, "ingest", run_id)["upload"]
     links = airflow.api("GET", f"/dags/ingest/dagRuns/{run_id}/taskInstances/upload/links")["extra_links"]
     ui_dss.control("DELETE", "faults")
     assert task["state"] == "running"
     assert 0 < task["progress"]["phase_done"] < task["progress"]["phase_files"] == 30
     assert f"uuid={task['bundle']['uuid']}" in links["DSS bundle"]
-    airflow.wait_for("the end", lambda: airflow.run_state("ingest", run_id) == "success", 90)
+    airflow.wait_for("the end", lambda: airflow.run_state("ingest", run_id) == "success")
     assert _tasks(airflow, "ingest", run_id)["upload"]["progress"]["phase"] == "done"
 
 
