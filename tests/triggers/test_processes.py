@@ -41,7 +41,7 @@ _EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_dss_new_bundles
 @pytest.fixture(scope="module")
 def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
     """Start a local DSS of its own: what others put would start DAGs."""
-    with LocalDSS(tmp_path_factory.mktemp("dss"), "--copy-delay", "25") as dss:
+    with LocalDSS(tmp_path_factory.mktemp("dss"), "--copy-delay", "60") as dss:
         yield dss
 
 
@@ -78,7 +78,7 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
     file = own_dss.new_file()
     put: set[str] = set()
     lost: set[str] = set()
-    for _ in range(3):  # a kill that comes too late shows nothing: once more then
+    for _ in range(10):  # a kill that comes too late shows nothing: once more then
         new = {put_bundle(own_dss, file) for _ in range(3)}
         put |= new
         airflow.wait_for("an event", functools.partial(fired, airflow, new), every=0.01)

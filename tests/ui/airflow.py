@@ -50,7 +50,7 @@ class AirflowWithUI(Airflow):
     def _answers(self) -> bool:
         try:
             return requests.get(f"{self.url}/api/v2/version", timeout=10).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def token(self, user: str) -> str:

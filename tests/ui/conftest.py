@@ -64,6 +64,14 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: 
         airflow.stop()
 
 
+@pytest.fixture(autouse=True)
+def no_faults_remain(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove the faults that a test which failed has left in the DSS of all."""
+    yield
+    if "ui_dss" in request.fixturenames:
+        request.getfixturevalue("ui_dss").control("DELETE", "faults")
+
+
 def _stored(dss: LocalDSS) -> dict[str, Any]:
     return {"connection_id": "dss_token", "conn_type": "hca_dss", "host": dss.url, "password": dss.token()}
 

@@ -30,7 +30,7 @@ def test_a_good_connection_is_healthy(airflow: AirflowWithUI, ui_dss: LocalDSS) 
     """A connection whose DSS takes its token is healthy; told are host and kind of credentials."""
     for connection, kind in (("hca_dss_default", "service account key"), ("dss_token", "token")):
         health = airflow.page(f"connections/{connection}/health")
-        assert health.pop("seconds") < 10
+        assert health.pop("seconds") < 60
         assert health == {
             "ok": True,
             "message": f"{ui_dss.url} answers and takes the token",
@@ -74,7 +74,7 @@ def test_credentials_are_not_tried_for_who_may_only_read(airflow: AirflowWithUI,
     """Who may not test connections in Airflow's form learns whether the DSS answers, and why no more."""
     ui_dss.control("DELETE", "requests")
     told = airflow.page("connections/dss_token/health", READER)
-    assert told.pop("seconds") < 10
+    assert told.pop("seconds") < 60
     assert told == {
         "ok": True,
         "message": f"{ui_dss.url} answers. Credentials were not tried: you may read connections, but not test them",

@@ -141,6 +141,7 @@ def test_what_is_far_too_much_is_not_read_to_its_end(link: dict[str, Any]) -> No
     assert 20_000 < graph.omitted < 20_010
 
 
+@pytest.mark.system  # measures CPU time
 def test_many_links_of_one_process_are_read_in_no_time() -> None:
     """How long a document takes does not grow with the square of its links."""
     started = time.process_time()

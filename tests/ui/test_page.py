@@ -125,7 +125,7 @@ def test_the_links_are_a_picture(open_page: OpenPage, ingested: Ingested) -> Non
     frame = _frame(open_page(_bundle(ingested)))
     picture = frame.get_by_label("Graph of links.json")
     for name in ("donor_17", "pancreas_17", "islets_17.loom"):  # each as soon as its document has been read
-        picture.locator("text", has_text=name).wait_for(timeout=60_000)
+        picture.locator("text", has_text=name).wait_for()
     texts = picture.locator("text").all_text_contents()
     assert {"donor organism", "cell suspension", "dissociation"} <= set(texts)
     assert picture.locator(".node").count() == 12
@@ -223,13 +223,13 @@ def test_progress_is_seen_without_reloading(
     run_id = airflow.start_run("ingest", directory=str(tmp_path))
     frame = _frame(open_page(f"/dags/ingest/runs/{quote(run_id)}/plugin/dss-run"))
     step = frame.locator("li[aria-current=step]")
-    step.filter(has_text="Register").wait_for(timeout=60_000)
+    step.filter(has_text="Register").wait_for()
     address = airflow.page("run", dag_id="ingest", run_id=run_id)["ingests"][0]["bundle"]
     bundle = _frame(open_page(f"{_FRAME}bundle?{urlencode(address)}"))
     bundle.get_by_role("alert").get_by_text("at most a minute after it is made").wait_for()
-    step.filter(has_text="Copy").wait_for(timeout=60_000)
+    step.filter(has_text="Copy").wait_for()
     ui_dss.control("DELETE", "faults")
-    frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for(timeout=60_000)
+    frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for()
     assert frame.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
     bundle.get_by_role("heading", name="13 files").wait_for()
 
@@ -245,14 +245,14 @@ def test_the_shards_of_a_group_are_told_apart(
     run_id = airflow.start_run("grouped", directory=str(tmp_path))
     page = open_page(f"/dags/grouped/runs/{quote(run_id)}/plugin/dss-run")
     shards = _frame(page).locator("article", has_text="DSSUploadShardOperator")
-    shards.locator("header").get_by_text("running").wait_for(timeout=60_000)
+    shards.locator("header").get_by_text("running").wait_for()
     ui_dss.control("DELETE", "faults")
-    shards.get_by_text("3 of 3 shards").wait_for(timeout=60_000)
+    shards.get_by_text("3 of 3 shards").wait_for()
     for number in (1, 2, 3):
         row = shards.get_by_role("row").filter(has_text=f"upload.shard {number} of 3")
         assert "success" in row.inner_text()
     bundle = _frame(page).locator("article", has_text="DSSUploadShardsBundleOperator")
-    bundle.get_by_text("success").wait_for(timeout=60_000)
+    bundle.get_by_text("success").wait_for()
     bundle.get_by_text("10 files").wait_for()
     shards.get_by_role("link", name="upload.shard 2 of 3").click()
     page.wait_for_url(re.compile(r"/tasks/upload\.shard/mapped/1"))
@@ -395,9 +395,9 @@ def test_nothing_is_cut_off_covered_or_hard_to_read(
         if awaited == "summary":
             frame.locator("summary").first.click()
         if awaited == "svg .node":
-            frame.locator("text", has_text="donor_17").wait_for(timeout=60_000)
+            frame.locator("text", has_text="donor_17").wait_for()
             if width == 1920:  # there is room for all of it
-                frame.locator("text", has_text="islets_17_S1_L001_R1_001.fastq.gz").wait_for(timeout=60_000)
+                frame.locator("text", has_text="islets_17_S1_L001_R1_001.fastq.gz").wait_for()
                 assert frame.locator(".node text", has_text="…").count() == 0
             frame.get_by_role("button", name="All about").first.click()
         assert frame.locator("body").evaluate(_LOOKS) == [], path

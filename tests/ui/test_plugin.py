@@ -23,8 +23,9 @@ print(json.dumps({"ms": (time.process_time() - started) * 1000, "modules": sorte
 """
 
 
+@pytest.mark.system  # measures CPU time
 def test_it_adds_nothing_to_the_start_of_a_worker() -> None:
-    """Loading the plugin as workers do takes less than 10 ms of processor time, and none of the page's modules."""
+    """Loading the plugin as workers do takes less than 30 ms of processor time, and none of the page's modules."""
     runs = []
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", _START], capture_output=True, text=True, check=True)
@@ -33,7 +34,7 @@ def test_it_adds_nothing_to_the_start_of_a_worker() -> None:
     ours = [name for name in runs[0]["modules"] if name.startswith("airflow_provider_hca.")]
     assert ours == ["airflow_provider_hca.ui", "airflow_provider_hca.ui.plugin"]
     assert not {"fastapi", "starlette", "aiohttp", "requests"} & set(runs[0]["modules"])
-    assert min(run["ms"] for run in runs) < 10
+    assert min(run["ms"] for run in runs) < 30  # 5 on an idle machine
 
 
 def test_airflow_finds_it() -> None:
