@@ -3,7 +3,8 @@
 Requests are path style. Signatures are not verified, so any credentials do; every checksum that a client sends is.
 
 No S3 server on PyPI does this at the cost that `scripts/bench local` measures: moto takes 4 ms of processor time and
-12 KB of memory for each object, SeaweedFS starts in 3 s and grows by 300 MB, the others keep no tags or lose them.
+12 KB of memory for each object, SeaweedFS starts in 3 s and grows by 500 MB in 48,000
+objects, the others keep no tags or lose them.
 """
 
 from __future__ import annotations

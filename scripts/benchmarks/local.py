@@ -1,4 +1,4 @@
-"""How fast the local DSS is: files per second, its processor time per file, and its memory.
+"""Measure the local DSS: files per second, processor time per file, and memory.
 
 Two measurements. `upload` runs `python -m airflow_provider_hca upload` on small files against a fresh local DSS, and
 divides by the time of the whole command, the start of Python and Airflow included. `staged` puts small objects into the
