@@ -89,7 +89,7 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
         if lost:
             break
     assert lost
-    airflow.wait_for("all events", lambda: reported(airflow) == put)
+    airflow.wait_for("all events", lambda: put <= reported(airflow))
 
 
 def fired(airflow: Airflow, fqids: set[str]) -> bool:
