@@ -52,19 +52,19 @@ def get_provider_info() -> dict[str, Any]:
         "asset-uris": [
             {
                 "schemes": ["dss"],
-                "handler": "airflow_provider_hca.assets.sanitize_uri",
-                "to_openlineage_converter": "airflow_provider_hca.assets.to_openlineage",
+                "handler": "airflow_provider_hca.assets.dss.sanitize_uri",
+                "to_openlineage_converter": "airflow_provider_hca.assets.dss.to_openlineage",
             }
         ],
         # The same under its name of Airflow 2.
         "dataset-uris": [
             {
                 "schemes": ["dss"],
-                "handler": "airflow_provider_hca.assets.sanitize_uri",
-                "to_openlineage_converter": "airflow_provider_hca.assets.to_openlineage",
+                "handler": "airflow_provider_hca.assets.dss.sanitize_uri",
+                "to_openlineage_converter": "airflow_provider_hca.assets.dss.to_openlineage",
             }
         ],
-        "extra-links": ["airflow_provider_hca.operators.links.DSSBundleLink"],
+        "extra-links": ["airflow_provider_hca.links.dss.DSSBundleLink"],
         "connection-types": [
             {
                 "connection-type": "hca_dss",

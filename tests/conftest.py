@@ -62,7 +62,7 @@ else:  # no event starts a DAG, so there are no asset watchers
         "triggers/test_processes.py",
     ]
 if not AIRFLOW_V_3_1_PLUS:  # the UI takes no pages: what is left is the plugin, which shows none
-    collect_ignore_glob += ["ui/test_[!p]*.py", "ui/test_page*.py"]
+    collect_ignore_glob += ["plugins/test_[!p]*.py", "plugins/test_page*.py", "plugins/test_polling.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_hca.client.model import check_name
+from airflow_provider_hca.client.models import check_name
 from airflow_provider_hca.upload.plan import Plan
 from tests.local.server import LocalDSS, new_version
 from tests.stores import LocalDSSWithStores, SeaweedFS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
-from airflow_provider_hca.triggers.seen import MOST_KEPT
+from airflow_provider_hca.triggers.watermark import MOST_KEPT
 from tests.local.server import LocalDSS
 from tests.running import run, states, xcom
 from tests.test_examples import load

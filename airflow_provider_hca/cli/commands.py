@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
     from airflow_provider_hca.upload.plan import Plan
-    from airflow_provider_hca.upload.staging import GCSAccess, S3Access
+    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
 
 _KILLED = 130  # as a shell says of what ended by Ctrl-C
 
@@ -43,10 +43,10 @@ def upload(options: argparse.Namespace) -> None:
     """Upload a directory as a bundle and print its FQID."""
     stop = threading.Event()
     with _sentences("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
-        from airflow_provider_hca.client.model import check_replica
-        from airflow_provider_hca.hooks.clouds import cloud_access
-        from airflow_provider_hca.upload.engine import Uploader
-        from airflow_provider_hca.upload.staging import open_staging
+        from airflow_provider_hca.client.models import check_replica
+        from airflow_provider_hca.upload.staging.base import open_staging
+        from airflow_provider_hca.upload.uploader import Uploader
+        from airflow_provider_hca.utils.credentials import cloud_access
 
         access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
         plan = _plan(options, access)
@@ -75,7 +75,7 @@ def get(options: argparse.Namespace) -> None:
     """Download a bundle to a directory and print its FQID."""
     stop = threading.Event()
     with _sentences("get"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
-        from airflow_provider_hca.download.engine import Downloader
+        from airflow_provider_hca.download.downloader import Downloader
 
         name, _, version = options.bundle.partition(".")
         downloader = Downloader(
@@ -112,7 +112,7 @@ def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> P
     """Plan the directory, twice where its version is to come from its files."""
     from airflow_provider_hca.client.identifiers import derive_uuid, make_version
     from airflow_provider_hca.upload.plan import DEFAULT_INDEXED, plan_directory
-    from airflow_provider_hca.upload.sources import check_source, is_url, staged_under
+    from airflow_provider_hca.upload.sources.base import check_source, is_url, staged_under
 
     directory = options.directory
     staged = staged_under(options.staging_bucket, options.staging_prefix)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from airflow_provider_hca.client.exchange import Exchange, RetryPolicy
-from airflow_provider_hca.client.messages import Call, Request, json_object, origin, pause
+from airflow_provider_hca.client.retry import Exchange, RetryPolicy
+from airflow_provider_hca.client.sansio import Call, Request, json_object, origin, pause
 from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_hca.client.environment import proxy_of, tls_context
-from airflow_provider_hca.client.messages import Response, authority, lower_case
+from airflow_provider_hca.client.sansio import Response, authority, lower_case
+from airflow_provider_hca.client.tls import proxy_of, tls_context
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool

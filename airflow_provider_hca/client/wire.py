@@ -20,7 +20,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import LocationParseError, ProtocolError
 from urllib3.util.wait import wait_for_read
 
-from airflow_provider_hca.client.messages import Response, lower_case
+from airflow_provider_hca.client.sansio import Response, lower_case
 
 _CHUNK = 65_536
 _LONGEST_HEAD = 131_072  # bytes

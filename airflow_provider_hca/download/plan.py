@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
-from airflow_provider_hca.client.model import Bundle
+from airflow_provider_hca.client.models import Bundle
 from airflow_provider_hca.exceptions import InvalidManifestError
 
 _LONGEST_PART = 255  # bytes of one part of a path, on the usual file systems

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import mask_secret
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import (
     DEFAULT_AUDIENCE,
     DEFAULT_GROUP,
@@ -21,10 +22,9 @@ from airflow_provider_hca.client.auth import (
     UserToken,
     read_key,
 )
-from airflow_provider_hca.client.exchange import Auth, RetryPolicy
-from airflow_provider_hca.client.messages import Call
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.client.retry import Auth, RetryPolicy
+from airflow_provider_hca.client.sansio import Call
+from airflow_provider_hca.client.transport import AiohttpTransport, RequestsTransport
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConnectionError,

@@ -11,20 +11,20 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.get_provider_info import get_provider_info
-from airflow_provider_hca.hooks.lineage import Role, tell_bundle
+from airflow_provider_hca.utils.hook_lineage import Role, report_bundle
 
 if TYPE_CHECKING:
     # The client is imported when the hook is first used: parsing a DAG imports this module and never needs it.
-    from airflow_provider_hca.client.messages import Call
-    from airflow_provider_hca.client.protocol import DSSAPI
-    from airflow_provider_hca.client.transports import RequestsTransport
+    from airflow_provider_hca.client.api import DSSAPI
+    from airflow_provider_hca.client.sansio import Call
+    from airflow_provider_hca.client.transport import RequestsTransport
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _api() -> type[DSSAPI]:
-    from airflow_provider_hca.client.protocol import DSSAPI
+    from airflow_provider_hca.client.api import DSSAPI
 
     return DSSAPI
 
@@ -53,7 +53,9 @@ class _Delegated(Generic[P, T]):
             if self._bundle is not None:
                 told: Any = result
                 uuid, version = (told["uuid"], told["version"]) if isinstance(told, dict) else (told.uuid, told.version)
-                tell_bundle(hook, self._bundle, uuid, version, str(options["replica"]))
+                report_bundle(
+                    hook, hook.api.url, self._bundle, uuid=uuid, version=version, replica=str(options["replica"])
+                )
             return result
 
         return method
@@ -76,7 +78,7 @@ class DSSHook(BaseHook):
       `retry_seconds` (50), `verify` (true, false, or the path of a CA bundle)
 
     Methods are named as in the DSS's original Python bindings, and are those of the client: see
-    `airflow_provider_hca.client.protocol.DSSAPI` for each. All raise a `DSSError` (see
+    `airflow_provider_hca.client.api.DSSAPI` for each. All raise a `DSSError` (see
     `airflow_provider_hca.exceptions`; an answer of the DSS has status, code, title and request id), or a `ValueError`
     for an argument that is not well-formed.
 

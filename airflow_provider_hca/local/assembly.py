@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from .auth import Authority
 from .background import Background
+from .blob_store import Blobs
 from .checkout_jobs import CheckoutJobs
 from .collection_records import CollectionRecords
 from .copies import Copies
 from .database import Database
 from .event_records import EventRecords
-from .files_on_disk import Blobs
 from .journals import Journals
 from .manifests import Manifests
 from .notifications import Notifications

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from .answers import FQID
 from .names import refusal
+from .responses import FQID
 from .services import UUID_PATTERN
 
 # As the definition tells the rules of `names`; pydantic has no regular expressions that look ahead.

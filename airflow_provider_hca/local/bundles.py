@@ -11,11 +11,11 @@ from fastapi.responses import Response
 
 from airflow_provider_hca.client.identifiers import make_version
 
-from .answers import FQID, LATER, LINKED, PAGED, REDIRECTED, Answer, page_headers, says
 from .auth import require_administrator
 from .bundle_bodies import BundleAnswer, BundleChange, BundleFile, BundleList, BundleStored, Deletion, NewBundle
 from .errors import BareServerError, ProblemError
 from .files import check_token, direct_url, make_token, not_ready
+from .responses import FQID, LATER, LINKED, PAGED, REDIRECTED, Answer, page_headers, says
 from .services import (
     AnyCaller,
     Caller,

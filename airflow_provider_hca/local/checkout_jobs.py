@@ -13,8 +13,8 @@ from .staging import SCHEMES, NoBucketError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .blob_store import Blobs
     from .database import Database
-    from .files_on_disk import Blobs
     from .staging import Staging
     from .store import Store
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from .answers import Answer, says
 from .errors import ProblemError
+from .responses import Answer, says
 from .services import UUID_PATTERN, Ctx, JsonBody, LatestVersion, Replica, Uuid
 
 router = APIRouter(redirect_slashes=False)

@@ -13,7 +13,7 @@ from .staging import mismatch, parse_source
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .files_on_disk import Blobs
+    from .blob_store import Blobs
     from .staging import Source, Staging
     from .store import Copy, FileRecord, Store
 

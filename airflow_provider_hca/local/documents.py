@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .plain_json import load
 
 if TYPE_CHECKING:
-    from .files_on_disk import Blobs
+    from .blob_store import Blobs
 
 _LARGEST = 64 * 1024 * 1024  # bytes of a JSON file that is read as a whole
 _MOST_FILES = 20_000  # of a manifest that is searched

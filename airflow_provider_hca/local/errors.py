@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import Response
 
-from .answers import Answer
+from .responses import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

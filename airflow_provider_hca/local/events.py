@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from .answers import LINKED, PAGED, Answer, page_headers, says
 from .errors import ProblemError
 from .event_records import LAST, microseconds
 from .journals import LENGTH
+from .responses import LINKED, PAGED, Answer, page_headers, says
 from .services import Ctx, Replica, Token, Uuid, this_url
 
 router = APIRouter(redirect_slashes=False)

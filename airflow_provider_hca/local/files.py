@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from .answers import LATER, REDIRECTED, Answer, says
 from .auth import require_group
 from .copies import CopyRefusedError, StagedObjectGoneError
 from .errors import ProblemError, retry_later
+from .responses import LATER, REDIRECTED, Answer, says
 from .services import (
     Caller,
     Ctx,

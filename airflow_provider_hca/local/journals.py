@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .documents import created_event, deleted_event
 
 if TYPE_CHECKING:
+    from .blob_store import Blobs
     from .event_records import Event, EventRecords
-    from .files_on_disk import Blobs
     from .store import Store
 
 LENGTH = 100  # how many events a journal has at most

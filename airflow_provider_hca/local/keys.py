@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from .files_on_disk import write_atomically
+from .blob_store import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

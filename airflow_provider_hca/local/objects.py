@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
-from .files_on_disk import Blobs
+from .blob_store import Blobs
 from .journals import LENGTH, Journals
 
 _LIFETIME = 3600

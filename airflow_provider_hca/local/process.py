@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from .announce import describe, for_people, write_files
+from .admin_api import token_router, window_router
 from .app import make_app
 from .assembly import assemble, open_s3, start_gcs
-from .control import token_router, window_router
 from .faults import FaultBook, FaultyFront
 from .keys import load_secrets
 from .objects import objects_app
 from .s3_server import S3Server
 from .serving import Connections, serve
 from .sockets import url_of
+from .startup_info import describe, for_people, write_files
 
 if TYPE_CHECKING:
     import argparse

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from .answers import LINKED, PAGED, Answer, page_headers, says
 from .documents import index_document, index_tombstone
 from .errors import ProblemError
 from .plain_json import check
 from .queries import UnsupportedQueryError, parse, values_of
+from .responses import LINKED, PAGED, Answer, page_headers, says
 from .services import Ctx, JsonBody, PerPage, Replica, Services, this_url
 
 router = APIRouter(redirect_slashes=False)

@@ -11,11 +11,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from airflow_provider_hca.client.identifiers import check_version
 
 from .auth import Authority, email_of, require_group
+from .blob_store import Blobs
 from .checkout_jobs import CheckoutJobs
 from .collection_records import CollectionRecords
 from .copies import Copies
 from .errors import ProblemError
-from .files_on_disk import Blobs
 from .journals import Journals
 from .manifests import Manifests
 from .objects import Presigner

@@ -19,8 +19,8 @@ from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.settings import STORAGE_DIR
 from gcp_storage_emulator.storage import Storage
 
+from .blob_store import write_atomically
 from .errors import retry_later
-from .files_on_disk import write_atomically
 from .staging import NoBucketError, Staged
 
 if TYPE_CHECKING:

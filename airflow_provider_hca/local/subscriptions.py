@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_provider_hca.client.identifiers import make_version
 
-from .answers import Answer, says
 from .auth import email_of, require_group
 from .errors import ProblemError
 from .plain_json import check
 from .queries import UnsupportedQueryError, parse
+from .responses import Answer, says
 from .services import Caller, Ctx, JsonBody, Replica, Services, Uuid
 from .subscription_records import Subscription
 

@@ -7,11 +7,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_provider_hca.client.identifiers import make_version
 
-from .answers import FQID, LINKED, PAGED, Answer, page_headers, says
 from .collection_records import CollectionRecord
 from .errors import ProblemError
 from .links import check_links, deduplicated, identity
 from .plain_json import check
+from .responses import FQID, LINKED, PAGED, Answer, page_headers, says
 from .services import (
     UUID_PATTERN,
     Ctx,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_hca.hooks.dss import DSSHook
-from airflow_provider_hca.hooks.failures import retries_only_if_useful
 from airflow_provider_hca.triggers.dss import DSSWaitTrigger
+from airflow_provider_hca.utils.fail_fast import fail_fast
 
 if TYPE_CHECKING:
-    from airflow_provider_hca.client.waiting import Wait
+    from airflow_provider_hca.client.waiters import Waiter
 
 
 class DSSOperator(BaseOperator):
@@ -50,7 +50,7 @@ class DSSOperator(BaseOperator):
         """Give the hook and the creator's uid to the work inside, and sort its errors."""
         self._stop = threading.Event()
         try:
-            with retries_only_if_useful(), DSSHook(self.dss_conn_id, pool_size=pool_size, stop=self._stop) as hook:
+            with fail_fast(), DSSHook(self.dss_conn_id, pool_size=pool_size, stop=self._stop) as hook:
                 yield hook, hook.creator_uid if self.creator_uid is None else integer("creator_uid", self.creator_uid)
         finally:
             self._stop = None  # an operator is copied and pickled, an event cannot be
@@ -75,7 +75,7 @@ class DSSWaitingOperator(DSSOperator):
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
 
-    def _wait_in_triggerer(self, wait: Wait, deadline: float, carried: dict[str, Any]) -> NoReturn:
+    def _wait_in_triggerer(self, wait: Waiter, deadline: float, carried: dict[str, Any]) -> NoReturn:
         """Leave the worker until something has come; `execute_complete` goes on then.
 
         :param wait: what for

@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_hca.exceptions import DSSCheckoutError
+from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, mappings, seconds
-from airflow_provider_hca.operators.identity import run_version, task_uuid
-from airflow_provider_hca.operators.lineage import Data, TellsLineage, file_inputs
-from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.dss import wait_result
+from airflow_provider_hca.utils.identity import run_version, task_uuid
+from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin, file_inputs
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHECKOUT = "dss_checkout"  # the key in Airflow's store of task states
 
 
-class DSSPutBundleOperator(TellsLineage, DSSOperator):
+class DSSPutBundleOperator(OpenLineageMixin, DSSOperator):
     """Make a bundle of registered files (`PUT /bundles/{uuid}`).
 
     Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
@@ -91,7 +91,7 @@ class DSSPutBundleOperator(TellsLineage, DSSOperator):
                 "file_count": len(files),
                 "created": result.outcome == "created",
             }
-            self._tell_made(context, hook, made, file_inputs(hook.api.url, self.replica, files))
+            self._report_bundle(context, hook.api.url, made, file_inputs(hook.api.url, self.replica, files))
             return made
 
 
@@ -111,7 +111,7 @@ def _members(given: Any) -> list[Mapping[str, Any]]:
     return files
 
 
-class DSSPatchBundleOperator(TellsLineage, DSSOperator):
+class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
     """Add files to a bundle and remove others, as a new version of it (`PATCH /bundles/{uuid}`).
 
     More than 1,000 additions or removals become several PATCHes, each of the version that the one before made. A retry
@@ -187,7 +187,7 @@ class DSSPatchBundleOperator(TellsLineage, DSSOperator):
             before = {"uuid": change.uuid, "version": self.bundle_version, "replica": self.replica}
             if self.bundle_version and self.bundle_version != change.version:
                 inputs.append(Data.bundle(hook.api.url, before))
-            self._tell_made(context, hook, made, inputs)
+            self._report_bundle(context, hook.api.url, made, inputs)
             return made
 
 
@@ -287,7 +287,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check the bundle out; return where it is."""
-        from airflow_provider_hca.client.waiting import CheckoutWait, wait_for
+        from airflow_provider_hca.client.waiters import CheckoutWaiter, wait_for
 
         with self._running() as (hook, _):
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
@@ -303,7 +303,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
             if store is not None:
                 store.set(_CHECKOUT, self._asked() | {"checkout_job_id": job})
             self.log.info("checkout %s of bundle %s has begun", job, self.bundle_uuid)
-            wait = CheckoutWait(job, self.replica)
+            wait = CheckoutWaiter(job, self.replica)
             if self.deferrable:
                 self._wait_in_triggerer(wait, deadline, {"checkout_job_id": job})
             looking = wait_for(hook.api, wait, seconds=deadline - time.time(), every=self.poll_interval)
@@ -316,7 +316,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
 
     def _begun(self, hook: DSSHook, store: Any) -> str | None:
         """Return the checkout that an earlier try began, if it may still come to something."""
-        from airflow_provider_hca.client.waiting import CheckoutWait
+        from airflow_provider_hca.client.waiters import CheckoutWaiter
 
         begun = None if store is None else store.get(_CHECKOUT)
         job = begun.get("checkout_job_id") if isinstance(begun, dict) else None
@@ -324,7 +324,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         if not isinstance(job, str) or begun != self._asked() | {"checkout_job_id": job}:
             return None
         try:
-            hook.get_conn().run(CheckoutWait(job, self.replica).look(hook.api))
+            hook.get_conn().run(CheckoutWaiter(job, self.replica).check(hook.api))
         except DSSCheckoutError:
             return None
         return job

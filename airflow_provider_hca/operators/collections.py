@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_hca.exceptions import DSSAuthError, DSSNotFoundError
 from airflow_provider_hca.operators.base import DSSOperator, mappings
-from airflow_provider_hca.operators.identity import run_version, task_uuid
+from airflow_provider_hca.utils.identity import run_version, task_uuid
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -114,7 +114,7 @@ class DSSPutCollectionOperator(DSSOperator):
 
     def _wanted(self) -> dict[str, Any]:
         """Return the body of the collection, each link once."""
-        from airflow_provider_hca.client.model import MOST_CHANGES, collection_item
+        from airflow_provider_hca.client.models import MOST_CHANGES, collection_item
 
         if self.if_exists not in _CHOICES:
             raise ValueError(f"if_exists must be one of {', '.join(_CHOICES)}, not {self.if_exists!r}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSOperator
-from airflow_provider_hca.operators.lineage import Data, TellsLineage
-from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
+from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class DSSDownloadBundleOperator(TellsLineage, DSSOperator):
+class DSSDownloadBundleOperator(OpenLineageMixin, DSSOperator):
     """Have the files of a bundle in a directory of the worker (`GET /bundles/{uuid}`, `GET /files/{uuid}`).
 
     Files are fetched in parallel, checked by their sha256, and have their names only when they are whole. A retry, or
@@ -71,7 +71,7 @@ class DSSDownloadBundleOperator(TellsLineage, DSSOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Download the bundle; return what it is and where."""
-        from airflow_provider_hca.download.engine import Downloader
+        from airflow_provider_hca.download.downloader import Downloader
 
         with self._running(pool_size=self.max_workers) as (hook, _):
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
@@ -97,5 +97,5 @@ class DSSDownloadBundleOperator(TellsLineage, DSSOperator):
                 "downloaded_byte_count": report.downloaded_size,
             }
             target = Data.source(report.directory, files=report.files, size=report.size)
-            self._tell([Data.bundle(hook.api.url, fetched)], [target])
+            self._report_lineage([Data.bundle(hook.api.url, fetched)], [target])
             return fetched

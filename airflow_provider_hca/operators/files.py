@@ -9,19 +9,19 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, boolean, seconds
-from airflow_provider_hca.operators.identity import run_version, task_uuid
-from airflow_provider_hca.operators.lineage import Data, TellsLineage
 from airflow_provider_hca.triggers.dss import wait_result
+from airflow_provider_hca.utils.identity import run_version, task_uuid
+from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_hca.client.model import BundleFile
+    from airflow_provider_hca.client.models import BundleFile
     from airflow_provider_hca.hooks.dss import DSSHook
-    from airflow_provider_hca.upload.staging import GCSAccess, S3Access
+    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
 
 
-class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
+class DSSPutFileOperator(OpenLineageMixin, DSSWaitingOperator):
     """Register one staged object as a file (`PUT /files/{uuid}`), and wait until the DSS has it.
 
     A DSS copies content above 64 MiB after it has answered. With `deferrable=True` no worker slot is held meanwhile.
@@ -89,8 +89,8 @@ class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the object; return the file."""
-        from airflow_provider_hca.client.model import bundle_file, check_sha256, replica_of
-        from airflow_provider_hca.upload.staging import staged_sha256
+        from airflow_provider_hca.client.models import bundle_file, check_sha256, replica_of
+        from airflow_provider_hca.upload.staging.base import staged_sha256
 
         with self._running() as (hook, creator_uid):
             replica = replica_of(self.source_url)
@@ -114,33 +114,33 @@ class DSSPutFileOperator(TellsLineage, DSSWaitingOperator):
 
     def _done(self, hook: DSSHook, file: dict[str, Any]) -> dict[str, Any]:
         """Return the file, and tell what it was made of."""
-        from airflow_provider_hca.client.model import replica_of
+        from airflow_provider_hca.client.models import replica_of
 
         made = Data.file(hook.api.url, replica_of(self.source_url), file)
-        self._tell([Data.source(self.source_url)], [made])
+        self._report_lineage([Data.source(self.source_url)], [made])
         return file
 
     def _access(self, replica: str) -> S3Access | GCSAccess | None:
         """Return how to read the staged object's sum, before anything is registered that could not be waited for."""
-        from airflow_provider_hca.hooks.clouds import cloud_access
+        from airflow_provider_hca.utils.credentials import cloud_access
 
         if self.sha256:
             return None
         return cloud_access(replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
     def _await_copy(self, hook: DSSHook, replica: str, file: BundleFile, sha256: str) -> None:
-        from airflow_provider_hca.client.waiting import FilesWait
+        from airflow_provider_hca.client.waiters import FilesWaiter
 
         uuid, version = file["uuid"], file["version"]
         timeout = seconds("copy_timeout", self.copy_timeout)
         if self.deferrable:
-            wait = FilesWait([{"uuid": uuid, "version": version, "sha256": sha256}], [replica])
+            wait = FilesWaiter([{"uuid": uuid, "version": version, "sha256": sha256}], [replica])
             self._wait_in_triggerer(wait, time.time() + timeout, {"file": file})
         hook.wait_for_file(uuid, version, replica=replica, sha256=sha256, seconds=timeout)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
         """Take up the task after its wait in the triggerer; return the file."""
-        from airflow_provider_hca.client.files import late_copy
+        from airflow_provider_hca.client.api.files import late_copy
 
         result, carried = wait_result(event)
         file: dict[str, Any] = carried["file"]

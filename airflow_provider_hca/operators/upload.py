@@ -8,24 +8,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_hca.exceptions import DSSWaitError
+from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
-from airflow_provider_hca.operators.identity import run_version, task_uuid
-from airflow_provider_hca.operators.lineage import Data, TellsLineage
-from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
-from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.triggers.dss import wait_result
+from airflow_provider_hca.utils.identity import run_version, task_uuid
+from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
+from airflow_provider_hca.utils.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_hca.hooks.dss import DSSHook
-    from airflow_provider_hca.upload.engine import Uploader
     from airflow_provider_hca.upload.plan import Hidden, Names, Plan, Symlinks
     from airflow_provider_hca.upload.report import Registered, UploadReport
-    from airflow_provider_hca.upload.staging import GCSAccess, S3Access
+    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
+    from airflow_provider_hca.upload.uploader import Uploader
 
 
-class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
+class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
 
     A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
@@ -136,7 +136,7 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory; return what the bundle is called and what was done."""
-        progress = ProgressTeller(context)
+        progress = ProgressReporter(context)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
@@ -151,7 +151,7 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
 
         The directory is planned again, so it has to be there, but its files are not read again.
         """
-        progress = ProgressTeller(context)
+        progress = ProgressReporter(context)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("copy"):
             registered, named = self._registered(event)
             plan = self._plan_as(named[0], named[1])
@@ -163,12 +163,14 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
     def _made(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
         """Return what was done, and tell of the bundle where somebody waits for it."""
         made = _as_xcom(report)
-        self._tell_made(context, hook, made, [Data.source(self.directory, files=report.files, size=report.size)])
+        self._report_bundle(
+            context, hook.api.url, made, [Data.source(self.directory, files=report.files, size=report.size)]
+        )
         return made
 
-    def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressTeller) -> Registered:
+    def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressReporter) -> Registered:
         """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
-        from airflow_provider_hca.client.waiting import FilesWait
+        from airflow_provider_hca.client.waiters import FilesWaiter
 
         registered = uploader.register(plan, resume=context["ti"].try_number > 1)
         if self.deferrable and registered.copying:
@@ -177,7 +179,7 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
             # With its name: who clears another task of the run meanwhile gives the run another version.
             carried = {"bundle": [plan.bundle_uuid, plan.bundle_version], **registered.without_copies()}
-            self._wait_in_triggerer(FilesWait(files, [self.replica]), deadline, carried)
+            self._wait_in_triggerer(FilesWaiter(files, [self.replica]), deadline, carried)
         return uploader.await_copies(plan, registered)
 
     @staticmethod
@@ -198,7 +200,7 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
 
     def _plan_as(self, bundle_uuid: str, bundle_version: str, names: Names | None = None) -> Plan:
         from airflow_provider_hca.upload.plan import EVERY_NAME, plan_directory
-        from airflow_provider_hca.upload.sources import is_url
+        from airflow_provider_hca.upload.sources.base import is_url
 
         self.check_directory()
         return plan_directory(
@@ -220,20 +222,20 @@ class DSSUploadDirectoryOperator(TellsLineage, DSSWaitingOperator):
 
         :raises ValueError: then
         """
-        from airflow_provider_hca.upload.sources import check_source, staged_under
+        from airflow_provider_hca.upload.sources.base import check_source, staged_under
 
         staged = staged_under(self.staging_bucket, self.staging_prefix)
         check_source(self.directory, replica=self.replica, staged=staged)
 
     def _access(self) -> S3Access | GCSAccess | None:
-        from airflow_provider_hca.hooks.clouds import cloud_access
+        from airflow_provider_hca.utils.credentials import cloud_access
 
         return cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
-    def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressTeller) -> Uploader:
-        from airflow_provider_hca.client.model import check_replica
-        from airflow_provider_hca.upload.engine import Uploader
-        from airflow_provider_hca.upload.staging import open_staging
+    def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressReporter) -> Uploader:
+        from airflow_provider_hca.client.models import check_replica
+        from airflow_provider_hca.upload.staging.base import open_staging
+        from airflow_provider_hca.upload.uploader import Uploader
 
         access = self._access()
         transport = hook.get_conn()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import TaskGroup, conf
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
-from airflow_provider_hca.hooks.failures import retries_only_if_useful
+from airflow_provider_hca.links.dss import show_bundle
 from airflow_provider_hca.operators.base import integer, mappings, seconds
-from airflow_provider_hca.operators.identity import run_version, task_uuid
-from airflow_provider_hca.operators.lineage import Data
-from airflow_provider_hca.operators.links import show_bundle
-from airflow_provider_hca.operators.progress import ProgressTeller
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
+from airflow_provider_hca.utils.fail_fast import fail_fast
+from airflow_provider_hca.utils.identity import run_version, task_uuid
+from airflow_provider_hca.utils.openlineage import Data
+from airflow_provider_hca.utils.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -115,13 +115,13 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
         """Return the shards."""
         from airflow_provider_hca.upload.shards import cut
 
-        with retries_only_if_useful():
+        with fail_fast():
             # Named as an operator in place of the group would name it.
             uuid = self.bundle_uuid or task_uuid(context, task_id=self.task_id.rpartition(".")[0])
             plan = self._plan_as(uuid, self.bundle_version or run_version(context))
             shards = cut(plan, most_files=self.max_shard_files, most_bytes=self.max_shard_bytes)
             _check_count(len(shards))
-        self._tell([Data.source(self.directory, files=len(plan.files), size=plan.size)])
+        self._report_lineage([Data.source(self.directory, files=len(plan.files), size=plan.size)])
         self.log.info("%d files, %d bytes, in %d shards", len(plan.files), plan.size, len(shards))
         return [shard.as_json() for shard in shards]
 
@@ -140,7 +140,7 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the files, unless the directory has changed; return what was done."""
-        progress = ProgressTeller(context).of_shard(self.shard)
+        progress = ProgressReporter(context).of_shard(self.shard)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
@@ -150,15 +150,15 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Take up the task after the DSS has copied what it copies later: there is nothing left to do."""
-        progress = ProgressTeller(context).of_shard(self.shard)
-        with retries_only_if_useful(), progress.telling("copy"):
+        progress = ProgressReporter(context).of_shard(self.shard)
+        with fail_fast(), progress.telling("copy"):
             registered, _ = self._registered(event)
             progress.done(registered)
         return self._told(context, registered.without_copies())
 
     def _told(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
         files, size = self.shard["file_count"], self.shard["byte_count"]
-        self._tell([Data.source(self.directory, files=files, size=size)])
+        self._report_lineage([Data.source(self.directory, files=files, size=size)])
         return {"tries": context["ti"].try_number, **done}
 
     def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the names are in the shard
@@ -197,7 +197,7 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
         from airflow_provider_hca.upload.report import Registered
         from airflow_provider_hca.upload.shards import Shard, join
 
-        progress = ProgressTeller(context)
+        progress = ProgressReporter(context)
         with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("bundle"):
             shards = [Shard.of_json(each) for each in mappings("shards", self.shards)]
             done = [dict(each) for each in mappings("registered", self.registered)]
@@ -209,7 +209,7 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
             progress.planned(plan)
             uploader = self._uploader(hook, creator_uid, progress)
             if tries and max(tries) > 1:
-                uploader.forget_begun(plan)
+                uploader.abort_multipart_uploads(plan)
             report = uploader.finish(plan, registered)
             progress.done(report)
             return {**self._made(context, hook, report), "shard_count": len(shards)}
@@ -236,10 +236,10 @@ def _check_count(shards: int) -> None:
 def _check(task: DSSPlanUploadOperator) -> None:
     """Raise for what is wrong already when the DAG is parsed; a template is looked at when it is rendered."""
     from airflow_provider_hca.client.identifiers import check_uuid, check_version
-    from airflow_provider_hca.client.model import check_replica
-    from airflow_provider_hca.client.pace import Pace
+    from airflow_provider_hca.client.models import check_replica
+    from airflow_provider_hca.client.rate_limit import RateLimiter
     from airflow_provider_hca.upload.plan import check_options
-    from airflow_provider_hca.upload.staging import check_bucket
+    from airflow_provider_hca.upload.staging.base import check_bucket
 
     for name in ("max_shard_files", "max_shard_bytes", "max_workers"):
         value = getattr(task, name)
@@ -247,7 +247,7 @@ def _check(task: DSSPlanUploadOperator) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
     seconds("copy_timeout", task.copy_timeout)
     for rate in (task.max_bytes_per_second, task.max_requests_per_second):
-        Pace(rate)
+        RateLimiter(rate)
     literal = {name: value for name in task.template_fields if _is_literal(value := getattr(task, name))}
     check_options(
         hidden=task.hidden,

@@ -19,14 +19,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_hca.hooks.dss import DSSHook
-from airflow_provider_hca.hooks.failures import retries_only_if_useful
-from airflow_provider_hca.operators.links import DSSBundleLink, show_bundle
+from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.dss import DSSWaitTrigger, wait_result
+from airflow_provider_hca.utils.fail_fast import fail_fast
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_hca.client.waiting import Wait
+    from airflow_provider_hca.client.waiters import Waiter
 
 _FIRST_LOOK = 10.0  # seconds that a deferrable sensor may hold its worker, however many files it waits for
 
@@ -47,7 +47,7 @@ class DSSSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("dss_conn_id",)
     ui_color = "#e8f4dc"
 
-    _waiting: Wait | None = None
+    _waiting: Waiter | None = None
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class DSSSensor(BaseSensorOperator):
         self.deferrable = deferrable
 
     @abstractmethod
-    def _wait(self) -> Wait:
+    def _wait(self) -> Waiter:
         """Return what to wait for."""
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
@@ -70,13 +70,13 @@ class DSSSensor(BaseSensorOperator):
         return self._poke(max(self.timeout, _FIRST_LOOK))
 
     def _poke(self, seconds: float) -> PokeReturnValue:
-        from airflow_provider_hca.client.waiting import within
+        from airflow_provider_hca.client.waiters import within
 
-        with retries_only_if_useful():
+        with fail_fast():
             # One for all pokes: it remembers which of its files have come.
             wait = self._waiting = self._waiting or self._wait()
             with DSSHook(self.dss_conn_id) as hook:
-                result = hook.get_conn().run(within(wait.look(hook.api), seconds))
+                result = hook.get_conn().run(within(wait.check(hook.api), seconds))
         if result is None:
             self.log.info("%s: not yet", wait)
             return PokeReturnValue(is_done=False)
@@ -166,10 +166,10 @@ class DSSBundleSensor(DSSSensor):
                 show_bundle(context, hook, replica=self.replicas[0], uuid=self.bundle_uuid, version=self.bundle_version)
         return super().execute(context)
 
-    def _wait(self) -> Wait:
-        from airflow_provider_hca.client.waiting import BundleWait
+    def _wait(self) -> Waiter:
+        from airflow_provider_hca.client.waiters import BundleWaiter
 
-        return BundleWait(self.bundle_uuid, self.bundle_version, self.replicas)
+        return BundleWaiter(self.bundle_uuid, self.bundle_version, self.replicas)
 
 
 class DSSFileSensor(DSSSensor):
@@ -199,9 +199,9 @@ class DSSFileSensor(DSSSensor):
         self.files = files
         self.replicas = replicas
 
-    def _wait(self) -> Wait:
-        from airflow_provider_hca.client.waiting import FilesWait
+    def _wait(self) -> Waiter:
+        from airflow_provider_hca.client.waiters import FilesWaiter
 
         if not isinstance(self.files, Iterable) or isinstance(self.files, str | Mapping):
             raise ValueError(f"files must be a list of files, each with a uuid, not {self.files!r:.200}")
-        return FilesWait(self.files, self.replicas)
+        return FilesWaiter(self.files, self.replicas)

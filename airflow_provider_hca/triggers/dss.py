@@ -15,9 +15,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_hca.exceptions import DSSError, DSSWaitError
 
 if TYPE_CHECKING:
-    from airflow_provider_hca.client.messages import Call
-    from airflow_provider_hca.client.transports import AiohttpTransport
-    from airflow_provider_hca.client.waiting import Wait
+    from airflow_provider_hca.client.sansio import Call
+    from airflow_provider_hca.client.transport import AiohttpTransport
+    from airflow_provider_hca.client.waiters import Waiter
 
 _SHORTEST_INTERVAL = 1.0  # seconds
 _LAST_LOOK = 60.0  # seconds after the deadline that a look may take; less than the grace
@@ -35,7 +35,7 @@ class DSSWaitTrigger(BaseTrigger):
     lasts longer ends the wait, unless it is silent, and so does at once what would not pass, such as a refusal.
 
     :param dss_conn_id: the Airflow connection; its credentials are not used
-    :param kind: of the wait (`airflow_provider_hca.client.waiting`)
+    :param kind: of the wait (`airflow_provider_hca.client.waiters`)
     :param wait: its arguments
     :param poll_interval: seconds between two looks, at least one
     :param deadline: until when to wait, in seconds since the epoch
@@ -64,7 +64,7 @@ class DSSWaitTrigger(BaseTrigger):
         self.silent = silent
 
     @classmethod
-    def on(cls, wait: Wait, **arguments: Any) -> DSSWaitTrigger:
+    def on(cls, wait: Waiter, **arguments: Any) -> DSSWaitTrigger:
         """Return a trigger for a wait.
 
         :param wait: what for
@@ -99,10 +99,10 @@ class DSSWaitTrigger(BaseTrigger):
         yield TriggerEvent({**event, "carried": self.carried})  # type: ignore[no-untyped-call]  # Airflow ships it so
 
     async def _event(self) -> dict[str, Any]:
-        from airflow_provider_hca.client.waiting import open_wait, within
+        from airflow_provider_hca.client.waiters import open_waiter, within
         from airflow_provider_hca.hooks.connection import connected
 
-        wait, interval = open_wait(self.kind, self.wait), max(_SHORTEST_INTERVAL, self.poll_interval)
+        wait, interval = open_waiter(self.kind, self.wait), max(_SHORTEST_INTERVAL, self.poll_interval)
         async with connected(self.dss_conn_id) as (dss, transport):
             self.log.info("waiting for %s, looking every %.0f s", wait, interval)
             # The task has just looked; and when a triggerer starts anew, thousands begin at once.
@@ -111,7 +111,7 @@ class DSSWaitTrigger(BaseTrigger):
                 # Not beyond the deadline; then for a last look.
                 await asyncio.sleep(max(0.0, min(pause, self.deadline - time.time())))
                 seconds = max(0.0, self.deadline - time.time()) + _LAST_LOOK
-                result = await self._look(transport, within(wait.look(dss), seconds))
+                result = await self._look(transport, within(wait.check(dss), seconds))
                 if result is not None:
                     return {"status": "success", "result": result}
                 if time.time() >= self.deadline:

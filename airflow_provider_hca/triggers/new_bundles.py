@@ -16,10 +16,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_hca.client.identifiers import check_version, make_version
-from airflow_provider_hca.client.model import check_replica
+from airflow_provider_hca.client.models import check_replica
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
-from airflow_provider_hca.triggers.seen import SeenBundles, fqid
+from airflow_provider_hca.triggers.watermark import BundleWatermark, fqid
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll and yield an event per new bundle version, for ever."""
-        seen: SeenBundles | None = None
+        seen: BundleWatermark | None = None
         new: list[dict[str, str]] = []
         several = False
         failures = 0
@@ -149,17 +149,17 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         about = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle), "replica": self.replica}
         return TriggerEvent(about)  # type: ignore[no-untyped-call]  # Airflow ships it so
 
-    async def _begin(self) -> SeenBundles:
+    async def _begin(self) -> BundleWatermark:
         """Return what is known from before, or, where nothing is, from now on."""
         state = await self._in_store("get", self._key)
         if state is not None:
             try:
-                return SeenBundles.from_state(state)
+                return BundleWatermark.from_state(state)
             except ValueError as error:
                 raise ValueError(f"the asset's state {self._key!r} {error}. Delete it to begin anew") from None
         if self.since is not None:
-            return SeenBundles(self.since)
-        seen = SeenBundles(self._horizon())
+            return BundleWatermark(self.since)
+        seen = BundleWatermark(self._horizon())
         for _ in range(2):  # with two page sizes, so that what one listing lost is not new in the next poll
             seen.add(await self._list(seen.newer_than))
         # At once, unlike later: nothing was yielded, and what is put from now on is to be new after a restart too.
@@ -167,7 +167,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         log.info("watching for bundles from now on; those newer than %s are known", seen.newer_than)
         return seen
 
-    async def _find(self, seen: SeenBundles) -> list[dict[str, str]]:
+    async def _find(self, seen: BundleWatermark) -> list[dict[str, str]]:
         """Return the bundles that are new, and let the limit of what is known follow the time."""
         # All that the last listing had is known by now. The limit follows the clock, not the newest version: that one
         # may lie in the future, and would swallow all bundles until then.
@@ -217,7 +217,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         await sleep(wait)
         return self._state_store is not None and (permanent or failures >= _FAILURES)
 
-    async def _keep(self, seen: SeenBundles) -> None:
+    async def _keep(self, seen: BundleWatermark) -> None:
         try:
             await self._in_store("set", self._key, seen.to_state())
         # Whatever a store raises: the events are stored. The state that the store still has makes them come again after

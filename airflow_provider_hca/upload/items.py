@@ -39,7 +39,7 @@ class Item:
 
 
 @dataclass(slots=True)
-class Tally:
+class UploadStats:
     """What was done so far; counted by many threads.
 
     :ivar sent: bytes

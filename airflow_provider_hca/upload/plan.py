@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
-from airflow_provider_hca.client.model import BundleFile, check_name
+from airflow_provider_hca.client.models import BundleFile, check_name
 from airflow_provider_hca.exceptions import InvalidDirectoryError
-from airflow_provider_hca.upload.sources import Listing, Source, is_url
-from airflow_provider_hca.upload.staging import GCSAccess, S3Access
+from airflow_provider_hca.upload.sources.base import Listing, Source, is_url
+from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
 
 Hidden = Literal["skip", "include"]
 Symlinks = Literal["error", "follow", "skip"]

@@ -87,12 +87,12 @@ async def _wait(count: int, interval: float, seconds: float) -> dict[str, Any]:
     from airflow.providers.common.compat.connection import get_async_connection
 
     from airflow_provider_hca.client.identifiers import derive_uuid
-    from airflow_provider_hca.client.waiting import BundleWait
+    from airflow_provider_hca.client.waiters import BundleWaiter
     from airflow_provider_hca.triggers.dss import DSSWaitTrigger
 
     async def one(number: int) -> None:
         options = {"dss_conn_id": "hca_dss_default", "poll_interval": interval, "deadline": time.time() + 1e6}
-        trigger = DSSWaitTrigger.on(BundleWait(derive_uuid("bench", number), None, ["aws"]), **options)
+        trigger = DSSWaitTrigger.on(BundleWaiter(derive_uuid("bench", number), None, ["aws"]), **options)
         async for event in trigger.run():
             raise RuntimeError(f"nothing was to happen: {event}")
 

@@ -12,13 +12,13 @@ import google_crc32c  # noqa: F401 - the same
 import requests  # noqa: F401 - the same
 
 import airflow_provider_hca.client.wire
-import airflow_provider_hca.upload.staging_s3  # noqa: F401 - the same
+import airflow_provider_hca.upload.staging.s3  # noqa: F401 - the same
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
-from airflow_provider_hca.upload.engine import DEFAULT_WORKERS, Uploader
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.plan import plan_directory
-from airflow_provider_hca.upload.staging import open_staging
+from airflow_provider_hca.upload.staging.base import open_staging
+from airflow_provider_hca.upload.uploader import DEFAULT_WORKERS, Uploader
 from scripts.benchmarks.usage import usage
 
 

@@ -10,9 +10,9 @@ import json
 import sys
 from dataclasses import asdict
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.client.transport import RequestsTransport
 
 
 def main() -> None:

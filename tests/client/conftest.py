@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_hca.client import auth, bundles, changes, exchange, files, waiting
+from airflow_provider_hca.client import auth, retry, waiters
+from airflow_provider_hca.client.api import DSSAPI, bundles, files, patching
 from airflow_provider_hca.client.auth import ServiceAccountKey
-from airflow_provider_hca.client.protocol import DSSAPI
 from tests.local.server import LocalDSS
 
 from .contract import QUICK, key_of
@@ -29,7 +29,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the client a clock that stands still unless it is put forward."""
     clock = Clock()
-    for module in (auth, bundles, changes, exchange, files, waiting):
+    for module in (auth, bundles, patching, retry, files, waiters):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

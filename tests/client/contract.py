@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from airflow_provider_hca.client.auth import read_key
-from airflow_provider_hca.client.exchange import RetryPolicy
+from airflow_provider_hca.client.retry import RetryPolicy
 from tests.local.server import LocalDSS, new_uuid, sums
 
 LATER = "2024-02-01T000000.000000Z"

@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-from airflow_provider_hca.client.messages import Call, Request, Response
-from airflow_provider_hca.client.transports import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.client.sansio import Call, Request, Response
+from airflow_provider_hca.client.transport import AiohttpTransport, RequestsTransport
 from airflow_provider_hca.exceptions import DSSConnectionError
 
 T = TypeVar("T")

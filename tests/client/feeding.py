@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from airflow_provider_hca.client.messages import Call, Request, Response
+from airflow_provider_hca.client.sansio import Call, Request, Response
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSConnectionError
 
 T = TypeVar("T")

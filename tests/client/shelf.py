@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from airflow_provider_hca.client.messages import Request, Response
+from airflow_provider_hca.client.sansio import Request, Response
 
 from .feeding import OTHER, UUID, VERSION, Answer, Clock, broken, ok, problem, stored
 

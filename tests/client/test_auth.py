@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_provider_hca.client.auth import ServiceAccountKey, StaticToken, UserToken, read_key
-from airflow_provider_hca.client.messages import Call, Response
+from airflow_provider_hca.client.sansio import Call, Response
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSCredentialsError
 
 from .feeding import Clock, broken, feed, ok, problem

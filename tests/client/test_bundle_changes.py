@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.model import Change
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.models import Change
+from airflow_provider_hca.client.retry import RetryPolicy
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSChangeError,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.messages import Call, Response
-from airflow_provider_hca.client.model import FQID
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.models import FQID
+from airflow_provider_hca.client.retry import RetryPolicy
+from airflow_provider_hca.client.sansio import Call, Response
 from airflow_provider_hca.exceptions import (
     DSSConnectionError,
     DSSNotFoundError,

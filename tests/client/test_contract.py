@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import ServiceAccountKey, StaticToken, UserToken
-from airflow_provider_hca.client.exchange import Auth, RetryPolicy
-from airflow_provider_hca.client.messages import Call
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.client.retry import Auth, RetryPolicy
+from airflow_provider_hca.client.sansio import Call
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConflictError,

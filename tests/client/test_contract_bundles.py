@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.model import FQID, Checkout
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.models import FQID, Checkout
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSChangeError,

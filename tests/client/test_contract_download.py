@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_hca.client.content import Content
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.api import DSSAPI
+from airflow_provider_hca.client.downloads import Content
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSNotFoundError, DSSResponseError
 from tests.local.server import UNUSED_UUID, VERSION, LocalDSS, new_uuid
 

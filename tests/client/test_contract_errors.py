@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.messages import Call
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.sansio import Call
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConflictError,

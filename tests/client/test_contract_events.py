@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.identifiers import make_version
-from airflow_provider_hca.client.protocol import DSSAPI
 from airflow_provider_hca.exceptions import DSSAuthError, DSSNotFoundError, DSSResponseError
 from tests.local.server import EMAIL, VERSION, LocalDSS, new_uuid, sums
 from tests.local.subscribed import delete_subscriptions

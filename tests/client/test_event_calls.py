@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.retry import RetryPolicy
 from airflow_provider_hca.exceptions import DSSError, DSSNotFoundError, DSSProtocolError
 
 from .feeding import URL, UUID, VERSION, Answer, Clock, broken, feed, ok, problem

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid, make_version
-from airflow_provider_hca.client.model import bundle_file, check_name, check_replica, replica_of
+from airflow_provider_hca.client.models import bundle_file, check_name, check_replica, replica_of
 
 from .feeding import UUID, VERSION
 

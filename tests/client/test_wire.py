@@ -13,7 +13,7 @@ import pytest
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, ProtocolError
 
-from airflow_provider_hca.client.messages import Response
+from airflow_provider_hca.client.sansio import Response
 from airflow_provider_hca.client.wire import Line
 
 TIMEOUT = (5.0, 5.0)

@@ -12,9 +12,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
-from airflow_provider_hca.download.engine import Downloader
+from airflow_provider_hca.client.api import DSSAPI
+from airflow_provider_hca.client.transport import RequestsTransport
+from airflow_provider_hca.download.downloader import Downloader
 from airflow_provider_hca.exceptions import DownloadError
 
 

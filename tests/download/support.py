@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
-from airflow_provider_hca.download.engine import Downloader, DownloadReport
+from airflow_provider_hca.client.retry import RetryPolicy
+from airflow_provider_hca.client.transport import RequestsTransport
+from airflow_provider_hca.download.downloader import Downloader, DownloadReport
 from airflow_provider_hca.download.plan import WantedFile, plan_download
 
 from .server import OneBundle

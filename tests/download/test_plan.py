@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_hca.client.model import Bundle
+from airflow_provider_hca.client.models import Bundle
 from airflow_provider_hca.download.plan import plan_download
 from airflow_provider_hca.exceptions import InvalidManifestError
 from tests.local.server import VERSION, new_uuid

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from airflow_provider_hca.client.protocol import DSSAPI
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.hooks.dss import DSSHook
 
 # What `hca.dss.DSSClient` of hca 7.0.1 has for the DSS v1 interface, one for each operation of its definition.

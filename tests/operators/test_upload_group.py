@@ -20,13 +20,13 @@ from airflow.providers.common.compat.sdk import TaskGroup, task
 
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import DSSAbortedError, InvalidDirectoryError
-from airflow_provider_hca.hooks.page import PROGRESS_KEY
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadGroup, dss_upload_group
 from airflow_provider_hca.operators.upload_group import (
     DSSPlanUploadOperator,
     DSSUploadShardOperator,
     DSSUploadShardsBundleOperator,
 )
+from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import (
     LOGICAL_DATE,

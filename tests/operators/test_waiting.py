@@ -193,7 +193,7 @@ def _uuid_of(dss: LocalDSS, operator: DSSUploadDirectoryOperator, name: str) -> 
 
 
 def _version(operator: DSSUploadDirectoryOperator, context: Context) -> str:
-    from airflow_provider_hca.operators.identity import run_version
+    from airflow_provider_hca.utils.identity import run_version
 
     return operator.bundle_version or run_version(context)
 

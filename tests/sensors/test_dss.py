@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Context
 
-from airflow_provider_hca.operators import links
+from airflow_provider_hca.links import dss as links
 from airflow_provider_hca.operators.base import DSSWaitingOperator
 from airflow_provider_hca.operators.dss import (
     DSSCheckoutBundleOperator,

@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.serialization.serialized_objects import BaseSerialization
 
-from airflow_provider_hca.client.waiting import BundleWait, FilesWait
+from airflow_provider_hca.client.waiters import BundleWaiter, FilesWaiter
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.triggers.dss import DSSWaitTrigger, wait_result
 from tests.local.server import VERSION, LocalDSS, new_uuid
@@ -35,7 +35,7 @@ def trigger(wait: Any, **options: Any) -> DSSWaitTrigger:
 
 def test_it_is_made_again_of_what_it_serializes() -> None:
     """A triggerer makes the same trigger of its path and arguments, which JSON and Airflow's own encoding can hold."""
-    made = trigger(BundleWait(new_uuid(), VERSION, ["aws"]), carried={"a": 1}, silent=True)
+    made = trigger(BundleWaiter(new_uuid(), VERSION, ["aws"]), carried={"a": 1}, silent=True)
     path, arguments = made.serialize()
     encoded = json.dumps(BaseSerialization.serialize(arguments))
     assert BaseSerialization.deserialize(json.loads(encoded)) == arguments
@@ -46,7 +46,7 @@ def test_it_is_made_again_of_what_it_serializes() -> None:
 def test_what_is_there_ends_it(dss: LocalDSS) -> None:
     """It tells what has come, and what it was given to carry."""
     file = dss.new_file()
-    event = event_of(trigger(FilesWait([{"uuid": file}], ["aws"]), carried={"name": "a"}))
+    event = event_of(trigger(FilesWaiter([{"uuid": file}], ["aws"]), carried={"name": "a"}))
     result, carried = wait_result(event)
     assert result is not None
     assert (result["uuid"], result["file_count"], carried) == (file, 1, {"name": "a"})
@@ -60,7 +60,7 @@ def test_one_waits_for_many_files(dss: LocalDSS) -> None:
     fault = {"method": "HEAD", "path": f"/files/{there}", "action": "status", "status": 404, "times": 2}
     dss.control("POST", "faults", fault)
     assert dss.put_file(dss.stage(b"late"), late).status_code == 201
-    result, _ = wait_result(event_of(trigger(FilesWait([*files, {"uuid": late}], ["aws"]))))
+    result, _ = wait_result(event_of(trigger(FilesWaiter([*files, {"uuid": late}], ["aws"]))))
     assert result == {"file_count": 500, "byte_count": 499 * len(b"content") + len(b"late")}
     assert requests_of(dss, "HEAD", "/v1/files/") == 502
 
@@ -68,7 +68,7 @@ def test_one_waits_for_many_files(dss: LocalDSS) -> None:
 def test_a_deadline_ends_it(dss: LocalDSS) -> None:
     """What does not come is looked for a last time at the deadline, which is then told."""
     uuid, started = new_uuid(), time.time()
-    event = event_of(trigger(BundleWait(uuid, None, ["aws"]), deadline=started + 1.5))
+    event = event_of(trigger(BundleWaiter(uuid, None, ["aws"]), deadline=started + 1.5))
     assert event == {"status": "timeout", "carried": {}}
     assert time.time() - started > 1.4
     assert 1 <= requests_of(dss, "GET", f"/v1/bundles/{uuid}") <= 4
@@ -77,14 +77,14 @@ def test_a_deadline_ends_it(dss: LocalDSS) -> None:
 def test_a_deadline_that_is_over_ends_it_at_once(dss: LocalDSS) -> None:
     """A triggerer that comes back too late looks once."""
     uuid = new_uuid()
-    assert event_of(trigger(BundleWait(uuid, None, ["aws"]), deadline=time.time() - 60))["status"] == "timeout"
+    assert event_of(trigger(BundleWaiter(uuid, None, ["aws"]), deadline=time.time() - 60))["status"] == "timeout"
     assert requests_of(dss, "GET", f"/v1/bundles/{uuid}") == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize(
     ("method", "wait"),
-    [("GET", BundleWait(new_uuid(), None, ["aws"])), ("HEAD", FilesWait([{"uuid": new_uuid()}], ["aws"]))],
+    [("GET", BundleWaiter(new_uuid(), None, ["aws"])), ("HEAD", FilesWaiter([{"uuid": new_uuid()}], ["aws"]))],
 )
 def test_a_refusal_ends_it_at_once(dss: LocalDSS, method: str, wait: Any, status: int) -> None:
     """401 and 403 are told after one request, with what to check."""
@@ -102,7 +102,7 @@ def test_a_dss_in_trouble_ends_it_after_some_requests(dss: LocalDSS) -> None:
     """503 for longer than the connection's retry_seconds is told, as something that may pass."""
     uuid = new_uuid()
     dss.control("POST", "faults", {"method": "GET", "path": uuid, "action": "status", "status": 503, "times": 99})
-    event = event_of(trigger(BundleWait(uuid, None, ["aws"])))
+    event = event_of(trigger(BundleWaiter(uuid, None, ["aws"])))
     assert (event["status"], event["permanent"]) == ("failed", False)
     assert 1 < requests_of(dss, "GET", f"/v1/bundles/{uuid}") < 8
     with pytest.raises(DSSWaitError, match="503"):
@@ -116,7 +116,7 @@ def test_trouble_that_passes_is_ridden_out(dss: LocalDSS, monkeypatch: pytest.Mo
     assert dss.put_bundle([dss.entry("a")], uuid).status_code == 201
     for what in ({"action": "status", "status": 503}, {"action": "drop"}):
         dss.control("POST", "faults", {"method": "GET", "path": uuid, "times": 1, **what})
-    assert event_of(trigger(BundleWait(uuid, None, ["aws"])))["result"]["version"] == VERSION
+    assert event_of(trigger(BundleWaiter(uuid, None, ["aws"])))["result"]["version"] == VERSION
 
 
 def test_a_host_that_vanished_ends_it(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_host_that_vanished_ends_it(dss: LocalDSS, monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", 0)) as closed:
         host = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, host=host, retry_seconds=1))
-    event = event_of(trigger(BundleWait(new_uuid(), None, ["aws"]), deadline=time.time() + 600))
+    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"]), deadline=time.time() + 600))
     assert (event["status"], event["permanent"]) == ("failed", False)
     assert "refused" in event["message"]
 
@@ -138,7 +138,7 @@ def test_a_connection_that_is_wrong_ends_it(
 ) -> None:
     """What is wrong with the connection is told, for good."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, **fields))
-    event = event_of(trigger(BundleWait(new_uuid(), None, ["aws"])))
+    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"])))
     assert (event["status"], event["permanent"]) == ("failed", True)
     assert message in event["message"]
 
@@ -149,7 +149,7 @@ def test_a_ca_bundle_that_is_none_ends_it(dss: LocalDSS, tmp_path: Path, monkeyp
     bundle.write_text("nothing")
     wrong = connection(dss, host="https://127.0.0.1:1/v1", verify=str(bundle), retry_seconds=1)
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", wrong)
-    event = event_of(trigger(BundleWait(new_uuid(), None, ["aws"])))
+    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"])))
     assert (event["status"], event["permanent"]) == ("failed", False)
     assert f"the CA bundle {str(bundle)!r} is no file of certificates in PEM" in event["message"]
     assert "hca_dss_default" in event["message"]
@@ -159,12 +159,12 @@ def test_no_credentials_are_read(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch)
     """The key file need not be where the triggerer is, and what is asked carries no token."""
     gone = connection(dss, key_path="/not/on/this/machine.json", retry_seconds=1)
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", gone)
-    assert event_of(trigger(FilesWait([{"uuid": dss.new_file()}], ["aws"])))["status"] == "success"
+    assert event_of(trigger(FilesWaiter([{"uuid": dss.new_file()}], ["aws"])))["status"] == "success"
 
 
 def test_an_unknown_connection_is_told() -> None:
     """A connection that nobody has made may be made before the next try."""
-    event = event_of(trigger(BundleWait(new_uuid(), None, ["aws"]), dss_conn_id="nobody_made_it"))
+    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"]), dss_conn_id="nobody_made_it"))
     assert (event["status"], event["permanent"]) == ("failed", False)
     assert "nobody_made_it" in event["message"]
 
@@ -191,7 +191,7 @@ def test_a_cancelled_trigger_ends(dss: LocalDSS) -> None:
 
     async def run() -> list[Any]:
         async def collect() -> list[Any]:
-            return [event async for event in trigger(BundleWait(new_uuid(), None, ["aws"]), poll_interval=60).run()]
+            return [event async for event in trigger(BundleWaiter(new_uuid(), None, ["aws"]), poll_interval=60).run()]
 
         task = asyncio.create_task(collect())
         await asyncio.sleep(0.2)

@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.exchange import RetryPolicy
-from airflow_provider_hca.client.model import check_replica
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
+from airflow_provider_hca.client.models import check_replica
+from airflow_provider_hca.client.retry import RetryPolicy
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.checksums import Checksums
-from airflow_provider_hca.upload.engine import Uploader
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
-from airflow_provider_hca.upload.large_s3 import S3LargeObject
 from airflow_provider_hca.upload.plan import Plan, plan_directory
-from airflow_provider_hca.upload.stage import prefix_of
-from airflow_provider_hca.upload.staging import OnSent, Staging, open_staging
-from airflow_provider_hca.upload.staging_s3 import S3Staging
+from airflow_provider_hca.upload.stager import prefix_of
+from airflow_provider_hca.upload.staging.base import OnSent, Staging, open_staging
+from airflow_provider_hca.upload.staging.s3 import S3Staging
+from airflow_provider_hca.upload.staging.s3_parts import S3LargeObject
+from airflow_provider_hca.upload.uploader import Uploader
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 
 CREATOR = 8008

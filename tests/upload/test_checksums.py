@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_hca.upload.checksums import MIB, PART_SIZE, Checksums, checksum_bytes, combine_crc32c, part_size
 from airflow_provider_hca.upload.file_sums import _AHEAD, ContentChangedError, FileSums, OpenFile, checksum_file
-from airflow_provider_hca.upload.staging_s3 import S3Staging
+from airflow_provider_hca.upload.staging.s3 import S3Staging
 from tests.local.server import sums
 from tests.upload.support import plan, upload_threads, write_sparse
 

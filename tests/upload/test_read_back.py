@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
 from airflow_provider_hca.upload.plan import Plan, PlannedFile
-from airflow_provider_hca.upload.staging import S3Access, open_staging
+from airflow_provider_hca.upload.staging.base import S3Access, open_staging
 from tests.local.server import LocalDSS, sums
 from tests.upload.support import assert_stored, plan, uploader
 

@@ -13,7 +13,7 @@ from google.cloud import storage
 from airflow_provider_hca.exceptions import InvalidDirectoryError, StagingError
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes, checksum_stream
 from airflow_provider_hca.upload.plan import Names, plan_directory
-from airflow_provider_hca.upload.sources import check_source
+from airflow_provider_hca.upload.sources.base import check_source
 from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.proxy import Proxy, proxies
 from tests.upload.support import assert_stored, fault, plan, uploader, write_sparse, write_tree

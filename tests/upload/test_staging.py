@@ -15,9 +15,9 @@ import pytest
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
 from airflow_provider_hca.upload.file_sums import ContentChangedError, FileSums, OpenFile, checksum_file
-from airflow_provider_hca.upload.staging import Staging, open_staging, stage_file, staged_sha256
-from airflow_provider_hca.upload.staging_gcs import GCSStaging
-from airflow_provider_hca.upload.staging_s3 import S3Staging
+from airflow_provider_hca.upload.staging.base import Staging, open_staging, stage_file, staged_sha256
+from airflow_provider_hca.upload.staging.gcs import GCSStaging
+from airflow_provider_hca.upload.staging.s3 import S3Staging
 from tests.local.server import LocalDSS, new_uuid, sums
 from tests.upload.support import upload_threads, write_sparse
 

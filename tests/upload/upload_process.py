@@ -10,13 +10,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.model import check_replica
-from airflow_provider_hca.client.protocol import DSSAPI
-from airflow_provider_hca.client.transports import RequestsTransport
-from airflow_provider_hca.upload.engine import Uploader
+from airflow_provider_hca.client.models import check_replica
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.plan import plan_directory
-from airflow_provider_hca.upload.staging import open_staging
+from airflow_provider_hca.upload.staging.base import open_staging
+from airflow_provider_hca.upload.uploader import Uploader
 
 
 def main() -> None:

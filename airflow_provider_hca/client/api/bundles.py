@@ -1,0 +1,310 @@
+"""The calls about bundles: make, look at, list, change, delete, check out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_hca.client.api.base import DONE, PAGE, Calls, new_version, objects, replica_and_version, text
+from airflow_provider_hca.client.identifiers import check_uuid, check_version
+from airflow_provider_hca.client.models import (
+    CHECKOUT_STATUSES,
+    FQID,
+    Bundle,
+    BundleFile,
+    Checkout,
+    PutBundle,
+    bundle_file,
+    check_changes,
+    check_replica,
+)
+from airflow_provider_hca.client.sansio import Call, Request, Response, json_object
+from airflow_provider_hca.exceptions import (
+    DSSConnectionError,
+    DSSError,
+    DSSNotFoundError,
+    DSSProtocolError,
+    DSSResponseError,
+)
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 5.0  # seconds; the DSS itself waits 15 before it says that a file is missing
+_READINGS = 5  # each by whichever of the DSS's servers answers; not all of them remember the wrong thing
+
+
+class BundleCalls(Calls):
+    """The calls about bundles."""
+
+    def put_bundle(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        files: Iterable[Mapping[str, Any]],
+        creator_uid: int | None = None,
+        missing_seconds: float = 0.0,
+    ) -> Call[PutBundle]:
+        """Make a version of a bundle of registered files (`PUT /bundles/{uuid}`).
+
+        A DSS stores a large bundle even when it answers 504, so before failing this looks whether it is there.
+
+        :param uuid: of the bundle
+        :param version: of the bundle
+        :param replica: `aws` or `gcp`
+        :param files: the members in a stable order, since a repeat in another order is a conflict; each with `uuid`,
+            `version`, `name` and `indexed` (other keys are left out)
+        :param creator_uid: who creates it; if None whoever this client is told to act for
+        :param missing_seconds: how long to go on while the DSS answers `file_missing`, as it does while it copies
+        :raises DSSConflictError: when that version exists with another manifest
+        """
+        uuid, version = check_uuid(uuid, "bundle uuid"), check_version(version, "bundle version")
+        members = [bundle_file(file) for file in files]
+        query = {"version": version, "replica": check_replica(replica)}
+        creator = self.creator_uid if creator_uid is None else creator_uid
+        request = self._request("PUT", f"/bundles/{uuid}", query, {"creator_uid": creator, "files": members})
+        try:
+            response = yield from self._put_when_complete(request, time.monotonic() + missing_seconds)
+        except (DSSConnectionError, DSSResponseError) as error:
+            if not error.maybe_done or not (yield from self._is_stored(uuid, version, replica, creator, members)):
+                raise
+            log.info("the DSS has stored bundle %s.%s, although: %s", uuid, version, error)
+            return PutBundle(uuid, version, "created")
+        stored = json_object(request, response).get("version", version)
+        return PutBundle(uuid, str(stored), "created" if response.status == 201 else "identical")
+
+    def get_bundle(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        directurls: bool = False,
+        presignedurls: bool = False,
+    ) -> Call[Bundle]:
+        """Return a bundle's manifest, all pages of it (`GET /bundles/{uuid}`).
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param version: of the bundle; the latest if None
+        :param directurls: whether each file is to have a `url` of the object store's kind, `s3://` or `gs://`
+        :param presignedurls: whether each file is to have a `url` to download it from; waits until there is one
+        :raises DSSNotFoundError: when it is not there, or deleted
+        """
+        urls = self._urls(directurls, presignedurls)
+        return (yield from self._whole_bundle(uuid, replica, version, urls, exact=True))
+
+    def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> Call[str | None]:
+        """Return the version of a bundle if it is available in a replica, else None (`GET /bundles/{uuid}`).
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param version: of the bundle; the latest if None
+        :raises DSSError: for anything but "it is there" and "it is not there"
+        """
+        request = self._bundle_request(uuid, replica, version, {"per_page": "10"})
+        try:
+            response = yield from self._exchange.send(request, accept=PAGE)
+        except DSSNotFoundError:
+            return None
+        return _bundle(request, json_object(request, response))["version"]
+
+    def get_bundles_all(
+        self,
+        *,
+        replica: str,
+        prefix: str = "",
+        newer_than: str = "",
+        per_page: int = 500,
+        at_most: int | None = None,
+    ) -> Call[list[dict[str, str]]]:
+        """Return the `uuid` and `version` of the bundles of a replica (`GET /bundles/all`), ordered by uuid.
+
+        :param replica: `aws` or `gcp`
+        :param prefix: of the uuids
+        :param newer_than: a DSS_VERSION; leaves out that version and older ones, which saves memory, not requests
+        :param per_page: 10 to 500; a DSS can lose versions of one uuid between two pages
+        :param at_most: how many are enough: no further page is asked for, and the first ones by uuid are returned
+        :raises DSSProtocolError: when one has no uuid or no version
+        """
+        query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
+        request = self._request("GET", "/bundles/all", query)
+        found: list[dict[str, str]] = []
+        for page in self._pages(request):
+            for each in objects(request, (yield from page), "bundles"):
+                text(request, each, "uuid")
+                if text(request, each, "version") > newer_than:
+                    found.append(each)
+            if at_most is not None and len(found) >= at_most:
+                return found[:at_most]
+        return found
+
+    def patch_bundle(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        add_files: Iterable[Mapping[str, Any]] = (),
+        remove_files: Iterable[Mapping[str, Any]] = (),
+    ) -> Call[FQID]:
+        """Make a new version of a bundle by adding and removing files (`PATCH /bundles/{uuid}`).
+
+        It is sent once: after an error only a look at the DSS tells whether it was done. `change_bundle` does that, and
+        takes any number of files.
+
+        :param uuid: of the bundle
+        :param version: of the bundle that is changed
+        :param replica: `aws` or `gcp`
+        :param add_files: at most 1,000, each with `uuid`, `version`, `name` and `indexed`
+        :param remove_files: at most 1,000, each with `uuid`, `version`, `name` and `indexed`
+        :return: the new version, whose name the DSS chooses; there is one even where nothing changes
+        :raises DSSNotFoundError: when there is no such version
+        """
+        uuid, version = check_uuid(uuid, "bundle uuid"), check_version(version, "bundle version")
+        changes = {"add_files": [*map(bundle_file, add_files)], "remove_files": [*map(bundle_file, remove_files)]}
+        check_changes(changes)
+        query = {"version": version, "replica": check_replica(replica)}
+        request = self._request("PATCH", f"/bundles/{uuid}", query, changes)
+        return new_version(request, (yield from self._exchange.send(request, authorize=True)), uuid)
+
+    def delete_bundle(self, uuid: str, *, replica: str, reason: str, version: str | None = None) -> Call[None]:
+        """Delete a bundle, or one version of it (`DELETE /bundles/{uuid}`). Only administrators of the DSS may.
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param reason: why; a repeat with the same reason succeeds
+        :param version: which is deleted; all of them if None
+        :raises DSSNotFoundError: when there is no such bundle
+        :raises DSSConflictError: when it was deleted for another reason
+        """
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"a bundle is deleted for a reason: reason must be a text, not {reason!r}")
+        query = replica_and_version(replica, version, "bundle")
+        request = self._request("DELETE", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", query, {"reason": reason})
+        yield from self._exchange.send(request, authorize=True)
+
+    def post_bundles_checkout(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        destination: str | None = None,
+        email: str | None = None,
+    ) -> Call[str]:
+        """Have a bundle's files copied to a bucket (`POST /bundles/{uuid}/checkout`).
+
+        It is sent once: each call begins another checkout.
+
+        :param uuid: of the bundle
+        :param replica: `aws` or `gcp`
+        :param version: of the bundle; the latest if None
+        :param destination: a bucket that the DSS may write to; one of its own if None
+        :param email: who is told when it is done
+        :return: the id of the checkout, for `get_bundles_checkout`
+        :raises DSSNotFoundError: when there is no such bundle
+        """
+        given = {"destination": destination, "email": email}
+        query = replica_and_version(replica, version, "bundle")
+        request = self._request(
+            "POST",
+            f"/bundles/{check_uuid(uuid, 'bundle uuid')}/checkout",
+            query,
+            {name: value for name, value in given.items() if value},
+        )
+        response = yield from self._exchange.send(request)
+        return text(request, json_object(request, response), "checkout_job_id")
+
+    def get_bundles_checkout(self, checkout_job_id: str, *, replica: str) -> Call[Checkout]:
+        """Return how a checkout is going (`GET /bundles/checkout/{checkout_job_id}`).
+
+        :param checkout_job_id: from `post_bundles_checkout`
+        :param replica: `aws` or `gcp`, the same as there
+        :raises DSSNotFoundError: when the DSS knows no such checkout and says so with a 404
+        """
+        path = f"/bundles/checkout/{quote(checkout_job_id, safe='')}"
+        request = self._request("GET", path, {"replica": check_replica(replica)})
+        answer = json_object(request, (yield from self._exchange.send(request)))
+        status = text(request, answer, "status")
+        if status not in CHECKOUT_STATUSES:
+            raise DSSProtocolError(f"{request.method} {request.path}: no DSS has the status {status!r}")
+        told = {name: str(answer.get(name) or "") for name in ("cause", "location")}
+        return Checkout(checkout_job_id, status, **told)  # type: ignore[arg-type]  # it was looked up
+
+    def _put_when_complete(self, request: Request, deadline: float) -> Call[Response]:
+        """Send a PUT of a bundle; wait and repeat while files of it are missing and there is time."""
+        while True:
+            try:
+                return (yield from self._exchange.send(request, accept=DONE, authorize=True))
+            except DSSResponseError as error:
+                remaining = deadline - time.monotonic()
+                if error.code != "file_missing" or remaining <= 0:
+                    raise
+                log.info("%s. Waiting, for another %.0f s at most", error, remaining)
+                request = replace(request, delay=min(_LOOK_AGAIN, remaining))
+
+    def _whole_bundle(
+        self, uuid: str, replica: str, version: str | None, urls: Mapping[str, str | None], *, exact: bool
+    ) -> Call[Bundle]:
+        """Return all pages of a manifest, of one and the same version.
+
+        :param exact: whether another version than the one asked for is no answer. After a PATCH some servers of a DSS
+            show the newer one, and say so
+        """
+        for _ in range(_READINGS):
+            request = self._bundle_request(uuid, replica, version, {**urls, "per_page": "500"})
+            bundle, whole = yield from self._joined_pages(request)
+            if whole and (not exact or version in {None, bundle["version"]}):
+                return bundle
+            version = version or bundle["version"]  # a newer one was made between two pages of the latest
+        raise DSSProtocolError(
+            f"{request.method} {request.path}: asked for version {version} time and again, it answers another one",
+            permanent=False,
+        )
+
+    def _joined_pages(self, request: Request) -> Call[tuple[Bundle, bool]]:
+        """Return the pages of a manifest as one, and whether they are all of one version."""
+        pages = self._pages(request)
+        bundle = _bundle(request, (yield from next(pages)))
+        for call in pages:
+            page = _bundle(request, (yield from call))
+            if page["version"] != bundle["version"]:
+                return bundle, False
+            bundle["files"].extend(page["files"])
+        return bundle, True
+
+    def _bundle_request(self, uuid: str, replica: str, version: str | None, query: Mapping[str, str | None]) -> Request:
+        asked = {**replica_and_version(replica, version, "bundle"), **query}
+        return self._request("GET", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", asked)
+
+    def _urls(self, directurls: bool, presignedurls: bool) -> dict[str, str | None]:
+        if directurls and presignedurls:
+            raise ValueError("a bundle is asked for with directurls or with presignedurls, not with both")
+        wanted = {"directurls": directurls, "presignedurls": presignedurls}
+        return {name: "true" if value else None for name, value in wanted.items()}
+
+    def _is_stored(
+        self, uuid: str, version: str, replica: str, creator_uid: int, members: list[BundleFile]
+    ) -> Call[bool]:
+        try:
+            bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
+            stored = [bundle_file(file) for file in bundle["files"]]
+        except (DSSError, ValueError):
+            return False  # the caller has the error that matters
+        return stored == members and bundle.get("creator_uid") == creator_uid
+
+
+def _bundle(request: Request, answer: dict[str, Any]) -> Bundle:
+    bundle = answer.get("bundle")
+    bundle = bundle if isinstance(bundle, dict) else {}
+    files = bundle.get("files")
+    named = all(isinstance(bundle.get(key), str) for key in ("uuid", "version"))
+    if not named or not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        raise DSSProtocolError(f"{request.method} {request.path}: the answer holds no bundle")
+    return bundle  # type: ignore[return-value]  # as the interface definition says

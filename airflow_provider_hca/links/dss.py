@@ -1,0 +1,54 @@
+"""The link of a task to its bundle: to the page in the Airflow UI, or before Airflow 3.1 to the DSS itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom, conf
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+    from airflow.sdk.types import TaskInstanceKey
+
+    from airflow_provider_hca.hooks.dss import DSSHook
+
+log = logging.getLogger(__name__)
+
+
+class DSSBundleLink(BaseOperatorLink):
+    """Leads from a task to the bundle that it makes, changes, fetches or waits for."""
+
+    name = "DSS bundle"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return what the task has left by `show_bundle`; nothing if it has not come that far."""
+        from airflow_provider_hca.utils.ui_links import LINK_KEY
+
+        return str(XCom.get_value(ti_key=ti_key, key=LINK_KEY) or "")
+
+
+def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, version: str | None) -> None:
+    """Leave a link to a bundle, which the UI shows at once, while the task still runs.
+
+    :param context: of the running task
+    :param hook: for the DSS that has the bundle, or will have it
+    :param replica: `aws` or `gcp`
+    :param uuid: of the bundle
+    :param version: of the bundle; the latest if None
+    """
+    from airflow_provider_hca.utils.ui_links import LINK_KEY, BundleAddress
+
+    try:
+        address = BundleAddress.checked(hook.dss_conn_id, replica, uuid, version)
+    except ValueError:
+        return  # the task is about to complain of it in its own words
+    try:
+        if AIRFLOW_V_3_1_PLUS:
+            link = address.on_page(conf.get("api", "base_url", fallback=""))
+        else:
+            link = address.at_dss(hook.api.url)
+        context["ti"].xcom_push(key=LINK_KEY, value=link)
+    except Exception as error:  # noqa: BLE001 - no task is to fail for want of a link
+        log.warning("cannot leave the link to the bundle: %s", error)

@@ -1,0 +1,146 @@
+"""The connections to DSSs: which there are, and how they are."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.models.connection import Connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
+from airflow.secrets.environment_variables import CONN_ENV_PREFIX, EnvironmentVariablesBackend
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from airflow_provider_hca.exceptions import DSSError
+from airflow_provider_hca.hooks.dss import DSSHook
+from airflow_provider_hca.plugins import access
+from airflow_provider_hca.plugins.dss import asking, sendable
+
+router = APIRouter(prefix="/api/connections")
+
+# A DSS that does not answer holds a thread for as long as its connection says; Airflow's own routes have others.
+_LOOKING = CapacityLimiter(4)
+_CREDENTIALS = {
+    "StaticToken": "token",
+    "ServiceAccountKey": "service account key",
+    "UserToken": "OAuth2 login",
+    "NoneType": "none: reads only",
+}
+
+
+class Connections(BaseModel):
+    """The connections of the type `hca_dss`, by their ids.
+
+    :ivar readable: whether the user may read connections, and so ask for their health
+    """
+
+    connections: list[str]
+    readable: bool
+
+
+class Health(BaseModel):
+    """How a connection is.
+
+    :ivar ok: whether the DSS answers, and takes the token if there is one and it may be tried
+    :ivar message: what "Test" in the connection's form says
+    :ivar host: of the API, with scheme and path
+    :ivar credentials: their kind; empty if they were not tried
+    :ivar seconds: it took to find out
+    """
+
+    ok: bool
+    message: str
+    host: str
+    credentials: str
+    seconds: float
+
+
+@router.get("")
+def list_connections(user: access.User, session: SessionDep) -> Connections:
+    """Return the connections that are stored, those of the API server's environment, and the default one."""
+    stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type == DSSHook.conn_type)).all()
+    named = {name.removeprefix(CONN_ENV_PREFIX).lower() for name in os.environ if name.startswith(CONN_ENV_PREFIX)}
+    found = {*stored, *filter(_is_dss_in_environment, named)}
+    if DSSHook.default_conn_name not in found and _is_dss(DSSHook.default_conn_name):
+        found.add(DSSHook.default_conn_name)
+    in_order = sorted(found, key=lambda conn_id: (conn_id != DSSHook.default_conn_name, conn_id))
+    return Connections(connections=access.of_own_team(in_order, user), readable=access.reads_connections(user))
+
+
+@router.get("/{connection_id}/health", dependencies=[access.READS_CONNECTIONS])
+async def health(connection_id: str, user: access.User) -> Health:
+    """Return how a connection is, by asking its DSS; its credentials are tried where Airflow's own form would."""
+    if not await to_thread.run_sync(_is_dss, connection_id, limiter=_LOOKING):
+        raise HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
+    reason = await to_thread.run_sync(_not_to_test, connection_id, user, limiter=_LOOKING)
+    if not reason:
+        return await to_thread.run_sync(_test, connection_id, limiter=_LOOKING)
+    started = time.monotonic()
+    ok, message = await _reach(connection_id)
+    if ok:
+        message = f"{message} answers. Credentials were not tried: {reason}"
+    host = await to_thread.run_sync(_host, connection_id, limiter=_LOOKING)
+    return Health(ok=ok, message=message, host=host, credentials="", seconds=round(time.monotonic() - started, 3))
+
+
+def _not_to_test(conn_id: str, user: BaseUser) -> str:
+    """Return why a connection's credentials are not to be tried; nothing if they may be."""
+    setting = conf.get("core", "test_connection", fallback="Disabled").strip()
+    if setting.lower() != "enabled":
+        return f"[core] test_connection is {setting}"
+    return "" if access.tests_connection(conn_id, user) else "you may read connections, but not test them"
+
+
+async def _reach(conn_id: str) -> tuple[bool, str]:
+    """Return whether the DSS answers without a token, and where it is, or what is wrong."""
+    try:
+        async with asking(conn_id) as (api, transport):
+            await transport.run(api.check_reachable())
+    except HTTPException as error:  # the connection is not well-formed
+        return False, error.detail
+    except DSSError as error:
+        return False, sendable(str(error))
+    return True, api.url
+
+
+def _test(conn_id: str) -> Health:
+    started = time.monotonic()
+    hook = DSSHook(conn_id)
+    ok, message = hook.test_connection()
+    seconds = round(time.monotonic() - started, 3)
+    return Health(
+        ok=ok, message=sendable(message), host=_host(conn_id), credentials=_credentials(hook), seconds=seconds
+    )
+
+
+def _is_dss(conn_id: str) -> bool:
+    try:
+        return bool(BaseHook.get_connection(conn_id).conn_type == DSSHook.conn_type)
+    except (AirflowNotFoundException, ValueError):  # not there, or not well-formed
+        return False
+
+
+def _is_dss_in_environment(conn_id: str) -> bool:
+    # Not through all of Airflow's secrets backends, each of which may be a service to be asked over the network.
+    try:
+        connection = EnvironmentVariablesBackend().get_connection(conn_id)
+    except ValueError:  # not well-formed
+        return False
+    return connection is not None and connection.conn_type == DSSHook.conn_type
+
+
+def _host(conn_id: str) -> str:
+    host = str(BaseHook.get_connection(conn_id).host or "")
+    return "" if "@" in host else host  # somebody may have put a password there
+
+
+def _credentials(hook: DSSHook) -> str:
+    try:
+        with hook:
+            return _CREDENTIALS[type(hook.api.auth).__name__]
+    except (DSSError, ValueError):  # the message says what is wrong
+        return ""

@@ -1,0 +1,1 @@
+"""Where uploads read from: local directories and buckets."""

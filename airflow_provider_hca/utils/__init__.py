@@ -1,0 +1,1 @@
+"""Helpers that hooks, operators, sensors and triggers share."""

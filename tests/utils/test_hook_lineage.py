@@ -1,0 +1,28 @@
+"""What the hook tells of bundles by itself; what OpenLineage makes of it is in tests/utils/test_openlineage.py."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+from airflow_provider_hca.hooks.dss import DSSHook
+from airflow_provider_hca.utils.hook_lineage import report_bundle
+from tests.local.server import VERSION, LocalDSS, new_uuid
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
+
+
+def test_where_nothing_collects_nothing_is_kept(dss: LocalDSS) -> None:
+    """Without a reader of lineage, as in a plain Airflow, the hook's calls leave nothing behind."""
+    uuid = new_uuid()
+    with DSSHook() as hook:
+        hook.put_bundle(uuid, VERSION, replica="aws", files=[dss.entry("a")])
+        hook.get_bundle(uuid, replica="aws")
+    assert not get_hook_lineage_collector().has_collected  # type: ignore[no-untyped-call]  # it has no types
+
+
+def test_what_cannot_be_told_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    """A bundle whose lineage cannot be told is a warning in the log, and the call has its result all the same."""
+    with DSSHook() as hook:
+        report_bundle(hook, hook.api.url, "output", uuid="no-uuid", version=VERSION, replica="aws")
+    assert "cannot report the lineage of bundle no-uuid" in caplog.text
