@@ -1,4 +1,4 @@
-"""What the tests of a worker share: an Airflow home of their own, and a local DSS in a process of its own."""
+"""Fixtures that all tests of a worker share: an Airflow home and a local DSS."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-# The machine's own settings must not reach the tests, nor the tests a database or a bucket that these name.
+# The machine's settings must not reach the tests, nor must tests reach databases and buckets named there.
 for name in list(os.environ):
     if name.startswith(("AIRFLOW_", "AWS_", "GOOGLE_", "STORAGE_")) and name != "AWS_CA_BUNDLE":
         del os.environ[name]
 for name in ("NO_PROXY", "no_proxy"):
     os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get(name)]))
 
-# Before anything imports Airflow, which reads all this at once.
+# Before the first import of Airflow, which reads these variables.
 _HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(
@@ -41,44 +41,44 @@ from airflow.providers.common.compat.version_compat import (  # noqa: E402 - aft
 from tests.local.server import LocalDSS  # noqa: E402 - as above
 from tests.tiers import TierGuard  # noqa: E402 - as above
 
-# A shell has what it starts in the background ignore SIGINT, and the processes of the tests would inherit that.
+# Background jobs of a shell ignore SIGINT, and processes started by tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Those of tasks and of servers in Airflow 3, and that of Airflow 2.
+# Secrets maskers: tasks and servers of Airflow 3, then Airflow 2.
 _MASKERS = (
     "airflow.sdk._shared.secrets_masker.secrets_masker",
     "airflow._shared.secrets_masker.secrets_masker",
     "airflow.utils.log.secrets_masker",
 )
 
-# What an older Airflow has no place for is not collected there; docs/compatibility.md has the table for users.
+# Features that an older Airflow lacks are not collected there; docs/compatibility.md lists them.
 if AIRFLOW_V_3_0_PLUS:
     collect_ignore_glob = ["triggers/test_new_bundles_airflow2.py"]
-else:  # no event starts a DAG, so there are no asset watchers
+else:  # no event-driven scheduling
     collect_ignore_glob = [
         "test_events_page.py",
         "test_scheduled_on_assets.py",
         "triggers/test_new_bundles.py",
         "triggers/test_processes.py",
     ]
-if not AIRFLOW_V_3_1_PLUS:  # the UI takes no pages: what is left is the plugin, which shows none
+if not AIRFLOW_V_3_1_PLUS:  # no pages in the UI
     collect_ignore_glob += ["plugins/test_[!p]*.py", "plugins/test_page*.py", "plugins/test_polling.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests that depend on chance run for longer, or repeat what they did."""
-    parser.addoption("--kills", type=int, default=20, help="how often uploads are killed in tests/upload/test_kills.py")
-    parser.addoption("--kills-seed", type=int, default=7, help="of the moments at which they are")
+    """Add options for the number and the timing of kills."""
+    parser.addoption("--kills", type=int, default=20, help="number of kills in tests/upload/test_kills.py")
+    parser.addoption("--kills-seed", type=int, default=7, help="seed of the moments of the kills")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch over the tiers."""
+    """Register the guard of the tiers."""
     config.pluginmanager.register(TierGuard())
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module on one worker, unless they name a group, so that its fixtures are made once."""
+    """Keep tests of a module on one worker, so that its fixtures are set up once, unless they name a group."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """Start a local DSS that copies asynchronously above 100 kB, and does not wait long for what is missing."""
+    """Start a local DSS that copies asynchronously above 100 kB and waits 1.5 s for missing files."""
     state = tmp_path_factory.mktemp("dss")
     options = ("--file-wait", "1.5", "--async-above", "100000", "--copy-delay", "0.4", "--sync-delay", "off")
     with LocalDSS(state, "--gcs", *options) as dss:
@@ -95,7 +95,7 @@ def shared_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
 
 @pytest.fixture
 def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
-    """Give the local DSS of the session, without faults, named in the environment as its users name it."""
+    """Return the local DSS of the session without faults, with its environment variables set."""
     shared_dss.control("DELETE", "faults")
     shared_dss.control("DELETE", "requests")
     for name, value in shared_dss.about["env"].items():
@@ -105,13 +105,13 @@ def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
 
 @pytest.fixture(scope="session")
 def airflow_db() -> Path:
-    """Make Airflow's database anew, in the tests' own home; return a copy that no test writes into."""
+    """Create Airflow's database in the tests' home; return the path of a copy that no test writes to."""
     from airflow.utils.db import initdb
 
     initdb()
     untouched = _HOME / "untouched.db"
-    with closing(sqlite3.connect(_HOME / "airflow.db")) as made, closing(sqlite3.connect(untouched)) as copy:
-        made.backup(copy)
+    with closing(sqlite3.connect(_HOME / "airflow.db")) as new, closing(sqlite3.connect(untouched)) as copy:
+        new.backup(copy)
     return untouched
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks run, in short forms, and their null services answer as real ones would. Nothing is said of time."""
+"""Run each benchmark in a short form, without judging times, and check the null services that they use."""
 
 from __future__ import annotations
 
@@ -35,43 +35,39 @@ def _objects(*arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _bench(*arguments, "--json")]
 
 
-def test_upload() -> None:
-    """Each workload tells the time, memory and requests of both clients, or of ours where the other cannot do it."""
+def test_upload_reports_time_memory_and_requests_of_both_clients() -> None:
     results = {result["workload"]: result for result in _objects("upload", "--short")}
     assert list(results) == ["a", "b", "c", "d", "e", "f"]
     for name, result in results.items():
         of_both = {"hca_s", "ratio", "hca_rss_mb"}
         assert {"workload", "ours_s", "ours_rss_mb", "requests", *of_both} <= set(result)
-        assert all((result[each] is None) == (name == "f") for each in of_both)
+        assert all((result[key] is None) == (name == "f") for key in of_both)  # the original client cannot do f
         assert result["ours_rss_mb"] < 150
-    # Two a file: one to stage it with tags and metadata, one to register it. The rest is the same for any number.
+    # Two per file: stage it with tags and metadata, register it. Other requests do not depend on the number of files.
     assert results["f"]["requests"] - results["a"]["requests"] == 2 * (200 - 20)
 
 
-def test_upload_as_a_table() -> None:
-    """For people there is a table, with a line for each workload asked for."""
+def test_upload_without_json_prints_a_table() -> None:
     head, line = _bench("upload", "--short", "a")
     assert head.split()[0] == "workload"
     assert line.startswith("a: 20 x 4 KiB")
 
 
-def test_upload_of_what_is_not_there() -> None:
-    """A workload that is none is refused, and the others are named."""
+def test_upload_of_an_unknown_workload_names_the_known_ones() -> None:
     command = [sys.executable, "-m", "scripts.benchmarks", "upload", "z"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "no such workload: z; there are a, b, c, d, e, f" in done.stderr
 
 
-def test_checksums() -> None:
-    """What `hashlib` allows and what the package does are both told, for one file and for one a core."""
+def test_checksums_reports_hashlib_and_the_package() -> None:
+    """Two results: one file, and one file per core."""
     results = _objects("checksums", "--mib", "66", "--runs", "1")
     assert len(results) == 2
     assert all(result["hashlib_mb_per_s"] > 0 and result["ours_mb_per_s"] > 0 for result in results)
 
 
-def test_parse() -> None:
-    """What importing each part adds to Airflow's own imports is told, and is a fraction of them."""
+def test_parse_reports_what_each_part_adds_to_airflow() -> None:
     airflow, *ours, total = _objects("parse", "--runs", "1")
     assert [result["imported"].removeprefix("airflow_provider_hca.") for result in ours] == [
         "operators.dss",
@@ -84,8 +80,7 @@ def test_parse() -> None:
 
 
 @pytest.mark.parametrize("name", ["triggers", "sensor"])
-def test_triggers(name: str) -> None:
-    """Waits in one process tell what they take of a core, of memory and of the DSS."""
+def test_triggers_reports_cpu_memory_and_requests(name: str) -> None:
     results = _objects(name, "--count", "20", "40", "--interval", "1", "--seconds", "3")
     assert [result["waits"] for result in results] == [20, 40]
     for result in results:
@@ -98,9 +93,9 @@ def test_triggers(name: str) -> None:
 
 
 class NullServices:
-    """The null services, for a few pieces of content, in a process of their own.
+    """Run the null services, which know a few pieces of content, in a process.
 
-    :ivar about: their URLs
+    :ivar about: URLs of the services
     """
 
     def __init__(self, directory: Path) -> None:
@@ -116,11 +111,11 @@ class NullServices:
 
     @property
     def running(self) -> bool:
-        """Whether they were not ended yet."""
+        """Whether the process still runs."""
         return self._process.returncode is None
 
     def stop(self) -> dict[str, dict[str, int]]:
-        """End them; return the requests they counted."""
+        """Stop the services; return the number of requests by method and status."""
         written, _ = self._process.communicate(timeout=60)
         return cast("dict[str, dict[str, int]]", json.loads(written))
 
@@ -148,26 +143,23 @@ def s3(null: NullServices) -> Any:
 
 
 @pytest.mark.parametrize("content", [*PIECES, b""], ids=len)
-def test_null_object(s3: Any, content: bytes) -> None:
-    """The null S3 answers with the MD5 of a piece that it knows, whatever its size."""
+def test_null_s3_put_of_a_known_piece_returns_its_md5(s3: Any, content: bytes) -> None:
     expected = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
     assert s3.put_object(Bucket="b", Key="a b/ü", Body=content)["ETag"] == expected
     assert s3.head_object(Bucket="b", Key="a b/ü")["ETag"] == expected
-    assert [each["Key"] for each in s3.list_objects_v2(Bucket="b", Prefix="a ")["Contents"]] == ["a b/ü"]
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="b", Prefix="a ")["Contents"]] == ["a b/ü"]
     s3.delete_object(Bucket="b", Key="a b/ü")
     with pytest.raises(ClientError, match="404"):
         s3.head_object(Bucket="b", Key="a b/ü")
 
 
-def test_null_unknown(s3: Any, null: NullServices) -> None:
-    """Content that is no piece of the benchmark's files is refused: a client that sent it would not be measured."""
+def test_null_s3_put_of_unknown_content_is_refused(s3: Any, null: NullServices) -> None:
     with pytest.raises(ClientError, match="100001 bytes that are no piece"):
         s3.put_object(Bucket="b", Key="k", Body=PIECES[2] + b"x")
     assert null.stop()["s3"]["PUT 400"] == 1
 
 
-def test_null_multipart(s3: Any) -> None:
-    """A multipart upload can be listed, completed with the ETag that S3 would give, and aborted."""
+def test_null_s3_multipart_upload_is_listed_completed_and_aborted(s3: Any) -> None:
     at = {"Bucket": "b", "Key": "large"}
     upload = s3.create_multipart_upload(**at)["UploadId"]
     other = s3.create_multipart_upload(**at)["UploadId"]
@@ -176,11 +168,11 @@ def test_null_multipart(s3: Any) -> None:
         for number, piece in enumerate(PIECES, 1)
     ]
     listed = s3.list_parts(**at, UploadId=upload)["Parts"]
-    assert [(each["PartNumber"], each["ETag"], each["Size"]) for each in listed] == [
+    assert [(part["PartNumber"], part["ETag"], part["Size"]) for part in listed] == [
         (number, etag, len(piece)) for number, (etag, piece) in enumerate(zip(etags, PIECES, strict=True), 1)
     ]
     open_ = s3.list_multipart_uploads(Bucket="b", Prefix="large")["Uploads"]
-    assert [each["UploadId"] for each in open_] == [upload, other]
+    assert [entry["UploadId"] for entry in open_] == [upload, other]
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
     done = s3.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": parts})
     digests = b"".join(hashlib.md5(piece, usedforsecurity=False).digest() for piece in PIECES)
@@ -190,8 +182,7 @@ def test_null_multipart(s3: Any) -> None:
     assert "Uploads" not in s3.list_multipart_uploads(Bucket="b")
 
 
-def test_null_dss(null: NullServices) -> None:
-    """The null DSS makes what is put, has nothing to get, and takes any token."""
+def test_null_dss_accepts_every_put_and_has_nothing_to_get(null: NullServices) -> None:
     at = f"{null.about['dss_url']}/bundles/some"
     made = requests.put(at, params={"version": "v", "replica": "aws"}, json={"files": []}, timeout=5)
     assert (made.status_code, made.json()) == (201, {"version": "v"})

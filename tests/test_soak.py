@@ -1,4 +1,4 @@
-"""The soak that `scripts/soak` runs for half an hour, on three directories."""
+"""Run the soak of `scripts/soak` on three directories."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 pytestmark = pytest.mark.system
 
 
-def test_a_short_soak() -> None:
-    """Whatever the DSS answers and whenever the upload is killed, each bundle is made, and each file is stored once."""
+def test_soak_of_three_directories_creates_each_bundle_once() -> None:
     command = [sys.executable, "-m", "tests.soak", "--directories", "3", "--seed", "5"]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600, check=False

@@ -32,7 +32,7 @@ def _program_of_the_system_tier(arguments: Iterable[Any]) -> str:
 
 
 class TierGuard:
-    """A pytest plugin that fails a test in the wrong tier."""
+    """Pytest plugin that fails a test in the wrong tier."""
 
     def __init__(self) -> None:
         self._item: pytest.Item | None = None
@@ -45,12 +45,12 @@ class TierGuard:
         command = arguments[1]
         program = _program_of_the_system_tier([command] if isinstance(command, str | bytes) else command)
         if program:
-            self._started.append(program)  # also reported at the end, in case that a thread or the code swallows this
+            self._started.append(program)  # reported at teardown too, if a thread or the code under test swallows this
             pytest.fail(_message(program))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        """Watch over a test of the unit tier, its fixtures included."""
+        """Observe a test of the unit tier and its fixtures."""
         self._item = None if item.get_closest_marker("system") else item
         self._started.clear()
         try:
@@ -67,10 +67,10 @@ class TierGuard:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self) -> None:
-        """Fail a test that started a process, also one that swallowed the failure."""
+        """Fail a test that started a process, even if it swallowed the first failure."""
         if self._started:
             pytest.fail(_message(self._started[0]), pytrace=False)
 
 
-def _message(what: str) -> str:
-    return f"a test of the unit tier uses {what}: mark it with `pytest.mark.system`"
+def _message(used: str) -> str:
+    return f"a test of the unit tier uses {used}: mark it with `pytest.mark.system`"
