@@ -42,7 +42,7 @@ with DAG(
     def stage(bucket: str, run_id: str | None = None) -> str:
         """Put an object into the staging bucket, with its checksums: what a pipeline of yours would do."""
         from airflow_provider_hca.upload.checksums import checksum_bytes
-        from airflow_provider_hca.upload.staging.base import open_staging
+        from airflow_provider_hca.upload.staging import open_staging
 
         content, staging = b'{"cell_count": 42}', open_staging("aws", bucket)
         key = f"staged/{run_id}/summary.json"

@@ -29,7 +29,7 @@ with DAG(
         """Stage the files of a directory; return what to register, in a stable order."""
         from airflow_provider_hca.upload.checksums import checksum_bytes
         from airflow_provider_hca.upload.plan import guess_type
-        from airflow_provider_hca.upload.staging.base import open_staging
+        from airflow_provider_hca.upload.staging import open_staging
 
         staging = open_staging("aws", bucket)
         staged = []

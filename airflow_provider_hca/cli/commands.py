@@ -22,8 +22,8 @@ from airflow_provider_hca.hooks.dss import DSSHook
 if TYPE_CHECKING:
     import argparse
 
+    from airflow_provider_hca.upload.access import GCSAccess, S3Access
     from airflow_provider_hca.upload.plan import Plan
-    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
 
 _KILLED = 130  # as a shell says of what ended by Ctrl-C
 
@@ -44,7 +44,7 @@ def upload(options: argparse.Namespace) -> None:
     stop = threading.Event()
     with _sentences("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
         from airflow_provider_hca.client.models import check_replica
-        from airflow_provider_hca.upload.staging.base import open_staging
+        from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
         from airflow_provider_hca.utils.credentials import cloud_access
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.client.models import BundleFile
     from airflow_provider_hca.hooks.dss import DSSHook
-    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
+    from airflow_provider_hca.upload.access import GCSAccess, S3Access
 
 
 class DSSPutFileOperator(OpenLineageMixin, DSSWaitingOperator):
@@ -90,7 +90,7 @@ class DSSPutFileOperator(OpenLineageMixin, DSSWaitingOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the object; return the file."""
         from airflow_provider_hca.client.models import bundle_file, check_sha256, replica_of
-        from airflow_provider_hca.upload.staging.base import staged_sha256
+        from airflow_provider_hca.upload.staging import staged_sha256
 
         with self._running() as (hook, creator_uid):
             replica = replica_of(self.source_url)

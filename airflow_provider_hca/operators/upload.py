@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_hca.hooks.dss import DSSHook
-    from airflow_provider_hca.upload.plan import Hidden, Names, Plan, Symlinks
+    from airflow_provider_hca.upload.access import GCSAccess, S3Access
+    from airflow_provider_hca.upload.entries import Names
+    from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import Registered, UploadReport
-    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
+    from airflow_provider_hca.upload.sources.local import Hidden, Symlinks
     from airflow_provider_hca.upload.uploader import Uploader
 
 
@@ -199,7 +201,8 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
         return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
 
     def _plan_as(self, bundle_uuid: str, bundle_version: str, names: Names | None = None) -> Plan:
-        from airflow_provider_hca.upload.plan import EVERY_NAME, plan_directory
+        from airflow_provider_hca.upload.entries import EVERY_NAME
+        from airflow_provider_hca.upload.plan import plan_directory
         from airflow_provider_hca.upload.sources.base import is_url
 
         self.check_directory()
@@ -234,7 +237,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
 
     def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressReporter) -> Uploader:
         from airflow_provider_hca.client.models import check_replica
-        from airflow_provider_hca.upload.staging.base import open_staging
+        from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
 
         access = self._access()

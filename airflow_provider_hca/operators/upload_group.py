@@ -239,7 +239,7 @@ def _check(task: DSSPlanUploadOperator) -> None:
     from airflow_provider_hca.client.models import check_replica
     from airflow_provider_hca.client.rate_limit import RateLimiter
     from airflow_provider_hca.upload.plan import check_options
-    from airflow_provider_hca.upload.staging.base import check_bucket
+    from airflow_provider_hca.upload.staging import check_bucket
 
     for name in ("max_shard_files", "max_shard_bytes", "max_workers"):
         value = getattr(task, name)

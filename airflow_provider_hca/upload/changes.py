@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from airflow_provider_hca.exceptions import DSSAbortedError
-from airflow_provider_hca.upload.items import FileChangedError
-from airflow_provider_hca.upload.plan import PlannedFile
+from airflow_provider_hca.upload.entries import FileChangedError, PlannedFile
 
 
 def check_unchanged(file: PlannedFile) -> None:

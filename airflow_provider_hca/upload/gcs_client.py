@@ -13,7 +13,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from airflow_provider_hca.exceptions import StagingError
-from airflow_provider_hca.upload.staging.base import GCSAccess
+from airflow_provider_hca.upload.access import GCSAccess
 
 TIMEOUT = (10, 60)  # seconds to connect, seconds to read
 # The SDK's own retries, of two minutes, cannot be stopped, and the engine tries again anyway. A file is given longer:

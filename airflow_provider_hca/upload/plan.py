@@ -8,23 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
-import os
 import re
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import get_args
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
-from airflow_provider_hca.client.models import BundleFile, check_name
 from airflow_provider_hca.exceptions import InvalidDirectoryError
+from airflow_provider_hca.upload.access import GCSAccess, S3Access
+from airflow_provider_hca.upload.entries import EVERY_NAME, Names, PlannedFile
+from airflow_provider_hca.upload.sources import open_source
 from airflow_provider_hca.upload.sources.base import Listing, Source, is_url
-from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
-
-Hidden = Literal["skip", "include"]
-Symlinks = Literal["error", "follow", "skip"]
+from airflow_provider_hca.upload.sources.local import Hidden, Symlinks, Walk
 
 DEFAULT_INDEXED = ("*.json",)
 _UNKNOWN_TYPE = "application/octet-stream"
@@ -38,65 +35,6 @@ _ENCODED_TYPES = {
 }
 # Python's own table, not the machine's: a retry on another worker must give the same types, else it is a conflict.
 _TYPES = mimetypes.MimeTypes(filenames=())
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file that is to be a member of the bundle.
-
-    :ivar directory: that is uploaded, or prefix of a bucket; the same text for all, since there may be a hundred
-        thousand
-    :ivar name: its name in the bundle: the path relative to the directory, with `/`
-    :ivar size: in bytes
-    :ivar mtime_ns: its modification time; content that changes afterwards is refused
-    :ivar revision: of an object in a bucket, by which it is known to be the same; empty for a file
-    """
-
-    directory: str
-    name: str
-    size: int
-    mtime_ns: int
-    content_type: str
-    indexed: bool
-    uuid: str
-    version: str
-    revision: str = ""
-
-    @property
-    def path(self) -> Path:
-        """Where its content is."""
-        return Path(self.location)
-
-    @property
-    def location(self) -> str:
-        """Where its content is, as text: a `Path` takes as long to make as the file to open."""
-        return f"{self.directory}/{self.name}"
-
-    def as_member(self) -> BundleFile:
-        """Return it as `PUT /bundles` wants it."""
-        return {"uuid": self.uuid, "version": self.version, "name": self.name, "indexed": self.indexed}
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """A range of names.
-
-    :ivar first: which it begins with
-    :ivar before: which it ends before; None if it has no end
-    """
-
-    first: str = ""
-    before: str | None = None
-
-    def __contains__(self, name: str) -> bool:
-        return self.first <= name and (self.before is None or name < self.before)
-
-    def may_begin_with(self, prefix: str) -> bool:
-        """Return whether names that begin so can be in it."""
-        return (prefix >= self.first or self.first.startswith(prefix)) and (self.before is None or prefix < self.before)
-
-
-EVERY_NAME = Names()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +112,12 @@ def plan_directory(
     bundle_version = check_version(bundle_version, "bundle_version")
     if not str(directory).strip():  # which would be the worker's current directory
         raise ValueError("directory is empty: give a path")
-    walk: _Walk | Listing
+    walk: Walk | Listing
     if is_url(directory):
-        walk = Listing(str(directory).rstrip("/"), access, hidden=hidden, names=names)
+        root = str(directory).rstrip("/")
+        walk = Listing(root, open_source(root, access), hidden=hidden, names=names)
     else:
-        walk = _Walk(Path(directory), hidden=hidden, symlinks=symlinks, names=names)
+        walk = Walk(Path(directory), hidden=hidden, symlinks=symlinks, names=names)
     files = []
     for name, found in walk.files():
         if not _matches(name, include) or _matches(name, exclude):
@@ -245,106 +184,6 @@ def guess_type(name: str) -> str:
     return content_type or _UNKNOWN_TYPE
 
 
-@dataclass(frozen=True, slots=True)
-class _FoundFile:
-    """What a walk came to."""
-
-    name: str
-    path: str
-    status: os.stat_result
-    revision: ClassVar[str] = ""
-
-    @property
-    def size(self) -> int:
-        return self.status.st_size
-
-    @property
-    def mtime_ns(self) -> int:
-        return self.status.st_mtime_ns
-
-    def problem(self) -> str | None:
-        """Return why it cannot be a file of a bundle, if so."""
-        return _problem(self.name, self.path, self.status)
-
-
-class _Walk:
-    """A walk through a directory, which remembers what it left out and what it stumbled over."""
-
-    source = None
-
-    def __init__(self, directory: Path, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
-        _check_directory(directory)
-        self.root = str(directory)
-        self.directories: set[str] = set()  # of the offenders
-        self._hidden, self._symlinks, self._names = hidden, symlinks, names
-        self.offenders: list[tuple[str, str]] = []
-        self.skipped = 0
-
-    def files(self) -> Iterator[tuple[str, _FoundFile]]:
-        """Yield everything that is not a directory, and its name."""
-        status = os.stat(self.root)  # noqa: PTH116 - as text, as all below it
-        ancestors: tuple[tuple[int, int], ...] = ((status.st_dev, status.st_ino),)
-        waiting = [("", self.root, ancestors)]
-        while waiting:
-            prefix, directory, ancestors = waiting.pop()
-            for entry in self._entries(prefix, directory):
-                name = prefix + entry.name
-                below = self._names.may_begin_with(f"{name}/")
-                if not (below or name in self._names) or not self._is_wanted(entry, name):
-                    continue
-                try:
-                    status = entry.stat()
-                except OSError as error:
-                    self.offenders.append((name, f"cannot be read: {error.strerror}"))
-                    continue
-                if not stat.S_ISDIR(status.st_mode):
-                    if name in self._names:
-                        yield name, _FoundFile(name, entry.path, status)
-                elif not below:
-                    continue
-                elif (status.st_dev, status.st_ino) in ancestors:
-                    self.directories.add(name)
-                    self.offenders.append((name, "is a symbolic link to a directory that it lies in"))
-                else:
-                    inner = (*ancestors, (status.st_dev, status.st_ino))
-                    waiting.append((f"{name}/", entry.path, inner))
-
-    def _entries(self, prefix: str, directory: str) -> Iterator[os.DirEntry[str]]:
-        """Yield what is in a directory, one by one: each of them, with its status, takes a KiB."""
-        try:
-            with os.scandir(directory) as entries:
-                yield from entries
-        except OSError as error:
-            self.directories.add(prefix or ".")
-            self.offenders.append((prefix or ".", f"the directory cannot be read: {error.strerror}"))
-
-    def _is_wanted(self, entry: os.DirEntry[str], name: str) -> bool:
-        if self._hidden == "skip" and entry.name.startswith("."):
-            self.skipped += 1
-            return False
-        if not entry.is_symlink() or self._symlinks == "follow":
-            return True
-        if self._symlinks == "skip":
-            self.skipped += 1
-        else:
-            if entry.is_dir():
-                self.directories.add(name)
-            self.offenders.append((name, "is a symbolic link: say symlinks='follow' or symlinks='skip'"))
-        return False
-
-
-def _problem(name: str, path: str, status: os.stat_result) -> str | None:
-    try:
-        check_name(name)
-    except ValueError as error:
-        return str(error)
-    if not stat.S_ISREG(status.st_mode):
-        return "is not a regular file"
-    if not os.access(path, os.R_OK):
-        return "cannot be read: permission denied"
-    return None
-
-
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
@@ -377,12 +216,3 @@ def _check_types(types: Mapping[str, str]) -> None:
             raise ValueError(
                 f"content_types[{pattern!r}] must be a media type such as 'text/csv', not {content_type!r}"
             )
-
-
-def _check_directory(root: Path) -> None:
-    try:
-        reason = "it is not a directory" if root.exists() else "there is no such directory on this worker"
-        if not root.is_dir():
-            raise InvalidDirectoryError(str(root), [("", reason)])
-    except OSError as error:  # one above it may not be entered
-        raise InvalidDirectoryError(str(root), [("", f"cannot be read: {error.strerror}")]) from None

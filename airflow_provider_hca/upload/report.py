@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_hca.client.models import Replica
 from airflow_provider_hca.upload.checksums import MIB
 
+SLOWEST = 5  # files that a report names
 _VERSION = r"\d{4}-\d{2}-\d{2}T\d{6}\.\d{6}Z"
 # What makes the messages of two files differ that failed for the same reason.
 _OF_ONE_FILE = (
@@ -116,6 +119,44 @@ class UploadReport:
             f"{self.registered_files:,} registered now; {self.skipped_files:,} skipped, {self.retries:,} retries; "
             f"seconds: {phases}; slowest to stage: {slowest}"
         )
+
+
+@dataclass(slots=True)
+class UploadStats:
+    """What was done so far; counted by many threads.
+
+    :ivar sent: bytes
+    :ivar summed: bytes of large files
+    :ivar skipped_files: neither sent nor in need of it
+    :ivar retries: of staging
+    :ivar slowest: seconds and names of the files that took longest to stage
+    """
+
+    staged_files: int = 0
+    staged_size: int = 0
+    sent: int = 0
+    summed: int = 0
+    skipped_files: int = 0
+    skipped_size: int = 0
+    registered_files: int = 0
+    heads_failed: int = 0
+    retries: int = 0
+    slowest: list[tuple[float, str]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, **counts: int) -> None:
+        """Count further ones."""
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    def took(self, seconds: float, name: str) -> None:
+        """Note how long a file took."""
+        with self.lock:
+            if len(self.slowest) < SLOWEST:
+                heapq.heappush(self.slowest, (seconds, name))
+            elif seconds > self.slowest[0][0]:
+                heapq.heapreplace(self.slowest, (seconds, name))
 
 
 def amount(files: int, size: int) -> str:

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from botocore.utils import determine_content_length
 
 from airflow_provider_hca.exceptions import StagingError
-from airflow_provider_hca.upload.staging.base import S3Access
+from airflow_provider_hca.upload.access import S3Access
 
 _CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 # Refusals that another attempt may not meet.

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
-from airflow_provider_hca.upload.items import SLOWEST
-from airflow_provider_hca.upload.plan import Names, Plan, PlannedFile
-from airflow_provider_hca.upload.report import Registered
+from airflow_provider_hca.upload.entries import Names, PlannedFile
+from airflow_provider_hca.upload.plan import Plan
+from airflow_provider_hca.upload.report import SLOWEST, Registered
 
 _CHANGED = (
     "files came, went or changed since the upload was planned: let whatever writes them finish first, then clear the "

@@ -32,9 +32,10 @@ from airflow_provider_hca.exceptions import (
 )
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.upload.checksums import MIB
-from airflow_provider_hca.upload.items import FileChangedError, Item, UploadStats
-from airflow_provider_hca.upload.plan import EVERY_NAME, Plan, PlannedFile
-from airflow_provider_hca.upload.report import Progress, Registered, UploadReport, amount
+from airflow_provider_hca.upload.entries import EVERY_NAME, FileChangedError, PlannedFile
+from airflow_provider_hca.upload.items import Item
+from airflow_provider_hca.upload.plan import Plan
+from airflow_provider_hca.upload.report import Progress, Registered, UploadReport, UploadStats, amount
 from airflow_provider_hca.upload.sources.base import check_source
 from airflow_provider_hca.upload.stager import MEMORY, Part, Stager, cost, key_of, prefix_of
 from airflow_provider_hca.upload.staging.base import Staging

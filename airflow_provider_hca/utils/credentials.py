@@ -12,7 +12,7 @@ from airflow_provider_hca.exceptions import DSSCredentialsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
+    from airflow_provider_hca.upload.access import GCSAccess, S3Access
 
 # Of Amazon's error codes those of throttling, which botocore knows too, but keeps to itself.
 _TOO_OFTEN = {
@@ -49,7 +49,7 @@ def _s3(conn_id: str) -> S3Access:
         raise _not_installed("aws_conn_id", "amazon") from error
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
 
-    from airflow_provider_hca.upload.staging.base import S3Access
+    from airflow_provider_hca.upload.access import S3Access
 
     _check("aws_conn_id", conn_id, "aws")
     try:
@@ -82,7 +82,7 @@ def _gcs(conn_id: str) -> GCSAccess:
         raise _not_installed("gcp_conn_id", "google") from error
     from google.auth.exceptions import GoogleAuthError, TransportError
 
-    from airflow_provider_hca.upload.staging.base import GCSAccess
+    from airflow_provider_hca.upload.access import GCSAccess
 
     _check("gcp_conn_id", conn_id, "google_cloud_platform")
     try:

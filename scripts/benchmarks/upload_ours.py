@@ -17,7 +17,7 @@ from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.plan import plan_directory
-from airflow_provider_hca.upload.staging.base import open_staging
+from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.uploader import DEFAULT_WORKERS, Uploader
 from scripts.benchmarks.usage import usage
 

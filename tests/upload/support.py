@@ -17,7 +17,8 @@ from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
 from airflow_provider_hca.upload.plan import Plan, plan_directory
 from airflow_provider_hca.upload.stager import prefix_of
-from airflow_provider_hca.upload.staging.base import OnSent, Staging, open_staging
+from airflow_provider_hca.upload.staging import open_staging
+from airflow_provider_hca.upload.staging.base import OnSent, Staging
 from airflow_provider_hca.upload.staging.s3 import S3Staging
 from airflow_provider_hca.upload.staging.s3_parts import S3LargeObject
 from airflow_provider_hca.upload.uploader import Uploader

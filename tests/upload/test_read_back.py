@@ -11,9 +11,11 @@ from typing import Any
 import boto3
 import pytest
 
+from airflow_provider_hca.upload.access import S3Access
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
-from airflow_provider_hca.upload.plan import Plan, PlannedFile
-from airflow_provider_hca.upload.staging.base import S3Access, open_staging
+from airflow_provider_hca.upload.entries import PlannedFile
+from airflow_provider_hca.upload.plan import Plan
+from airflow_provider_hca.upload.staging import open_staging
 from tests.local.server import LocalDSS, sums
 from tests.upload.support import assert_stored, plan, uploader
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
-from airflow_provider_hca.upload.plan import Names, Plan
+from airflow_provider_hca.upload.entries import Names
+from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import Registered
 from airflow_provider_hca.upload.shards import Shard, cut, join
 from tests.local.server import new_uuid

@@ -12,7 +12,8 @@ from google.cloud import storage
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError, StagingError
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes, checksum_stream
-from airflow_provider_hca.upload.plan import Names, plan_directory
+from airflow_provider_hca.upload.entries import Names
+from airflow_provider_hca.upload.plan import plan_directory
 from airflow_provider_hca.upload.sources.base import check_source
 from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.proxy import Proxy, proxies

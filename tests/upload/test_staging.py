@@ -15,7 +15,8 @@ import pytest
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
 from airflow_provider_hca.upload.file_sums import ContentChangedError, FileSums, OpenFile, checksum_file
-from airflow_provider_hca.upload.staging.base import Staging, open_staging, stage_file, staged_sha256
+from airflow_provider_hca.upload.staging import open_staging, stage_file, staged_sha256
+from airflow_provider_hca.upload.staging.base import Staging
 from airflow_provider_hca.upload.staging.gcs import GCSStaging
 from airflow_provider_hca.upload.staging.s3 import S3Staging
 from tests.local.server import LocalDSS, new_uuid, sums

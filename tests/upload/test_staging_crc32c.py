@@ -17,7 +17,7 @@ import pytest
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, Checksums
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, checksum_file
-from airflow_provider_hca.upload.staging.base import stage_file
+from airflow_provider_hca.upload.staging import stage_file
 from airflow_provider_hca.upload.staging.s3 import S3Staging
 from airflow_provider_hca.upload.staging.s3_parts import S3LargeObject
 from tests.local.server import LocalDSS, new_uuid

@@ -24,7 +24,7 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.upload.checksums import MIB
-from airflow_provider_hca.upload.staging.base import open_staging
+from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.staging.s3 import S3Staging
 from airflow_provider_hca.upload.uploader import Uploader
 from tests.client.feeding import Clock

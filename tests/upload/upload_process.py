@@ -15,7 +15,7 @@ from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.models import check_replica
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.plan import plan_directory
-from airflow_provider_hca.upload.staging.base import open_staging
+from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.uploader import Uploader
 
 

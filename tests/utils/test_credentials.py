@@ -22,8 +22,9 @@ from moto.server import ThreadedMotoServer
 
 from airflow_provider_hca.exceptions import DSSCredentialsError
 from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSUploadDirectoryOperator, dss_upload_group
+from airflow_provider_hca.upload.access import GCSAccess, S3Access
 from airflow_provider_hca.upload.checksums import checksum_bytes
-from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access, open_staging
+from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.utils.credentials import cloud_access
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import connection, new_context, new_dag, requests_of, run, states, xcom

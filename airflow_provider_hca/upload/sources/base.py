@@ -10,18 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_hca.client.models import Replica, check_name
 from airflow_provider_hca.upload.checksums import Checksums
-from airflow_provider_hca.upload.staging.base import GCSAccess, S3Access
-
-if TYPE_CHECKING:
-    from airflow_provider_hca.upload.plan import Names, PlannedFile
+from airflow_provider_hca.upload.entries import Names, PlannedFile
 
 _REPLICAS: Mapping[str, Replica] = {"s3": "aws", "gs": "gcp"}
-_WORKERS = 64  # threads of an upload, which is not yet there when the source is opened
 _LABELS = {
     "hca-dss-sha256": re.compile(r"[0-9a-f]{64}"),
     "hca-dss-sha1": re.compile(r"[0-9a-f]{40}"),
@@ -140,41 +136,17 @@ def staged_under(bucket: str, prefix: str | None) -> str:
     return f"//{bucket}/{(prefix or '').strip('/')}/"
 
 
-def open_source(directory: str, access: S3Access | GCSAccess | None = None) -> Source:
-    """Return the source of a prefix.
-
-    :param directory: `s3://bucket/prefix` or `gs://bucket/prefix`
-    :param access: how to enter it; with the cloud SDK's own credentials and endpoint if None
-    :raises ValueError: when it names no bucket, or when the access is that of another cloud
-    :raises StagingError: when there are no credentials
-    """
-    replica, bucket, prefix = split_source(directory)
-    if replica == "aws":
-        from airflow_provider_hca.upload.sources.s3 import S3Source
-
-        if isinstance(access, GCSAccess):
-            raise ValueError("a source in S3 takes an S3Access")
-        return S3Source(bucket, prefix, access=access, workers=_WORKERS)
-    from airflow_provider_hca.upload.sources.gcs import GCSSource
-
-    if isinstance(access, S3Access):
-        raise ValueError("a source in Google Cloud Storage takes a GCSAccess")
-    return GCSSource(bucket, prefix, access=access)
-
-
 class Listing:
     """The objects under a prefix, of which some are left out.
 
     :param root: `s3://bucket/prefix` or `gs://bucket/prefix`
-    :param access: how to enter it; with the cloud SDK's own credentials and endpoint if None
+    :param source: of that prefix
     :param hidden: `skip` leaves out what has a segment that begins with a dot, `include` takes it
     :param names: of the objects that are wanted
-    :raises ValueError: when it names no bucket
-    :raises StagingError: when there are no credentials
     """
 
-    def __init__(self, root: str, access: S3Access | GCSAccess | None, *, hidden: str, names: Names) -> None:
-        self.root, self.source = root, open_source(root, access)
+    def __init__(self, root: str, source: Source, *, hidden: str, names: Names) -> None:
+        self.root, self.source = root, source
         self.directories: set[str] = set()
         self._hidden, self._names = hidden, names
         self.offenders: list[tuple[str, str]] = []

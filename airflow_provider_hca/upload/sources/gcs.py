@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from airflow_provider_hca.client.models import Replica
+from airflow_provider_hca.upload.access import GCSAccess
 from airflow_provider_hca.upload.checksums import Checksums
+from airflow_provider_hca.upload.entries import FileChangedError, Names, PlannedFile
 from airflow_provider_hca.upload.gcs_client import RETRY, TIMEOUT, open_bucket, told
-from airflow_provider_hca.upload.items import FileChangedError
 from airflow_provider_hca.upload.sources.base import FoundObject, labelled
-from airflow_provider_hca.upload.staging.base import GCSAccess
-
-if TYPE_CHECKING:
-    from airflow_provider_hca.upload.plan import Names, PlannedFile
 
 
 class GCSSource:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_hca.client.models import Replica
+from airflow_provider_hca.upload.access import S3Access
 from airflow_provider_hca.upload.checksums import PART_SIZE, Checksums, part_size
-from airflow_provider_hca.upload.items import FileChangedError
+from airflow_provider_hca.upload.entries import FileChangedError, Names, PlannedFile
 from airflow_provider_hca.upload.s3_client import ADVICE, open_client, staging_error, status_of
 from airflow_provider_hca.upload.sources.base import FoundObject, labelled
-from airflow_provider_hca.upload.staging.base import S3Access
-
-if TYPE_CHECKING:
-    from airflow_provider_hca.upload.plan import Names, PlannedFile
 
 _ADVICE = ADVICE | {
     "NoSuchBucket": "there is no such bucket: check directory (and the endpoint: AWS_ENDPOINT_URL_S3, or the "

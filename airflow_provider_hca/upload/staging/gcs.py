@@ -6,21 +6,19 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.api_core.exceptions import ClientError, NotFound
 
 from airflow_provider_hca.exceptions import StagingError
+from airflow_provider_hca.upload.access import GCSAccess
 from airflow_provider_hca.upload.checksums import MIB, Checksums
+from airflow_provider_hca.upload.entries import OtherContentError, PlannedFile
 from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
 from airflow_provider_hca.upload.gcs_client import ERRORS, RETRY, RETRY_CHUNK, TIMEOUT, open_bucket, staging_error, told
-from airflow_provider_hca.upload.items import OtherContentError
+from airflow_provider_hca.upload.sources.base import Source
 from airflow_provider_hca.upload.sources.gcs import GCSSource
-from airflow_provider_hca.upload.staging.base import GCSAccess, OnSent, unwatched
-
-if TYPE_CHECKING:
-    from airflow_provider_hca.upload.plan import PlannedFile
-    from airflow_provider_hca.upload.sources.base import Source
+from airflow_provider_hca.upload.staging.base import OnSent, unwatched
 
 _CHUNK = 8 * MIB  # of a resumable upload; the SDK holds one in memory
 _SHA256 = "hca-dss-sha256"

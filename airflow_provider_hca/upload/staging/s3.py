@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import obstore
@@ -19,17 +19,15 @@ from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
 
 from airflow_provider_hca.exceptions import StagingError
+from airflow_provider_hca.upload.access import S3Access
 from airflow_provider_hca.upload.checksums import Checksums, part_size
+from airflow_provider_hca.upload.entries import OtherContentError, PlannedFile
 from airflow_provider_hca.upload.file_sums import OpenFile, Section, reading
-from airflow_provider_hca.upload.items import OtherContentError
 from airflow_provider_hca.upload.s3_client import ADVICE, READ_TIMEOUT, error_code, open_client, staging_error, told
+from airflow_provider_hca.upload.sources.base import Source
 from airflow_provider_hca.upload.sources.s3 import S3Source
-from airflow_provider_hca.upload.staging.base import OnSent, S3Access, unwatched
+from airflow_provider_hca.upload.staging.base import OnSent, unwatched
 from airflow_provider_hca.upload.staging.s3_parts import UNKNOWN_SUMS, S3LargeCopy, S3LargeObject
-
-if TYPE_CHECKING:
-    from airflow_provider_hca.upload.plan import PlannedFile
-    from airflow_provider_hca.upload.sources.base import Source
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from airflow_provider_hca.upload.sources.s3 import S3Source
 from airflow_provider_hca.upload.staging.base import OnSent, unwatched
 
 if TYPE_CHECKING:
-    from airflow_provider_hca.upload.plan import PlannedFile
+    from airflow_provider_hca.upload.entries import PlannedFile
     from airflow_provider_hca.upload.staging.s3 import S3Staging
 
 # What a store answers that takes no sums with parts.
