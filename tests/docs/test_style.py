@@ -1,0 +1,159 @@
+"""Check that texts use plain words; CONTRIBUTING.md has the rules."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+_SUFFIXES = {"", ".css", ".html", ".js", ".md", ".py", ".toml", ".yaml", ".yml"}
+
+
+def _words(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
+    """Return a pattern for whole words, in names too; a phrase may continue on the next line of a comment."""
+    separated = pattern.replace(" ", r"[\s#*_]+")
+    return re.compile(rf"(?<![A-Za-z])(?:{separated})(?![A-Za-z])", flags)
+
+
+_BANNED = {
+    "tell": _words("tells?|telling|told"),
+    "say": _words("says?|saying|said"),
+    "come": _words("comes?|coming|came"),
+    "go on": _words("(?:go|goes|going|gone|went) on"),
+    "begun": _words("begun"),
+    "odd": _words("odd|oddly|oddity|oddities"),
+    "somebody": _words("(?:some|any|no|every)body|whoever|whom"),
+    "of which": _words("of which"),
+    "is none": _words("(?:is|are|has|have|was|be) none", re.RegexFlag(0)),  # `None` is fine
+    "as it is": _words("as (?:it is|they are)"),
+    "it is there": _words("(?:it is|they are) there"),
+    "for good": _words("for (?:good|ever)"),
+    "as good as": _words("as good as"),
+    "is to be": _words("(?:was|were|is|are) to (?:be|have)"),
+}
+_SUMMARY = re.compile(r"(?:What|Which|Who|Whose|Where|When|Whether|Why|How|Of)\b")
+
+# Path -> banned word -> reason.
+_ALLOWED: dict[str, dict[str, str]] = {
+    "CONTRIBUTING.md": {"tell": "the rule quotes it"},
+    "tests/docs/test_style.py": dict.fromkeys(_BANNED, "the rule itself"),
+}
+
+# Files and folders that still have to be rewritten: delete those that are done.
+_TO_DO = (
+    "README.md",
+    "airflow_provider_hca/assets/",
+    "airflow_provider_hca/cli/",
+    "airflow_provider_hca/client/",
+    "airflow_provider_hca/download/",
+    "airflow_provider_hca/exceptions.py",
+    "airflow_provider_hca/get_provider_info.py",
+    "airflow_provider_hca/hooks/",
+    "airflow_provider_hca/links/",
+    "airflow_provider_hca/local/",
+    "airflow_provider_hca/operators/",
+    "airflow_provider_hca/parallel.py",
+    "airflow_provider_hca/plugins/",
+    "airflow_provider_hca/sensors/",
+    "airflow_provider_hca/triggers/",
+    "airflow_provider_hca/upload/",
+    "airflow_provider_hca/utils/",
+    "docs/",
+    "example_dags/",
+    "pyproject.toml",
+    "scripts/",
+    "tests/airflow_processes.py",
+    "tests/assets/",
+    "tests/cli/",
+    "tests/client/",
+    "tests/docs/",
+    "tests/download/",
+    "tests/hooks/",
+    "tests/links/",
+    "tests/local/",
+    "tests/operators/",
+    "tests/plugins/",
+    "tests/proxy.py",
+    "tests/running.py",
+    "tests/sensors/",
+    "tests/soak.py",
+    "tests/stores.py",
+    "tests/stores_process.py",
+    "tests/test_bench.py",
+    "tests/test_events_page.py",
+    "tests/test_examples.py",
+    "tests/test_exceptions.py",
+    "tests/test_operations.py",
+    "tests/test_parallel.py",
+    "tests/test_provider_info.py",
+    "tests/test_scheduled_alternative.py",
+    "tests/test_scheduled_on_assets.py",
+    "tests/test_secrets.py",
+    "tests/triggers/",
+    "tests/upload/",
+    "tests/utils/",
+)
+
+
+@cache
+def _texts() -> dict[str, str]:
+    """Return the text files of the project by their paths."""
+    paths = [*_ROOT.glob("*.md"), _ROOT / "pyproject.toml", *(_ROOT / ".github").rglob("*")]
+    for folder in ("airflow_provider_hca", "docs", "example_dags", "scripts", "tests"):
+        paths += (_ROOT / folder).rglob("*")
+    return {
+        path.relative_to(_ROOT).as_posix(): path.read_text()
+        for path in paths
+        if path.is_file() and path.suffix in _SUFFIXES
+    }
+
+
+def _to_check() -> dict[str, str]:
+    done = {"tests/docs/test_style.py"}
+    return {path: text for path, text in _texts().items() if path in done or not path.startswith(_TO_DO)}
+
+
+def _banned_in(text: str) -> dict[str, list[str]]:
+    """Return the banned words of a text, each with the lines where it is."""
+    return {
+        word: [f"{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}" for match in pattern.finditer(text)]
+        for word, pattern in _BANNED.items()
+        if pattern.search(text)
+    }
+
+
+def test_texts_use_plain_words() -> None:
+    offences = [
+        f"{path}:{line}"
+        for path, text in _to_check().items()
+        for word, lines in _banned_in(text).items()
+        if word not in _ALLOWED.get(path, {})
+        for line in lines
+    ]
+    assert offences == []
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    offences = []
+    for path, text in _to_check().items():
+        if not path.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                if _SUMMARY.match(summary):
+                    offences.append(f"{path}:{getattr(node, 'lineno', 1)}: {summary!r}")
+    assert offences == []
+
+
+def test_every_exception_is_needed() -> None:
+    """An exception, or a file that has to be rewritten, leaves the lists above when its reason is gone."""
+    needless = [
+        f"{path}: {word}"
+        for path, words in _ALLOWED.items()
+        for word in words
+        if word not in _banned_in(_texts().get(path, ""))
+    ]
+    assert needless == []
