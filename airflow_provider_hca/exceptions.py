@@ -1,29 +1,28 @@
-"""What can go wrong, as a tree.
+"""Errors of this package.
 
 ::
 
     DSSError
-    +-- DSSConnectionError        no answer: no such host, refused, dropped, timed out
-    +-- DSSResponseError          the DSS answered with an error
+    +-- DSSConnectionError        no response: unknown host, refused, dropped, timed out
+    +-- DSSResponseError          the DSS responded with an error
     |   +-- DSSAuthError            401, 403
     |   +-- DSSNotFoundError        404
     |   +-- DSSConflictError        409, or an asynchronous copy that lost against other content
-    +-- DSSCredentialsError       no token could be made or refreshed
-    +-- DSSProtocolError          an answer that no DSS gives
-    +-- DSSCopyError              an asynchronous copy failed, or took too long
-    +-- DSSCheckoutError          a checkout failed, or took too long
+    +-- DSSCredentialsError       a token could not be created or refreshed
+    +-- DSSProtocolError          the response is not that of a DSS
+    +-- DSSCopyError              an asynchronous copy failed or timed out
+    +-- DSSCheckoutError          a checkout failed or timed out
     +-- DSSWaitError              a wait in the triggerer failed
-    +-- DSSContentError           what was downloaded is not what the DSS says it is
+    +-- DSSContentError           downloaded content differs from its size or checksum
     +-- DSSChangeError            a change of a bundle or collection stopped half-way
-    +-- StagingError              the staging bucket refused, or is not there
-    +-- InvalidDirectoryError     a directory that cannot become a bundle (also a ValueError)
-    +-- UploadError               some files of a directory could not be staged or registered
-    +-- InvalidManifestError      a bundle whose names cannot be a directory's (also a ValueError)
-    +-- DownloadError             some files of a bundle could not be downloaded
-    +-- DSSAbortedError           it was told to stop
+    +-- StagingError              the staging bucket is missing or refused a request
+    +-- InvalidDirectoryError     a directory cannot be uploaded as a bundle (also a ValueError)
+    +-- UploadError               files of a directory could not be staged or registered
+    +-- InvalidManifestError      a bundle has file names that a directory cannot have (also a ValueError)
+    +-- DownloadError             files of a bundle could not be downloaded
+    +-- DSSAbortedError           the work was stopped
 
-Every error carries its data as attributes, so nobody has to parse a message, and survives pickling, so it can
-cross a process. No message ever holds a token, a header or a request body.
+Errors carry their data as attributes and can be pickled. Messages never contain tokens, headers or request bodies.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ ConnectionFailure = Literal["dns", "refused", "tls", "connect timeout", "read ti
 
 _FAILURES: dict[str, str] = {
     "dns": "no such host",
-    "refused": "the connection was refused: nothing listens there",
-    "tls": "TLS failed: the certificate is not trusted, or that port does not speak TLS",
-    "connect timeout": "no connection in time",
-    "read timeout": "no answer in time",
-    "dropped": "the connection was dropped before an answer came",
+    "refused": "connection refused: nothing listens at this address",
+    "tls": "TLS failed: the certificate is not trusted, or the port does not speak TLS",
+    "connect timeout": "timed out while connecting",
+    "read timeout": "timed out while waiting for the response",
+    "dropped": "connection dropped before the response",
 }
-_LISTED = 20
+_MAX_LINES = 20
 
 
 def _restore(cls: type[DSSError], args: tuple[Any, ...], state: dict[str, Any]) -> DSSError:
@@ -51,11 +50,22 @@ def _restore(cls: type[DSSError], args: tuple[Any, ...], state: dict[str, Any]) 
     return error
 
 
-class DSSError(Exception):
-    """Anything that goes wrong between this package and a DSS.
+def _lines(offenders: Sequence[tuple[str, str]]) -> str:
+    lines = [f"  {name!r}: {reason}" if name else f"  {reason}" for name, reason in offenders[:_MAX_LINES]]
+    if len(offenders) > _MAX_LINES:
+        lines.append(f"  ... and {len(offenders) - _MAX_LINES:,} more")
+    return "\n".join(lines)
 
-    :ivar permanent: whether the same call would fail the same way again, so that a retry is a waste
-    :ivar maybe_done: whether the DSS may have done what it was asked to, at one attempt or another
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
+
+
+class DSSError(Exception):
+    """Base class of all errors of this package.
+
+    :ivar permanent: whether a repeat would fail the same way, so that a retry is pointless
+    :ivar maybe_done: whether the DSS may have executed the request in spite of the error
     """
 
     permanent: bool = False
@@ -67,13 +77,13 @@ class DSSError(Exception):
 
 
 class DSSConnectionError(DSSError):
-    """No answer came.
+    """A request got no response.
 
     :param method: HTTP method of the request
-    :param host: `scheme://host:port` it went to
-    :param path: its path, without the query
-    :param kind: what happened
-    :param reason: more exactly, for the message
+    :param host: `scheme://host:port` of the request
+    :param path: path of the request, without the query
+    :param kind: kind of the failure
+    :param reason: text for the message; derived from `kind` if empty
     """
 
     def __init__(self, method: str, host: str, path: str, kind: ConnectionFailure, reason: str = "") -> None:
@@ -82,20 +92,20 @@ class DSSConnectionError(DSSError):
 
 
 class DSSResponseError(DSSError):
-    """The DSS answered with an error.
+    """The DSS responded with an error.
 
     :param method: HTTP method of the request
-    :param path: its path, without the query
-    :param status: HTTP status of the answer
-    :param code: the DSS's machine-readable code, such as `illegal_version`; empty when the answer had none
-    :param title: what the DSS says about it
-    :param request_id: `X-AWS-REQUEST-ID`, by which the operator of the DSS finds the request in its logs
-    :param retry_after: seconds the DSS asked to wait, if it did
+    :param path: path of the request, without the query
+    :param status: HTTP status of the response
+    :param code: machine-readable code of the DSS, such as `illegal_version`; empty if missing
+    :param title: description by the DSS
+    :param request_id: `X-AWS-REQUEST-ID`, which identifies the request in the logs of the DSS
+    :param retry_after: `Retry-After` in seconds; None if missing
     """
 
-    # 4xx that a later try can turn: timeouts, "slow down", and a bundle whose files are still being copied.
-    _PASSING_STATUS: ClassVar = frozenset({408, 425, 429})
-    _PASSING_CODE: ClassVar = frozenset({"file_missing"})
+    # 4xx that a retry can cure: timeouts, "slow down", and a bundle whose files are still being copied.
+    _TRANSIENT_STATUS: ClassVar = frozenset({408, 425, 429})
+    _TRANSIENT_CODE: ClassVar = frozenset({"file_missing"})
 
     def __init__(
         self,
@@ -107,32 +117,33 @@ class DSSResponseError(DSSError):
         request_id: str = "",
         retry_after: float | None = None,
     ) -> None:
-        told = " ".join(part for part in (f"{status}", code) if part)
-        message = f"{method} {path}: {told}: {title}" if title else f"{method} {path}: {told}"
+        message = f"{method} {path}: {f'{status} {code}'.strip()}"
+        if title:
+            message += f": {title}"
         super().__init__(f"{message} (request id {request_id})" if request_id else message)
         self.method, self.path, self.status = method, path, status
         self.code, self.title, self.request_id, self.retry_after = code, title, request_id, retry_after
-        passing = status in self._PASSING_STATUS or code in self._PASSING_CODE
-        self.permanent = (400 <= status < 500 or code == "forbidden") and not passing
+        transient = status in self._TRANSIENT_STATUS or code in self._TRANSIENT_CODE
+        self.permanent = (400 <= status < 500 or code == "forbidden") and not transient
 
 
 class DSSAuthError(DSSResponseError):
-    """401 or 403, or a 500 with code `forbidden`: the token is missing, refused, or not enough."""
+    """401 or 403, or 500 with code `forbidden`: the token is missing, refused or insufficient."""
 
 
 class DSSNotFoundError(DSSResponseError):
-    """404: no such file, bundle or version in that replica."""
+    """404: the file, bundle, collection or version does not exist in that replica."""
 
 
 class DSSConflictError(DSSResponseError):
-    """409: that uuid and version already names other content."""
+    """409: this uuid and version exist with other content."""
 
 
 class DSSCredentialsError(DSSError):
-    """No token could be made from the configured credentials.
+    """A token could not be created from the configured credentials.
 
-    :param message: what is wrong, and with which setting
-    :param permanent: whether a retry is a waste
+    :param message: problem, and the setting to change
+    :param permanent: whether a retry is pointless
     """
 
     def __init__(self, message: str, *, permanent: bool = True) -> None:
@@ -141,10 +152,10 @@ class DSSCredentialsError(DSSError):
 
 
 class DSSProtocolError(DSSError):
-    """The answer is not one that a DSS gives: the address is probably not that of a DSS's API.
+    """The response is not that of a DSS: the address is probably wrong.
 
-    :param message: what came
-    :param permanent: whether a retry is a waste
+    :param message: the unexpected response
+    :param permanent: whether a retry is pointless
     """
 
     def __init__(self, message: str, *, permanent: bool = True) -> None:
@@ -155,11 +166,10 @@ class DSSProtocolError(DSSError):
 class DSSCopyError(DSSError):
     """The DSS accepted a file with 202 and did not store it.
 
-    :param uuid: of the file
-    :param version: of the file
-    :param reason: `failed` (the staged object cannot be copied), `unclear` (the DSS answers 500), or `deadline` (no
-        result in time)
-    :param message: what happened
+    :param uuid: UUID of the file
+    :param version: version of the file
+    :param reason: `failed` (the staged object cannot be copied), `unclear` (the DSS responds with 500) or `deadline`
+    :param message: description
     """
 
     def __init__(self, uuid: str, version: str, reason: Literal["failed", "unclear", "deadline"], message: str) -> None:
@@ -169,34 +179,34 @@ class DSSCopyError(DSSError):
 
 
 class DSSCheckoutError(DSSError):
-    """A checkout came to nothing. Another one may fare better.
+    """A checkout failed or timed out. A new checkout may succeed.
 
-    :param job_id: of the checkout
-    :param status: what the DSS says: `FAILED`, `UNKNOWN_JOB_ID`, or `RUNNING` when it took too long
-    :param cause: why
+    :param job_id: id of the checkout
+    :param status: status of the DSS: `FAILED`, `UNKNOWN_JOB_ID`, or `RUNNING` after a timeout
+    :param cause: cause by the DSS
     """
 
-    _TOLD: ClassVar = {
-        "FAILED": "it failed",
-        "UNKNOWN_JOB_ID": "the DSS does not know it (any more)",
-        "RUNNING": "it is not done in time: give it a longer checkout_timeout",
+    _REASONS: ClassVar = {
+        "FAILED": "failed",
+        "UNKNOWN_JOB_ID": "unknown to the DSS, or forgotten by it",
+        "RUNNING": "timed out; increase checkout_timeout",
     }
 
     def __init__(self, job_id: str, status: str, cause: str = "") -> None:
-        super().__init__(f"checkout {job_id}: {self._TOLD.get(status, status)}{f': {cause}' if cause else ''}")
+        super().__init__(f"checkout {job_id}: {self._REASONS.get(status, status)}{f': {cause}' if cause else ''}")
         self.job_id, self.status, self.cause = job_id, status, cause
 
 
 class DSSWaitError(DSSError):
-    """A wait that was left to the triggerer failed there; the message is that of the error."""
+    """A wait in the triggerer failed; the message is that of the original error."""
 
 
 class DSSContentError(DSSError):
-    """The content that came is not what the DSS says it is, to the end of its trials.
+    """Downloaded content differs from the file's size or checksum, after all attempts.
 
-    :param uuid: of the file
-    :param version: of the file
-    :param message: what is different
+    :param uuid: UUID of the file
+    :param version: version of the file
+    :param message: difference
     """
 
     def __init__(self, uuid: str, version: str, message: str) -> None:
@@ -205,30 +215,30 @@ class DSSContentError(DSSError):
 
 
 class DSSChangeError(DSSError):
-    """A change that takes several PATCHes stopped half-way; the versions made until then stay.
+    """A change of several PATCHes stopped half-way; the versions created so far remain.
 
-    :param what: `bundle` or `collection`
-    :param uuid: of the bundle or collection
-    :param version: the last good one: it has the changes of the calls that succeeded; a repeat goes on from there
-    :param done: how many calls succeeded this time
-    :param cause: why the next one did not; kept as `reason`, its text
+    :param resource: `bundle` or `collection`
+    :param uuid: UUID of the bundle or collection
+    :param version: last good version, from which a repeat resumes
+    :param done: number of PATCHes that succeeded
+    :param cause: error of the next PATCH; its text is kept as `reason`
     """
 
     def __init__(
-        self, what: Literal["bundle", "collection"], uuid: str, version: str, done: int, cause: DSSError
+        self, resource: Literal["bundle", "collection"], uuid: str, version: str, done: int, cause: DSSError
     ) -> None:
         calls = f"{done} PATCH{'' if done == 1 else 'es'}"
-        super().__init__(f"{what} {uuid}: stopped after {calls}; the last good version is {version}: {cause}")
-        self.what, self.uuid, self.version, self.done, self.reason = what, uuid, version, done, str(cause)
+        super().__init__(f"{resource} {uuid}: stopped after {calls}; the last good version is {version}: {cause}")
+        self.resource, self.uuid, self.version, self.done, self.reason = resource, uuid, version, done, str(cause)
         self.permanent = cause.permanent
 
 
 class StagingError(DSSError):
-    """The object store did not take, or does not have, a staged object.
+    """An object could not be written to, or read from, the staging bucket.
 
     :param url: `s3://bucket/key` or `gs://bucket/key`
-    :param message: what happened and what to change
-    :param permanent: whether a retry is a waste
+    :param message: problem, and a remedy
+    :param permanent: whether a retry is pointless
     :param throttled: whether the store asks for fewer requests
     """
 
@@ -237,78 +247,69 @@ class StagingError(DSSError):
         self.url, self.permanent, self.throttled = url, permanent, throttled
 
 
-def listed(offenders: Sequence[tuple[str, str]]) -> str:
-    """Return offenders as lines of text: the first of them, and how many more there are.
-
-    :param offenders: pairs of a name and what is wrong with it
-    """
-    lines = [f"  {name!r}: {reason}" if name else f"  {reason}" for name, reason in offenders[:_LISTED]]
-    if len(offenders) > _LISTED:
-        lines.append(f"  ... and {len(offenders) - _LISTED:,} more")
-    return "\n".join(lines)
-
-
 class InvalidDirectoryError(DSSError, ValueError):
-    """A directory cannot become a bundle; nothing was registered.
+    """A directory cannot be uploaded as a bundle; nothing was registered.
 
-    :param directory: the directory
-    :param offenders: pairs of a file's name (empty for the directory itself) and what is wrong with it
-    :param permanent: whether a retry is a waste; it is not when something is still writing into the directory
+    :param directory: directory, or URL of a bucket prefix
+    :param offenders: pairs of file name (empty for the directory itself) and problem
+    :param permanent: whether a retry is pointless; it is not when files changed during the upload
     """
 
     def __init__(self, directory: str, offenders: Sequence[tuple[str, str]], *, permanent: bool = True) -> None:
-        super().__init__(f"{directory} cannot become a bundle, and this try registered nothing:\n{listed(offenders)}")
+        super().__init__(
+            f"{directory} cannot be uploaded as a bundle; this try registered nothing:\n{_lines(offenders)}"
+        )
         self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
 
 
 class UploadError(DSSError):
-    """Some files could not be staged or registered, and no bundle was made; the other files stay usable.
+    """Files could not be staged or registered, and no bundle was created; registered files are used by a retry.
 
-    :param failures: pairs of a file's name and why it failed
-    :param done: how many files are registered
-    :param total: how many files there are
-    :param permanent: whether a retry is a waste
+    :param failures: pairs of file name and reason
+    :param done: number of registered files
+    :param total: number of files
+    :param permanent: whether a retry is pointless
     """
 
     def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
-        kept = f"{done:,} are registered" + ("" if permanent else ", and a retry will not send them again")
+        kept = f"registered: {done:,}{'' if permanent else ', skipped by a retry'}"
         super().__init__(
-            f"{len(failures):,} of {total:,} files failed ({kept}); no bundle was made:\n{listed(failures)}"
+            f"{len(failures):,} of {_files(total)} failed ({kept}); no bundle was created:\n{_lines(failures)}"
         )
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 
 class InvalidManifestError(DSSError, ValueError):
-    """The files of a bundle cannot be put into a directory; nothing was written.
+    """A bundle has file names that a directory cannot have; nothing was written.
 
-    :param fqid: of the bundle
-    :param offenders: pairs of a file's name and what is wrong with it
+    :param fqid: FQID of the bundle
+    :param offenders: pairs of file name and problem
     """
 
     permanent = True
 
     def __init__(self, fqid: str, offenders: Sequence[tuple[str, str]]) -> None:
         super().__init__(
-            f"bundle {fqid} cannot be a directory, and nothing was written. Leave these files out by data_files and "
-            f"metadata_files:\n{listed(offenders)}"
+            f"bundle {fqid} cannot be written as a directory; nothing was written. Exclude these files with data_files "
+            f"and metadata_files:\n{_lines(offenders)}"
         )
         self.fqid, self.offenders = fqid, tuple(offenders)
 
 
 class DownloadError(DSSError):
-    """Some files could not be downloaded; the other ones are in their places.
+    """Files could not be downloaded; the others are complete.
 
-    :param failures: pairs of a file's name and why it failed
-    :param done: how many files are in their places
-    :param total: how many files were wanted
-    :param permanent: whether a retry is a waste
+    :param failures: pairs of file name and reason
+    :param done: number of complete files
+    :param total: number of selected files
+    :param permanent: whether a retry is pointless
     """
 
     def __init__(self, failures: Sequence[tuple[str, str]], *, done: int, total: int, permanent: bool = False) -> None:
-        kept = f"{done:,} are there" + ("" if permanent else ", and a retry will not fetch them again")
-        super().__init__(f"{len(failures):,} of {total:,} files could not be downloaded ({kept}):\n{listed(failures)}")
+        kept = f"complete: {done:,}{'' if permanent else ', skipped by a retry'}"
+        super().__init__(f"{len(failures):,} of {_files(total)} could not be downloaded ({kept}):\n{_lines(failures)}")
         self.failures, self.done, self.total, self.permanent = tuple(failures), done, total, permanent
 
 
 class DSSAbortedError(DSSError):
-    """It was told to stop: the task was killed or ran out of time."""
+    """The work was stopped: the task was killed or timed out."""

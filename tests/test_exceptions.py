@@ -65,10 +65,10 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
     (DSSCopyError("u", "v", "deadline", "late"), {"reason": "deadline", "permanent": False}),
     (DSSCheckoutError("j", "FAILED", "no bucket"), {"job_id": "j", "status": "FAILED", "cause": "no bucket"}),
     (DSSWaitError("x"), {"permanent": False}),
-    (DSSContentError("u", "v", "other content came"), {"uuid": "u", "version": "v", "permanent": False}),
+    (DSSContentError("u", "v", "other content"), {"uuid": "u", "version": "v", "permanent": False}),
     (
         DSSChangeError("bundle", "u", "v", 2, DSSNotFoundError(*ANSWER)),
-        {"what": "bundle", "uuid": "u", "version": "v", "done": 2, "permanent": True},
+        {"resource": "bundle", "uuid": "u", "version": "v", "done": 2, "permanent": True},
     ),
     (StagingError("s3://b/k", "no"), {"url": "s3://b/k", "permanent": False}),
     (StagingError("s3://b/k", "no", permanent=True), {"permanent": True}),
@@ -95,7 +95,6 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("error", "data"), ERRORS)
 def test_error_pickled_or_copied_is_equal(error: DSSError, data: dict[str, Any]) -> None:
-    """Class, text, arguments and all data survive the way to another process, by the oldest protocol and the newest."""
     dumps = [pickle.dumps(error, protocol) for protocol in (0, pickle.HIGHEST_PROTOCOL)]
     for other in (copy.copy(error), *map(pickle.loads, dumps)):
         assert type(other) is type(error)
@@ -104,19 +103,16 @@ def test_error_pickled_or_copied_is_equal(error: DSSError, data: dict[str, Any])
 
 
 def test_notes_survive_pickling() -> None:
-    """What was added to an error on its way up is kept too."""
     error = DSSResponseError(*ANSWER)
     error.add_note("while uploading a.txt")
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while uploading a.txt"]  # noqa: S301 - our own
 
 
-def test_every_class_is_pickled_here() -> None:
-    """No class of the module is missing from the tests above."""
+def test_every_class_is_in_the_cases_above() -> None:
     assert {type(error) for error, _ in ERRORS} == set(_classes())
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    """The tree at the top of the module has every class, each below its parent, and no other."""
+def test_tree_in_docstring_matches_classes() -> None:
     lines = re.findall(r"^( {4}[|+\- ]*)(\w+Error)\b", exceptions.__doc__ or "", re.MULTILINE)
     drawn: dict[str, str | None] = {}
     above: list[tuple[int, str]] = []
@@ -145,8 +141,7 @@ def _classes() -> list[type[Any]]:
         (500, "illegal_version", False),
     ],
 )
-def test_which_answers_are_permanent(status: int, code: str, permanent: bool) -> None:
-    """A 4xx would come again, but for timeouts, "slow down" and a file that is still being copied; a 5xx may pass."""
+def test_response_error_is_permanent_by_status_and_code(status: int, code: str, permanent: bool) -> None:
     assert DSSResponseError("GET", "/v1", status, code).permanent is permanent
 
 
@@ -159,32 +154,38 @@ def test_which_answers_are_permanent(status: int, code: str, permanent: bool) ->
         (DSSResponseError("GET", "/v1", 500, "x", request_id="r"), "GET /v1: 500 x (request id r)"),
         (
             DSSConnectionError("GET", "https://h:443", "/v1", "refused"),
-            "GET /v1: the connection was refused: nothing listens there (https://h:443)",
+            "GET /v1: connection refused: nothing listens at this address (https://h:443)",
         ),
         (DSSCopyError("u", "v", "failed", "broke"), "file u.v: broke"),
         (StagingError("s3://b/k", "no"), "s3://b/k: no"),
+        (DSSCheckoutError("j", "FAILED", "no bucket"), "checkout j: failed: no bucket"),
+        (DSSCheckoutError("j", "RUNNING"), "checkout j: timed out; increase checkout_timeout"),
+        (
+            UploadError([("a", "gone")], done=0, total=1, permanent=True),
+            "1 of 1 file failed (registered: 0); no bundle was created:\n  'a': gone",
+        ),
+        (
+            DownloadError([("a", "gone")], done=1_999, total=2_000),
+            "1 of 2,000 files could not be downloaded (complete: 1,999, skipped by a retry):\n  'a': gone",
+        ),
     ],
 )
-def test_texts(error: DSSError, text: str) -> None:
-    """The text of an error holds what is known and nothing empty."""
+def test_message_has_known_parts_only(error: DSSError, text: str) -> None:
     assert str(error) == text
 
 
 @pytest.mark.parametrize("kind", ["dns", "refused", "tls", "connect timeout", "read timeout", "dropped"])
-def test_every_failure_of_a_connection_has_words(kind: exceptions.ConnectionFailure) -> None:
-    """Each kind of failure is told in words, and a later try may do better."""
+def test_connection_error_has_a_message_for_each_kind(kind: exceptions.ConnectionFailure) -> None:
     error = DSSConnectionError("GET", "https://h:443", "/v1", kind)
     assert len(str(error).split()) > 4
     assert not error.permanent
 
 
-def test_an_invalid_directory_is_a_value_error() -> None:
-    """Wrong use is a ValueError for those who expect that."""
+def test_invalid_directory_error_is_a_value_error() -> None:
     assert issubclass(InvalidDirectoryError, ValueError)
 
 
-def test_long_lists_are_cut_in_the_text_only() -> None:
-    """Of many offenders twenty are told and the others counted; the data has them all."""
+def test_message_lists_twenty_offenders_and_data_has_all() -> None:
     offenders = [(f"file-{number}", "bad") for number in range(1_234)]
     for error, kept in (
         (invalid := InvalidDirectoryError("/d", offenders), invalid.offenders),

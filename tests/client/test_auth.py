@@ -392,7 +392,7 @@ def test_a_refresh_without_answer(clock: Clock) -> None:
     """An OAuth2 server that cannot be reached is a failure of the credentials that a later try may turn."""
     error = feed(user().token(), *[broken("refused")] * 10).failed(DSSCredentialsError)
     assert not error.permanent
-    assert "nothing listens there" in str(error)
+    assert "nothing listens at this address" in str(error)
 
 
 def test_an_oauth2_server_in_trouble(clock: Clock) -> None:

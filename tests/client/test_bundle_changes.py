@@ -309,7 +309,7 @@ def test_a_clear_refusal(
     assert first.permanent is permanent
     shelf.troubles, shelf.patches = [None, None, (answer, "not done")], []
     later = change(dss, shelf, members(range(2500))).failed(DSSChangeError)
-    assert (later.what, later.uuid, later.version, later.done, later.permanent) == (
+    assert (later.resource, later.uuid, later.version, later.done, later.permanent) == (
         "bundle",
         UUID,
         SECOND,

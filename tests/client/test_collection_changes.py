@@ -257,7 +257,7 @@ def test_a_clear_refusal(
     first = change(dss, shelf, links(range(2500))).failed(kind)
     shelf.troubles, shelf.patches = [None, None, (answer, "not done")], []
     later = change(dss, shelf, links(range(2500))).failed(DSSChangeError)
-    assert (later.what, later.uuid, later.version, later.done) == ("collection", UUID, SECOND, 2)
+    assert (later.resource, later.uuid, later.version, later.done) == ("collection", UUID, SECOND, 2)
     assert (later.reason, later.permanent, first.permanent) == (str(first), permanent, permanent)
     shelf.patches = []
     assert change(dss, shelf, links(range(2500)), reached=later.version).value.patches == 1

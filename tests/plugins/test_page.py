@@ -273,7 +273,7 @@ def test_connections_are_tested_one_by_one(open_page: OpenPage, ui_dss: LocalDSS
     frame = _frame(open_page(f"{_FRAME}connections"))
     good, bad = (frame.locator(f"[data-connection={name}]") for name in ("hca_dss_default", "dss_down"))
     good.get_by_text("healthy").wait_for()
-    bad.get_by_text("the connection was refused").wait_for()
+    bad.get_by_text("connection refused").wait_for()
     gone = {"method": "GET", "path": "/bundles/", "action": "status", "status": 503, "times": 9}
     ui_dss.control("POST", "faults", gone)
     good.get_by_role("button", name="Test again").click()

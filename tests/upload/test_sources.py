@@ -287,7 +287,7 @@ def test_what_is_not_there_is_told(bucket: tuple[LocalDSS, Bucket]) -> None:
     with pytest.raises(StagingError, match=r"nowhere/.*there is no such bucket.*: check directory") as caught:
         plan_directory(objects.url.replace(objects.name, "nowhere"), **options)
     assert caught.value.permanent
-    with pytest.raises(InvalidDirectoryError, match=f"{objects.url}_not cannot become a bundle.*\n.*no files"):
+    with pytest.raises(InvalidDirectoryError, match=f"{objects.url}_not cannot be uploaded as a bundle.*\n.*no files"):
         plan_directory(f"{objects.url}_not", **options)
 
 
