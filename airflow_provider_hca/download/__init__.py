@@ -1,1 +1,1 @@
-"""Getting a bundle out of a DSS: its files, checked, into a directory."""
+"""Download bundles into directories and verify their files."""

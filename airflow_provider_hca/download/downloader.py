@@ -1,11 +1,11 @@
-"""A bundle becomes a directory: its files are downloaded by some threads, checked, and put in their places.
+"""Download a bundle into a directory with several threads, and verify each file.
 
-A file has its name only when it is whole and checked. What is there already, and is right, is left alone, so running it
-again is how it is resumed; of a file that was begun only the rest is fetched.
+A file gets its name only when it is complete and verified. Files that exist with the right content are skipped, so
+running a download again resumes it; of a partial file, only the rest is fetched.
 
-A DSS begins to make a copy to download from when it is first asked for a file, and wants to be asked again after ten
-seconds. So each file is asked for without a wait, and only then those that were not ready are waited for: otherwise
-every few files would have a wait of their own.
+The first request for a file makes the DSS start a checkout copy, with the answer to ask again after ten seconds. So all
+files are requested once without waiting, and then those that were not ready are waited for. Otherwise every few files
+would wait separately.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import BinaryIO
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.downloads import Content, NotReadyError
 from airflow_provider_hca.client.transport import RequestsTransport
-from airflow_provider_hca.download.directory import Parent, Target
+from airflow_provider_hca.download.directory import OpenDirectory, TargetDirectory
 from airflow_provider_hca.download.plan import WantedFile, plan_download
 from airflow_provider_hca.exceptions import (
     DownloadError,
@@ -46,13 +46,14 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 @dataclass(frozen=True, slots=True)
 class DownloadReport:
-    """What a download did.
+    """Result of a download.
 
-    :ivar directory: where the files are
-    :ivar files: that were wanted
-    :ivar size: of those, in bytes
-    :ivar downloaded_files: fetched by this try; the others were there
-    :ivar downloaded_size: bytes fetched by this try
+    :ivar directory: Path of the directory
+    :ivar files: Number of files that match the patterns
+    :ivar size: Size of these files in bytes
+    :ivar downloaded_files: Number of files downloaded by this try; the others existed
+    :ivar downloaded_size: Bytes downloaded by this try
+    :ivar seconds: Duration in seconds
     """
 
     uuid: str
@@ -68,16 +69,16 @@ class DownloadReport:
     def __str__(self) -> str:
         return (
             f"bundle {self.uuid}.{self.version} is in {self.directory}: {self.files:,} files ({self.size / MIB:,.1f} "
-            f"MiB), of which {self.downloaded_files:,} ({self.downloaded_size / MIB:,.1f} MiB) were downloaded now, in "
+            f"MiB), {self.downloaded_files:,} of them ({self.downloaded_size / MIB:,.1f} MiB) downloaded now, in "
             f"{self.seconds:.1f} s"
         )
 
 
 @dataclass(slots=True)
 class _DownloadStats:
-    """What was done so far; counted by many threads."""
+    """Counts of a running download, shared by threads."""
 
-    there: int = 0
+    finished: int = 0
     files: int = 0
     size: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,13 +90,14 @@ class _DownloadStats:
 
 
 class Downloader:
-    """Downloads bundles into directories.
+    """Download bundles into directories.
 
-    :param dss: the DSS
-    :param transport: runs the calls; give it the same `stop`
-    :param replica: to download from
-    :param workers: files under way at once; each needs a few MiB of memory
-    :param stop: when set, `download` ends within seconds with a `DSSAbortedError`
+    :param dss: API of the DSS
+    :param transport: Driver that runs the calls; pass it the same `stop`
+    :param replica: Replica to download from
+    :param workers: Number of files downloaded at once; each needs a few MiB of memory
+    :param stop: Event that ends `download` within seconds with a `DSSAbortedError`
+    :raises ValueError: if `workers` is below 1
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Downloader:
         stop: threading.Event | None = None,
     ) -> None:
         if workers < 1:
-            raise ValueError(f"max_workers must be at least 1, not {workers}")
+            raise ValueError(f"max_workers must be at least 1, got {workers}")
         self._dss, self._transport, self._replica, self._workers = dss, transport, replica, workers
         self._stop = stop or threading.Event()
 
@@ -121,19 +123,19 @@ class Downloader:
         data_files: Sequence[str] = ("*",),
         metadata_files: Sequence[str] = ("*",),
     ) -> DownloadReport:
-        """Have the files of a bundle in a directory.
+        """Download the files of a bundle into a directory.
 
-        :param uuid: of the bundle
-        :param directory: is made where it is missing; other files in it are left alone
-        :param version: of the bundle; the latest if None
-        :param data_files: patterns of the files to take of those that are not indexed
-        :param metadata_files: patterns of the files to take of those that are
-        :raises ValueError: when an argument is not well-formed; nothing was written
-        :raises DSSNotFoundError: when there is no such bundle; nothing was written
-        :raises InvalidManifestError: when a name is one that no file must have; nothing was written
-        :raises OSError: when the directory cannot be made or opened
-        :raises DownloadError: when files could not be downloaded or written; the others are there
-        :raises DSSAbortedError: when told to stop
+        :param uuid: UUID of the bundle
+        :param directory: Path of the directory, created if missing; other files in it are not changed
+        :param version: Version of the bundle; the latest if None
+        :param data_files: Patterns for files that are not indexed
+        :param metadata_files: Patterns for indexed files
+        :raises ValueError: if an argument is invalid; nothing was written
+        :raises DSSNotFoundError: if the bundle does not exist; nothing was written
+        :raises InvalidManifestError: if a file name is unsafe; nothing was written
+        :raises OSError: if the directory cannot be created or opened
+        :raises DownloadError: if files could not be downloaded or written; the others are complete
+        :raises DSSAbortedError: if stopped
         """
         if not str(directory):
             raise ValueError("directory is empty: give a path")
@@ -143,9 +145,9 @@ class Downloader:
         wanted = plan()  # before a directory is made
         size = sum(file.size for file in wanted)
         log.info("downloading %s of %s files (%s MiB)", f"{len(wanted):,}", f"{len(bundle['files']):,}", _mib(size))
-        with Target(directory) as target:
+        with TargetDirectory(directory) as target:
             _check_case(plan, target)
-            tally = self._have_all(wanted, target, size)
+            stats = self._download_all(wanted, target, size)
         report = DownloadReport(
             uuid=bundle["uuid"],
             version=bundle["version"],
@@ -153,63 +155,63 @@ class Downloader:
             directory=str(directory),
             files=len(wanted),
             size=size,
-            downloaded_files=tally.files,
-            downloaded_size=tally.size,
+            downloaded_files=stats.files,
+            downloaded_size=stats.size,
             seconds=round(time.monotonic() - started, 3),
         )
         log.info("%s", report)
         return report
 
-    def _have_all(self, wanted: list[WantedFile], target: Target, size: int) -> _DownloadStats:
-        tally = _DownloadStats()
-        later: list[WantedFile] = []
+    def _download_all(self, wanted: list[WantedFile], target: TargetDirectory, size: int) -> _DownloadStats:
+        stats = _DownloadStats()
+        not_ready: list[WantedFile] = []
 
         def progress(_: int) -> None:
-            there = f"{tally.there:,} of {len(wanted):,} files"
-            log.info("%s, %s of %s MiB downloaded", there, _mib(tally.size), _mib(size))
+            files = f"{stats.finished:,} of {len(wanted):,} files"
+            log.info("%s, %s of %s MiB downloaded", files, _mib(stats.size), _mib(size))
 
-        def have(file: WantedFile) -> None:
+        def download(file: WantedFile) -> None:
             try:
-                self._have(file, target, tally, wait=False)
+                self._ensure(file, target, stats, wait=False)
             except NotReadyError:
-                later.append(file)
+                not_ready.append(file)
 
-        def have_later(file: WantedFile) -> None:
-            self._have(file, target, tally, wait=True)
+        def wait_and_download(file: WantedFile) -> None:
+            self._ensure(file, target, stats, wait=True)
 
         failures: list[tuple[WantedFile, Exception]] = []
-        for work, files in ((have, wanted), (have_later, later)):
-            if all(_is_of_one_file(error) for _, error in failures):
+        for work, files in ((download, wanted), (wait_and_download, not_ready)):
+            if all(_concerns_one_file(error) for _, error in failures):
                 failures += run_parallel(
                     files,
                     work,
                     name="download",
                     workers=self._workers,
                     stop=self._stop,
-                    goes_on=_is_of_one_file,
+                    goes_on=_concerns_one_file,
                     progress=progress,
                 )
         if self._stop.is_set():
-            raise DSSAbortedError("the download was stopped; a retry goes on from what is there")
+            raise DSSAbortedError("the download was stopped; a retry resumes it")
         if failures:
             raise DownloadError(
-                sorted((file.name, _told(error)) for file, error in failures),
-                done=tally.there,
+                sorted((file.name, _describe(error)) for file, error in failures),
+                done=stats.finished,
                 total=len(wanted),
                 permanent=any(isinstance(error, DSSError) and error.permanent for _, error in failures),
             )
-        return tally
+        return stats
 
-    def _have(self, file: WantedFile, target: Target, tally: _DownloadStats, *, wait: bool) -> None:
-        """Have a file in its place, by looking or by downloading."""
+    def _ensure(self, file: WantedFile, target: TargetDirectory, stats: _DownloadStats, *, wait: bool) -> None:
+        """Download a file unless it exists with the right content."""
         with target.open_parent(file.parts) as parent:
-            if self._is_there(file, parent):
+            if self._exists(file, parent):
                 parent.remove(file.partial_name)
             else:
-                self._download(file, parent, tally, wait=wait)
-        tally.add(there=1)
+                self._download(file, parent, stats, wait=wait)
+        stats.add(finished=1)
 
-    def _is_there(self, file: WantedFile, parent: Parent) -> bool:
+    def _exists(self, file: WantedFile, parent: OpenDirectory) -> bool:
         name = file.parts[-1]
         if parent.size(name) != file.size:
             return False
@@ -220,56 +222,60 @@ class Downloader:
                 sha256.update(chunk)
         return sha256.hexdigest() == file.sha256
 
-    def _download(self, file: WantedFile, parent: Parent, tally: _DownloadStats, *, wait: bool) -> None:
+    def _download(self, file: WantedFile, parent: OpenDirectory, stats: _DownloadStats, *, wait: bool) -> None:
         with parent.open_partial(file.partial_name) as opened:
             try:
-                self._fetch(file, _Watched(opened, self._check_stop, tally), wait=wait)
+                self._fetch(file, _CountingFile(opened, self._check_stop, stats), wait=wait)
                 opened.flush()
             except Exception as error:
                 if isinstance(error, DSSContentError) or not opened.tell():
-                    parent.remove(file.partial_name)  # nothing that a later try could go on from
+                    parent.remove(file.partial_name)  # a retry could not resume from it
                 raise
             parent.rename(file.partial_name, file.parts[-1])
-        tally.add(files=1)
+        stats.add(files=1)
 
-    def _fetch(self, file: WantedFile, opened: _Watched, *, wait: bool) -> None:
-        """Fetch what is missing of a file; all of it, if what is there is not its beginning."""
-        begun = opened.seek(0, os.SEEK_END)
-        if 0 < begun <= file.size:
+    def _fetch(self, file: WantedFile, opened: _CountingFile, *, wait: bool) -> None:
+        """Fetch the rest of a partial file; the whole file if the partial one has other content."""
+        size = opened.seek(0, os.SEEK_END)
+        if 0 < size <= file.size:
             try:
-                self._fetch_rest(file, opened, begun=True, wait=wait)
+                self._fetch_rest(file, opened, resume=True, wait=wait)
             except DSSContentError:
-                log.warning("%s: what an earlier try left is not its beginning; downloading it whole", file.name)
+                log.warning(
+                    "%s: the partial file of an earlier try has other content; downloading the whole file", file.name
+                )
             else:
                 return
-        opened.empty()
-        self._fetch_rest(file, opened, begun=False, wait=wait)
+        opened.clear()
+        self._fetch_rest(file, opened, resume=False, wait=wait)
 
-    def _fetch_rest(self, file: WantedFile, opened: _Watched, *, begun: bool, wait: bool) -> None:
+    def _fetch_rest(self, file: WantedFile, opened: _CountingFile, *, resume: bool, wait: bool) -> None:
         content = Content(opened)
-        if begun:
+        if resume:
             content.begin_with(opened)
         call = self._dss.get_content(file.uuid, replica=self._replica, version=file.version, content=content, wait=wait)
         found = self._transport.run(call)
         if (found.size, found.sha256) != (file.size, file.sha256):
-            told = f"the manifest says {file.size:,} bytes with sha256 {file.sha256}, the file has {found.sha256}"
-            raise DSSContentError(file.uuid, file.version, told)
+            reason = (
+                f"the manifest has {file.size:,} bytes with sha256 {file.sha256}, the file has sha256 {found.sha256}"
+            )
+            raise DSSContentError(file.uuid, file.version, reason)
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise DSSAbortedError("stopped")
 
 
-class _Watched:
-    """A file whose reading can be stopped, and what is written to it is counted."""
+class _CountingFile:
+    """File that counts written bytes and checks for a stop before each read."""
 
-    def __init__(self, file: BinaryIO, check_stop: Callable[[], None], tally: _DownloadStats) -> None:
-        self._file, self._check_stop, self._tally = file, check_stop, tally
+    def __init__(self, file: BinaryIO, check_stop: Callable[[], None], stats: _DownloadStats) -> None:
+        self._file, self._check_stop, self._stats = file, check_stop, stats
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         return self._file.seek(offset, whence)
 
-    def empty(self) -> None:
+    def clear(self) -> None:
         self._file.seek(0)
         self._file.truncate()
 
@@ -278,12 +284,12 @@ class _Watched:
         return self._file.read(size)
 
     def write(self, data: bytes, /) -> int:
-        self._tally.add(size=len(data))
+        self._stats.add(size=len(data))
         return self._file.write(data)
 
 
-def _check_case(plan: Callable[..., list[WantedFile]], target: Target) -> None:
-    """Refuse names that differ in case only where that makes no difference; where there are none, nothing is tried."""
+def _check_case(plan: Callable[..., list[WantedFile]], target: TargetDirectory) -> None:
+    """Refuse names that differ only in case if the file system ignores case, which is tested only if there are any."""
     try:
         plan(ignores_case=True)
     except InvalidManifestError:
@@ -291,14 +297,14 @@ def _check_case(plan: Callable[..., list[WantedFile]], target: Target) -> None:
             raise
 
 
-def _is_of_one_file(error: Exception) -> bool:
-    """Return whether other files may fare better; what is wrong with the service or the disk would hit them all."""
+def _concerns_one_file(error: Exception) -> bool:
+    """Return whether other files can succeed: errors of the service or the disk concern all files."""
     if isinstance(error, OSError):
         return error.errno not in _DISK
     return isinstance(error, DSSNotFoundError | DSSContentError)
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)

@@ -1,7 +1,6 @@
-"""What to download: choose files of a manifest, and refuse names that a file system cannot hold or must not.
+"""Select files of a manifest and refuse names that are unsafe or that a file system cannot store.
 
-A manifest comes from a server, so nothing in it is believed. Everything wrong with its names is told at once, before
-anything is written.
+Manifests are not trusted. All problems are reported in one error, before anything is written.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.models import Bundle
 from airflow_provider_hca.exceptions import InvalidManifestError
 
-_LONGEST_PART = 255  # bytes of one part of a path, on the usual file systems
-_LONGEST = 3072  # bytes of all of it; of the usual 4,096 the rest is for the directory
+_MAX_PART = 255  # bytes of one path component on common file systems
+_MAX_PATH = 3072  # bytes; the rest of the common limit of 4,096 is for the directory
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """A file of the bundle that is to be downloaded.
+    """File of a bundle that is to be downloaded.
 
-    :ivar parts: of its path below the directory; the last one is the file's own name
-    :ivar size: in bytes
+    :ivar parts: Parts of the path below the directory; the last one is the file name
+    :ivar size: Size in bytes
     """
 
     uuid: str
@@ -39,13 +38,13 @@ class WantedFile:
 
     @property
     def name(self) -> str:
-        """Its name in the bundle."""
+        """Name in the bundle."""
         return "/".join(self.parts)
 
     @property
     def partial_name(self) -> str:
-        """What it is called, in its directory, until it is whole; a second try finds the first one's by it."""
-        # With the name in it: one file may be in a bundle under several.
+        """File name of the incomplete download, which a retry finds and resumes."""
+        # Contains the name: a bundle can have one file under several names.
         return f".{self.uuid}.{self.sha256[:16]}.{hashlib.sha256(self.name.encode()).hexdigest()[:8]}.part"
 
 
@@ -56,27 +55,27 @@ def plan_download(
     metadata_files: Sequence[str] = ("*",),
     ignores_case: bool = False,
 ) -> list[WantedFile]:
-    """Return the files of a bundle that are wanted, in its order.
+    """Return the files of a bundle that match the patterns, in the order of the manifest.
 
-    Patterns are shell globs, matched with the whole name; `*` matches `/` too.
+    Patterns are shell globs that match the whole name; `*` matches `/` too.
 
-    :param bundle: a manifest, as `GET /bundles/{uuid}` gives it
-    :param data_files: patterns of the files to take of those that are not indexed
-    :param metadata_files: patterns of the files to take of those that are
-    :param ignores_case: whether the names `a` and `A` are the same file where they are to be written
-    :raises InvalidManifestError: when a name leaves the directory, or two need the same place, or a file is not
-        described; it lists them all
+    :param bundle: Manifest from `GET /bundles/{uuid}`
+    :param data_files: Patterns for files that are not indexed
+    :param metadata_files: Patterns for indexed files
+    :param ignores_case: Whether the target file system treats `a` and `A` as the same name
+    :raises InvalidManifestError: if names leave the directory or collide, or files lack checksums; lists all of them
+    :raises ValueError: if patterns are not a list
     """
-    for what, patterns in (("data_files", data_files), ("metadata_files", metadata_files)):
-        # Of a string the letters would be taken for patterns, and `*` for everything.
+    for parameter, patterns in (("data_files", data_files), ("metadata_files", metadata_files)):
+        # The letters of a string would each be a pattern, and `*` would match everything.
         if not isinstance(patterns, Sequence) or isinstance(patterns, str):
-            raise ValueError(f"{what} must be a list of patterns such as ['*.json'], not {patterns!r}")
+            raise ValueError(f"{parameter} must be a list of patterns such as ['*.json'], got {patterns!r}")
     wanted: list[WantedFile] = []
     offenders: list[tuple[str, str]] = []
     for file in bundle["files"]:
         name = file.get("name")
         if not isinstance(name, str):
-            offenders.append((repr(name)[:100], "is no name"))
+            offenders.append((repr(name)[:100], "is not a name"))
         elif any(fnmatchcase(name, pattern) for pattern in (metadata_files if file.get("indexed") else data_files)):
             try:
                 wanted.append(_wanted(name, file))
@@ -98,23 +97,23 @@ def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:
         lengths = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
         raise ValueError("is not UTF-8") from None
-    if max(lengths) > _LONGEST_PART or sum(lengths) + len(lengths) > _LONGEST:
-        raise ValueError(f"is too long: more than {_LONGEST_PART} bytes in one part, or {_LONGEST:,} together")
+    if max(lengths) > _MAX_PART or sum(lengths) + len(lengths) > _MAX_PATH:
+        raise ValueError(f"is too long: more than {_MAX_PART} bytes in one part, or {_MAX_PATH:,} bytes in total")
     size, sha256 = file.get("size"), str(file.get("sha256")).lower()
     if not isinstance(size, int) or size < 0 or not _SHA256.fullmatch(sha256):
-        raise ValueError("has no size and sha256 to check it by")
+        raise ValueError("has no size and sha256 to verify it with")
     return WantedFile(
         check_uuid(file.get("uuid", ""), "uuid"), check_version(file.get("version", ""), "version"), parts, size, sha256
     )
 
 
 def _collisions(wanted: list[WantedFile], *, ignores_case: bool) -> Iterator[tuple[str, str]]:
-    """Find the files for whose place there is another one, or a directory."""
+    """Yield names whose path is also that of another file, a directory or a partial file."""
 
     def place(*parts: str) -> tuple[str, ...]:
         if not ignores_case:
             return parts
-        # What ignores case often takes the two ways to write an accent for the same, too.
+        # Such file systems often treat both Unicode forms of an accent as the same, too.
         return tuple(unicodedata.normalize("NFD", unicodedata.normalize("NFD", part).casefold()) for part in parts)
 
     directories = {place(*file.parts[:depth]): file.name for file in wanted for depth in range(1, len(file.parts))}
@@ -124,11 +123,11 @@ def _collisions(wanted: list[WantedFile], *, ignores_case: bool) -> Iterator[tup
         where = place(*file.parts)
         if where in files:
             same = files[where] == file.name
-            yield file.name, "is there twice" if same else f"cannot be told from {files[where]!r} on this file system"
+            yield file.name, "occurs twice" if same else f"is the same name as {files[where]!r} on this file system"
         elif where in directories:
-            yield file.name, f"is a file, and a directory of {directories[where]!r}"
+            yield file.name, f"is a file and also a directory of {directories[where]!r}"
         files[where] = file.name
     for where, name in partials.items():
         taken = files.get(where) or directories.get(where)
         if taken is not None:
-            yield taken, f"is where {name!r} is kept until it is complete"
+            yield taken, f"is the name of the incomplete download of {name!r}"

@@ -28,7 +28,7 @@ def test_a_name_that_is_anothers_partial_one(served: OneBundle, target: Path, be
     served.add("d/a")
     (wanted,) = wanted_of(served)
     served.add(f"d/{wanted.partial_name}" + ("/x" if below else ""), b"hostile")
-    with pytest.raises(InvalidManifestError, match="until it is complete"):
+    with pytest.raises(InvalidManifestError, match="name of the incomplete download"):
         download(served, target)
     assert not target.exists()
 
@@ -62,7 +62,7 @@ def test_a_hard_link_in_the_place_of_a_partial_file(served: OneBundle, target: P
     target.mkdir(parents=True)
     victim.write_text("mine")
     os.link(victim, target / wanted.partial_name)
-    with pytest.raises(DownloadError, match="in the way"):
+    with pytest.raises(DownloadError, match="blocks this path"):
         download(served, target)
     assert victim.read_text() == "mine"
 
@@ -78,7 +78,7 @@ def test_a_link_in_the_place_of_a_file(served: OneBundle, target: Path, leads_to
         victim.mkdir()
     (target / "a").symlink_to(victim)
     served.add("a", b"content")
-    with pytest.raises(DownloadError, match=r"in the way: .*/target/a"):
+    with pytest.raises(DownloadError, match=r"blocks this path: .*/target/a"):
         download(served, target)
     assert (target / "a").readlink() == victim
     assert tree(target.parent) == ({"victim": b"content"} if leads_to == "file" else {})
@@ -103,7 +103,7 @@ def test_what_is_in_the_way_is_found_before_anything_is_fetched(
     (wanted,) = wanted_of(served)
     target.mkdir(parents=True)
     make(target / ("a" if where == "file" else wanted.partial_name))
-    with pytest.raises(DownloadError, match="in the way"):
+    with pytest.raises(DownloadError, match="blocks this path"):
         download(served, target)
     assert contents_asked(served) == 0
 
