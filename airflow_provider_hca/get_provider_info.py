@@ -43,10 +43,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "HCA Data Storage System",
-                "python-modules": [
-                    "airflow_provider_hca.triggers.dss",
-                    "airflow_provider_hca.triggers.new_bundles",
-                ],
+                "python-modules": ["airflow_provider_hca.triggers.dss"],
             }
         ],
         "asset-uris": [

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_hca.hooks.dss import DSSHook
-from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 
 if AIRFLOW_V_3_0_PLUS:  # where DAGs can be started by events
     from airflow.sdk import DAG, Asset, AssetWatcher, task

@@ -12,7 +12,7 @@ from pathlib import Path
 # [START example]
 from airflow.providers.common.compat.sdk import DAG, Param
 
-from airflow_provider_hca.operators.dss import dss_upload_group
+from airflow_provider_hca.operators.dss import DSSUploadTaskGroup
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
 
 with DAG(
@@ -25,7 +25,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
     # Three tasks: upload.plan, upload.shard (mapped, each shard retried alone), upload.bundle.
-    upload = dss_upload_group(
+    upload = DSSUploadTaskGroup(
         directory="{{ params.directory }}",
         staging_bucket="{{ params.staging_bucket }}",
         staging_prefix="ingest/{{ dag.dag_id }}",

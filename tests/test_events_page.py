@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 from airflow_provider_hca.triggers.watermark import MOST_KEPT
 from tests.local.server import LocalDSS
 from tests.running import run, states, xcom

@@ -104,7 +104,8 @@ def test_the_download_example_brings_the_same_back(dss: LocalDSS, tmp_path: Path
     expected = {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()}
     assert target.parent == tmp_path
     assert {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()} == expected
-    assert xcom(dag_run, "metadata", "file_count") + xcom(dag_run, "reads", "downloaded_file_count") == len(expected)
+    downloaded = xcom(dag_run, "reads", "statistics")["downloaded_file_count"]
+    assert xcom(dag_run, "metadata", "file_count") + downloaded == len(expected)
 
 
 @pytest.mark.usefixtures("airflow_db")

@@ -86,5 +86,5 @@ def test_what_the_table_names_exists() -> None:
     """Hook methods, operators and sensors in the table exist, and no operator or sensor is missing from it."""
     columns = [set().union(*cells) for cells in zip(*_table().values(), strict=True)]
     assert all(callable(getattr(DSSHook, method)) for method in columns[0])
-    assert columns[1] == set(_operators.__all__) - {"DSSOperator", "DSSUploadGroup"}
+    assert columns[1] == set(_operators.__all__) - {"DSSOperator"}
     assert columns[2] == {name for name in vars(_sensors) if re.fullmatch(r"DSS\w+Sensor", name)}

@@ -1,1 +1,1 @@
-"""URIs of bundles as Airflow assets."""
+"""Asset URIs of bundles."""

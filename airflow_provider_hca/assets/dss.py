@@ -1,6 +1,6 @@
-"""What a bundle is called where Airflow and OpenLineage speak of data: `dss://host[:port]/replica/uuid.version`.
+"""Asset URIs of bundles: `dss://host[:port]/replica/uuid.version`.
 
-Airflow imports this when it parses a DAG that has an asset with a URI, so it stays small.
+Airflow imports this module when it parses a DAG that has an asset with a URI, so it has few imports.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-# What begins like this is meant as a bundle. Anything else after the replica is a name that somebody made up.
+# A segment that begins like this has to be a bundle; other segments after the replica are custom names.
 _BUNDLE = re.compile(r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.(?P<version>.*))?", re.IGNORECASE)
 
 
 def dss_host(api_url: str) -> str:
-    """Return which DSS it is in a `dss://` URI: `host`, or `host:port` where the port is not that of the scheme.
+    """Return the host of a DSS in a `dss://` URI: `host`, or `host:port` if it is not the default port.
 
-    :param api_url: of the DSS's API, such as a connection of type `hca_dss` has as its host
-    :raises ValueError: when it has no host, or its port is none
+    :param api_url: URL of the DSS's API, as in the host of a connection of type `hca_dss`
+    :raises ValueError: if host or port are missing or invalid
     """
     parts = urlsplit(api_url)
     host, port = _host_and_port(parts)
@@ -32,50 +32,50 @@ def dss_host(api_url: str) -> str:
 
 
 def bundle_uri(api_url: str, *, replica: str, uuid: str, version: str | None = None) -> str:
-    """Return what a bundle is called as an asset.
+    """Return the asset URI of a bundle.
 
-    :param api_url: of the DSS's API, such as a connection of type `hca_dss` has as its host
+    :param api_url: URL of the DSS's API, as in the host of a connection of type `hca_dss`
     :param replica: `aws` or `gcp`
-    :param uuid: of the bundle
-    :param version: of the bundle, a DSS_VERSION; the bundle in whichever version if None
-    :raises ValueError: when one of them is not well-formed
+    :param uuid: UUID of the bundle
+    :param version: version of the bundle, a DSS_VERSION; no particular version if None
+    :raises ValueError: if an argument is invalid
     """
     name = check_uuid(uuid) if version is None else f"{check_uuid(uuid)}.{check_version(version)}"
     return f"dss://{dss_host(api_url)}/{check_replica(replica)}/{name}"
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """Return a `dss://` URI as it is compared: host and uuid in lower case, no slash at the end (`asset-uris`).
+    """Return a normalized `dss://` URI: host and UUID in lower case, no slash at the end (`asset-uris`).
 
-    After the replica there may be nothing, a bundle's uuid, a bundle's `uuid.version`, or a path of one's own.
+    The replica may be followed by nothing, the UUID of a bundle, its `uuid.version`, or a custom path.
 
-    :param uri: as Airflow has split it
-    :raises ValueError: when it is none; user and query are not quoted, since they may be secrets
+    :param uri: URI, as split by Airflow
+    :raises ValueError: if it is invalid; the message does not quote user and query, which may be secrets
     """
     try:
         host, port = _host_and_port(uri)
         path = uri.path.rstrip("/")
         if "@" in uri.netloc or uri.query or uri.fragment:
-            raise ValueError("it has a user, a query or a fragment, which name no data")
+            raise ValueError("user, query and fragment are not allowed")
         replica, *names = path.removeprefix("/").split("/")
         check_replica(replica)
         if "" in names:
-            raise ValueError("its path has an empty segment")
+            raise ValueError("the path has an empty segment")
         names[:1] = [_bundle_or_name(name, last=len(names) == 1) for name in names[:1]]
     except ValueError as error:
-        told = f"dss://{uri.netloc.rpartition('@')[2]}{uri.path}"
+        without_secrets = f"dss://{uri.netloc.rpartition('@')[2]}{uri.path}"
         raise ValueError(
-            f"{told!r} is not a valid dss:// URI: {error}. It should be dss://host[:port]/replica, then /uuid.version "
-            "of a bundle, /uuid, or a path of your own"
+            f"{without_secrets!r} is not a valid dss:// URI: {error}. Use dss://host[:port]/replica, followed by "
+            "/uuid.version of a bundle, /uuid, or a custom path"
         ) from None
     return SplitResult("dss", host if port is None else f"{host}:{port}", "/".join(("", replica, *names)), "", "")
 
 
 def to_openlineage(asset: Any, lineage_context: Any) -> OpenLineageDataset:  # noqa: ARG001 - Airflow's signature
-    """Return what an asset of a DSS is to OpenLineage: `dss://host[:port]` and `replica/uuid.version` (`asset-uris`).
+    """Return an asset as an OpenLineage dataset: `dss://host[:port]`, `replica/uuid.version` (`asset-uris`).
 
-    :param asset: with a `dss://` URI as `sanitize_uri` returns it
-    :param lineage_context: of no use here
+    :param asset: asset with a normalized `dss://` URI
+    :param lineage_context: not used
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
@@ -86,11 +86,11 @@ def to_openlineage(asset: Any, lineage_context: Any) -> OpenLineageDataset:  # n
 def _host_and_port(parts: SplitResult) -> tuple[str, int | None]:
     host = parts.hostname or ""
     if not host or host != host.strip():
-        raise ValueError("it names no host")
+        raise ValueError("the host is missing")
     try:
         port = parts.port
     except ValueError:
-        raise ValueError("its port is no number from 0 to 65535") from None
+        raise ValueError("the port must be a number from 0 to 65535") from None
     return f"[{host}]" if ":" in host else host, port
 
 
@@ -99,6 +99,6 @@ def _bundle_or_name(segment: str, *, last: bool) -> str:
     if match is None:
         return segment
     if not last:
-        raise ValueError("nothing goes after a bundle's uuid")
+        raise ValueError("nothing may follow the UUID of a bundle")
     uuid, version = check_uuid(match["uuid"]), match["version"]
     return uuid if version is None else f"{uuid}.{check_version(version)}"

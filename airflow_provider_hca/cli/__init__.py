@@ -1,1 +1,1 @@
-"""`airflow hca ...`: what hook, upload and download do, at the command line."""
+"""Commands `airflow hca ...`."""

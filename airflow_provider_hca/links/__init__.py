@@ -1,1 +1,1 @@
-"""Extra links of the operators."""
+"""Extra links of the DSS operators."""

@@ -1,4 +1,4 @@
-"""The link of a task to its bundle: to the page in the Airflow UI, or before Airflow 3.1 to the DSS itself."""
+"""Extra link of a task to its bundle: to the page in the Airflow UI, before Airflow 3.1 to the DSS."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ log = logging.getLogger(__name__)
 
 
 class DSSBundleLink(BaseOperatorLink):
-    """Leads from a task to the bundle that it makes, changes, fetches or waits for."""
+    """Link from a task to the bundle that it creates, changes, downloads or waits for."""
 
     name = "DSS bundle"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return what the task has left by `show_bundle`; nothing if it has not come that far."""
+        """Return the URL that the task stored with `show_bundle`; empty if it has not yet."""
         from airflow_provider_hca.utils.ui_links import LINK_KEY
 
         return str(XCom.get_value(ti_key=ti_key, key=LINK_KEY) or "")
 
 
 def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, version: str | None) -> None:
-    """Leave a link to a bundle, which the UI shows at once, while the task still runs.
+    """Store the link to a bundle, which the UI shows while the task runs.
 
-    :param context: of the running task
-    :param hook: for the DSS that has the bundle, or will have it
+    :param context: context of the running task
+    :param hook: hook of the task
     :param replica: `aws` or `gcp`
-    :param uuid: of the bundle
-    :param version: of the bundle; the latest if None
+    :param uuid: UUID of the bundle
+    :param version: version of the bundle; the latest if None
     """
     from airflow_provider_hca.utils.ui_links import LINK_KEY, BundleAddress
 
     try:
         address = BundleAddress.checked(hook.dss_conn_id, replica, uuid, version)
     except ValueError:
-        return  # the task is about to complain of it in its own words
+        return  # the task reports invalid arguments itself
     try:
         if AIRFLOW_V_3_1_PLUS:
             link = address.on_page(conf.get("api", "base_url", fallback=""))
         else:
             link = address.at_dss(hook.api.url)
         context["ti"].xcom_push(key=LINK_KEY, value=link)
-    except Exception as error:  # noqa: BLE001 - no task is to fail for want of a link
-        log.warning("cannot leave the link to the bundle: %s", error)
+    except Exception as error:  # noqa: BLE001 - a missing link must not fail the task
+        log.warning("cannot store the link to the bundle: %s", error)

@@ -1,1 +1,1 @@
-"""Airflow operators of the DSS."""
+"""Airflow operators for the DSS."""

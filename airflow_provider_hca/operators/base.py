@@ -1,67 +1,79 @@
-"""What the DSS operators have in common."""
+"""Base classes of the DSS operators."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_hca.hooks.dss import DSSHook
-from airflow_provider_hca.triggers.dss import DSSWaitTrigger
+from airflow_provider_hca.triggers.wait import DSSWaitTrigger
 from airflow_provider_hca.utils.fail_fast import fail_fast
+from airflow_provider_hca.utils.validation import integer, seconds
 
 if TYPE_CHECKING:
     from airflow_provider_hca.client.waiters import Waiter
 
 
 class DSSOperator(BaseOperator):
-    """What the DSS operators have in common: a connection, a creator, an end when killed, errors that end retries.
+    """Base operator: opens the hook, stops on kill, ends retries that cannot help.
 
-    An error that would come again (a wrong argument, a refused token, a conflict) is raised as an
-    `AirflowFailException`, which spends no retry; any other as the `DSSError` that it is.
+    Invalid arguments and permanent errors, such as a refused token or a conflict, fail immediately, without retries:
+    they are raised as `AirflowFailException`. Other errors are raised as `DSSError`.
 
-    :param dss_conn_id: the Airflow connection (templated)
-    :param creator_uid: who creates; the connection's `creator_uid` if None (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param multiple_outputs: whether to push each item of the result as a separate XCom too
     """
 
-    template_fields: Sequence[str] = ("dss_conn_id", "creator_uid")
+    template_fields: Sequence[str] = ("dss_conn_id",)
     ui_color = "#dcecf7"
 
     _stop: threading.Event | None = None
 
     def __init__(
-        self, *, dss_conn_id: str = DSSHook.default_conn_name, creator_uid: int | str | None = None, **kwargs: Any
+        self, *, dss_conn_id: str = DSSHook.default_conn_name, multiple_outputs: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.dss_conn_id = dss_conn_id
-        self.creator_uid = creator_uid
+
+    @cached_property
+    def hook(self) -> DSSHook:
+        """Hook of the running task; `on_kill` stops its calls."""
+        self._stop = threading.Event()
+        return DSSHook(self.dss_conn_id, pool_size=self._pool_size, stop=self._stop)
+
+    @property
+    def _pool_size(self) -> int:
+        return 2
 
     def on_kill(self) -> None:
-        """Tell the work to stop: nothing more is begun; a request under way is the last."""
+        """Stop the task: requests in progress finish, no further ones are sent."""
         if self._stop is not None:
             self._stop.set()
 
     @contextmanager
-    def _running(self, *, pool_size: int = 2) -> Iterator[tuple[DSSHook, int]]:
-        """Give the hook and the creator's uid to the work inside, and sort its errors."""
-        self._stop = threading.Event()
+    def _open_hook(self) -> Iterator[DSSHook]:
+        """Close the hook at the end, and end retries after permanent errors."""
         try:
-            with fail_fast(), DSSHook(self.dss_conn_id, pool_size=pool_size, stop=self._stop) as hook:
-                yield hook, hook.creator_uid if self.creator_uid is None else integer("creator_uid", self.creator_uid)
+            with fail_fast(), self.hook as hook:
+                yield hook
         finally:
-            self._stop = None  # an operator is copied and pickled, an event cannot be
+            # Airflow copies and pickles operators, also after they ran; an event can be neither copied nor pickled.
+            self.__dict__.pop("hook", None)
+            self._stop = None
 
 
-class DSSWaitingOperator(DSSOperator):
-    """A DSS operator that may have to wait, in its worker or in the triggerer.
+class DSSDeferrableOperator(DSSOperator):
+    """Base operator for tasks that wait, in the worker or in the triggerer.
 
-    :param deferrable: whether to wait in the triggerer, so that no worker slot is held; by default as Airflow's
-        `[operators] default_deferrable` says
-    :param poll_interval: between two looks there, in seconds or as a `timedelta`
+    :param deferrable: whether to wait in the triggerer, which frees the worker slot; `[operators] default_deferrable`
+        of Airflow's configuration by default
+    :param poll_interval: time between two polls while waiting, in seconds or as a `timedelta`
     """
 
     def __init__(
@@ -75,67 +87,40 @@ class DSSWaitingOperator(DSSOperator):
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
 
-    def _wait_in_triggerer(self, wait: Waiter, deadline: float, carried: dict[str, Any]) -> NoReturn:
-        """Leave the worker until something has come; `execute_complete` goes on then.
+    def _defer_wait(self, waiter: Waiter, deadline: float, carried: dict[str, Any]) -> NoReturn:
+        """Wait in the triggerer, which then calls `execute_complete`.
 
-        :param wait: what for
-        :param deadline: in seconds since the epoch
-        :param carried: what `execute_complete` has to know
+        :param waiter: condition to wait for
+        :param deadline: end of the wait, in seconds since the epoch
+        :param carried: data for `execute_complete`, returned with the event
         """
-        trigger = DSSWaitTrigger.on(
-            wait,
+        trigger = DSSWaitTrigger.for_waiter(
+            waiter,
             dss_conn_id=self.dss_conn_id,
             poll_interval=self.poll_interval,
             deadline=deadline,
             carried=carried,
         )
-        self.log.info("waiting for %s in the triggerer", wait)
+        self.log.info("waiting for %s in the triggerer", waiter)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
         raise AssertionError("defer() raises")
 
 
-def integer(what: str, value: int | str) -> int:
-    """Return a whole number, which a template gives as text.
+def identity(uuid: str, version: str | None, replica: str) -> dict[str, Any]:
+    """Return the items that all results begin with: `uuid`, `version`, `fqid`, `replica`.
 
-    :param what: what it is, for the error message
+    :param uuid: UUID of the file, bundle or collection
+    :param version: version; None if the task has no single version
+    :param replica: `aws` or `gcp`
     """
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{what} must be a whole number, not {value!r}") from None
+    return {"uuid": uuid, "version": version, "fqid": version and f"{uuid}.{version}", "replica": replica}
 
 
-def boolean(what: str, value: bool | str) -> bool:
-    """Return a truth value, which a template gives as text.
+def resolve_creator_uid(given: int | str | None, hook: DSSHook) -> int:
+    """Return the `creator_uid` of an operator, or that of the connection if None.
 
-    :param what: what it is, for the error message
+    :param given: argument of the operator
+    :param hook: hook of the task
+    :raises ValueError: if it is not an integer
     """
-    text = str(value).strip().lower()
-    if text not in {"true", "false"}:
-        raise ValueError(f"{what} must be true or false, not {value!r}")
-    return text == "true"
-
-
-def seconds(what: str, value: float | timedelta) -> float:
-    """Return a time in seconds.
-
-    :param what: what it is, for the error message
-    """
-    try:
-        return value.total_seconds() if isinstance(value, timedelta) else float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{what} must be a number of seconds or a timedelta, not {value!r}") from None
-
-
-def mappings(what: str, value: Any) -> list[Mapping[str, Any]]:
-    """Return a list of mappings, such as mapped tasks give one by one.
-
-    :param what: what it is, for the error message
-    """
-    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
-        raise ValueError(f"{what} must be a list, not {value!r:.200}")
-    items = list(value)
-    odd = next((item for item in items if not isinstance(item, Mapping)), None)
-    if odd is not None:
-        raise ValueError(f"{what} must be a list of mappings; {odd!r:.200} is none")
-    return items
+    return hook.creator_uid if given is None else integer("creator_uid", given)

@@ -1,4 +1,4 @@
-"""The operators for bundles."""
+"""Operators for bundles."""
 
 from __future__ import annotations
 
@@ -6,38 +6,45 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow_provider_hca.exceptions import DSSCheckoutError
+from airflow_provider_hca.exceptions import DSSCheckoutError, DSSResponseError, DSSWaitError
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
-from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, mappings, seconds
-from airflow_provider_hca.triggers.dss import wait_result
+from airflow_provider_hca.operators.base import DSSDeferrableOperator, DSSOperator, identity, resolve_creator_uid
+from airflow_provider_hca.triggers.wait import wait_result
 from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin, file_inputs
+from airflow_provider_hca.utils.validation import mappings, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_hca.hooks.dss import DSSHook
 
-_CHECKOUT = "dss_checkout"  # the key in Airflow's store of task states
+_CHECKOUT_KEY = "dss_checkout"  # in Airflow's task state store
+# After the triggerer has seen all files, one that is missing is only not yet visible to every server of the DSS.
+_VISIBLE_WITHIN = 300.0
 
 
-class DSSPutBundleOperator(OpenLineageMixin, DSSOperator):
-    """Make a bundle of registered files (`PUT /bundles/{uuid}`).
+class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
+    """Create a bundle from registered files (`PUT /bundles/{uuid}`).
 
-    Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
-    `replica`, `file_count` and `created` (whether this try made it).
+    Returns, also as separate XComs such as `task.output["uuid"]`: `uuid`, `version`, `fqid`, `replica`, `file_count`
+    and `created` (whether this try created the bundle).
 
-    :param files: the members in a stable order, each with `uuid`, `version`, `name` and `indexed`: what mapped
-        put-file tasks return (templated)
-    :param replica: `aws` or `gcp`: where the files are (templated)
-    :param bundle_uuid: of the bundle; if None it derives from DAG run, task and map index (templated)
-    :param bundle_version: of the bundle, a DSS_VERSION; if None it derives from the DAG run (templated)
-    :param copy_timeout: how long to go on while the DSS says that a file is missing, as it does while it copies it, in
-        seconds or as a `timedelta`
-    :param creator_uid: who creates it; the connection's `creator_uid` if None (templated)
-    :param dss_conn_id: the Airflow connection (templated)
+    A DSS that is still copying a file answers `file_missing`. The task then waits for up to `file_missing_timeout`: it
+    repeats the request, or with `deferrable=True` waits in the triggerer until the DSS has all files.
+
+    :param files: files of the bundle in a stable order, each with `uuid`, `version`, `name` and `indexed`, for example
+        the output of mapped `DSSPutFileOperator` tasks (templated)
+    :param replica: replica that has the files, `aws` or `gcp` (templated)
+    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None (templated)
+    :param bundle_version: version of the bundle, a DSS_VERSION; derived from the DAG run if None (templated)
+    :param file_missing_timeout: time to wait for files that the DSS reports as missing, in seconds or as a `timedelta`
+    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: time between two polls in the triggerer, in seconds or as a `timedelta`
+    :param creator_uid: creator of the bundle; `creator_uid` of the connection if None (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -45,7 +52,8 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSOperator):
         "replica",
         "bundle_uuid",
         "bundle_version",
-        *DSSOperator.template_fields,
+        "creator_uid",
+        *DSSDeferrableOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"files": "json"}
     operator_extra_links = (DSSBundleLink(),)
@@ -57,79 +65,113 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSOperator):
         replica: str = "aws",
         bundle_uuid: str | None = None,
         bundle_version: str | None = None,
-        copy_timeout: float | timedelta = 300,
-        multiple_outputs: bool = True,
+        file_missing_timeout: float | timedelta = 300,
+        creator_uid: int | str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.files = files
         self.replica = replica
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
-        self.copy_timeout = copy_timeout
+        self.file_missing_timeout = file_missing_timeout
+        self.creator_uid = creator_uid
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Make the bundle; return what it is called."""
-        with self._running() as (hook, creator_uid):
+        """Create the bundle."""
+        with self._open_hook() as hook:
+            timeout = seconds("file_missing_timeout", self.file_missing_timeout)
             uuid, version = self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context)
             show_bundle(context, hook, replica=self.replica, uuid=uuid, version=version)
-            files = _members(self.files)
-            result = hook.put_bundle(
-                uuid,
-                version,
-                replica=self.replica,
-                files=files,
-                creator_uid=creator_uid,
-                missing_seconds=seconds("copy_timeout", self.copy_timeout),
+            files = _bundle_files(self.files)
+            try:
+                result = self._put(context, hook, uuid, version, files, 0.0 if self.deferrable else timeout)
+            except DSSResponseError as error:
+                if not self.deferrable or error.code != "file_missing":
+                    raise
+                self.log.info("%s", error)
+                self._defer_for_files(uuid, version, files, time.time() + timeout)
+            return result
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Create the bundle after the wait in the triggerer."""
+        result, carried = wait_result(event)
+        if result is None:
+            raise DSSWaitError(
+                f"the DSS still misses files of bundle {'.'.join(carried['bundle'])} after file_missing_timeout: check "
+                "that they are registered, or increase file_missing_timeout"
             )
-            self.log.info("bundle %s.%s of %d files: %s", result.uuid, result.version, len(files), result.outcome)
-            made = {
-                "uuid": result.uuid,
-                "version": result.version,
-                "fqid": f"{result.uuid}.{result.version}",
-                "replica": self.replica,
-                "file_count": len(files),
-                "created": result.outcome == "created",
-            }
-            self._report_bundle(context, hook.api.url, made, file_inputs(hook.api.url, self.replica, files))
-            return made
+        with self._open_hook() as hook:
+            uuid, version = carried["bundle"]
+            return self._put(context, hook, uuid, version, _bundle_files(self.files), _VISIBLE_WITHIN)
+
+    def _defer_for_files(self, uuid: str, version: str, files: list[Mapping[str, Any]], deadline: float) -> NoReturn:
+        from airflow_provider_hca.client.waiters import FilesWaiter
+
+        waiter = FilesWaiter([{name: file[name] for name in ("uuid", "version")} for file in files], [self.replica])
+        # With its name: clearing another task of the run meanwhile gives the run another version.
+        self._defer_wait(waiter, deadline, {"bundle": [uuid, version]})
+
+    def _put(
+        self,
+        context: Context,
+        hook: DSSHook,
+        uuid: str,
+        version: str,
+        files: list[Mapping[str, Any]],
+        missing_seconds: float,
+    ) -> dict[str, Any]:
+        # Not hook.put_bundle(), which reports the bundle to hook-level lineage: the operator reports it.
+        call = hook.api.put_bundle(
+            uuid,
+            version,
+            replica=self.replica,
+            files=files,
+            creator_uid=resolve_creator_uid(self.creator_uid, hook),
+            missing_seconds=missing_seconds,
+        )
+        put = hook.get_conn().run(call)
+        self.log.info("bundle %s.%s of %d files: %s", put.uuid, put.version, len(files), put.outcome)
+        result = {
+            **identity(put.uuid, put.version, self.replica),
+            "file_count": len(files),
+            "created": put.outcome == "created",
+        }
+        self._report_bundle(context, hook.api.url, result, file_inputs(hook.api.url, self.replica, files))
+        return result
 
 
-def _members(given: Any) -> list[Mapping[str, Any]]:
-    if not isinstance(given, Iterable) or isinstance(given, str | Mapping):
-        raise ValueError(f"files must be a list of what DSSPutFileOperator returns, not {given!r}")
-    files = list(given)  # what mapped tasks return is fetched from the database one by one
+def _bundle_files(given: Any) -> list[Mapping[str, Any]]:
+    files = mappings("files", given)
     if not files:
         raise ValueError("files is empty: a bundle needs at least one file")
-    odd = next((file for file in files if not isinstance(file, Mapping)), None)
-    if odd is not None:
-        raise ValueError(f"files must be what DSSPutFileOperator returns, one for each file; {odd!r} is not")
     names = Counter(str(file.get("name")) for file in files)
-    twice = sorted(name for name, count in names.items() if count > 1)
-    if twice:
-        raise ValueError(f"file names in a bundle must be unique; these are there more than once: {', '.join(twice)}")
+    duplicates = sorted(name for name, count in names.items() if count > 1)
+    if duplicates:
+        raise ValueError(f"names of files must be unique in a bundle, got duplicates: {', '.join(duplicates)}")
     return files
 
 
 class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
-    """Add files to a bundle and remove others, as a new version of it (`PATCH /bundles/{uuid}`).
+    """Add files to a bundle and remove files from it, as a new version (`PATCH /bundles/{uuid}`).
 
-    More than 1,000 additions or removals become several PATCHes, each of the version that the one before made. A retry
-    asks the DSS how far the try before came and does the rest, and after an unclear answer the DSS is asked before a
-    PATCH is sent again, so that nothing is made twice. Where everything is as wanted already, no version is made.
+    More than 1,000 additions or removals take several PATCH requests, each of the version that the previous one
+    created. A retry looks up how far the previous try got and sends the rest. After an unclear response the operator
+    looks up the bundle before it repeats a PATCH, so no change is made twice. If nothing has to change, no version is
+    created.
 
-    Returns, also as an XCom each, `uuid`, `version` (the one that has all of it), `fqid`, `replica`, `file_count` (of
-    that version) and `patch_count` (how many PATCHes this try took).
+    Returns, also as separate XComs: `uuid`, `version` (the one with all changes), `fqid`, `replica`, `file_count` (of
+    that version), `created` (whether this try created the version) and `statistics`: `patch_count` (PATCH requests of
+    this try).
 
-    :param bundle_uuid: of the bundle (templated)
-    :param bundle_version: the version that is changed, a DSS_VERSION; the latest if None (templated)
-    :param replica: `aws` or `gcp` (templated)
-    :param add_files: those to be in it, each with `uuid`, `version`, `name` and `indexed`, such as what mapped
-        put-file tasks return; any number. One that takes the name of another needs that one in `remove_files`
+    :param bundle_uuid: UUID of the bundle (templated)
+    :param bundle_version: version to change, a DSS_VERSION; the latest if None (templated)
+    :param replica: replica to change, `aws` or `gcp` (templated)
+    :param add_files: files to add, any number, each with `uuid`, `version`, `name` and `indexed`, for example the
+        output of mapped `DSSPutFileOperator` tasks. To replace a file of the same name, put that one in `remove_files`
         (templated)
-    :param remove_files: those to be out of it, each with `uuid`, `version`, `name` and `indexed`; any number
-        (templated)
-    :param dss_conn_id: the Airflow connection (templated)
+    :param remove_files: files to remove, any number, each with `uuid`, `version`, `name` and `indexed` (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -138,7 +180,7 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
         "replica",
         "add_files",
         "remove_files",
-        "dss_conn_id",
+        *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"add_files": "json", "remove_files": "json"}
     operator_extra_links = (DSSBundleLink(),)
@@ -151,10 +193,9 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
         replica: str = "aws",
         add_files: Iterable[Mapping[str, Any]] | XComArg = (),
         remove_files: Iterable[Mapping[str, Any]] | XComArg = (),
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
         self.replica = replica
@@ -162,51 +203,57 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
         self.remove_files = remove_files
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Change the bundle; return what it is called now."""
-        with self._running() as (hook, _):
+        """Change the bundle."""
+        with self._open_hook() as hook:
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             added = mappings("add_files", self.add_files)
-            change = hook.change_bundle(
+            # Not hook.change_bundle(), which reports the bundle to hook-level lineage: the operator reports it.
+            call = hook.api.change_bundle(
                 self.bundle_uuid,
                 version=self.bundle_version,
                 replica=self.replica,
                 add_files=added,
                 remove_files=mappings("remove_files", self.remove_files),
             )
+            change = hook.get_conn().run(call)
             show_bundle(context, hook, replica=self.replica, uuid=change.uuid, version=change.version)
-            self.log.info("bundle %s.%s after %d PATCHes", change.uuid, change.version, change.patches)
-            made = {
-                "uuid": change.uuid,
-                "version": change.version,
-                "fqid": f"{change.uuid}.{change.version}",
-                "replica": self.replica,
+            self.log.info("bundle %s.%s after %d PATCH requests", change.uuid, change.version, change.patches)
+            result = {
+                **identity(change.uuid, change.version, self.replica),
                 "file_count": change.count,
-                "patch_count": change.patches,
+                "created": change.patches > 0,
+                "statistics": {"patch_count": change.patches},
             }
             inputs = file_inputs(hook.api.url, self.replica, added)
-            before = {"uuid": change.uuid, "version": self.bundle_version, "replica": self.replica}
             if self.bundle_version and self.bundle_version != change.version:
-                inputs.append(Data.bundle(hook.api.url, before))
-            self._report_bundle(context, hook.api.url, made, inputs)
-            return made
+                inputs.append(Data.bundle(hook.api.url, identity(change.uuid, self.bundle_version, self.replica)))
+            self._report_bundle(context, hook.api.url, result, inputs)
+            return result
 
 
 class DSSDeleteBundleOperator(DSSOperator):
-    """Delete a bundle, or one version of it (`DELETE /bundles/{uuid}`). Only administrators of the DSS may.
+    """Delete a bundle, or one version of it (`DELETE /bundles/{uuid}`). Only administrators of the DSS may do this.
 
-    Deleting what is deleted already, for the same reason, succeeds, so a retry or a cleared run does no harm. Another
-    reason, and a bundle that the DSS does not know, are errors that spend no retry.
+    Repeating a deletion with the same reason succeeds, so a retry or a cleared run is safe. Another reason, or a bundle
+    that the DSS does not know, fails immediately, without retries.
 
-    Returns, also as an XCom each, `uuid`, `version` (None if all of them) and `replica`.
+    Returns, also as separate XComs: `uuid`, `version`, `fqid` (both None if all versions) and `replica`.
 
-    :param bundle_uuid: of the bundle (templated)
-    :param bundle_version: which is deleted, a DSS_VERSION; all of them if None (templated)
-    :param replica: `aws` or `gcp`; some time later it is deleted in the other one too (templated)
-    :param reason: why; the DSS keeps it (templated)
-    :param dss_conn_id: the Airflow connection, with an administrator's credentials (templated)
+    :param bundle_uuid: UUID of the bundle (templated)
+    :param bundle_version: version to delete, a DSS_VERSION; all versions if None (templated)
+    :param replica: replica to delete it from, `aws` or `gcp`; the DSS later deletes it from the other one too
+        (templated)
+    :param reason: reason for the deletion, which the DSS stores (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, with the credentials of an administrator (templated)
     """
 
-    template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replica", "reason", "dss_conn_id")
+    template_fields: Sequence[str] = (
+        "bundle_uuid",
+        "bundle_version",
+        "replica",
+        "reason",
+        *DSSOperator.template_fields,
+    )
 
     def __init__(
         self,
@@ -215,44 +262,43 @@ class DSSDeleteBundleOperator(DSSOperator):
         reason: str,
         bundle_version: str | None = None,
         replica: str = "aws",
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.bundle_uuid = bundle_uuid
         self.reason = reason
         self.bundle_version = bundle_version
         self.replica = replica
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
-        """Delete the bundle; return what it was called."""
+        """Delete the bundle."""
         from airflow_provider_hca.client.identifiers import check_uuid
 
-        with self._running() as (hook, _):
+        with self._open_hook() as hook:
             uuid = check_uuid(self.bundle_uuid, "bundle_uuid")
             hook.delete_bundle(uuid, version=self.bundle_version, replica=self.replica, reason=self.reason)
-            which = self.bundle_version or "all versions"
-            self.log.info("bundle %s (%s) is deleted", uuid, which)
-            return {"uuid": uuid, "version": self.bundle_version, "replica": self.replica}
+            self.log.info("deleted bundle %s, %s", uuid, self.bundle_version or "all versions")
+            return identity(uuid, self.bundle_version, self.replica)
 
 
-class DSSCheckoutBundleOperator(DSSWaitingOperator):
-    """Have a bundle's files copied to a bucket (`POST /bundles/{uuid}/checkout`), and wait until they are there.
+class DSSCheckoutBundleOperator(DSSDeferrableOperator):
+    """Copy the files of a bundle to a bucket (`POST /bundles/{uuid}/checkout`), and wait until they are copied.
 
-    A retry goes on waiting for the checkout that the try before began, with Airflow 3.3 or newer, which keeps a task's
-    state; else, and after one that failed, it begins another. A cleared task begins another.
+    With Airflow 3.3 or newer, which stores the state of a task, a retry resumes the wait for the checkout that the
+    previous try started. On older versions, after a failed checkout, and after a clear, the task starts a new one.
 
-    Returns, also as an XCom each, `checkout_job_id`, `replica` and `location` (where the files are, if the DSS says).
+    Returns, also as separate XComs: `uuid`, `version`, `fqid` (both None if the latest version was requested),
+    `replica`, `checkout_job_id` and `location` (URL of the copied files, if the DSS reports it).
 
-    :param bundle_uuid: of the bundle (templated)
-    :param bundle_version: of the bundle, a DSS_VERSION; the latest if None (templated)
-    :param replica: `aws` or `gcp` (templated)
-    :param destination: a bucket that the DSS may write to; one of its own if None (templated)
-    :param notify: e-mail address of whom the DSS tells when it is done (templated)
-    :param checkout_timeout: how long to wait, in seconds or as a `timedelta`
-    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
-    :param poll_interval: between two looks, in seconds or as a `timedelta`
-    :param dss_conn_id: the Airflow connection (templated)
+    :param bundle_uuid: UUID of the bundle (templated)
+    :param bundle_version: version of the bundle, a DSS_VERSION; the latest if None (templated)
+    :param replica: replica to copy from, `aws` or `gcp` (templated)
+    :param destination: bucket that the DSS may write to; the DSS's own if None (templated)
+    :param notify: e-mail address that the DSS notifies at the end (templated)
+    :param checkout_timeout: time to wait for the checkout, in seconds or as a `timedelta`
+    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: time between two polls, in seconds or as a `timedelta`
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -261,7 +307,7 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         "replica",
         "destination",
         "notify",
-        "dss_conn_id",
+        *DSSDeferrableOperator.template_fields,
     )
     operator_extra_links = (DSSBundleLink(),)
 
@@ -274,10 +320,9 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         destination: str | None = None,
         notify: str | None = None,
         checkout_timeout: float | timedelta = 3600,
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
         self.replica = replica
@@ -286,14 +331,14 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
         self.checkout_timeout = checkout_timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check the bundle out; return where it is."""
+        """Check out the bundle."""
         from airflow_provider_hca.client.waiters import CheckoutWaiter, wait_for
 
-        with self._running() as (hook, _):
+        with self._open_hook() as hook:
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             deadline = time.time() + seconds("checkout_timeout", self.checkout_timeout)
             store = context.get("task_state_store")
-            job = self._begun(hook, store) or hook.post_bundles_checkout(
+            job = self._previous_job(hook, store) or hook.post_bundles_checkout(
                 self.bundle_uuid,
                 version=self.bundle_version or None,
                 replica=self.replica,
@@ -301,27 +346,27 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
                 email=self.notify or None,
             )
             if store is not None:
-                store.set(_CHECKOUT, self._asked() | {"checkout_job_id": job})
-            self.log.info("checkout %s of bundle %s has begun", job, self.bundle_uuid)
-            wait = CheckoutWaiter(job, self.replica)
+                store.set(_CHECKOUT_KEY, self._request() | {"checkout_job_id": job})
+            self.log.info("checkout %s of bundle %s", job, self.bundle_uuid)
+            waiter = CheckoutWaiter(job, self.replica)
             if self.deferrable:
-                self._wait_in_triggerer(wait, deadline, {"checkout_job_id": job})
-            looking = wait_for(hook.api, wait, seconds=deadline - time.time(), every=self.poll_interval)
-            return self._done(context, job, hook.get_conn().run(looking))
+                self._defer_wait(waiter, deadline, {"checkout_job_id": job})
+            call = wait_for(hook.api, waiter, seconds=deadline - time.time(), every=self.poll_interval)
+            return self._complete(context, job, hook.get_conn().run(call))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Take up the task after its wait in the triggerer; return where the files are."""
+        """Return the result of the checkout after the wait in the triggerer."""
         result, carried = wait_result(event)
-        return self._done(context, carried["checkout_job_id"], result)
+        return self._complete(context, carried["checkout_job_id"], result)
 
-    def _begun(self, hook: DSSHook, store: Any) -> str | None:
-        """Return the checkout that an earlier try began, if it may still come to something."""
+    def _previous_job(self, hook: DSSHook, store: Any) -> str | None:
+        """Return the checkout that a previous try started, unless it failed or requested something else."""
         from airflow_provider_hca.client.waiters import CheckoutWaiter
 
-        begun = None if store is None else store.get(_CHECKOUT)
-        job = begun.get("checkout_job_id") if isinstance(begun, dict) else None
-        # Who mends the arguments of a task that failed, and clears it, does not want the checkout of before.
-        if not isinstance(job, str) or begun != self._asked() | {"checkout_job_id": job}:
+        stored = None if store is None else store.get(_CHECKOUT_KEY)
+        job = stored.get("checkout_job_id") if isinstance(stored, dict) else None
+        # A failed task may have been cleared after its arguments were corrected.
+        if not isinstance(job, str) or stored != self._request() | {"checkout_job_id": job}:
             return None
         try:
             hook.get_conn().run(CheckoutWaiter(job, self.replica).check(hook.api))
@@ -329,15 +374,22 @@ class DSSCheckoutBundleOperator(DSSWaitingOperator):
             return None
         return job
 
-    def _asked(self) -> dict[str, Any]:
-        asked = ("dss_conn_id", "bundle_uuid", "bundle_version", "replica", "destination")
-        return {name: getattr(self, name) or None for name in asked}
+    def _request(self) -> dict[str, Any]:
+        names = ("dss_conn_id", "bundle_uuid", "bundle_version", "replica", "destination")
+        return {name: getattr(self, name) or None for name in names}
 
-    def _done(self, context: Context, job: str, result: dict[str, Any] | None) -> dict[str, Any]:
+    def _complete(self, context: Context, job: str, result: dict[str, Any] | None) -> dict[str, Any]:
+        from airflow_provider_hca.client.identifiers import check_uuid
+
         if result is None:
             raise DSSCheckoutError(job, "RUNNING")
         store: Any = context.get("task_state_store")
         if store is not None:
-            store.delete(_CHECKOUT)  # it would outlive a clear, which is to check out anew
-        self.log.info("checkout %s is done%s", job, f": {result['location']}" if result["location"] else "")
-        return result
+            store.delete(_CHECKOUT_KEY)  # it would survive a clear, which has to start a new checkout
+        location = result["location"]
+        self.log.info("checkout %s succeeded%s", job, f": {location}" if location else "")
+        return {
+            **identity(check_uuid(self.bundle_uuid), self.bundle_version or None, self.replica),
+            "checkout_job_id": job,
+            "location": location,
+        }

@@ -1,4 +1,4 @@
-"""The operators for collections."""
+"""Operators for collections."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_hca.exceptions import DSSAuthError, DSSNotFoundError
-from airflow_provider_hca.operators.base import DSSOperator, mappings
+from airflow_provider_hca.operators.base import DSSOperator, identity
 from airflow_provider_hca.utils.identity import run_version, task_uuid
+from airflow_provider_hca.utils.validation import mappings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -18,33 +19,34 @@ if TYPE_CHECKING:
 
 IfExists = Literal["fail", "skip", "overwrite"]
 _CHOICES = ("fail", "skip", "overwrite")
-_REACHED = "dss_collection_reached"  # the key in Airflow's store of task states
+_REACHED_KEY = "dss_collection_reached"  # in Airflow's task state store
 
 
 class DSSPutCollectionOperator(DSSOperator):
-    """Make a version of a collection (`PUT /collections`): a named list of links to files, bundles, collections.
+    """Create a version of a collection (`PUT /collections`): a named list of links to files, bundles, collections.
 
-    A DSS would overwrite what is there, silently and whoever owns it. So this looks first, and sends nothing when the
-    version is there as it is wanted, such as after an earlier try. `if_exists` decides where the version has something
-    else in it, and where the collection belongs to somebody else, from whom a further version would take it. A further
-    version of a collection of your own overwrites nothing, and is made.
+    A DSS silently overwrites an existing version, whoever owns it. The operator therefore looks up the collection
+    first, and sends nothing if the version exists with the same content, for example after a previous try. `if_exists`
+    decides what happens if the version exists with other content, or if the collection belongs to another owner, who
+    would lose it to a new version. A new version of your own collection overwrites nothing, and is created.
 
-    Returns, also as an XCom each, `uuid`, `version`, `fqid`, `replica`, `item_count` and `created` (whether this try
-    put it). Where `if_exists="skip"` leaves alone what somebody else has, what a DSS does not tell of it is None: the
-    number of links, and `version` and `fqid` if it is in another version.
+    Returns, also as separate XComs: `uuid`, `version`, `fqid`, `replica`, `item_count` and `created` (whether this try
+    created it). If `if_exists="skip"` keeps the collection of another owner, `item_count` is None, since the DSS does
+    not report it; `version` and `fqid` are None too if it exists only in other versions.
 
-    :param name: of the collection (templated)
-    :param description: in Markdown (templated)
-    :param contents: at most 1,000 links, each with `type` (`file`, `bundle`, `collection`, or a name of your own),
-        `uuid`, `version`, and with a name of your own `fragment`, a JSON pointer into a JSON file (templated). Further
-        ones are for `DSSPatchCollectionOperator`
-    :param details: anything else to say of it, as JSON (templated)
-    :param replica: `aws` or `gcp`: where what it links to is (templated)
-    :param collection_uuid: of the collection; if None it derives from DAG run, task and map index (templated)
-    :param collection_version: of the collection, a DSS_VERSION; if None it derives from the DAG run (templated)
-    :param if_exists: what to do where it would overwrite something: `fail` says whether it is yours and spends no
-        retry, `skip` leaves what is there and succeeds, `overwrite` does not even look (templated)
-    :param dss_conn_id: the Airflow connection, with a token that has an e-mail address: the owner's (templated)
+    :param name: name of the collection (templated)
+    :param description: description, in Markdown (templated)
+    :param contents: at most 1,000 links, each with `type` (`file`, `bundle`, `collection` or a custom type), `uuid`,
+        `version`, and for a custom type `fragment`, a JSON pointer into a JSON file; `DSSPatchCollectionOperator` adds
+        more (templated)
+    :param details: additional details, as JSON (templated)
+    :param replica: replica that has the linked data, `aws` or `gcp` (templated)
+    :param collection_uuid: UUID of the collection; derived from DAG run, task and map index if None (templated)
+    :param collection_version: version of the collection, a DSS_VERSION; derived from the DAG run if None (templated)
+    :param if_exists: action if the collection would overwrite something: `fail` reports the owner and fails without
+        retries, `skip` keeps what exists and succeeds, `overwrite` does not look it up (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner
+        (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -56,7 +58,7 @@ class DSSPutCollectionOperator(DSSOperator):
         "collection_uuid",
         "collection_version",
         "if_exists",
-        "dss_conn_id",
+        *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"contents": "json", "details": "json"}
 
@@ -71,10 +73,9 @@ class DSSPutCollectionOperator(DSSOperator):
         collection_uuid: str | None = None,
         collection_version: str | None = None,
         if_exists: IfExists = "fail",
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.name = name
         self.description = description
         self.contents = contents
@@ -85,45 +86,42 @@ class DSSPutCollectionOperator(DSSOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Make the collection unless it is there; return what it is called."""
+        """Create the collection unless it exists."""
         from airflow_provider_hca.client.identifiers import check_uuid, check_version
 
-        with self._running() as (hook, _):
+        with self._open_hook() as hook:
             uuid = check_uuid(self.collection_uuid or task_uuid(context), "collection_uuid")
             version = check_version(self.collection_version or run_version(context), "collection_version")
             wanted = self._wanted()
-            there = None if self.if_exists == "overwrite" else _look(hook, uuid, version, self.replica)
-            if there is None or there.is_older_one_of_mine:
+            existing = None if self.if_exists == "overwrite" else _find_existing(hook, uuid, version, self.replica)
+            if existing is None or existing.is_own_older_version:
                 self._put(hook, uuid, version, wanted)
                 return self._result(uuid, version, wanted, created=True)
-            if not there.is_mine_with(wanted):
+            if not existing.is_own_with(wanted):
                 if self.if_exists == "fail":
-                    raise ValueError(f"{there}. Nothing was overwritten: {there.advice}")
-                self.log.warning("%s, and is left alone", there)
-            return self._result(uuid, there.version, there.content, created=False)
+                    raise ValueError(f"{existing}. Nothing was overwritten: {existing.advice}")
+                self.log.warning("%s; skipped", existing)
+            return self._result(uuid, existing.version, existing.content, created=False)
 
     def _result(self, uuid: str, version: str | None, content: Mapping[str, Any], *, created: bool) -> dict[str, Any]:
         return {
-            "uuid": uuid,
-            "version": version,
-            "fqid": version and f"{uuid}.{version}",
-            "replica": self.replica,
+            **identity(uuid, version, self.replica),
             "item_count": len(content["contents"]) if content else None,
             "created": created,
         }
 
     def _wanted(self) -> dict[str, Any]:
-        """Return the body of the collection, each link once."""
+        """Return the body of the request, with each link once."""
         from airflow_provider_hca.client.models import MOST_CHANGES, collection_item
 
         if self.if_exists not in _CHOICES:
-            raise ValueError(f"if_exists must be one of {', '.join(_CHOICES)}, not {self.if_exists!r}")
-        given = [dict(collection_item(item)) for item in mappings("contents", self.contents)]
-        contents = list({json.dumps(item, sort_keys=True): item for item in given}.values())
+            raise ValueError(f"if_exists must be one of {', '.join(_CHOICES)}, got {self.if_exists!r}")
+        items = [dict(collection_item(item)) for item in mappings("contents", self.contents)]
+        contents = list({json.dumps(item, sort_keys=True): item for item in items}.values())
         if len(contents) > MOST_CHANGES:
             raise ValueError(
-                f"a collection is put with {MOST_CHANGES:,} links at most, not {len(contents):,}: put it with some of "
-                "them, and add the others with DSSPatchCollectionOperator, which takes any number"
+                f"a collection can be created with at most {MOST_CHANGES:,} links, got {len(contents):,}: add the "
+                "others with DSSPatchCollectionOperator, which takes any number"
             )
         details = _details(self.details) or {}
         return {"name": self.name, "description": self.description, "details": details, "contents": contents}
@@ -134,88 +132,87 @@ class DSSPutCollectionOperator(DSSOperator):
             hook.get_collection(uuid, replica=self.replica, version=version)
         except DSSNotFoundError:
             raise ValueError(
-                f"collection {uuid} was deleted once: the DSS takes what is put there and hides it for ever. Give "
-                "another collection_uuid"
+                f"collection {uuid} was deleted, and the DSS hides all versions created afterwards: use another "
+                "collection_uuid"
             ) from None
         self.log.info("collection %s.%s of %d links: created", uuid, version, len(wanted["contents"]))
 
 
 @dataclass(frozen=True)
-class _There:
-    """A collection that has the uuid of the one to put.
+class _Existing:
+    """A collection that already has the UUID.
 
-    :ivar version: the one to put; None if it is in another version, which a DSS does not tell
-    :ivar mine: whether the caller owns it
-    :ivar content: what the DSS tells of it; nothing if it is another's
+    :ivar version: the requested version if it exists; None if only other versions exist, which a DSS does not list
+    :ivar is_own: whether the caller owns it
+    :ivar content: content as far as the DSS shows it; empty if it belongs to another owner
     """
 
     uuid: str
     version: str | None
-    mine: bool
+    is_own: bool
     content: Mapping[str, Any]
 
     @property
-    def is_older_one_of_mine(self) -> bool:
-        """Whether a further version would take nothing from anybody."""
-        return self.mine and self.version is None
+    def is_own_older_version(self) -> bool:
+        return self.is_own and self.version is None
 
-    def is_mine_with(self, wanted: Mapping[str, Any]) -> bool:
-        """Return whether it is what was to be put."""
-        return self.mine and all(self.content.get(key) == value for key, value in wanted.items())
+    def is_own_with(self, wanted: Mapping[str, Any]) -> bool:
+        return self.is_own and all(self.content.get(key) == value for key, value in wanted.items())
 
     def __str__(self) -> str:
-        owner = self.content.get("owner") or "somebody else, whom the DSS does not name"
+        owner = self.content.get("owner") or "another owner, whom the DSS does not name"
         if self.version is None:
             return f"collection {self.uuid} exists and belongs to {owner}"
-        if not self.mine:
+        if not self.is_own:
             return f"collection {self.uuid}.{self.version} exists and belongs to {owner}"
-        return f"collection {self.uuid}.{self.version} exists with something else in it; it belongs to you ({owner})"
+        return f"collection {self.uuid}.{self.version} exists with other content; it belongs to you ({owner})"
 
     @property
     def advice(self) -> str:
-        """What to do instead."""
-        other = "collection_version, or change it with DSSPatchCollectionOperator" if self.mine else "collection_uuid"
-        return f"give another {other}; or say if_exists='skip' to leave it alone, 'overwrite' to overwrite it"
+        other = "collection_version, or change it with DSSPatchCollectionOperator" if self.is_own else "collection_uuid"
+        return f"use another {other}; or set if_exists='skip' to keep it, if_exists='overwrite' to overwrite it"
 
 
-def _look(hook: DSSHook, uuid: str, version: str, replica: str) -> _There | None:
-    """Return what a PUT of a collection would overwrite, or would take from its owner by a newer version."""
-    for asked in (version, None):
+def _find_existing(hook: DSSHook, uuid: str, version: str, replica: str) -> _Existing | None:
+    """Return the collection that a PUT would overwrite, or would take from its owner with a newer version."""
+    for requested in (version, None):
         try:
-            content = hook.get_collection(uuid, replica=replica, version=asked)
+            content = hook.get_collection(uuid, replica=replica, version=requested)
         except DSSNotFoundError:
             continue
         except DSSAuthError as error:
             if error.status == 401:
                 raise
             content = {}
-        # It raises, and rightly so, when it is the token that is refused, and not a stranger.
-        mine = any(each.get("uuid") == uuid for each in hook.get_collections())
-        return _There(uuid, asked, mine and bool(content), content)
+        # Raises if it was the token that the DSS refused, not the access to another owner's collection.
+        is_listed = any(collection.get("uuid") == uuid for collection in hook.get_collections())
+        return _Existing(uuid, requested, is_listed and bool(content), content)
     return None
 
 
 class DSSPatchCollectionOperator(DSSOperator):
-    """Add links to a collection and remove others, as a new version of it (`PATCH /collections/{uuid}`).
+    """Add links to a collection and remove links from it, as a new version (`PATCH /collections/{uuid}`).
 
-    More than 1,000 additions or removals become several PATCHes, each of the version that the one before made. A
-    retry makes the same collection, each link once: with Airflow 3.3 or newer, which keeps a task's state, it goes on
-    from the version that the try before had reached; else from `collection_version` again, since a DSS does not list
-    the versions that PATCHes make. After an unclear answer the DSS is asked before a PATCH is sent again. Where
-    everything is as wanted already, no version is made.
+    More than 1,000 additions or removals take several PATCH requests, each of the version that the previous one
+    created. A retry results in the same collection, with each link once. With Airflow 3.3 or newer, which stores the
+    state of a task, it resumes from the version that the previous try reached; on older versions it starts from
+    `collection_version` again, since a DSS does not list the versions of a collection. After an unclear response the
+    operator looks up the collection before it repeats a PATCH. If nothing has to change, no version is created.
 
-    Returns, also as an XCom each, `uuid`, `version` (the one that has all of it), `fqid`, `replica`, `item_count` (of
-    that version) and `patch_count` (how many PATCHes this try took).
+    Returns, also as separate XComs: `uuid`, `version` (the one with all changes), `fqid`, `replica`, `item_count` (of
+    that version), `created` (whether this try created the version) and `statistics`: `patch_count` (PATCH requests of
+    this try).
 
-    :param collection_uuid: of the collection, which must be your own (templated)
-    :param collection_version: the version that is changed, a DSS_VERSION (templated)
-    :param replica: `aws` or `gcp` (templated)
-    :param add_contents: links to be in it, as `DSSPutCollectionOperator` has them; any number (templated)
-    :param remove_contents: links to be out of it, each the same in every key as it is there; any number (templated)
-    :param name: a new one; if None it stays (templated)
-    :param description: a new one; if None it stays (templated)
-    :param details: new ones, as JSON; if None they stay (templated)
-    :param dss_conn_id: the Airflow connection, with a token that has the owner's e-mail address (templated)
+    :param collection_uuid: UUID of the collection, which must be your own (templated)
+    :param collection_version: version to change, a DSS_VERSION (templated)
+    :param replica: replica to change, `aws` or `gcp` (templated)
+    :param add_contents: links to add, any number, each as in `DSSPutCollectionOperator` (templated)
+    :param remove_contents: links to remove, any number, each equal in all keys (templated)
+    :param name: new name; unchanged if None (templated)
+    :param description: new description, in Markdown; unchanged if None (templated)
+    :param details: new details, as JSON; unchanged if None (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner
+        (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -227,7 +224,7 @@ class DSSPatchCollectionOperator(DSSOperator):
         "name",
         "description",
         "details",
-        "dss_conn_id",
+        *DSSOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "add_contents": "json",
@@ -246,10 +243,9 @@ class DSSPatchCollectionOperator(DSSOperator):
         name: str | None = None,
         description: str | None = None,
         details: Mapping[str, Any] | XComArg | None = None,
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.collection_uuid = collection_uuid
         self.collection_version = collection_version
         self.replica = replica
@@ -260,9 +256,9 @@ class DSSPatchCollectionOperator(DSSOperator):
         self.details = details
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Change the collection; return what it is called now."""
-        with self._running() as (hook, _):
-            progress = _Progress(context, f"{self.replica}/{self.collection_uuid}.{self.collection_version}")
+        """Change the collection."""
+        with self._open_hook() as hook:
+            progress = _PatchProgress(context, f"{self.replica}/{self.collection_uuid}.{self.collection_version}")
             change = hook.change_collection(
                 self.collection_uuid,
                 self.collection_version,
@@ -273,86 +269,84 @@ class DSSPatchCollectionOperator(DSSOperator):
                 description=self.description,
                 details=_details(self.details),
                 reached=progress.reached,
-                on_version=progress.note,
+                on_version=progress.store,
             )
-            self.log.info("collection %s.%s after %d PATCHes", change.uuid, change.version, change.patches)
+            self.log.info("collection %s.%s after %d PATCH requests", change.uuid, change.version, change.patches)
             return {
-                "uuid": change.uuid,
-                "version": change.version,
-                "fqid": f"{change.uuid}.{change.version}",
-                "replica": self.replica,
+                **identity(change.uuid, change.version, self.replica),
                 "item_count": change.count,
-                "patch_count": change.patches,
+                "created": change.patches > 0,
+                "statistics": {"patch_count": change.patches},
             }
 
 
-class _Progress:
-    """Which version the tries of a task have reached, in Airflow's store of task states where it has one (3.3).
+class _PatchProgress:
+    """Version that the tries of a task have reached, in the task state store of Airflow 3.3 and newer.
 
-    :param context: of the running task
-    :param begun: what is changed; what was reached from elsewhere counts for nothing
+    :param context: context of the running task
+    :param origin: collection version that is changed; progress from another one is ignored
     """
 
-    def __init__(self, context: Context, begun: str) -> None:
+    def __init__(self, context: Context, origin: str) -> None:
         self._store: Any = context.get("task_state_store")
-        self._begun = begun
+        self._origin = origin
 
     @property
     def reached(self) -> str | None:
-        """What an earlier try, or a task that was cleared, had reached: a hint, as anybody may change it."""
-        kept = self._store.get(_REACHED) if self._store else None
-        return kept.get("version") if isinstance(kept, dict) and kept.get("from") == self._begun else None
+        """Version reached by a previous try or before a clear: a hint, since users can edit the store."""
+        state = self._store.get(_REACHED_KEY) if self._store else None
+        return state.get("version") if isinstance(state, dict) and state.get("from") == self._origin else None
 
-    def note(self, version: str) -> None:
-        """Note what is reached."""
+    def store(self, version: str) -> None:
+        """Store the version reached."""
         if self._store:
-            self._store.set(_REACHED, {"from": self._begun, "version": version})
+            self._store.set(_REACHED_KEY, {"from": self._origin, "version": version})
 
 
 def _details(given: Any) -> dict[str, Any] | None:
     if given is not None and not isinstance(given, Mapping):
-        raise ValueError(f"details must be a mapping, not {given!r:.200}")
+        raise ValueError(f"details must be a mapping, got {given!r:.200}")
     return None if given is None else dict(given)
 
 
 class DSSDeleteCollectionOperator(DSSOperator):
-    """Delete a collection of your own, all versions of it and for ever (`DELETE /collections/{uuid}`).
+    """Delete your own collection with all its versions, permanently (`DELETE /collections/{uuid}`).
 
-    What is not there is as good as deleted: a DSS answers the same to an unknown collection as to a deleted one, so the
-    task succeeds, `deleted` is false, and the log says so. A collection of somebody else is an error that spends no
-    retry.
+    A DSS gives the same response for an unknown collection as for a deleted one, so a missing collection is a success
+    with `deleted` false and a warning in the log. Another owner's collection fails immediately, without retries.
 
-    Returns, also as an XCom each, `uuid`, `replica` and `deleted` (whether there was one to delete).
+    Returns, also as separate XComs: `uuid`, `replica` and `deleted` (whether this try deleted it).
 
-    :param collection_uuid: of the collection; nothing can be put there again that anybody could read (templated)
-    :param replica: `aws` or `gcp`; some time later it is deleted in the other one too (templated)
-    :param dss_conn_id: the Airflow connection, with a token that has the owner's e-mail address (templated)
+    :param collection_uuid: UUID of the collection; the DSS hides everything created under it afterwards (templated)
+    :param replica: replica to delete it from, `aws` or `gcp`; the DSS later deletes it from the other one too
+        (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner
+        (templated)
     """
 
-    template_fields: Sequence[str] = ("collection_uuid", "replica", "dss_conn_id")
+    template_fields: Sequence[str] = ("collection_uuid", "replica", *DSSOperator.template_fields)
 
     def __init__(
         self,
         *,
         collection_uuid: str,
         replica: str = "aws",
-        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.collection_uuid = collection_uuid
         self.replica = replica
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
-        """Delete the collection; return what it was called."""
+        """Delete the collection."""
         from airflow_provider_hca.client.identifiers import check_uuid
 
-        with self._running() as (hook, _):
+        with self._open_hook() as hook:
             uuid = check_uuid(self.collection_uuid, "collection_uuid")
             try:
                 hook.delete_collection(uuid, replica=self.replica)
             except DSSNotFoundError as error:
-                self.log.warning("there is nothing to delete, or not any more: %s", error)
+                self.log.warning("nothing deleted: the collection does not exist, or was deleted before: %s", error)
                 return {"uuid": uuid, "replica": self.replica, "deleted": False}
-            self.log.info("collection %s is deleted", uuid)
+            self.log.info("deleted collection %s", uuid)
             return {"uuid": uuid, "replica": self.replica, "deleted": True}

@@ -1,4 +1,4 @@
-"""Operators for the Data Storage System (DSS), one for each thing that a DAG does with it."""
+"""Operators for the Data Storage System (DSS)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_hca.operators.collections import (
 from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
-from airflow_provider_hca.operators.upload_group import DSSUploadGroup, dss_upload_group
+from airflow_provider_hca.operators.upload_group import DSSUploadTaskGroup
 
 __all__ = [
     "DSSCheckoutBundleOperator",
@@ -31,6 +31,5 @@ __all__ = [
     "DSSPutCollectionOperator",
     "DSSPutFileOperator",
     "DSSUploadDirectoryOperator",
-    "DSSUploadGroup",
-    "dss_upload_group",
+    "DSSUploadTaskGroup",
 ]

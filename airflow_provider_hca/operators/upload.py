@@ -1,4 +1,4 @@
-"""The operator that uploads a directory."""
+"""Operator that uploads a directory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
-from airflow_provider_hca.operators.base import DSSOperator, DSSWaitingOperator, seconds
-from airflow_provider_hca.triggers.dss import wait_result
+from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
+from airflow_provider_hca.triggers.wait import wait_result
 from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
 from airflow_provider_hca.utils.progress import ProgressReporter
+from airflow_provider_hca.utils.validation import seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -27,49 +28,49 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.uploader import Uploader
 
 
-class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
-    """Upload a directory as a bundle: stage its files with their checksums, register them, put the bundle.
+class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
+    """Upload a directory as a bundle: stage its files with their checksums, register them, create the bundle.
 
-    A retry finds what the try before registered and goes on from there; however often a task is tried, it makes one
-    bundle version, and each file once. A cleared DAG run makes a new version of the same bundle.
+    A retry resumes after the files that the previous try registered. All tries of a task create one bundle version, and
+    each file once. Clearing the DAG run creates a new version of the same bundle.
 
-    Returns, also as an XCom each, so that `task.output["uuid"]` is the bundle's uuid: `uuid`, `version`, `fqid`,
-    `replica`, `file_count`, `byte_count`, `created` (whether this try made the bundle), and what this try did:
-    `staged_file_count`, `staged_byte_count`, `skipped_file_count`, `registered_file_count`, `copied_file_count`,
-    `retry_count`, `seconds` (by phase) and `slowest_files` (pairs of name and seconds).
+    Returns, also as separate XComs such as `task.output["uuid"]`: `uuid`, `version`, `fqid`, `replica`, `file_count`,
+    `byte_count`, `created` (whether this try created the bundle), and `statistics` of this try: `staged_file_count`,
+    `staged_byte_count`, `skipped_file_count`, `registered_file_count`, `copied_file_count`, `retry_count`, `seconds` by
+    phase, and `slowest_files`, pairs of name and seconds.
 
-    Patterns are shell globs, matched with the path relative to the directory; `*` matches `/` too.
+    Patterns are shell globs, matched against the path relative to the directory; `*` matches `/` too.
 
-    :param directory: on the worker, or `s3://bucket/prefix` or `gs://bucket/prefix` in the cloud of the replica; the
-        files in it and below it become the bundle. Objects are copied to the staging bucket by the store itself; the
-        worker reads only those that have not got their checksums in their tags or metadata (templated)
+    :param directory: directory on the worker, or `s3://bucket/prefix` or `gs://bucket/prefix` in the cloud of the
+        replica; the bundle gets all files below it. Objects are copied to the staging bucket by the store; the worker
+        reads only those without checksums in their tags or metadata (templated)
     :param staging_bucket: bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp` (templated)
-    :param replica: `aws` or `gcp` (templated)
-    :param staging_prefix: of the staged objects' keys (templated)
-    :param bundle_uuid: of the bundle; if None it derives from DAG run, task and map index (templated)
-    :param bundle_version: of the bundle and its files, a DSS_VERSION; if None it derives from the run (templated)
-    :param include: patterns of the files to take (templated)
-    :param exclude: patterns of the files to leave out of those (templated)
-    :param hidden: `skip` leaves out files and directories whose names begin with a dot, `include` takes them
-    :param symlinks: whether a symbolic link is an `error`, to `follow`, or to `skip`
-    :param indexed: patterns of the files that the DSS is to index (templated)
-    :param content_types: content types by pattern, as in `{"*.gz": "application/gzip; dcp-type=data"}`; others are
-        guessed from the name (templated)
-    :param max_workers: files under way at once, at most; there are as many as make it faster
-    :param max_bytes_per_second: how much is sent to the bucket at most; without limit if None
-    :param max_requests_per_second: how often the DSS is asked at most; without limit if None
-    :param delete_staged: whether to remove from the bucket what was staged, and nothing else, once the bundle is there
-    :param copy_timeout: how long to wait for the DSS's asynchronous copies (files above 64 MiB), in seconds or as a
+    :param replica: replica to upload to, `aws` or `gcp` (templated)
+    :param staging_prefix: prefix of the keys of staged objects (templated)
+    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None (templated)
+    :param bundle_version: version of the bundle and its files, a DSS_VERSION; derived from the DAG run if None
+        (templated)
+    :param include: patterns of the files to upload (templated)
+    :param exclude: patterns of files to exclude from those (templated)
+    :param hidden: `skip` or `include` files and directories whose names begin with a dot
+    :param symlinks: `error` on symbolic links, `follow` or `skip` them
+    :param indexed: patterns of the files that the DSS indexes (templated)
+    :param content_types: content types by pattern, such as `{"*.gz": "application/gzip; dcp-type=data"}`; guessed from
+        the name otherwise (templated)
+    :param max_workers: maximum number of files in progress; as many are used as make the upload faster
+    :param max_bytes_per_second: maximum rate of sending to the bucket; unlimited if None
+    :param max_requests_per_second: maximum rate of requests to the DSS; unlimited if None
+    :param delete_staged: whether to delete the staged objects from the bucket after the bundle is created
+    :param copy_timeout: time to wait for the asynchronous copies of the DSS (files above 64 MiB), in seconds or as a
         `timedelta`
-    :param deferrable: whether to wait for them in the triggerer, so that no worker slot is held; by default as
-        Airflow's `[operators] default_deferrable` says
-    :param poll_interval: between two looks there, in seconds or as a `timedelta`
-    :param creator_uid: who creates all of it; the connection's `creator_uid` if None (templated)
-    :param aws_conn_id: the Airflow connection of type `aws` for a bucket of S3; boto3's own credentials and endpoint if
-        None (templated)
-    :param gcp_conn_id: the Airflow connection of type `google_cloud_platform` for a bucket of Google Cloud Storage;
-        Google's own credentials if None (templated)
-    :param dss_conn_id: the Airflow connection (templated)
+    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: time between two polls in the triggerer, in seconds or as a `timedelta`
+    :param creator_uid: creator of files and bundle; `creator_uid` of the connection if None (templated)
+    :param aws_conn_id: Airflow connection of type `aws` for S3; boto3's own credentials and endpoint if None
+        (templated)
+    :param gcp_conn_id: Airflow connection of type `google_cloud_platform` for Google Cloud Storage; Google's own
+        credentials if None (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -85,7 +86,8 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
         "content_types",
         "aws_conn_id",
         "gcp_conn_id",
-        *DSSOperator.template_fields,
+        "creator_uid",
+        *DSSDeferrableOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
     operator_extra_links = (DSSBundleLink(),)
@@ -112,10 +114,10 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
         copy_timeout: float | timedelta = 3600,
         aws_conn_id: str | None = None,
         gcp_conn_id: str | None = None,
-        multiple_outputs: bool = True,
+        creator_uid: int | str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(**kwargs)
         self.directory = directory
         self.staging_bucket = staging_bucket
         self.replica = replica
@@ -135,67 +137,76 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
         self.copy_timeout = copy_timeout
         self.aws_conn_id = aws_conn_id
         self.gcp_conn_id = gcp_conn_id
+        self.creator_uid = creator_uid
+
+    @property
+    def _pool_size(self) -> int:
+        return self.max_workers
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Upload the directory; return what the bundle is called and what was done."""
+        """Upload the directory."""
         progress = ProgressReporter(context)
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
+        with self._open_hook() as hook, progress.reporting():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
-            uploader = self._uploader(hook, creator_uid, progress)
+            uploader = self._uploader(hook, progress)
             report = uploader.finish(plan, self._register(context, uploader, plan, progress))
             progress.done(report)
-            return self._made(context, hook, report)
+            return self._result(context, hook, report)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Take up the task after the DSS has copied what it copies later: put the bundle.
+        """Create the bundle after the wait in the triggerer.
 
-        The directory is planned again, so it has to be there, but its files are not read again.
+        The directory is planned again, so it has to exist, but its files are not read again.
         """
         progress = ProgressReporter(context)
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("copy"):
-            registered, named = self._registered(event)
-            plan = self._plan_as(named[0], named[1])
+        with self._open_hook() as hook, progress.reporting("copy"):
+            registered, (uuid, version) = self._registered(event)
+            plan = self._plan_as(uuid, version)
             progress.planned(plan)
-            report = self._uploader(hook, creator_uid, progress).finish(plan, registered)
+            report = self._uploader(hook, progress).finish(plan, registered)
             progress.done(report)
-            return self._made(context, hook, report)
+            return self._result(context, hook, report)
 
-    def _made(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
-        """Return what was done, and tell of the bundle where somebody waits for it."""
-        made = _as_xcom(report)
-        self._report_bundle(
-            context, hook.api.url, made, [Data.source(self.directory, files=report.files, size=report.size)]
-        )
-        return made
+    def _result(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
+        result = {
+            **identity(report.uuid, report.version, report.replica),
+            "file_count": report.files,
+            "byte_count": report.size,
+            "created": report.created,
+            "statistics": _statistics(report),
+        }
+        source = Data.source(self.directory, files=report.files, size=report.size)
+        self._report_bundle(context, hook.api.url, result, [source])
+        return result
 
     def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressReporter) -> Registered:
-        """Register all files of a plan and wait until the DSS has copied them, maybe in the triggerer."""
+        """Register all files of a plan, and wait until the DSS has copied them, in the worker or in the triggerer."""
         from airflow_provider_hca.client.waiters import FilesWaiter
 
         registered = uploader.register(plan, resume=context["ti"].try_number > 1)
         if self.deferrable and registered.copying:
             progress.waiting(plan, len(registered.copying))
-            files = [dict(zip(("uuid", "version", "sha256"), each, strict=True)) for each in registered.copying]
+            files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in registered.copying]
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-            # With its name: who clears another task of the run meanwhile gives the run another version.
+            # With its name: clearing another task of the run meanwhile gives the run another version.
             carried = {"bundle": [plan.bundle_uuid, plan.bundle_version], **registered.without_copies()}
-            self._wait_in_triggerer(FilesWaiter(files, [self.replica]), deadline, carried)
+            self._defer_wait(FilesWaiter(files, [self.replica]), deadline, carried)
         return uploader.await_copies(plan, registered)
 
     @staticmethod
     def _registered(event: Any) -> tuple[Registered, list[str]]:
-        """Return what was registered before the wait in the triggerer that is over now, and the bundle's name."""
+        """Return the registered files and the name of the bundle, as carried by the trigger."""
         from airflow_provider_hca.upload.report import Registered
 
         result, carried = wait_result(event)
         if result is None:
             raise DSSWaitError(
-                "the DSS has not copied all files in time: give it a longer copy_timeout; a retry goes on waiting"
+                "the DSS has not copied all files within copy_timeout: increase it; a retry resumes the wait"
             )
-        named: list[str] = carried["bundle"]
-        return Registered(copying=(), **{what: value for what, value in carried.items() if what != "bundle"}), named
+        counts = {name: value for name, value in carried.items() if name != "bundle"}
+        return Registered(copying=(), **counts), carried["bundle"]
 
     def _plan(self, context: Context) -> Plan:
         return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
@@ -221,9 +232,9 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
         )
 
     def check_directory(self) -> None:
-        """Raise if the directory cannot be staged in the bucket, as far as that can be seen without a look at them.
+        """Raise if the directory cannot be staged in the bucket, without looking at either.
 
-        :raises ValueError: then
+        :raises ValueError: if the bucket is in another cloud, or staged objects would be part of the directory
         """
         from airflow_provider_hca.upload.sources.base import check_source, staged_under
 
@@ -235,7 +246,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
 
         return cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
-    def _uploader(self, hook: DSSHook, creator_uid: int, progress: ProgressReporter) -> Uploader:
+    def _uploader(self, hook: DSSHook, progress: ProgressReporter) -> Uploader:
         from airflow_provider_hca.client.models import check_replica
         from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
@@ -248,7 +259,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
             transport,
             open_staging(self.replica, self.staging_bucket, workers=self.max_workers, access=access),
             replica=check_replica(self.replica),
-            creator_uid=creator_uid,
+            creator_uid=resolve_creator_uid(self.creator_uid, hook),
             staging_prefix=self.staging_prefix,
             workers=self.max_workers,
             bytes_per_second=self.max_bytes_per_second,
@@ -259,16 +270,8 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSWaitingOperator):
         )
 
 
-def _as_xcom(report: UploadReport) -> dict[str, Any]:
-    """Return what an upload did, as the task that made the bundle tells it."""
+def _statistics(report: UploadReport) -> dict[str, Any]:
     return {
-        "uuid": report.uuid,
-        "version": report.version,
-        "fqid": f"{report.uuid}.{report.version}",
-        "replica": report.replica,
-        "file_count": report.files,
-        "byte_count": report.size,
-        "created": report.created,
         "staged_file_count": report.staged_files,
         "staged_byte_count": report.staged_size,
         "skipped_file_count": report.skipped_files,

@@ -1,4 +1,4 @@
-"""A directory becomes a bundle by many workers: tasks plan, register shards, and put it."""
+"""Task group that uploads a directory with many workers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from airflow.providers.common.compat.sdk import TaskGroup, conf
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.links.dss import show_bundle
-from airflow_provider_hca.operators.base import integer, mappings, seconds
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.utils.fail_fast import fail_fast
 from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.openlineage import Data
 from airflow_provider_hca.utils.progress import ProgressReporter
+from airflow_provider_hca.utils.validation import integer, mappings, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,87 +23,83 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.plan import Plan
 
 GIB = 1024**3
-_OWN = ("task_id", "task_group", "dag", "do_xcom_push", "multiple_outputs", "shard", "shards", "registered")
-
-
-class DSSUploadGroup(TaskGroup):
-    """The tasks that `dss_upload_group` makes."""
-
-    @property
-    def output(self) -> Any:
-        """What the bundle's task returns: `group.output["uuid"]`, as of a `DSSUploadDirectoryOperator`."""
-        return self.children[f"{self.group_id}.bundle"].output  # type: ignore[attr-defined]  # it is a task
-
-
-def dss_upload_group(
-    group_id: str = "upload",
-    *,
-    directory: str,
-    staging_bucket: str,
-    max_shard_files: int = 2000,
-    max_shard_bytes: int = 20 * GIB,
-    **options: Any,
-) -> DSSUploadGroup:
-    """Upload a directory as a bundle with many workers; return the task group that does it.
-
-    The group has three tasks:
-
-    - `plan` walks the directory and cuts it into shards, which are ranges of names
-    - `shard`, mapped over them, stages and registers the files of one and waits for the DSS's copies of them
-    - `bundle` puts the bundle of all, and returns what `DSSUploadDirectoryOperator` returns, and `shard_count`
-
-    The bundle is, byte for byte, the one that a `DSSUploadDirectoryOperator` makes whose `task_id` is this group's id:
-    the same uuids, versions, order. Each shard is retried alone and goes on where its last try stopped. The names are
-    given by `plan`: clearing a shard leaves them as they are, clearing the run or `plan` makes a new version.
-
-    Every worker has to see the directory under the same path, with the same modification times: on a shared file
-    system, or as a prefix of a bucket. A file that comes, goes or changes after it was planned is an error. Nothing but
-    the ranges and counts goes through XCom. Airflow maps no task inside of a mapped task group, so this cannot be in
-    one.
-
-    :param group_id: of the task group
-    :param directory: on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the files in it and below it
-        become the bundle (templated)
-    :param staging_bucket: bucket to stage in (templated)
-    :param max_shard_files: in a shard
-    :param max_shard_bytes: in a shard; a larger file has one to itself
-    :param options: all other parameters of `DSSUploadDirectoryOperator`, the same of them templated, of which
-        `max_workers`, `max_bytes_per_second` and `max_requests_per_second` hold for each shard; and those of Airflow's
-        operators, such as `retries` or `pool`, for all tasks of the group, but `outlets` for `bundle` alone
-    :raises ValueError: when an argument that holds no template is not well-formed
-    :raises TypeError: when there is no such argument
-    """
-    own = sorted(set(options) & set(_OWN))
-    if own:
-        raise TypeError(f"dss_upload_group() takes no {', '.join(own)}: the tasks of the group have their own")
-    options.update(directory=directory, staging_bucket=staging_bucket)
-    outlets = options.pop("outlets", None)  # else each shard would start the DAGs that wait for the bundle
-    group = DSSUploadGroup(group_id=group_id)
-    with group:
-        plan = DSSPlanUploadOperator(
-            task_id="plan", max_shard_files=max_shard_files, max_shard_bytes=max_shard_bytes, **options
-        )
-        _check(plan)
-        shard = DSSUploadShardOperator.partial(
-            task_id="shard", **{"map_index_template": _SHARD_NAME, **options}
-        ).expand(shard=plan.output)
-        DSSUploadShardsBundleOperator(
-            task_id="bundle", shards=plan.output, registered=shard.output, outlets=outlets, **options
-        )
-    return group
-
-
+_RESERVED = ("task_id", "task_group", "dag", "do_xcom_push", "multiple_outputs", "shard", "shards", "registered")
 _SHARD_NAME = "{{ task.shard['number'] }} of {{ task.shard['of'] }}"
 
 
+class DSSUploadTaskGroup(TaskGroup):
+    """Upload a directory as a bundle with many workers.
+
+    The group has three tasks:
+
+    - `plan` lists the directory and divides it into shards, which are ranges of names
+    - `shard`, mapped over the shards, stages and registers the files of one, and waits for their asynchronous copies
+    - `bundle` creates the bundle of all files; it returns the result of `DSSUploadDirectoryOperator`, with
+      `shard_count` among the `statistics`
+
+    The bundle is identical to that of a `DSSUploadDirectoryOperator` whose `task_id` is the id of this group: the same
+    UUIDs, versions and order. Each shard is retried separately and resumes. `plan` determines the names: clearing a
+    shard keeps them, clearing the run or `plan` creates a new version.
+
+    All workers have to see the directory under the same path and with the same modification times: on a shared file
+    system, or as a prefix of a bucket. Changes to the directory after `plan` are errors. XComs hold only ranges and
+    counts. Airflow does not support mapping inside a mapped task group, so this group cannot be mapped.
+
+    :param group_id: id of the task group
+    :param directory: directory on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the bundle gets all
+        files below it (templated)
+    :param staging_bucket: bucket to stage in (templated)
+    :param max_shard_files: maximum number of files in a shard
+    :param max_shard_bytes: maximum size of a shard, in bytes; a larger file gets a shard of its own
+    :param options: all other parameters of `DSSUploadDirectoryOperator`, templated as there; `max_workers`,
+        `max_bytes_per_second` and `max_requests_per_second` apply to each shard. Parameters of Airflow's operators,
+        such as `retries` or `pool`, apply to all tasks, `outlets` to `bundle` only
+    :raises ValueError: if an argument without a template is invalid
+    :raises TypeError: if an argument is unknown
+    """
+
+    def __init__(
+        self,
+        group_id: str = "upload",
+        *,
+        directory: str,
+        staging_bucket: str,
+        max_shard_files: int = 2000,
+        max_shard_bytes: int = 20 * GIB,
+        **options: Any,
+    ) -> None:
+        reserved = sorted(set(options) & set(_RESERVED))
+        if reserved:
+            raise TypeError(f"DSSUploadTaskGroup does not accept {', '.join(reserved)}: its tasks set their own")
+        super().__init__(group_id=group_id)
+        options.update(directory=directory, staging_bucket=staging_bucket)
+        outlets = options.pop("outlets", None)  # of every shard, they would start the DAGs that wait for the bundle
+        with self:
+            plan = DSSPlanUploadOperator(
+                task_id="plan", max_shard_files=max_shard_files, max_shard_bytes=max_shard_bytes, **options
+            )
+            _check(plan)
+            shard = DSSUploadShardOperator.partial(
+                task_id="shard", **{"map_index_template": _SHARD_NAME, **options}
+            ).expand(shard=plan.output)
+            DSSUploadShardsBundleOperator(
+                task_id="bundle", shards=plan.output, registered=shard.output, outlets=outlets, **options
+            )
+
+    @property
+    def output(self) -> Any:
+        """Output of the task `bundle`, such as `group.output["uuid"]`."""
+        return self.children[f"{self.group_id}.bundle"].output  # type: ignore[attr-defined]  # it is a task
+
+
 class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
-    """Plan the upload of a directory, and cut it into shards; the first task of a `dss_upload_group`.
+    """Plan the upload of a directory and divide it into shards; the first task of a `DSSUploadTaskGroup`.
 
-    Returns a list of the shards: for each the bundle's name, its range of names, counts and a digest. Nothing is sent
-    to the DSS or to the bucket.
+    Returns a list of shards, each with the name of the bundle, a range of names, counts and a digest. Sends nothing to
+    the DSS or the bucket.
 
-    :param max_shard_files: in a shard
-    :param max_shard_bytes: in a shard; a larger file has one to itself
+    :param max_shard_files: maximum number of files in a shard
+    :param max_shard_bytes: maximum size of a shard, in bytes; a larger file gets a shard of its own
     """
 
     def __init__(self, *, max_shard_files: int, max_shard_bytes: int, **kwargs: Any) -> None:
@@ -111,12 +107,12 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
         self.max_shard_files = max_shard_files
         self.max_shard_bytes = max_shard_bytes
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:  # type: ignore[override]  # several things
-        """Return the shards."""
+    def execute(self, context: Context) -> list[dict[str, Any]]:  # type: ignore[override]  # a list
+        """Plan the upload."""
         from airflow_provider_hca.upload.shards import cut
 
         with fail_fast():
-            # Named as an operator in place of the group would name it.
+            # Named as by an operator whose task_id is the id of the group.
             uuid = self.bundle_uuid or task_uuid(context, task_id=self.task_id.rpartition(".")[0])
             plan = self._plan_as(uuid, self.bundle_version or run_version(context))
             shards = cut(plan, most_files=self.max_shard_files, most_bytes=self.max_shard_bytes)
@@ -127,11 +123,11 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
 
 
 class DSSUploadShardOperator(DSSUploadDirectoryOperator):
-    """Stage and register the files of a shard; the mapped task of a `dss_upload_group`.
+    """Stage and register the files of a shard; the mapped task of a `DSSUploadTaskGroup`.
 
-    Returns what was done, without the files.
+    Returns the statistics of the shard.
 
-    :param shard: what `DSSPlanUploadOperator` returns for it
+    :param shard: shard, an item of the output of `DSSPlanUploadOperator`
     """
 
     def __init__(self, *, shard: Mapping[str, Any], **kwargs: Any) -> None:
@@ -139,45 +135,46 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         self.shard = shard
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Register the files, unless the directory has changed; return what was done."""
-        progress = ProgressReporter(context).of_shard(self.shard)
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling():
+        """Register the files, unless the directory has changed."""
+        progress = ProgressReporter(context).for_shard(self.shard)
+        with self._open_hook() as hook, progress.reporting():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
-            registered = self._register(context, self._uploader(hook, creator_uid, progress), plan, progress)
+            registered = self._register(context, self._uploader(hook, progress), plan, progress)
             progress.done(registered)
-        return self._told(context, registered.without_copies())
+        return self._complete(context, registered.without_copies())
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Take up the task after the DSS has copied what it copies later: there is nothing left to do."""
-        progress = ProgressReporter(context).of_shard(self.shard)
-        with fail_fast(), progress.telling("copy"):
+        """Return the statistics after the wait in the triggerer."""
+        progress = ProgressReporter(context).for_shard(self.shard)
+        with fail_fast(), progress.reporting("copy"):
             registered, _ = self._registered(event)
             progress.done(registered)
-        return self._told(context, registered.without_copies())
+        return self._complete(context, registered.without_copies())
 
-    def _told(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
+    def _complete(self, context: Context, registered: dict[str, Any]) -> dict[str, Any]:
         files, size = self.shard["file_count"], self.shard["byte_count"]
         self._report_lineage([Data.source(self.directory, files=files, size=size)])
-        return {"tries": context["ti"].try_number, **done}
+        return {"tries": context["ti"].try_number, **registered}
 
-    def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the names are in the shard
+    def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the shard has the names
         from airflow_provider_hca.upload.shards import Shard
 
         shard = Shard.of_json(self.shard)
-        with _planned_before():
+        with _retry_invalid_directory():
             plan = self._plan_as(shard.bundle_uuid, shard.bundle_version, names=shard.names)
         shard.check(plan, self.directory)
         return plan
 
 
 class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
-    """Put the bundle of all shards; the last task of a `dss_upload_group`.
+    """Create the bundle of all shards; the last task of a `DSSUploadTaskGroup`.
 
-    Returns what `DSSUploadDirectoryOperator` returns, added up over the last tries of all shards, and `shard_count`.
+    Returns the result of `DSSUploadDirectoryOperator`. The `statistics` are sums over the last tries of all shards, and
+    include `shard_count`.
 
-    :param shards: what `DSSPlanUploadOperator` returns (templated)
-    :param registered: what `DSSUploadShardOperator` returns, for all of them (templated)
+    :param shards: output of `DSSPlanUploadOperator` (templated)
+    :param registered: outputs of all `DSSUploadShardOperator` tasks (templated)
     """
 
     template_fields: Sequence[str] = ("shards", "registered", *DSSUploadDirectoryOperator.template_fields)
@@ -193,31 +190,34 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
         self.registered = registered
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Put the bundle, unless the directory has changed; return what it is called and what was done."""
+        """Create the bundle, unless the directory has changed."""
         from airflow_provider_hca.upload.report import Registered
         from airflow_provider_hca.upload.shards import Shard, join
 
         progress = ProgressReporter(context)
-        with self._running(pool_size=self.max_workers) as (hook, creator_uid), progress.telling("bundle"):
-            shards = [Shard.of_json(each) for each in mappings("shards", self.shards)]
-            done = [dict(each) for each in mappings("registered", self.registered)]
-            tries = [each.pop("tries") for each in done]
-            with _planned_before():
+        with self._open_hook() as hook, progress.reporting("bundle"):
+            shards = [Shard.of_json(shard) for shard in mappings("shards", self.shards)]
+            outputs = [dict(output) for output in mappings("registered", self.registered)]
+            tries = [output.pop("tries") for output in outputs]
+            with _retry_invalid_directory():
                 plan = self._plan_as(shards[0].bundle_uuid, shards[0].bundle_version)
-            registered = join(plan, shards, [Registered(copying=(), **each) for each in done], self.directory)
+            done = [Registered(copying=(), **output) for output in outputs]
+            registered = join(plan, shards, done, self.directory)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
-            uploader = self._uploader(hook, creator_uid, progress)
+            uploader = self._uploader(hook, progress)
             if tries and max(tries) > 1:
                 uploader.abort_multipart_uploads(plan)
             report = uploader.finish(plan, registered)
             progress.done(report)
-            return {**self._made(context, hook, report), "shard_count": len(shards)}
+            result = self._result(context, hook, report)
+            result["statistics"]["shard_count"] = len(shards)
+            return result
 
 
 @contextmanager
-def _planned_before() -> Iterator[None]:
-    """Have what is wrong with a directory tried again: `plan` has seen it whole, maybe on another worker."""
+def _retry_invalid_directory() -> Iterator[None]:
+    """Make errors of the directory temporary: `plan` has read all of it, possibly on another worker."""
     try:
         yield
     except InvalidDirectoryError as error:
@@ -225,16 +225,16 @@ def _planned_before() -> Iterator[None]:
 
 
 def _check_count(shards: int) -> None:
-    most = conf.getint("core", "max_map_length", fallback=1024)
-    if shards > most:
+    limit = conf.getint("core", "max_map_length", fallback=1024)
+    if shards > limit:
         raise ValueError(
-            f"{shards:,} shards are more than Airflow maps ([core] max_map_length is {most:,}): give a larger "
+            f"{shards:,} shards exceed the limit of Airflow ([core] max_map_length is {limit:,}): increase "
             "max_shard_files or max_shard_bytes"
         )
 
 
 def _check(task: DSSPlanUploadOperator) -> None:
-    """Raise for what is wrong already when the DAG is parsed; a template is looked at when it is rendered."""
+    """Raise for invalid arguments when the DAG is parsed; those with templates are checked when they are rendered."""
     from airflow_provider_hca.client.identifiers import check_uuid, check_version
     from airflow_provider_hca.client.models import check_replica
     from airflow_provider_hca.client.rate_limit import RateLimiter
@@ -244,7 +244,7 @@ def _check(task: DSSPlanUploadOperator) -> None:
     for name in ("max_shard_files", "max_shard_bytes", "max_workers"):
         value = getattr(task, name)
         if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     seconds("copy_timeout", task.copy_timeout)
     for rate in (task.max_bytes_per_second, task.max_requests_per_second):
         RateLimiter(rate)
@@ -272,7 +272,7 @@ def _is_literal(value: Any) -> bool:
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
-        return all(_is_literal(each) for pair in value.items() for each in pair)
+        return all(_is_literal(item) for pair in value.items() for item in pair)
     if isinstance(value, Sequence):
-        return all(_is_literal(each) for each in value)
+        return all(_is_literal(item) for item in value)
     return value is None or isinstance(value, int | float)

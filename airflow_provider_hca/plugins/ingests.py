@@ -33,8 +33,9 @@ from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY, BundleAd
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
-_FETCHED_KEY = "downloaded_file_count"  # what only a download leaves, which has an `fqid` too
-_RESULT_KEYS = ("fqid", "file_count", "byte_count", _FETCHED_KEY)
+_CREATED_KEY = "created"  # pushed only by operators that create a bundle
+_FETCHED_KEY = "directory"  # pushed only by downloads
+_RESULT_KEYS = (_CREATED_KEY, "file_count", "byte_count", _FETCHED_KEY)
 _MOST_MAKERS = 100
 _MOST_TASKS = 200  # that a browser draws every other second
 _MOST_XCOMS = 20_000  # of mapped tasks there may be very many
@@ -86,10 +87,9 @@ def list_ingests(user: access.User, session: SessionDep, limit: Annotated[int, Q
     newest = session.execute(
         select(*of_mapped)
         .where(
-            XComModel.key.in_((PROGRESS_KEY, "fqid")),
+            XComModel.key.in_((PROGRESS_KEY, _CREATED_KEY)),
             XComModel.dag_id.in_(access.readable_dags(user)),
-            _same_task_left(PROGRESS_KEY, LINK_KEY),  # an `fqid` alone may be anybody's
-            ~_same_task_left(_FETCHED_KEY),
+            _same_task_left(PROGRESS_KEY, LINK_KEY),  # any task may push an XCom `created`
         )
         .group_by(*of_mapped)
         .order_by(func.max(XComModel.timestamp).desc())
@@ -125,7 +125,7 @@ def find_makers(
             # As text, since databases differ in how they compare JSON.
             cast(XComModel.value, String).in_([json.dumps(each) for each in fqid]),
             XComModel.dag_id.in_(access.readable_dags(user)),
-            ~_same_task_left(_FETCHED_KEY),
+            _same_task_left(_CREATED_KEY),
         )
         .order_by(XComModel.timestamp)  # of several the first made it, and the others found it made
         .limit(10 * _MOST_MAKERS)
@@ -153,7 +153,7 @@ def _ingests(session: Session, which: Any) -> list[Ingest]:
         name = (row.dag_id, row.run_id, row.task_id, row.map_index)
         tasks[name] = row
         left.setdefault(name, {})[row.key] = (row.value, row.timestamp)
-    # An `fqid` alone may be anybody's.
+    # Any task may push an XCom of the other keys.
     ours = {name: told for name, told in left.items() if told.keys() & {PROGRESS_KEY, LINK_KEY}}
     return [_ingest(tasks[name], told) for name, told in ours.items()]
 
@@ -202,7 +202,7 @@ def _action(values: Mapping[str, Any], progress: Progress | None) -> Action:
         return "fetch"
     if progress is not None and progress.shard_number is not None:
         return "shard"
-    return "make" if values.keys() & {PROGRESS_KEY, "fqid"} else "see"
+    return "make" if values.keys() & {PROGRESS_KEY, _CREATED_KEY} else "see"
 
 
 def _progress(value: Any) -> Progress | None:

@@ -1,4 +1,4 @@
-"""What tasks tell of bundles, as the page has it; and the shards of a `dss_upload_group` as one."""
+"""What tasks tell of bundles, as the page has it; and the shards of a `DSSUploadTaskGroup` as one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Ingest(BaseModel):
     :ivar bundle: None if the task did not say in time
     :ivar action: whether it makes the bundle, registers a shard of it, fetches it, or only has to do with it
     :ivar told: when it last said how far it is
-    :ivar shards: for the shards of a `dss_upload_group` together, each of them
+    :ivar shards: for the shards of a `DSSUploadTaskGroup` together, each of them
     """
 
     dag_id: str

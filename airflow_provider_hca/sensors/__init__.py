@@ -1,1 +1,1 @@
-"""Airflow sensors of the DSS."""
+"""Airflow sensors for the DSS."""

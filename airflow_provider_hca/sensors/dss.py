@@ -1,4 +1,4 @@
-"""Sensors for the Data Storage System (DSS): wait until a bundle, or files, are available."""
+"""Sensors for the Data Storage System (DSS)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -20,34 +21,37 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
-from airflow_provider_hca.triggers.dss import DSSWaitTrigger, wait_result
+from airflow_provider_hca.triggers.wait import DSSWaitTrigger, wait_result
 from airflow_provider_hca.utils.fail_fast import fail_fast
+from airflow_provider_hca.utils.validation import mappings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_hca.client.waiters import Waiter
 
-_FIRST_LOOK = 10.0  # seconds that a deferrable sensor may hold its worker, however many files it waits for
+_FIRST_POKE = 10.0  # seconds that the first poke of a deferrable sensor may take, however many files it waits for
 
 
 class DSSSensor(BaseSensorOperator):
-    """What the sensors of the DSS have in common.
+    """Base sensor: opens the hook, waits in the worker or in the triggerer, ends retries that cannot help.
 
-    With `deferrable=True` the wait goes on in the triggerer, and no worker slot is held; `mode="reschedule"` holds one
-    for each look. `timeout`, `soft_fail`, `never_fail`, `silent_fail` and retries mean the same in each of them;
-    `exponential_backoff` is for the others, a trigger looks every `poke_interval`.
-    What would never come true, such as a refused request or a uuid that is none, fails at once and spends no retry. A
-    DSS that is down for longer than the connection's `retry_seconds` fails the try.
+    With `deferrable=True` the sensor waits in the triggerer, which frees the worker slot; `mode="reschedule"` takes a
+    slot for each poke. `timeout`, `soft_fail`, `never_fail`, `silent_fail` and retries work the same in all modes;
+    `exponential_backoff` has no effect on a trigger, which polls every `poke_interval`.
 
-    :param dss_conn_id: the Airflow connection (templated)
-    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
+    Invalid arguments and permanent errors fail immediately, without retries. A DSS that is unavailable for longer than
+    the connection's `retry_seconds` fails the try.
+
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param multiple_outputs: whether to push each item of the result as a separate XCom too
     """
 
     template_fields: Sequence[str] = ("dss_conn_id",)
     ui_color = "#e8f4dc"
 
-    _waiting: Waiter | None = None
+    _waiter: Waiter | None = None
 
     def __init__(
         self,
@@ -61,40 +65,45 @@ class DSSSensor(BaseSensorOperator):
         self.dss_conn_id = dss_conn_id
         self.deferrable = deferrable
 
+    @cached_property
+    def hook(self) -> DSSHook:
+        """Hook of the running task."""
+        return DSSHook(self.dss_conn_id)
+
     @abstractmethod
-    def _wait(self) -> Waiter:
-        """Return what to wait for."""
+    def _new_waiter(self) -> Waiter:
+        """Return the condition to wait for."""
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
-        """Return whether it has come."""
-        return self._poke(max(self.timeout, _FIRST_LOOK))
+        """Return whether the condition is met."""
+        return self._poke(max(self.timeout, _FIRST_POKE))
 
     def _poke(self, seconds: float) -> PokeReturnValue:
         from airflow_provider_hca.client.waiters import within
 
         with fail_fast():
-            # One for all pokes: it remembers which of its files have come.
-            wait = self._waiting = self._waiting or self._wait()
-            with DSSHook(self.dss_conn_id) as hook:
-                result = hook.get_conn().run(within(wait.check(hook.api), seconds))
+            # One for all pokes: it does not look up files again that it has seen.
+            waiter = self._waiter = self._waiter or self._new_waiter()
+            with self.hook as hook:
+                result = hook.get_conn().run(within(waiter.check(hook.api), seconds))
         if result is None:
-            self.log.info("%s: not yet", wait)
+            self.log.info("%s: not available yet", waiter)
             return PokeReturnValue(is_done=False)
-        self.log.info("%s: there", wait)
+        self.log.info("%s: available", waiter)
         return PokeReturnValue(is_done=True, xcom_value=result)
 
     def execute(self, context: Context) -> Any:
-        """Wait, in the way that is wanted; return what has come."""
-        self._waiting = None
+        """Wait in the worker or in the triggerer."""
+        self._waiter = None
         if not self.deferrable:
             return super().execute(context)
         deadline = time.time() + self.timeout
-        with self._failing_as_told(silent=self.silent_fail):
-            found = self._poke(_FIRST_LOOK)
-            if found:
-                return found.xcom_value
-        trigger = DSSWaitTrigger.on(
-            self._wait(),
+        with self._handle_errors(silent=self.silent_fail):
+            poke = self._poke(_FIRST_POKE)
+            if poke:
+                return poke.xcom_value
+        trigger = DSSWaitTrigger.for_waiter(
+            self._new_waiter(),
             dss_conn_id=self.dss_conn_id,
             poll_interval=self.poke_interval,
             deadline=deadline,
@@ -104,17 +113,17 @@ class DSSSensor(BaseSensorOperator):
         return None
 
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - Airflow's signature
-        """Take up the task after its wait in the triggerer; return what has come."""
-        with self._failing_as_told():
+        """Return the result after the wait in the triggerer."""
+        with self._handle_errors():
             result, _ = wait_result(event)
             if result is None:
-                raise AirflowSensorTimeout(f"{self._wait()}: not within the timeout of {self.timeout:.0f} s")
-            self.log.info("%s: there", self._wait())
+                raise AirflowSensorTimeout(f"{self._new_waiter()}: not within the timeout of {self.timeout:.0f} s")
+            self.log.info("%s: available", self._new_waiter())
             return result
 
     @contextmanager
-    def _failing_as_told(self, *, silent: bool = False) -> Iterator[None]:
-        """Fail, skip, or go on after an error as `BaseSensorOperator.execute` does."""
+    def _handle_errors(self, *, silent: bool = False) -> Iterator[None]:
+        """Fail, skip or ignore an error as `BaseSensorOperator.execute` does."""
         try:
             yield
         except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
@@ -123,7 +132,7 @@ class DSSSensor(BaseSensorOperator):
             raise
         except Exception as error:
             if silent:
-                self.log.exception("ignored because of silent_fail; the sensor goes on")
+                self.log.exception("ignored because of silent_fail; still waiting")
             elif self.never_fail:
                 raise AirflowSkipException(f"Skipped because of never_fail: {error}") from error
             else:
@@ -133,14 +142,14 @@ class DSSSensor(BaseSensorOperator):
 class DSSBundleSensor(DSSSensor):
     """Wait until a bundle is available in one or more replicas (`GET /bundles/{uuid}`).
 
-    Returns, also as an XCom each, `uuid`, `version` and `versions`, the version found in each replica. How it waits is
-    told by `deferrable` and `mode`; see `DSSSensor`.
+    Returns, also as separate XComs: `uuid`, `version` and `versions`, the version by replica. For `deferrable` and
+    `mode` see `DSSSensor`.
 
-    :param bundle_uuid: of the bundle (templated)
-    :param bundle_version: of the bundle, a DSS_VERSION; any version will do if None (templated)
-    :param replicas: those that must all have it, of `aws` and `gcp` (templated)
-    :param dss_conn_id: the Airflow connection (templated)
-    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
+    :param bundle_uuid: UUID of the bundle (templated)
+    :param bundle_version: version of the bundle, a DSS_VERSION; any version if None (templated)
+    :param replicas: replicas that must all have the bundle, such as `["aws", "gcp"]` (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
     """
 
     template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replicas", *DSSSensor.template_fields)
@@ -160,30 +169,30 @@ class DSSBundleSensor(DSSSensor):
         self.replicas = replicas
 
     def execute(self, context: Context) -> Any:
-        """Wait, in the way that is wanted; return what has come."""
+        """Wait in the worker or in the triggerer."""
         if isinstance(self.replicas, Sequence) and self.replicas:
-            with DSSHook(self.dss_conn_id) as hook:
+            with self.hook as hook:
                 show_bundle(context, hook, replica=self.replicas[0], uuid=self.bundle_uuid, version=self.bundle_version)
         return super().execute(context)
 
-    def _wait(self) -> Waiter:
+    def _new_waiter(self) -> Waiter:
         from airflow_provider_hca.client.waiters import BundleWaiter
 
         return BundleWaiter(self.bundle_uuid, self.bundle_version, self.replicas)
 
 
 class DSSFileSensor(DSSSensor):
-    """Wait until files, one or many, are available in one or more replicas (`HEAD /files/{uuid}`).
+    """Wait until files are available in one or more replicas (`HEAD /files/{uuid}`).
 
-    Returns, also as an XCom each, `file_count` and `byte_count`; of a single file also `uuid`, `version`, `size`,
-    `sha256` and `content_type`. An asynchronous copy that failed, and other content than `sha256` says, are errors.
-    How it waits is told by `deferrable` and `mode`; see `DSSSensor`.
+    Returns, also as separate XComs: `file_count` and `byte_count`; for a single file also `uuid`, `version`, `size`,
+    `sha256` and `content_type`. Failed asynchronous copies, and content that differs from `sha256`, are errors. For
+    `deferrable` and `mode` see `DSSSensor`.
 
-    :param files: each with `uuid`, and maybe `version` (any will do without) and `sha256`, such as what mapped
-        put-file tasks return or the `files` of a bundle (templated)
-    :param replicas: those that must all have them, of `aws` and `gcp` (templated)
-    :param dss_conn_id: the Airflow connection (templated)
-    :param deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable` says
+    :param files: files, each with `uuid` and optionally `version` (any version otherwise) and `sha256`, for example the
+        output of mapped `DSSPutFileOperator` tasks, or the `files` of a bundle (templated)
+    :param replicas: replicas that must all have the files, such as `["aws", "gcp"]` (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
     """
 
     template_fields: Sequence[str] = ("files", "replicas", *DSSSensor.template_fields)
@@ -199,9 +208,7 @@ class DSSFileSensor(DSSSensor):
         self.files = files
         self.replicas = replicas
 
-    def _wait(self) -> Waiter:
+    def _new_waiter(self) -> Waiter:
         from airflow_provider_hca.client.waiters import FilesWaiter
 
-        if not isinstance(self.files, Iterable) or isinstance(self.files, str | Mapping):
-            raise ValueError(f"files must be a list of files, each with a uuid, not {self.files!r:.200}")
-        return FilesWaiter(self.files, self.replicas)
+        return FilesWaiter(mappings("files", self.files), self.replicas)

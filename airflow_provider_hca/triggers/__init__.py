@@ -1,1 +1,1 @@
-"""Airflow triggers of the DSS."""
+"""Airflow triggers for the DSS."""

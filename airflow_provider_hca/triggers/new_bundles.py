@@ -1,4 +1,4 @@
-"""A trigger that starts DAGs when bundles appear in a Data Storage System (DSS), for an `AssetWatcher` of Airflow 3."""
+"""Trigger that starts DAGs for new bundles, for an `AssetWatcher` of Airflow 3."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from airflow_provider_hca.client.models import check_replica
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.triggers.watermark import BundleWatermark, fqid
+from airflow_provider_hca.utils.validation import seconds
 
 log = logging.getLogger(__name__)
 
-# How long the triggerer may take to store an event that it was given: it needs a second or two.
+# The triggerer stores an event one or two seconds after the trigger yields it.
 _STORED_WITHIN = 5.0
-# Airflow's triggerer stores events one by one and shows no sign of life meanwhile: after thousands at once, another one
-# would take it for dead.
-_AT_ONCE = 100
-# A DSS can lose versions of one uuid that straddle a page boundary: with other pages, the next listing has them.
+# The triggerer sends no heartbeat while it stores events one by one: after thousands at once, another triggerer would
+# take over its triggers.
+_BATCH_SIZE = 100
+# A DSS can omit versions of one UUID that cross a page boundary; the next listing, with other pages, includes them.
 _PAGE_SIZES = (500, 491, 479)
-_FAILURES = 5
-_LONGEST_WAIT = 600.0
+_MAX_FAILURES = 5
+_MAX_WAIT = 600.0
 
 
 class DSSNewBundleTrigger(BaseEventTrigger):
     """Fire an event for each new bundle version of a replica (`GET /bundles/all`), for an `AssetWatcher`.
 
-    An event's payload has `uuid`, `version`, `fqid` (`uuid.version`) and `replica`. Needs Airflow 3.
+    The payload of an event has `uuid`, `version`, `fqid` (`uuid.version`) and `replica`. Needs Airflow 3.
 
-    What the DSS has when a watcher starts for the first time is known and fires nothing, unless `since` is given. From
-    then on each bundle version fires **at least once**, whenever the triggerer is stopped or killed, as Airflow 3.3
-    and newer keep the watcher's state with the asset. After a kill, what was fired within the last `poll_interval` may
-    fire again, and of several bundles that one poll finds the last fires again with the next, so that Airflow starts a
-    DAG run for all of them: what handles an event must not mind. One asset's state is kept, so DAGs that wait for the
-    same bundles share one asset. On Airflow 3.0 to 3.2 the state is in memory: what is put while the triggerer is down
-    fires only with `since`, which then fires all since that version again.
+    Bundles that exist when a watcher first starts fire no event, unless `since` is given. From then on each bundle
+    version fires **at least once**, even if the triggerer is stopped or killed: Airflow 3.3 and newer store the
+    watcher's state with the asset. After a kill, events of the last `poll_interval` may fire again. If a poll finds
+    several bundles, the last one fires again after the others, so that Airflow starts a DAG run for all of them.
+    Handlers of events therefore have to be idempotent. Airflow stores the state of one asset only, so DAGs that wait
+    for the same bundles have to share an asset. On Airflow 3.0 to 3.2 the state is in memory: bundles created while the
+    triggerer is down fire only with `since`, which then fires all newer versions again.
 
-    Versions are chosen by those who put bundles, and may be older than what was there before: a retried or backfilled
-    run names its bundle after its date. Such a bundle fires when its version is at most `lookback` older than the
-    moment it appears; older ones are taken for known. What has a version that is no DSS_VERSION fires nothing, and is
-    told in the log.
+    Clients choose versions, and a version may be older than existing ones: a retried or backfilled run names its bundle
+    after its date. Such a bundle fires if its version is at most `lookback` older than the time it appears; older ones
+    count as known. A bundle whose version is not a DSS_VERSION fires no event and is logged.
 
-    While the DSS is in trouble, the trigger logs that and waits longer and longer. After five polls in a row that
-    failed, and after one that would fail again (a connection that is wrong, an answer that no DSS gives), it raises
-    the error, and Airflow's triggerer starts it again; without a state store it goes on, as it would forget.
+    Failed polls are logged and repeated with increasing delays. After five consecutive failures, or a permanent error
+    (an invalid connection, an unexpected response), the trigger raises the error and the triggerer restarts it; without
+    a state store it continues, since a restart would lose the state.
 
-    :param dss_conn_id: the Airflow connection; its credentials are not used
-    :param replica: `aws` or `gcp`
-    :param prefix: of the bundles' uuids, hexadecimal; all bundles by default
-    :param since: a DSS_VERSION; a watcher that starts for the first time fires for each bundle newer than it
-    :param lookback: how much older than now the version of a new bundle may be, in seconds or a `timedelta`; a day by
-        default. Up to 5,000 bundles are remembered in it
-    :param poll_interval: time between two polls, in seconds or a `timedelta`; 5 seconds or more
+    :param dss_conn_id: Airflow connection of type `hca_dss`; its credentials are not used
+    :param replica: replica to watch, `aws` or `gcp`
+    :param prefix: prefix of the bundles' UUIDs, hexadecimal; all bundles by default
+    :param since: DSS_VERSION after which all bundles fire when a watcher starts for the first time
+    :param lookback: maximum age of the version of a new bundle, in seconds or as a `timedelta`; one day by default. Up
+        to 5,000 bundles are remembered within it
+    :param poll_interval: time between two polls, in seconds or as a `timedelta`; at least 5 seconds
     :raises RuntimeError: on Airflow 2, which has no event-driven scheduling
-    :raises ValueError: when an argument is not well-formed
+    :raises ValueError: if an argument is invalid
     """
 
     def __init__(
@@ -79,29 +79,29 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     ) -> None:
         if not AIRFLOW_V_3_0_PLUS:
             raise RuntimeError(
-                "DSSNewBundleTrigger is for an AssetWatcher, which begins with Airflow 3: on Airflow 2, let a "
-                "scheduled DAG list the bundles, as example_dss_new_bundles_scheduled.py does"
+                "DSSNewBundleTrigger needs an AssetWatcher, available since Airflow 3: on Airflow 2, list the bundles "
+                "in a scheduled DAG, as in example_dss_new_bundles_scheduled.py"
             )
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow ships it so
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow does not type it
         self.dss_conn_id = dss_conn_id
         self.replica = check_replica(replica)
         self.prefix = prefix.lower()
         self.since = None if since is None else check_version(since, "since")
-        self.lookback = _seconds(lookback)
-        self.poll_interval = _seconds(poll_interval)
+        self.lookback = seconds("lookback", lookback)
+        self.poll_interval = seconds("poll_interval", poll_interval)
         if not re.fullmatch(r"[0-9a-f-]{0,36}", self.prefix):
-            raise ValueError(f"prefix must be how uuids begin, such as '0f3a', not {prefix!r}")
+            raise ValueError(f"prefix must be the beginning of a UUID, such as '0f3a', got {prefix!r}")
         if not 0 <= self.lookback < float("inf"):
-            raise ValueError(f"lookback must be 0 seconds or more, not {lookback!r}")
+            raise ValueError(f"lookback must be 0 seconds or more, got {lookback!r}")
         if not _STORED_WITHIN <= self.poll_interval < float("inf"):
-            raise ValueError(f"poll_interval must be {_STORED_WITHIN:.0f} seconds or more, not {poll_interval!r}")
+            raise ValueError(f"poll_interval must be {_STORED_WITHIN:.0f} seconds or more, got {poll_interval!r}")
         self._page_sizes = itertools.cycle(_PAGE_SIZES)
-        self._odd_versions: set[str] = set()
-        self._next_limit = ""  # a restart keeps the limit: what came in days of standstill is above it
+        self._invalid_versions: set[str] = set()
+        self._next_limit = ""  # a restart keeps the limit: bundles created during days of downtime are above it
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the path of the class and its arguments; equal arguments are one watcher to Airflow."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
+        """Return the path and the arguments of the trigger; equal arguments are the same watcher."""
+        return "airflow_provider_hca.triggers.dss.DSSNewBundleTrigger", {
             "dss_conn_id": self.dss_conn_id,
             "replica": self.replica,
             "prefix": self.prefix,
@@ -111,71 +111,70 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll and yield an event per new bundle version, for ever."""
-        seen: BundleWatermark | None = None
+        """Poll and yield an event for each new bundle, indefinitely."""
+        watermark: BundleWatermark | None = None
         new: list[dict[str, str]] = []
         several = False
         failures = 0
         while True:
             try:
-                seen = seen or await self._begin()
+                watermark = watermark or await self._load()
                 if not new:
-                    new = await self._find(seen)
+                    new = await self._find_new(watermark)
                     several = len(new) > 1
                 failures = 0
-            # Whatever it is: an error that ended the trigger at once would come again within a second or two, when the
-            # triggerer starts it anew, and again.
+            # Any error: if the trigger ended, the triggerer would restart it within a second or two, again and again.
             except Exception as error:
                 failures += 1
-                if await self._wait_out(error, failures):
+                if await self._back_off(error, failures):
                     raise
                 continue
-            batch, new = new[:_AT_ONCE], new[_AT_ONCE:]
+            batch, new = new[:_BATCH_SIZE], new[_BATCH_SIZE:]
             for bundle in batch:
                 yield self._event(bundle)
             await sleep(_STORED_WITHIN if new else self._pause())
             if several and not new:
-                # The first event starts a DAG run, which has no later one, and Airflow without apache/airflow#70972
-                # (3.3.2 and older) starts none for those that come before that run is made: one more does, for all.
+                # Without apache/airflow#70972 (3.3.2 and older) Airflow starts a DAG run for the first event and drops
+                # those stored before that run exists: one more event starts a run for all of them.
                 yield self._event(batch[-1])
                 await sleep(_STORED_WITHIN)
             if batch:
-                # Only now: the triggerer stores an event some time after it was yielded. With a state that already has
-                # the bundle, a kill in between would lose the event for ever.
-                seen.add(batch)
-                await self._keep(seen)
+                # Not before: the triggerer stores an event some time after the yield. If the state already had the
+                # bundle, a kill in between would lose the event.
+                watermark.add(batch)
+                await self._save(watermark)
 
     def _event(self, bundle: dict[str, str]) -> TriggerEvent:
-        about = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle), "replica": self.replica}
-        return TriggerEvent(about)  # type: ignore[no-untyped-call]  # Airflow ships it so
+        payload = {"uuid": bundle["uuid"], "version": bundle["version"], "fqid": fqid(bundle), "replica": self.replica}
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow does not type it
 
-    async def _begin(self) -> BundleWatermark:
-        """Return what is known from before, or, where nothing is, from now on."""
-        state = await self._in_store("get", self._key)
+    async def _load(self) -> BundleWatermark:
+        """Return the stored watermark; at the first start, one at which all existing bundles are known."""
+        state = await self._call_store("get", self._key)
         if state is not None:
             try:
                 return BundleWatermark.from_state(state)
             except ValueError as error:
-                raise ValueError(f"the asset's state {self._key!r} {error}. Delete it to begin anew") from None
+                raise ValueError(f"state {self._key!r} of the asset: {error}. Delete it to start again") from None
         if self.since is not None:
             return BundleWatermark(self.since)
-        seen = BundleWatermark(self._horizon())
-        for _ in range(2):  # with two page sizes, so that what one listing lost is not new in the next poll
-            seen.add(await self._list(seen.newer_than))
-        # At once, unlike later: nothing was yielded, and what is put from now on is to be new after a restart too.
-        await self._in_store("set", self._key, seen.to_state())
-        log.info("watching for bundles from now on; those newer than %s are known", seen.newer_than)
-        return seen
+        watermark = BundleWatermark(self._horizon())
+        for _ in range(2):  # with two page sizes: a bundle that one listing omits must not be new in the next poll
+            watermark.add(await self._list(watermark.newer_than))
+        # Saved at once: no event is pending, and bundles created from now on have to be new after a restart.
+        await self._call_store("set", self._key, watermark.to_state())
+        log.info("watching for bundles from now on; existing ones newer than %s are known", watermark.newer_than)
+        return watermark
 
-    async def _find(self, seen: BundleWatermark) -> list[dict[str, str]]:
-        """Return the bundles that are new, and let the limit of what is known follow the time."""
-        # All that the last listing had is known by now. The limit follows the clock, not the newest version: that one
-        # may lie in the future, and would swallow all bundles until then.
-        seen.rise(self._next_limit)
+    async def _find_new(self, watermark: BundleWatermark) -> list[dict[str, str]]:
+        """Return the new bundles, and let the watermark follow the clock."""
+        # All bundles of the last listing are known by now. The limit follows the clock, not the newest version, which
+        # may lie in the future and would hide all bundles until then.
+        watermark.rise(self._next_limit)
         horizon = self._horizon()
-        found = seen.unseen(await self._list(seen.newer_than))
+        new = watermark.unseen(await self._list(watermark.newer_than))
         self._next_limit = horizon
-        return found
+        return new
 
     async def _list(self, newer_than: str) -> list[dict[str, str]]:
         from airflow_provider_hca.hooks.connection import connected
@@ -186,67 +185,68 @@ class DSSNewBundleTrigger(BaseEventTrigger):
                     replica=self.replica, prefix=self.prefix, newer_than=newer_than, per_page=next(self._page_sizes)
                 )
             )
-        return [bundle for bundle in listed if self._is_usable(bundle)]
+        return [bundle for bundle in listed if self._has_valid_version(bundle)]
 
-    def _is_usable(self, bundle: dict[str, str]) -> bool:
-        """Return whether a bundle's version is one; say so, once, if not: an error would keep the others back."""
+    def _has_valid_version(self, bundle: dict[str, str]) -> bool:
+        """Return whether the version is a DSS_VERSION; log once if not, since an error would block other bundles."""
         version = bundle["version"]
         try:
             check_version(version)
         except ValueError as error:
-            if version not in self._odd_versions:
-                self._odd_versions.add(version)
+            if version not in self._invalid_versions:
+                self._invalid_versions.add(version)
                 log.warning("bundle %s fires no event: %s", bundle["uuid"], error)
             return False
         return True
 
-    async def _wait_out(self, error: Exception, failures: int) -> bool:
-        """Say what is wrong and wait; return whether to raise then.
+    async def _back_off(self, error: Exception, failures: int) -> bool:
+        """Log an error and wait; return whether to raise it.
 
-        :param failures: polls in a row that failed
+        :param error: error of the poll
+        :param failures: number of consecutive failed polls
         """
         permanent = not isinstance(error, DSSError) or error.permanent
-        wait = self._pause()
+        delay = self._pause()
         if not permanent:
-            wait = max(wait, min(wait * 2 ** (failures - 1), _LONGEST_WAIT))
+            delay = max(delay, min(delay * 2 ** (failures - 1), _MAX_WAIT))
         log.error(
-            "could not look for new bundles: %s. Waiting for %.0f s",
-            *(str(error) or type(error).__name__, wait),
+            "cannot list new bundles: %s. Waiting for %.0f s",
+            *(str(error) or type(error).__name__, delay),
             exc_info=None if isinstance(error, DSSError | ValueError) else error,
         )
-        await sleep(wait)
-        return self._state_store is not None and (permanent or failures >= _FAILURES)
+        await sleep(delay)
+        return self._state_store is not None and (permanent or failures >= _MAX_FAILURES)
 
-    async def _keep(self, seen: BundleWatermark) -> None:
+    async def _save(self, watermark: BundleWatermark) -> None:
         try:
-            await self._in_store("set", self._key, seen.to_state())
-        # Whatever a store raises: the events are stored. The state that the store still has makes them come again after
-        # a restart; raising would restart at once, and make them come again and again.
+            await self._call_store("set", self._key, watermark.to_state())
+        # Any error: the events are stored. With the previous state they fire again after a restart; raising would
+        # restart the trigger at once, and fire them again and again.
         except Exception:
-            log.warning("the state could not be saved; the next time it will be tried again", exc_info=True)
+            log.warning("cannot save the state; the next poll tries again", exc_info=True)
 
-    async def _in_store(self, method: str, *arguments: Any) -> Any:
-        """Call the asset's state store, if there is one; return what it returns."""
+    async def _call_store(self, method: str, *arguments: Any) -> Any:
+        """Call the asset's state store; return None if Airflow has none."""
         store = self._state_store
         if store is None:
             return None
         call = getattr(store, f"a{method}", None)
         try:
-            # Before Airflow 3.3.2 it has blocking calls only, which would hold up all triggers.
+            # Before Airflow 3.3.2 it has blocking calls only, which would block all triggers.
             return await (call(*arguments) if call else to_thread(getattr(store, method), *arguments))
         except ValueError as error:
             raise ValueError(
-                "several assets have watchers with these same arguments, and only the state of one can be kept: let "
-                f"them be one asset, or let the arguments differ ({error})"
+                "several assets have watchers with the same arguments, and Airflow can store the state of one only: "
+                f"use one asset, or different arguments ({error})"
             ) from None
 
     @property
     def _state_store(self) -> Any:
-        # Airflow 3.0 to 3.2 have none, and no attribute for it.
+        # Airflow 3.0 to 3.2 have no attribute for it.
         return getattr(self, "asset_state_store", None)
 
     def _pause(self) -> float:
-        # Jitter: watchers that started together must not ask together for ever.
+        # Jitter: watchers that start together must not keep polling together.
         return max(_STORED_WITHIN, self.poll_interval * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
 
     def _horizon(self) -> str:
@@ -254,9 +254,5 @@ class DSSNewBundleTrigger(BaseEventTrigger):
 
     @property
     def _key(self) -> str:
-        """Where the state is kept with the asset: apart for each set of bundles that is watched."""
+        """Key of the state, one for each set of watched bundles."""
         return "-".join(filter(None, ("dss-new-bundles", self.replica, self.prefix)))
-
-
-def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)

@@ -1,4 +1,4 @@
-"""Credentials for staging buckets from Airflow's own connections to Amazon and Google."""
+"""Credentials for staging buckets, from Airflow connections to Amazon and Google."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
 
-# Of Amazon's error codes those of throttling, which botocore knows too, but keeps to itself.
-_TOO_OFTEN = {
+# Amazon's error codes for throttling; botocore has the same list, but not as public API.
+_THROTTLING = {
     *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException"),
     *("RequestLimitExceeded", "TooManyRequestsException", "SlowDown"),
 }
@@ -24,16 +24,15 @@ _TOO_OFTEN = {
 def cloud_access(
     replica: str, *, aws_conn_id: str | None = None, gcp_conn_id: str | None = None
 ) -> S3Access | GCSAccess | None:
-    """Return how to enter the staging buckets of a replica; None leaves it to the cloud's SDK.
+    """Return the access to the staging buckets of a replica; None means the defaults of the cloud's SDK.
 
-    Only the connection that the replica needs is read.
+    Reads only the connection that the replica needs.
 
     :param replica: `aws` or `gcp`
-    :param aws_conn_id: an Airflow connection of type `aws`; the SDK's own credentials and endpoint if empty
-    :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`; the SDK's own credentials if empty
-    :raises ValueError: when the connection is missing or not well-formed, or the extra is not installed; no secret is
-        quoted
-    :raises DSSCredentialsError: when the connection's credentials cannot be had now, or are refused
+    :param aws_conn_id: Airflow connection of type `aws`; boto3's own credentials and endpoint if empty
+    :param gcp_conn_id: Airflow connection of type `google_cloud_platform`; Google's own credentials if empty
+    :raises ValueError: if the connection is missing or invalid, or the extra is not installed; quotes no secrets
+    :raises DSSCredentialsError: if the credentials are refused, or cannot be obtained now
     """
     from airflow_provider_hca.client.models import check_replica
 
@@ -60,19 +59,18 @@ def _s3(conn_id: str) -> S3Access:
             verify=hook.verify,
             config=hook.config,
         )
-    except (ClientError, ConnectionError, HTTPClientError) as error:  # a role is assumed at once
-        told = f"connection {conn_id!r} (aws_conn_id): cannot get credentials: {error}"
-        raise DSSCredentialsError(
-            told, permanent=isinstance(error, ClientError) and _is_permanent(error.response)
-        ) from None
+    except (ClientError, ConnectionError, HTTPClientError) as error:  # get_session() assumes a role
+        message = f"connection {conn_id!r} (aws_conn_id): cannot get credentials: {error}"
+        permanent = isinstance(error, ClientError) and _is_permanent(error.response)
+        raise DSSCredentialsError(message, permanent=permanent) from None
     except (AirflowException, BotoCoreError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _malformed("aws_conn_id", conn_id, error) from None
 
 
 def _is_permanent(response: Mapping[str, Any]) -> bool:
-    """Return whether Amazon would answer the same to a retry; STS says with a 400 that it is asked too often."""
+    """Return whether a retry would get the same response; STS answers throttled requests with 400."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    return status < 500 and status != 429 and response.get("Error", {}).get("Code") not in _TOO_OFTEN
+    return status < 500 and status != 429 and response.get("Error", {}).get("Code") not in _THROTTLING
 
 
 def _gcs(conn_id: str) -> GCSAccess:
@@ -88,38 +86,38 @@ def _gcs(conn_id: str) -> GCSAccess:
     try:
         return GCSAccess(GoogleBaseHook(gcp_conn_id=conn_id).get_credentials())
     except TransportError as error:
-        told = f"connection {conn_id!r} (gcp_conn_id): cannot get credentials now: {error}"
-        raise DSSCredentialsError(told, permanent=False) from None
+        message = f"connection {conn_id!r} (gcp_conn_id): cannot get credentials now: {error}"
+        raise DSSCredentialsError(message, permanent=False) from None
     except (AirflowException, GoogleAuthError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _malformed("gcp_conn_id", conn_id, error) from None
 
 
 def _check(parameter: str, conn_id: str, kind: str) -> None:
-    """Raise for what the official hooks pass over, or log with what is secret in it."""
+    """Raise for errors that the official hooks ignore, or log together with secrets."""
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise ValueError(f"there is no connection {conn_id!r}: make it, or change {parameter}") from None
+        raise ValueError(f"connection {conn_id!r} is not defined: define it, or change {parameter}") from None
     if connection.conn_type != kind:
-        raise ValueError(f"connection {conn_id!r} ({parameter}) must be of type {kind!r}, not {connection.conn_type!r}")
+        raise ValueError(f"connection {conn_id!r} ({parameter}) must be of type {kind!r}, got {connection.conn_type!r}")
     try:
         extra = json.loads(connection.extra or "{}")
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
-        raise ValueError(f"connection {conn_id!r} ({parameter}): its extra is not a JSON object")
+        raise ValueError(f"connection {conn_id!r} ({parameter}): extra must be a JSON object")
 
 
 def _not_installed(parameter: str, extra: str) -> ValueError:
     return ValueError(
-        f"{parameter} needs the provider of Airflow for {extra.title()}, which is not installed (or does not import) "
-        f"on this worker: pip install 'airflow-provider-hca[{extra}]'"
+        f"{parameter} needs Airflow's {extra.title()} provider, which is not installed (or cannot be imported) on this "
+        f"worker: pip install 'airflow-provider-hca[{extra}]'"
     )
 
 
 def _malformed(parameter: str, conn_id: str, error: Exception) -> ValueError:
-    """Say which setting is wrong; a message of a library's may quote what a setting holds, so its kind is told."""
+    # Only the type of the error: messages of libraries may quote secrets.
     return ValueError(
-        f"connection {conn_id!r} ({parameter}) is not well-formed ({type(error).__name__}): check its credentials, and "
-        "the settings in its extra"
+        f"connection {conn_id!r} ({parameter}) is invalid ({type(error).__name__}): check its credentials, and the "
+        "settings in its extra"
     )

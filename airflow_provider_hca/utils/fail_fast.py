@@ -1,4 +1,4 @@
-"""Which errors end a task for good."""
+"""Retries that cannot help."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_hca.exceptions import DSSError
 
 @contextmanager
 def fail_fast() -> Iterator[None]:
-    """Turn an error that would come again in every try into an `AirflowFailException`, which ends the task.
+    """Raise invalid arguments and permanent errors as `AirflowFailException`, which fails the task without retries.
 
-    Those are a `DSSError` that says it is permanent, such as a refused token or a conflict, and a `ValueError`, which
-    is a wrong argument. Other errors pass as they are, and Airflow retries as the task is told to.
+    These are `ValueError` and a `DSSError` that is `permanent`, such as a refused token or a conflict. Other errors are
+    not changed.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a task's files and bundles are called, so that a retry repeats the same PUTs and makes nothing twice."""
+"""UUIDs and versions derived from the DAG run, so that a retry repeats the same PUT requests."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
 
 def task_uuid(context: Context, *parts: str, task_id: str | None = None) -> str:
-    """Return the uuid that belongs to this task of this DAG run, the same in every try.
+    """Return the UUID of a task in a DAG run, the same for all tries.
 
-    It derives from the DAG, the run, the task and the map index. A cleared run keeps it.
+    Derived from the DAG, the run, the task and the map index. Clearing the run keeps it.
 
-    :param context: of the running task
-    :param parts: what tells several uuids of one task apart
-    :param task_id: whose uuid it is, if not the running task's
+    :param context: context of the running task
+    :param parts: parts that distinguish several UUIDs of one task
+    :param task_id: id of the task; the running task if None
     """
     run, ti = context["dag_run"], context["ti"]
-    # A DAG has one run for a logical date, whatever its run id, and `airflow dags test` makes up a new id each time.
+    # A DAG has one run for a logical date, whatever its run id, and `airflow dags test` uses a new id each time.
     name = run.logical_date.isoformat() if run.logical_date else run.run_id
     map_index = -1 if ti.map_index is None else ti.map_index
     return derive_uuid(ti.dag_id, name, task_id or ti.task_id, map_index, *parts)
 
 
 def run_version(context: Context) -> str:
-    """Return the DSS_VERSION that belongs to this DAG run, the same for all its tasks and tries.
+    """Return the DSS_VERSION of a DAG run, the same for all its tasks and tries.
 
-    It is the run's logical date, or the end of its data interval if that is later, so that newer runs make newer
-    versions. Clearing the run makes it later by a microsecond: a new version of the same bundle.
+    The logical date, or the end of the data interval if later, so that newer runs create newer versions. Clearing the
+    run adds a microsecond: a new version of the same bundle.
 
-    :param context: of the running task
+    :param context: context of the running task
     """
     run = context["dag_run"]
     moments = [moment for moment in (run.logical_date, run.data_interval_end) if moment is not None]

@@ -1,6 +1,6 @@
-"""What a task tells of the data it read and made: to the DAGs that are scheduled on its outlets, and to OpenLineage.
+"""Lineage of operators: events of outlets, and OpenLineage datasets.
 
-The naming of data that is not in a DSS is OpenLineage's own.
+Datasets outside a DSS are named by OpenLineage's naming conventions.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-# With more files each event would be of megabytes, and the picture made of it of no use.
-_MOST_FILES = 100
+# With more files, each event would have megabytes, and the graph would be unreadable.
+_MAX_FILES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A bundle, a file or a directory, as OpenLineage calls it.
+    """A bundle, file or directory as an OpenLineage dataset.
 
-    :ivar namespace: such as `dss://dss.example.org`, `s3://bucket` or `file://host`
-    :ivar name: in the namespace
-    :ivar version: if it has any
-    :ivar files: how many, if that is known
-    :ivar size: of all of them in bytes, if that is known
+    :ivar namespace: namespace, such as `dss://dss.example.org`, `s3://bucket` or `file://host`
+    :ivar name: name in the namespace
+    :ivar version: version, if any
+    :ivar files: number of files, if known
+    :ivar size: size in bytes, if known
     """
 
     namespace: str
@@ -41,65 +41,65 @@ class Data:
     size: int | None = None
 
     @classmethod
-    def bundle(cls, api_url: str, made: Mapping[str, Any]) -> Data:
-        """Return a bundle.
+    def bundle(cls, api_url: str, result: Mapping[str, Any]) -> Data:
+        """Return the dataset of a bundle, the same as of `bundle_uri`, which hook-level lineage reports.
 
-        :param api_url: of its DSS
-        :param made: what a task returns of it: `uuid`, `version`, `replica`, and maybe `file_count` and `byte_count`
+        :param api_url: URL of the DSS's API
+        :param result: result of a task, with `uuid`, `version`, `replica`, optionally `file_count` and `byte_count`
         """
-        namespace, version = f"dss://{dss_host(api_url)}", made["version"]
-        name = f"{made['replica']}/{made['uuid']}.{version}"
-        return cls(namespace, name, version, made.get("file_count"), made.get("byte_count"))
+        namespace, version = f"dss://{dss_host(api_url)}", result["version"]
+        name = f"{result['replica']}/{result['uuid']}.{version}"
+        return cls(namespace, name, version, result.get("file_count"), result.get("byte_count"))
 
     @classmethod
     def file(cls, api_url: str, replica: str, file: Mapping[str, Any]) -> Data:
-        """Return a file in a DSS.
+        """Return the dataset of a file in a DSS.
 
-        :param api_url: of its DSS
+        :param api_url: URL of the DSS's API
         :param replica: `aws` or `gcp`
-        :param file: with `uuid` and `version`
+        :param file: file, with `uuid` and `version`
         """
         name = f"{replica}/files/{file['uuid'].lower()}.{file['version']}"
         return cls(f"dss://{dss_host(api_url)}", name, file["version"])
 
     @classmethod
     def source(cls, source: str, *, files: int | None = None, size: int | None = None) -> Data:
-        """Return a directory of this worker, or an object or prefix in a bucket.
+        """Return the dataset of a directory of this worker, or of an object or prefix in a bucket.
 
-        :param source: a path, or a URL such as `s3://bucket/key`
-        :param files: how many, if that is known
-        :param size: of all of them in bytes, if that is known
+        :param source: path, or URL such as `s3://bucket/key`
+        :param files: number of files, if known
+        :param size: size in bytes, if known
         """
         if "://" in source:
             scheme, _, path = source.partition("://")
-            bucket, _, key = path.partition("/")  # a key may have a "?" or "#" in it
+            bucket, _, key = path.partition("/")  # not urlsplit(): a key may contain "?" or "#"
             return cls(f"{scheme}://{bucket}", key, files=files, size=size)
         import socket
 
         return cls(f"file://{socket.gethostname()}", str(Path(source).absolute()), files=files, size=size)
 
     def as_input(self) -> InputDataset:
-        """Return it as OpenLineage has what is read."""
+        """Return an input dataset."""
         from airflow.providers.common.compat.openlineage.facet import InputDataset
         from openlineage.client.facet_v2 import input_statistics_input_dataset as statistics
 
-        told: dict[str, Any] = {}
+        facets: dict[str, Any] = {}
         if self.files is not None:
-            read = statistics.InputStatisticsInputDatasetFacet(fileCount=self.files, size=self.size)
-            told["inputStatistics"] = read
-        return InputDataset(self.namespace, self.name, facets=self._facets(), inputFacets=told)
+            facet = statistics.InputStatisticsInputDatasetFacet(fileCount=self.files, size=self.size)
+            facets["inputStatistics"] = facet
+        return InputDataset(self.namespace, self.name, facets=self._facets(), inputFacets=facets)
 
     def as_output(self) -> OutputDataset:
-        """Return it as OpenLineage has what is made."""
+        """Return an output dataset."""
         from airflow.providers.common.compat.openlineage.facet import (
             OutputDataset,
             OutputStatisticsOutputDatasetFacet,
         )
 
-        told: dict[str, Any] = {}
+        facets: dict[str, Any] = {}
         if self.files is not None:
-            told["outputStatistics"] = OutputStatisticsOutputDatasetFacet(fileCount=self.files, size=self.size)
-        return OutputDataset(self.namespace, self.name, facets=self._facets(), outputFacets=told)
+            facets["outputStatistics"] = OutputStatisticsOutputDatasetFacet(fileCount=self.files, size=self.size)
+        return OutputDataset(self.namespace, self.name, facets=self._facets(), outputFacets=facets)
 
     def _facets(self) -> dict[str, DatasetFacet]:
         from openlineage.client.facet_v2 import dataset_version_dataset
@@ -110,41 +110,41 @@ class Data:
 
 
 def file_inputs(api_url: str, replica: str, files: Sequence[Mapping[str, Any]]) -> list[Data]:
-    """Return the files of a bundle, unless they are too many to be told one by one.
+    """Return the datasets of files; none if there are more than 100 files.
 
-    :param api_url: of the DSS
+    :param api_url: URL of the DSS's API
     :param replica: `aws` or `gcp`
-    :param files: each with `uuid` and `version`
+    :param files: files, each with `uuid` and `version`
     """
-    return [Data.file(api_url, replica, file) for file in files] if len(files) <= _MOST_FILES else []
+    return [Data.file(api_url, replica, file) for file in files] if len(files) <= _MAX_FILES else []
 
 
 class OpenLineageMixin:
-    """An operator that tells what data it read and made."""
+    """Operator that reports its inputs and outputs to OpenLineage."""
 
-    outlets: list[Any]  # Airflow's own
-    # Of the try that succeeded; nothing of it has to be asked for when OpenLineage wants it.
+    outlets: list[Any]  # declared by Airflow
+    # Set while the task runs, so that OpenLineage's listener needs no requests.
     _lineage: tuple[list[Data], list[Data]] | None = None
 
     def _report_lineage(self, inputs: Iterable[Data], outputs: Iterable[Data] = ()) -> None:
-        """Keep what was read and made for OpenLineage."""
+        """Store inputs and outputs for OpenLineage."""
         self._lineage = list(inputs), list(outputs)
 
     def _report_bundle(
-        self, context: Context, api_url: str, made: Mapping[str, Any], inputs: Iterable[Data] = ()
+        self, context: Context, api_url: str, result: Mapping[str, Any], inputs: Iterable[Data] = ()
     ) -> None:
-        """Tell of the bundle that this task has made.
+        """Report the bundle that the task created, to OpenLineage and to the events of the outlets.
 
-        :param context: of the running task
+        :param context: context of the running task
         :param api_url: URL of the DSS's API
-        :param made: what the task returns
-        :param inputs: what it was made of
+        :param result: result of the task
+        :param inputs: inputs of the bundle
         """
-        self._report_lineage(inputs, [Data.bundle(api_url, made)])
-        add_to_outlets(context, self.outlets, api_url, made)
+        self._report_lineage(inputs, [Data.bundle(api_url, result)])
+        add_to_outlets(context, self.outlets, api_url, result)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:  # noqa: ARG002 - Airflow's signature
-        """Return what the task read and made, for OpenLineage; None if it has not come that far."""
+        """Return inputs and outputs for OpenLineage; None if the task has not succeeded."""
         from airflow.providers.openlineage.extractors import OperatorLineage
 
         if self._lineage is None:
@@ -155,33 +155,33 @@ class OpenLineageMixin:
         )
 
 
-def add_to_outlets(context: Context, outlets: list[Any], api_url: str, made: Mapping[str, Any]) -> None:
-    """Add to the events of a task's outlets which bundle it made; to an alias, the bundle as an asset.
+def add_to_outlets(context: Context, outlets: list[Any], api_url: str, result: Mapping[str, Any]) -> None:
+    """Add the bundle to the events of a task's outlets, and as an asset to its aliases.
 
-    :param context: of the running task
-    :param outlets: of the task, of which all but assets, references to them and aliases are left alone
-    :param api_url: of the DSS that has the bundle
-    :param made: what the task returns: `uuid`, `version`, `fqid`, `replica`, `file_count`, and maybe `byte_count`
+    :param context: context of the running task
+    :param outlets: outlets of the task; assets, references to assets and aliases are used, others ignored
+    :param api_url: URL of the DSS's API
+    :param result: result of the task, with `uuid`, `version`, `fqid`, `replica`, `file_count`, optionally `byte_count`
     """
     if not outlets:
         return
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-    extra = {name: made[name] for name in ("fqid", "uuid", "version", "replica", "file_count")}
+    extra = {name: result[name] for name in ("fqid", "uuid", "version", "replica", "file_count")}
     extra["host"] = dss_host(api_url)
-    if "byte_count" in made:
-        extra["bytes"] = made["byte_count"]
+    if "byte_count" in result:
+        extra["bytes"] = result["byte_count"]
     events: Any = context["outlet_events"]
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
-            uri = bundle_uri(api_url, replica=made["replica"], uuid=made["uuid"], version=made["version"])
+            uri = bundle_uri(api_url, replica=result["replica"], uuid=result["uuid"], version=result["version"])
             events[outlet].add(Asset(uri=uri), extra=extra)
         elif isinstance(outlet, (Asset, *_references())):
             events[outlet].extra.update(extra)
 
 
 def _references() -> tuple[type, ...]:
-    """Return what stands for an asset that another DAG defines; Airflow 2 has no such thing."""
+    """Return the class of references to assets of other DAGs, which Airflow 2 does not have."""
     if not AIRFLOW_V_3_0_PLUS:
         return ()
     from airflow.sdk.definitions.asset import AssetRef

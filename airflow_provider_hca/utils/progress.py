@@ -1,4 +1,4 @@
-"""What a running upload tells the page in the Airflow UI: how far it is, and in the end what went wrong."""
+"""Progress of a running upload, for the page in the Airflow UI."""
 
 from __future__ import annotations
 
@@ -20,73 +20,78 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CAUSES = 10  # what is shown on the page; the log of the task has all of it
-_NAMES = 5
-_LONGEST = 2000
+# Limits of the page; the log of the task has everything.
+_MAX_CAUSES = 10
+_MAX_NAMES = 5
+_MAX_LENGTH = 2000
 
 
 class ProgressReporter:
-    """Keeps one XCom up to date, whatever the task's `do_xcom_push`.
+    """Report progress and errors as an XCom, whatever the task's `do_xcom_push`.
 
-    :param context: of the running task
+    :param context: context of the running task
     """
 
     def __init__(self, context: Context) -> None:
         self._ti = context["ti"]
-        self._told: dict[str, Any] = {}
+        self._state: dict[str, Any] = {}
 
-    def of_shard(self, shard: Mapping[str, Any]) -> Self:
-        """Take note that it is a shard, of a bundle that another task makes.
+    def for_shard(self, shard: Mapping[str, Any]) -> Self:
+        """Report the progress of a shard.
 
-        :param shard: as JSON has it
+        :param shard: shard, as JSON
         """
-        self._told.update({name: shard[name] for name in ("file_count", "byte_count")})
-        self._told.update(shard_number=shard["number"], shard_count=shard["of"])
+        self._state.update({name: shard[name] for name in ("file_count", "byte_count")})
+        self._state.update(shard_number=shard["number"], shard_count=shard["of"])
         return self
 
     def planned(self, plan: Plan) -> None:
-        """Take note of how much there is to do."""
-        self._told.update(file_count=len(plan.files), byte_count=plan.size)
+        """Set the totals."""
+        self._state.update(file_count=len(plan.files), byte_count=plan.size)
 
     def __call__(self, progress: Progress) -> None:
-        """Tell how far it is."""
-        self._push({**self._told, **asdict(progress)})
+        """Report progress."""
+        self._push({**self._state, **asdict(progress)})
 
     def done(self, report: Registered | UploadReport) -> None:
-        """Tell that it is done, with the rate over the whole of staging."""
+        """Report the end, with the average rate of staging."""
         staging = report.seconds.get("stage", 0.0)
         rate = report.staged_size / staging if staging else 0.0
-        self._push({**self._told, "phase": "done", "sent_byte_count": self._told["byte_count"], "rate": rate})
+        self._push({**self._state, "phase": "done", "sent_byte_count": self._state["byte_count"], "rate": rate})
 
     def waiting(self, plan: Plan, copies: int) -> None:
-        """Tell that the task leaves the worker until the DSS has copied some files."""
+        """Report that the task waits in the triggerer for copies.
+
+        :param plan: plan of the upload
+        :param copies: number of files that the DSS copies
+        """
         counts = {"phase_done": 0, "phase_files": copies, "sent_byte_count": plan.size}
-        self._push({**self._told, **counts, "phase": "copy", "rate": 0.0})
+        self._push({**self._state, **counts, "phase": "copy", "rate": 0.0})
 
     @contextmanager
-    def telling(self, phase: str = "plan") -> Iterator[None]:
-        """Tell of an error that comes out of the work inside, in the log by cause, and let it pass.
+    def reporting(self, phase: str = "plan") -> Iterator[None]:
+        """Report errors of the block, log failed files by cause, and raise them again.
 
-        :param phase: in which the work begins
+        :param phase: first phase of the block
         """
-        self._told["phase"] = phase
-        self._push(self._told)
+        self._state["phase"] = phase
+        self._push(self._state)
         try:
             yield
-        # What the triggerer gave up for good comes as Airflow's exception, with a message of this package all the same:
-        # none of those holds a secret; others' may.
+        # Only messages of this package, which hold no secrets; permanent failures of a trigger are among them, as
+        # AirflowFailException.
         except (DSSError, ValueError, AirflowFailException) as error:
-            self._push({**self._told, "rate": 0.0, "error": str(error)[:_LONGEST], "failures": _failures(error)})
+            self._push({**self._state, "rate": 0.0, "error": str(error)[:_MAX_LENGTH], "failures": _failures(error)})
             raise
 
-    def _push(self, told: dict[str, Any]) -> None:
+    def _push(self, state: dict[str, Any]) -> None:
         from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
 
-        self._told = told
+        self._state = state
         try:
-            self._ti.xcom_push(key=PROGRESS_KEY, value=told)
-        except Exception as error:  # noqa: BLE001 - an upload of hours is not to fail because nobody could be told of it
-            log.warning("cannot tell the page how far the upload is: %s", error)
+            self._ti.xcom_push(key=PROGRESS_KEY, value=state)
+        except Exception as error:  # noqa: BLE001 - a failed report must not end an upload of hours
+            log.warning("cannot report the progress of the upload: %s", error)
 
 
 def _failures(error: Exception) -> list[dict[str, Any]]:
@@ -96,8 +101,9 @@ def _failures(error: Exception) -> list[dict[str, Any]]:
 
     causes = group_errors(error.failures)
     for cause, names in causes:
-        hit = "1 file" if len(names) == 1 else f"{len(names):,} files"
-        log.error("%s failed: %s\n  %s", hit, cause, "\n  ".join(names))
+        count = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        log.error("%s failed: %s\n  %s", count, cause, "\n  ".join(names))
     return [
-        {"cause": cause[:_LONGEST], "count": len(names), "names": names[:_NAMES]} for cause, names in causes[:_CAUSES]
+        {"cause": cause[:_MAX_LENGTH], "count": len(names), "names": names[:_MAX_NAMES]}
+        for cause, names in causes[:_MAX_CAUSES]
     ]

@@ -1,6 +1,6 @@
-"""What tasks leave for the page in the Airflow UI, and where on the page a bundle is.
+"""Links to bundles, and the XComs for the page in the Airflow UI.
 
-Both sides meet here: operators write it, as XComs, and the page (`airflow_provider_hca.plugins`) reads it.
+Operators push the XComs, and the page (`airflow_provider_hca.plugins`) reads them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.models import Replica, check_replica
 
-# Where Airflow itself keeps what `DSSBundleLink` returns; an extra link that a running task has pushed is there too.
+# Airflow stores the URL of `DSSBundleLink` under this key when a task ends; running tasks push it themselves.
 LINK_KEY = "_link_DSSBundleLink"
 PROGRESS_KEY = "dss_progress"
-ROUTE = "/hca-dss"  # of the page itself
-FRAME = "/plugin/dss"  # of the page with Airflow around it
+ROUTE = "/hca-dss"  # the page
+FRAME = "/plugin/dss"  # the page embedded in the Airflow UI
 
 
 @dataclass(frozen=True, slots=True)
 class BundleAddress:
-    """Where a bundle is.
+    """Address of a bundle.
 
     :ivar conn_id: Airflow connection to its DSS
-    :ivar version: None is the latest
+    :ivar version: version of the bundle; the latest if None
     """
 
     conn_id: str
@@ -34,41 +34,41 @@ class BundleAddress:
 
     @classmethod
     def checked(cls, conn_id: str, replica: str, uuid: str, version: str | None) -> Self:
-        """Return an address.
+        """Return a validated address.
 
-        :raises ValueError: when it is none
+        :raises ValueError: if an argument is invalid
         """
         return cls(conn_id, check_replica(replica), check_uuid(uuid), check_version(version) if version else None)
 
     def on_page(self, base_url: str) -> str:
-        """Return where the bundle's page is, with Airflow around it, as a path: a link of Airflow is seen in Airflow.
+        """Return the path of the bundle's page, embedded in the Airflow UI.
 
-        :param base_url: of Airflow (`[api] base_url`); may be empty
+        :param base_url: URL of Airflow (`[api] base_url`); may be empty
         """
         root = urlsplit(base_url).path.rstrip("/")
         query = {"connection": self.conn_id, "replica": self.replica, "uuid": self.uuid, "version": self.version}
-        told = urlencode({name: value for name, value in query.items() if value})
-        # Behind its own route a frame has the whole path of what is in it.
-        return f"{root}{FRAME}{root}{ROUTE}/bundle?{told}"
+        parameters = urlencode({name: value for name, value in query.items() if value})
+        # The route of a frame is followed by the whole path of the embedded page.
+        return f"{root}{FRAME}{root}{ROUTE}/bundle?{parameters}"
 
     def at_dss(self, api_url: str) -> str:
-        """Return the URL at which the DSS itself tells of the bundle (`GET /bundles/{uuid}`).
+        """Return the URL of the bundle in the DSS's API (`GET /bundles/{uuid}`).
 
-        :param api_url: of the DSS's API
+        :param api_url: URL of the DSS's API
         """
-        told = urlencode({"replica": self.replica} | ({"version": self.version} if self.version else {}))
-        return f"{api_url}/bundles/{self.uuid}?{told}"
+        parameters = urlencode({"replica": self.replica} | ({"version": self.version} if self.version else {}))
+        return f"{api_url}/bundles/{self.uuid}?{parameters}"
 
     @classmethod
     def of(cls, link: Any) -> Self | None:
-        """Return what `on_page` was made of, or None if it is something else.
+        """Return the address in a link from `on_page`, or None for any other value.
 
-        :param link: what a task left, which may be anything
+        :param link: XCom of a task
         """
         if not isinstance(link, str) or FRAME not in link:
             return None
         try:
-            told = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
-            return cls.checked(told["connection"], told["replica"], told["uuid"], told.get("version"))
+            query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
+            return cls.checked(query["connection"], query["replica"], query["uuid"], query.get("version"))
         except (KeyError, ValueError):
             return None

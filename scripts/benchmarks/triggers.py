@@ -92,7 +92,7 @@ async def _wait(count: int, interval: float, seconds: float) -> dict[str, Any]:
 
     async def one(number: int) -> None:
         options = {"dss_conn_id": "hca_dss_default", "poll_interval": interval, "deadline": time.time() + 1e6}
-        trigger = DSSWaitTrigger.on(BundleWaiter(derive_uuid("bench", number), None, ["aws"]), **options)
+        trigger = DSSWaitTrigger.for_waiter(BundleWaiter(derive_uuid("bench", number), None, ["aws"]), **options)
         async for event in trigger.run():
             raise RuntimeError(f"nothing was to happen: {event}")
 

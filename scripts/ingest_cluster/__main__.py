@@ -22,10 +22,10 @@ from scripts.ingest_cluster.processes import Processes
 _HOURS = 3600.0
 _DAG = """
 from airflow.sdk import DAG
-from airflow_provider_hca.operators.dss import dss_upload_group
+from airflow_provider_hca.operators.dss import DSSUploadTaskGroup
 
 with DAG("ingest", schedule=None):
-    dss_upload_group(
+    DSSUploadTaskGroup(
         directory={directory!r}, staging_bucket={bucket!r}, max_shard_files={shard_files}, retries=3, retry_delay=1
     )
 """

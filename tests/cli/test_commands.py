@@ -189,7 +189,7 @@ def test_the_bucket_by_a_connection(connected: LocalDSS, directory: Path) -> Non
     elsewhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
     done = _run(*upload, AIRFLOW_CONN_STORE=json.dumps(store), **elsewhere)
     assert done.returncode == 0, done.stderr
-    assert "there is no connection 'store'" in _complaint(_run(*upload, **elsewhere))
+    assert "connection 'store' is not defined" in _complaint(_run(*upload, **elsewhere))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from airflow.providers.common.compat.sdk import BaseHook, BaseOperator
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators import dss as operators
 from airflow_provider_hca.sensors import dss as sensors
-from airflow_provider_hca.triggers.dss import DSSWaitTrigger
-from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger, DSSWaitTrigger
 
 OPERATORS: list[type] = [
     found

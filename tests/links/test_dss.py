@@ -88,7 +88,7 @@ def test_a_task_goes_on_when_its_link_cannot_be_stored(caplog: pytest.LogCapture
 
     context["ti"].xcom_push = push
     show_bundle(context, DSSHook(), replica="aws", uuid=new_uuid(), version=None)
-    assert "cannot leave the link to the bundle: the database is away" in caplog.text
+    assert "cannot store the link to the bundle: the database is away" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ def test_files_come_and_go(dss: LocalDSS, file: str) -> None:
         "fqid": f"{uuid}.{result['version']}",
         "replica": "aws",
         "file_count": 3,
-        "patch_count": 1,
+        "created": True,
+        "statistics": {"patch_count": 1},
     }
     assert xcom(dag_run, "patch", "fqid") == result["fqid"]
     assert names_in(dss, uuid, result["version"]) == ["b", "c.txt", "d.json"]
@@ -103,7 +104,7 @@ def test_the_same_run_again_changes_nothing(dss: LocalDSS, file: str) -> None:
     before = dss.control("GET", "store")
     second = DSSPatchBundleOperator(task_id="patch", **options).execute(next_try(context))
     assert dss.control("GET", "store") == before
-    assert (second["fqid"], second["patch_count"]) == (first["fqid"], 0)
+    assert (second["fqid"], second["created"], second["statistics"]) == (first["fqid"], False, {"patch_count": 0})
 
 
 @pytest.mark.parametrize("version", [VERSION, None])
@@ -116,7 +117,7 @@ def test_a_retry_goes_on(dss: LocalDSS, file: str, version: str | None) -> None:
     operator = DSSPatchBundleOperator(task_id="patch", add_files=entries(dss, file, range(1001)), **options)
     assert ending(operator, context) == "up_for_retry"
     result = operator.execute(next_try(context))
-    assert (result["patch_count"], result["file_count"]) == (1, 1002)
+    assert (result["statistics"]["patch_count"], result["file_count"]) == (1, 1002)
     assert names_in(dss, uuid, result["version"]) == ["a", *map(str, range(1001))]
     assert len(versions_of(dss, uuid)) == 3
     assert requests_of(dss, "PATCH", "/v1/bundles/") == 3
@@ -161,11 +162,11 @@ def test_a_missing_file_is_named_and_may_come_yet(dss: LocalDSS, file: str) -> N
         ({"bundle_version": "2026"}, "bundle version must be a DSS_VERSION"),
         ({"bundle_version": ""}, "bundle version must be a DSS_VERSION"),
         ({"replica": "azure"}, "replica must be one of aws, gcp"),
-        ({"add_files": None}, "add_files must be a list, not None"),
+        ({"add_files": None}, "add_files must be a list of mappings, got None"),
         ({"add_files": "[]"}, "add_files must be a list"),
-        ({"add_files": 5}, "add_files must be a list, not 5"),
+        ({"add_files": 5}, "add_files must be a list of mappings, got 5"),
         ({"remove_files": {"uuid": "x"}}, "remove_files must be a list"),
-        ({"remove_files": ["x"]}, "remove_files must be a list of mappings; 'x' is none"),
+        ({"remove_files": ["x"]}, "remove_files must be a list of mappings, got the item 'x'"),
         ({"add_files": [{"name": "c"}]}, "uuid, version, indexed is missing"),
         ({"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "/c", "indexed": True}]}, "refuses the name"),
         (
@@ -198,7 +199,8 @@ def test_a_bundle_is_deleted_once_and_again(dss: LocalDSS, file: str) -> None:
     dag_run = run(dag)
     uuid = xcom(dag_run, "put", "uuid")
     assert set(states(dag_run).values()) == {"success"}
-    assert xcom(dag_run, "delete") == xcom(dag_run, "again") == {"uuid": uuid, "version": None, "replica": "aws"}
+    deleted = {"uuid": uuid, "version": None, "fqid": None, "replica": "aws"}
+    assert xcom(dag_run, "delete") == xcom(dag_run, "again") == deleted
     assert dss.call("GET", f"/bundles/{uuid}", replica="aws").status_code == 404
 
 
@@ -208,7 +210,7 @@ def test_one_version_is_deleted(dss: LocalDSS, file: str) -> None:
     dss.put_bundle(entries(dss, file, ["b"]), uuid, later)
     options: dict[str, Any] = {"task_id": "t", "bundle_uuid": uuid.upper(), "bundle_version": VERSION, "reason": "r"}
     result = DSSDeleteBundleOperator(**options).execute(new_context())
-    assert result == {"uuid": uuid, "version": VERSION, "replica": "aws"}
+    assert result == {"uuid": uuid, "version": VERSION, "fqid": f"{uuid}.{VERSION}", "replica": "aws"}
     assert versions_of(dss, uuid) == [later]
 
 

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 LATER = "2025-01-01T000000.000000Z"
 RUN_VERSION = "2026-03-01T123000.000000Z"
-STRANGE = "somebody else, whom the DSS does not name"
+STRANGE = "another owner, whom the DSS does not name"
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +141,11 @@ def test_something_else_is_not_overwritten(dss: LocalDSS, numbers: str, change: 
     options = {"collection_uuid": uuid, "collection_version": VERSION, "contents": links(numbers, [1])}
     put(**options).execute(new_context())
     before = found(uuid)
-    with pytest.raises(Exception, match="exists with something else in it; it belongs to you") as caught:
+    with pytest.raises(Exception, match="exists with other content; it belongs to you") as caught:
         put(**{**options, **change}).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
     assert f"collection {uuid}.{VERSION} exists" in str(caught.value)
-    assert f"belongs to you ({before['owner']}). Nothing was overwritten: give another collection_version" in str(
+    assert f"belongs to you ({before['owner']}). Nothing was overwritten: use another collection_version" in str(
         caught.value
     )
     assert found(uuid) == before
@@ -173,7 +173,7 @@ def test_what_is_somebody_elses(dss: LocalDSS, version: str) -> None:
     with pytest.raises(Exception, match=f"collection {which} exists and belongs to {STRANGE}. Nothing was ") as caught:
         put(**options).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
-    assert "give another collection_uuid; or say if_exists='skip'" in str(caught.value)
+    assert "use another collection_uuid; or set if_exists='skip'" in str(caught.value)
     skipped = put(**options, if_exists="skip").execute(new_context())
     expected = (version, f"{uuid}.{version}", False) if version == VERSION else (None, None, False)
     assert (skipped["version"], skipped["fqid"], skipped["created"]) == expected
@@ -220,7 +220,7 @@ def test_a_uuid_that_was_deleted(dss: LocalDSS) -> None:
     options = {"collection_uuid": new_uuid(), "collection_version": VERSION}
     put(**options).execute(new_context())
     DSSDeleteCollectionOperator(task_id="t", collection_uuid=options["collection_uuid"]).execute(new_context())
-    with pytest.raises(Exception, match=r"was deleted once.*Give another collection_uuid") as caught:
+    with pytest.raises(Exception, match=r"was deleted.*use another collection_uuid") as caught:
         put(**options).execute(new_context())
     assert type(caught.value).__name__ == "AirflowFailException"
 
@@ -231,7 +231,7 @@ def test_a_uuid_that_was_deleted(dss: LocalDSS) -> None:
         ({"collection_uuid": "x"}, "collection_uuid must be a uuid"),
         ({"collection_version": "2026"}, "collection_version must be a DSS_VERSION"),
         ({"replica": "azure"}, "replica must be one of aws, gcp"),
-        ({"if_exists": "maybe"}, "if_exists must be one of fail, skip, overwrite, not 'maybe'"),
+        ({"if_exists": "maybe"}, "if_exists must be one of fail, skip, overwrite, got 'maybe'"),
         ({"contents": "[]"}, "contents must be a list"),
         ({"contents": [{"type": "file"}]}, "uuid, version is missing"),
         ({"contents": [{"type": "cell", "uuid": new_uuid(), "version": VERSION}]}, "needs a fragment"),
@@ -254,7 +254,7 @@ def test_more_links_than_one_put_takes(dss: LocalDSS, numbers: str) -> None:
     """More than 1,000 different links are refused before anything is sent, and the error says what takes them."""
     put(collection_uuid=new_uuid(), contents=links(numbers, [*range(1000), 0])).execute(new_context())
     dss.control("DELETE", "requests")
-    with pytest.raises(Exception, match=r"1,000 links at most, not 1,001: .* DSSPatchCollectionOperator"):
+    with pytest.raises(Exception, match=r"at most 1,000 links, got 1,001: .* DSSPatchCollectionOperator"):
         put(contents=links(numbers, range(1001))).execute(new_context())
     assert dss.control("GET", "requests") == []
 
@@ -303,7 +303,8 @@ def test_links_come_and_go(dss: LocalDSS, numbers: str, collection: str) -> None
         "fqid": f"{collection}.{result['version']}",
         "replica": "aws",
         "item_count": 2,
-        "patch_count": 1,
+        "created": True,
+        "statistics": {"patch_count": 1},
     }
     assert xcom(dag_run, "patch", "version") == result["version"]
     changed, old = found(collection, result["version"]), found(collection, VERSION)
@@ -315,7 +316,8 @@ def test_links_come_and_go(dss: LocalDSS, numbers: str, collection: str) -> None
 def test_nothing_to_change(dss: LocalDSS, numbers: str, collection: str) -> None:
     """Where all is as wanted no version is made."""
     result = patch(collection, add_contents=links(numbers, [0]), description="d").execute(new_context())
-    assert (result["version"], result["item_count"], result["patch_count"]) == (VERSION, 1, 0)
+    assert (result["version"], result["item_count"], result["created"]) == (VERSION, 1, False)
+    assert result["statistics"] == {"patch_count": 0}
     assert requests_of(dss, "PATCH", "/v1/collections/") == 0
 
 
@@ -336,7 +338,7 @@ def test_a_retry_goes_on(dss: LocalDSS, numbers: str, collection: str) -> None:
     assert (states(dag_run), tries(dag_run, "patch")) == ({"patch": "success"}, 2)
     assert found(collection, result["version"])["contents"] == links(numbers, range(1002))
     assert result["item_count"] == 1002
-    assert result["patch_count"] == (1 if AIRFLOW_V_3_3_PLUS else 2)
+    assert result["statistics"]["patch_count"] == (1 if AIRFLOW_V_3_3_PLUS else 2)
 
 
 def test_a_run_that_remembers_nothing(dss: LocalDSS, numbers: str, collection: str) -> None:
@@ -346,7 +348,7 @@ def test_a_run_that_remembers_nothing(dss: LocalDSS, numbers: str, collection: s
     assert ending(operator) == "failed"
     result = operator.execute(new_context())
     assert found(collection, result["version"])["contents"] == links(numbers, range(1002))
-    assert (result["item_count"], result["patch_count"]) == (1002, 2)
+    assert (result["item_count"], result["statistics"]["patch_count"]) == (1002, 2)
 
 
 def test_what_airflow_remembers_of_another_collection(numbers: str, collection: str) -> None:
@@ -390,7 +392,7 @@ class Remembered:
         ({"collection_version": None}, "collection version must be a DSS_VERSION"),
         ({"replica": "azure"}, "replica must be one of aws, gcp"),
         ({"add_contents": "[]"}, "add_contents must be a list"),
-        ({"remove_contents": [5]}, "remove_contents must be a list of mappings; 5 is none"),
+        ({"remove_contents": [5]}, "remove_contents must be a list of mappings, got the item 5"),
         ({"add_contents": [{"type": "file"}]}, "uuid, version is missing"),
         ({"details": []}, "details must be a mapping"),
         ({"name": 5}, "name must be text, not 5"),

@@ -56,8 +56,7 @@ def test_a_bundle_is_downloaded(bundle: str, tmp_path: Path) -> None:
         "directory": str(target),
         "file_count": 3,
         "byte_count": size,
-        "downloaded_file_count": 3,
-        "downloaded_byte_count": size,
+        "statistics": {"downloaded_file_count": 3, "downloaded_byte_count": size},
     }
 
 
@@ -112,7 +111,7 @@ def test_a_retry_fetches_what_is_missing(
     dss.control("POST", "faults", {"method": "GET", "path": files[-1]["uuid"], "action": "status", "status": 503})
     download, context = operator(bundle, tmp_path / "t", max_workers=1), new_context()
     assert ending(download, context) == "up_for_retry"
-    assert download.execute(next_try(context))["downloaded_file_count"] == 1
+    assert download.execute(next_try(context))["statistics"]["downloaded_file_count"] == 1
 
 
 @pytest.mark.parametrize(

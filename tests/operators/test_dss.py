@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, Context
 
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import DSSAbortedError
@@ -84,8 +85,18 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
     assert files["reads/r1.fastq.gz"]["content-type"] == "application/gzip; dcp-type=data"
     assert bundle["creator_uid"] == 7
     assert xcom(dag_run, "upload", "uuid") == result["uuid"]
-    assert set(result.pop("seconds")) == {"stage", "register", "copy", "bundle"}
-    assert {name for name, _ in result.pop("slowest_files")} == set(files)
+    statistics = result.pop("statistics")
+    assert xcom(dag_run, "upload", "statistics") == statistics
+    assert set(statistics.pop("seconds")) == {"stage", "register", "copy", "bundle"}
+    assert {name for name, _ in statistics.pop("slowest_files")} == set(files)
+    assert statistics == {
+        "staged_file_count": 3,
+        "staged_byte_count": 150_000 + 400 + 17,
+        "skipped_file_count": 0,
+        "registered_file_count": 3,
+        "copied_file_count": 1,
+        "retry_count": 0,
+    }
     assert result == {
         "uuid": result["uuid"],
         "version": VERSION,
@@ -94,12 +105,6 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
         "file_count": 3,
         "byte_count": 150_000 + 400 + 17,
         "created": True,
-        "staged_file_count": 3,
-        "staged_byte_count": 150_000 + 400 + 17,
-        "skipped_file_count": 0,
-        "registered_file_count": 3,
-        "copied_file_count": 1,
-        "retry_count": 0,
     }
 
 
@@ -143,7 +148,7 @@ def test_a_retry_goes_on_where_the_try_before_stopped(
     registered = sum(put["status"] in {200, 201, 202} for put in puts if put["path"].rpartition("/")[2] in own)
     assert (states(dag_run), tries(dag_run, "upload")) == ({"upload": "success"}, 2)
     assert registered == 3
-    assert result["registered_file_count"] < 3
+    assert result["statistics"]["registered_file_count"] < 3
     assert len(bundle_in(dss, bundle, version=VERSION)["files"]) == 3
 
 
@@ -163,7 +168,7 @@ def _is_put_file(request: dict[str, Any]) -> bool:
         ({"staging_bucket": "no-such-bucket-here"}, "there is no such bucket"),
         ({"symlinks": "maybe"}, "symlinks must be one of"),
         ({"max_workers": 0}, "max_workers must be at least 1"),
-        ({"creator_uid": "abc"}, "creator_uid must be a whole number"),
+        ({"creator_uid": "abc"}, "creator_uid must be an integer"),
         ({"copy_timeout": "soon"}, "copy_timeout must be a number of seconds"),
         ({"content_types": "{}"}, "content_types must map patterns"),
         ({"include": "*.json"}, "include must be a list of patterns"),
@@ -209,6 +214,7 @@ def test_put_file_and_put_bundle_compose_by_mapping(dss: LocalDSS) -> None:
         ("b c#1.txt", 5, False),
     ]
     assert (result["file_count"], result["created"], result["version"]) == (3, True, VERSION)
+    assert xcom(dag_run, "put_file", "name", map_index=1) == "a.json"
 
 
 def test_put_operators_in_the_same_run_again_change_nothing(dss: LocalDSS) -> None:
@@ -250,10 +256,13 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
         ([], "files is empty"),
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True}], "name is missing"),
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "/x"}], "a DSS refuses the name"),
-        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2, "must be unique.*: x"),
-        (["x"], "what DSSPutFileOperator returns"),
-        (None, "what DSSPutFileOperator returns"),
-        ("[{}]", "what DSSPutFileOperator returns"),
+        (
+            [{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2,
+            "unique in a bundle, got duplicates: x",
+        ),
+        (["x"], "files must be a list of mappings, got the item 'x'"),
+        (None, "files must be a list of mappings, got None"),
+        ("[{}]", "files must be a list of mappings"),
     ],
 )
 def test_put_bundle_refuses_wrong_members_before_sending(dss: LocalDSS, files: Any, message: str) -> None:
@@ -278,7 +287,7 @@ def test_every_field_that_names_something_is_templated(operator: type[DSSOperato
     import inspect
 
     how = {
-        *("self", "kwargs", "hidden", "symlinks", "copy_timeout", "multiple_outputs"),
+        *("self", "kwargs", "hidden", "symlinks", "copy_timeout", "file_missing_timeout", "multiple_outputs"),
         *("max_workers", "max_bytes_per_second", "max_requests_per_second", "delete_staged"),
     }
     parameters = {*inspect.signature(operator.__init__).parameters, *inspect.signature(DSSOperator.__init__).parameters}
@@ -314,11 +323,27 @@ def test_results_are_plain_json(dss: LocalDSS) -> None:
     assert json.loads(json.dumps(file)) == file
 
 
-def test_an_operator_can_be_copied_after_it_ran(dss: LocalDSS, directory: Path) -> None:
-    """Airflow copies and pickles operators, whether they have run or not."""
+def test_operator_after_its_run_can_be_copied_and_pickled(dss: LocalDSS, directory: Path) -> None:
     operator = upload(directory, dss.bucket)
     operator.execute(new_context())
     assert copy.deepcopy(operator).directory == str(directory)
+    assert pickle.loads(pickle.dumps(operator)).directory == str(directory)  # noqa: S301 - its own
+
+
+def test_hook_is_one_during_a_run_and_stopped_by_on_kill(dss: LocalDSS) -> None:
+    class Operator(DSSOperator):
+        def execute(self, context: Context) -> None:  # noqa: ARG002 - Airflow's signature
+            with self._open_hook() as hook:
+                assert hook is self.hook
+                hook.get_collections()
+                self.on_kill()
+                hook.get_collections()
+
+    operator = Operator(task_id="t")
+    with pytest.raises(DSSAbortedError):
+        operator.execute(new_context())
+    assert requests_of(dss, "GET", "/v1/collections") == 1
+    assert "hook" not in vars(operator)
 
 
 @pytest.fixture

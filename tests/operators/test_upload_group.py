@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import TaskGroup, task
 
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import DSSAbortedError, InvalidDirectoryError
-from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadGroup, dss_upload_group
+from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadTaskGroup
 from airflow_provider_hca.operators.upload_group import (
     DSSPlanUploadOperator,
     DSSUploadShardOperator,
@@ -58,9 +58,9 @@ def directory(tmp_path: Path) -> Path:
     return root
 
 
-def group(directory: Path, bucket: str, **options: Any) -> DSSUploadGroup:
+def group(directory: Path, bucket: str, **options: Any) -> DSSUploadTaskGroup:
     options = {"retries": 0, "retry_delay": timedelta(0), "max_shard_files": 3, **options}
-    return dss_upload_group(directory=str(directory), staging_bucket=bucket, **options)
+    return DSSUploadTaskGroup(directory=str(directory), staging_bucket=bucket, **options)
 
 
 def state_of(dss: LocalDSS, uuid: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_group_in_a_dag_makes_the_bundle_of_the_operator(dss: LocalDSS, director
     dag_run = run(dag)
     by_group = xcom(dag_run, "upload.bundle")
     assert set(states(dag_run).values()) == {"success"}
-    assert len(tries_of_shards(dag_run)) == by_group.pop("shard_count") == 4
+    assert len(tries_of_shards(dag_run)) == by_group["statistics"].pop("shard_count") == 4
     before = state_of(dss, by_group["uuid"])
     operator = DSSUploadDirectoryOperator(
         task_id="upload", directory=str(directory), staging_bucket=dss.bucket, **OPTIONS
@@ -110,15 +110,13 @@ def test_group_in_a_dag_makes_the_bundle_of_the_operator(dss: LocalDSS, director
 
 def check_same(by_group: dict[str, Any], by_operator: dict[str, Any]) -> None:
     """Check that an operator reports the bundle of a group before it, and nothing that it did itself."""
-    for name, counts in {
-        "created": (True, False),
-        "registered_file_count": (10, 0),
-        "copied_file_count": (1, 0),
-    }.items():
-        assert (by_group.pop(name), by_operator.pop(name)) == counts
-    for result in (by_group, by_operator):
-        assert set(result.pop("seconds")) >= {"stage", "bundle"}
-        assert len(result.pop("slowest_files")) == 5
+    assert (by_group.pop("created"), by_operator.pop("created")) == (True, False)
+    ours, theirs = by_group["statistics"], by_operator["statistics"]
+    for name, counts in {"registered_file_count": (10, 0), "copied_file_count": (1, 0)}.items():
+        assert (ours.pop(name), theirs.pop(name)) == counts
+    for statistics in (ours, theirs):
+        assert set(statistics.pop("seconds")) >= {"stage", "bundle"}
+        assert len(statistics.pop("slowest_files")) == 5
     assert by_group == by_operator
 
 
@@ -129,7 +127,7 @@ def test_shards_of_any_size_make_the_bundle_of_the_operator(
     tasks = Tasks(dss, directory, most=most, **OPTIONS)
     tasks.register()
     by_group = tasks.put()
-    assert by_group.pop("shard_count") == shards
+    assert by_group["statistics"].pop("shard_count") == shards
     check_same(by_group, tasks.operator().execute(new_context()))
 
 
@@ -142,7 +140,8 @@ def test_it_takes_a_prefix_of_a_bucket(dss: LocalDSS, directory: Path) -> None:
     tasks = Tasks(dss, f"s3://{dss.bucket}/{prefix}")
     tasks.register()
     by_group = tasks.put()
-    assert (by_group["shard_count"], by_group["staged_file_count"], by_group["created"]) == (4, 10, True)
+    assert (by_group["statistics"]["shard_count"], by_group["statistics"]["staged_file_count"]) == (4, 10)
+    assert by_group["created"] is True
     by_operator = tasks.operator(directory=str(directory)).execute(new_context())
     assert (by_operator["fqid"], by_operator["created"]) == (by_group["fqid"], False)
 
@@ -167,7 +166,7 @@ def test_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path) -> None:
     dag_run = run(dag)
     result = xcom(dag_run, "upload.bundle")
     assert set(states(dag_run).values()) == {"success"}
-    assert (result["file_count"], result["copied_file_count"], result["created"]) == (10, 1, True)
+    assert (result["file_count"], result["statistics"]["copied_file_count"], result["created"]) == (10, 1, True)
     told = [xcom(dag_run, "upload.shard", PROGRESS_KEY, map_index=number) for number in range(4)]
     assert {each["phase"] for each in told} == {"done"}
     assert [(each["shard_number"], each["shard_count"]) for each in told] == [(number, 4) for number in (1, 2, 3, 4)]
@@ -352,9 +351,7 @@ def test_more_shards_than_airflow_maps_are_refused(
 ) -> None:
     """What Airflow would not map is told with the parameter to change."""
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "9")
-    with pytest.raises(
-        Exception, match=r"10 shards are more than Airflow maps .* is 9\): give a larger max_shard_files"
-    ):
+    with pytest.raises(Exception, match=r"10 shards exceed the limit of Airflow .* is 9\): increase max_shard_files"):
         Tasks(dss, directory, most=1)
 
 
@@ -479,26 +476,26 @@ def test_what_was_staged_is_removed_when_told(dss: LocalDSS, directory: Path) ->
         ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),
         ({"symlinks": "maybe"}, "symlinks must be one of"),
         ({"hidden": "maybe"}, "hidden must be one of"),
-        ({"max_workers": 0}, "max_workers must be a whole number of at least 1"),
-        ({"max_shard_files": 0}, "max_shard_files must be a whole number of at least 1"),
-        ({"max_shard_bytes": "1 GB"}, "max_shard_bytes must be a whole number of at least 1"),
+        ({"max_workers": 0}, "max_workers must be an integer of at least 1"),
+        ({"max_shard_files": 0}, "max_shard_files must be an integer of at least 1"),
+        ({"max_shard_bytes": "1 GB"}, "max_shard_bytes must be an integer of at least 1"),
         ({"max_requests_per_second": 0}, "a limit per second must be above 0"),
-        ({"creator_uid": "abc"}, "creator_uid must be a whole number"),
+        ({"creator_uid": "abc"}, "creator_uid must be an integer"),
         ({"copy_timeout": "soon"}, "copy_timeout must be a number of seconds"),
         ({"poll_interval": "often"}, "poll_interval must be a number of seconds"),
         ({"content_types": {"*": "text"}}, "must be a media type"),
         ({"include": "*.json"}, "include must be a list of patterns"),
         ({"exclude": None}, "exclude must be a list of patterns"),
         ({"max_worker": 3}, "max_worker"),
-        ({"task_id": "upload"}, "takes no task_id"),
-        ({"do_xcom_push": False}, "takes no do_xcom_push"),
+        ({"task_id": "upload"}, "does not accept task_id"),
+        ({"do_xcom_push": False}, "does not accept do_xcom_push"),
     ],
 )
 def test_bad_parameters_are_errors_when_the_dag_is_parsed(change: dict[str, Any], message: str) -> None:
     """Whatever can be seen to be wrong is told before there is a DAG, with the parameter's name."""
     options: dict[str, Any] = {"directory": "/data", "staging_bucket": "bucket", **change}
     with new_dag("group_bad"), pytest.raises(Exception, match=message):
-        dss_upload_group(**options)
+        DSSUploadTaskGroup(**options)
 
 
 def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
@@ -516,7 +513,7 @@ def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
             max_shard_files=2,
         )
     result = xcom(run(dag), "ingest.bundle")
-    assert (result["uuid"], result["shard_count"]) == (params["bundle"], 2)
+    assert (result["uuid"], result["statistics"]["shard_count"]) == (params["bundle"], 2)
     assert [file["name"] for file in _files_of(dss, params["bundle"])] == ["a.json", "a/2.json", "z/5 ü#%.json"]
 
 
@@ -545,11 +542,11 @@ def test_it_takes_all_that_the_operator_takes(dss: LocalDSS) -> None:
 
     names = {*inspect.signature(DSSUploadDirectoryOperator.__init__).parameters} - {"self", "kwargs"}
     operator = DSSUploadDirectoryOperator(task_id="t", directory="/data", staging_bucket=dss.bucket)
-    options = {name: getattr(operator, name) for name in names - {"multiple_outputs"}}
+    options = {name: getattr(operator, name) for name in names - {"creator_uid"}}
     with new_dag("group_takes_all") as dag:
-        dss_upload_group(**options, deferrable=True, poll_interval=5, creator_uid=1, retries=4, pool="dss")
+        DSSUploadTaskGroup(**options, deferrable=True, poll_interval=5, creator_uid=1, retries=4, pool="dss")
     assert {each.retries for each in dag.tasks} == {4}
     assert {each.pool for each in dag.tasks} == {"dss"}
-    documented = dss_upload_group.__doc__ or ""
-    for name in set(inspect.signature(dss_upload_group).parameters):
+    documented = DSSUploadTaskGroup.__doc__ or ""
+    for name in set(inspect.signature(DSSUploadTaskGroup).parameters):
         assert f":param {name}:" in documented

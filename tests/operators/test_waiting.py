@@ -69,7 +69,11 @@ def test_put_file_waits_for_the_copy(dss: LocalDSS, deferrable: bool) -> None:
     """The task ends when the copy is there, and returns the same in both ways."""
     content = large()
     file = execute(put_file(dss, content, name="a.bin", deferrable=deferrable))
-    assert (file["name"], file["indexed"], set(file)) == ("a.bin", False, {"uuid", "version", "name", "indexed"})
+    assert (file["name"], file["indexed"], list(file)) == (
+        "a.bin",
+        False,
+        ["uuid", "version", "fqid", "replica", "name", "indexed"],
+    )
     found = dss.call("HEAD", f"/files/{file['uuid']}", replica="aws", version=file["version"])
     assert found.headers["x-dss-sha256"] == sums(content)["hca-dss-sha256"]
 
@@ -128,12 +132,18 @@ def test_an_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrab
     bundle = dss.call("GET", f"/bundles/{result['uuid']}", replica="aws", version=result["version"]).json()["bundle"]
     size = sum(path.stat().st_size for path in directory.iterdir())
     assert [file["name"] for file in bundle["files"]] == sorted(path.name for path in directory.iterdir())
-    assert {name: result[name] for name in ("file_count", "staged_file_count", "registered_file_count")} == {
-        "file_count": 4,
-        "staged_file_count": 4,
-        "registered_file_count": 4,
+    assert (result["file_count"], result["byte_count"]) == (4, size)
+    statistics = {
+        name: count for name, count in result["statistics"].items() if name not in {"seconds", "slowest_files"}
     }
-    assert (result["copied_file_count"], result["byte_count"], result["staged_byte_count"]) == (3, size, size)
+    assert statistics == {
+        "staged_file_count": 4,
+        "staged_byte_count": size,
+        "skipped_file_count": 0,
+        "registered_file_count": 4,
+        "copied_file_count": 3,
+        "retry_count": 0,
+    }
     assert requests_of(dss, "PUT", "/v1/bundles/") == 1
 
 
@@ -179,7 +189,7 @@ def test_after_the_copies_only_the_bundle_is_put(dss: LocalDSS, begun: Any) -> N
     dss.control("DELETE", "requests")
     result = operator.execute_complete(context, event)
     assert result["created"]
-    assert result["registered_file_count"] == 4
+    assert result["statistics"]["registered_file_count"] == 4
     assert requests_of(dss, "PUT", "/v1/files/") == 0
     assert requests_of(dss, "HEAD", "/v1/files/") == 0
     assert requests_of(dss, "PUT", "/v1/bundles/") == 1
@@ -234,19 +244,23 @@ def test_an_upload_goes_on_after_copies_that_took_too_long(dss: LocalDSS, direct
     for path in directory.glob("*.bin"):
         dss.wait_for_head(_uuid_of(dss, operator, path.name), 200)
     result = execute(operator, next_try(context))
-    assert (result["staged_file_count"], result["registered_file_count"], result["file_count"]) == (0, 0, 4)
+    statistics = result["statistics"]
+    assert (statistics["staged_file_count"], statistics["registered_file_count"], result["file_count"]) == (0, 0, 4)
     assert requests_of(dss, "PUT", "/v1/bundles/") == 1
 
 
-def put_bundle_of(file: str, patience: Any) -> DSSPutBundleOperator:
+def put_bundle_of(file: str, timeout: Any, **options: Any) -> DSSPutBundleOperator:
     member = {"uuid": file, "version": VERSION, "name": "a.bin", "indexed": False}
     return DSSPutBundleOperator(
-        task_id="put", files=[member], copy_timeout=patience, bundle_uuid=new_uuid(), bundle_version=VERSION
+        task_id="put",
+        files=[member],
+        file_missing_timeout=timeout,
+        **{"bundle_uuid": new_uuid(), "bundle_version": VERSION, **NOW, **options},
     )
 
 
-def test_put_bundle_waits_for_a_file_that_is_being_copied(dss: LocalDSS) -> None:
-    """`file_missing` is waited out within copy_timeout."""
+@WAYS
+def test_put_bundle_missing_file_is_waited_for(dss: LocalDSS, deferrable: bool) -> None:
     file, source = new_uuid(), dss.stage(new_uuid().encode())
 
     def register() -> None:
@@ -256,17 +270,36 @@ def test_put_bundle_waits_for_a_file_that_is_being_copied(dss: LocalDSS) -> None
 
     with ThreadPoolExecutor() as pool:
         registered = pool.submit(register)
-        result = put_bundle_of(file, timedelta(seconds=60)).execute(new_context())
+        result = execute(put_bundle_of(file, timedelta(seconds=60), deferrable=deferrable))
         registered.result()
     assert result["created"]
     assert requests_of(dss, "PUT", "/v1/bundles/") >= 2
 
 
-def test_put_bundle_does_not_wait_for_ever(dss: LocalDSS) -> None:
-    """A file that never comes fails the try at the end of copy_timeout, and may come before the next one."""
-    with pytest.raises(DSSResponseError, match="file_missing"):
-        put_bundle_of(new_uuid(), 0).execute(new_context())
+@WAYS
+def test_put_bundle_file_missing_timeout_fails_the_try(dss: LocalDSS, deferrable: bool) -> None:
+    operator = put_bundle_of(new_uuid(), 0, deferrable=deferrable)
+    with pytest.raises((DSSResponseError, DSSWaitError), match=r"file_missing"):
+        execute(operator)
     assert requests_of(dss, "PUT", "/v1/bundles/") == 1
+
+
+def test_put_bundle_deferred_keeps_its_name_when_another_task_is_cleared(dss: LocalDSS) -> None:
+    file, context = new_uuid(), new_context()
+    operator = put_bundle_of(file, 60, bundle_uuid=None, bundle_version=None, deferrable=True)
+    carried = deferred(operator, context).trigger.serialize()[1]["carried"]
+    assert dss.put_file(dss.stage(new_uuid().encode()), file).status_code == 201
+    context["dag_run"].clear_number += 1
+    result = operator.execute_complete(context, {"status": "success", "result": {}, "carried": carried})
+    assert result["fqid"] == ".".join(carried["bundle"])
+
+
+def test_put_bundle_other_errors_are_not_deferred(dss: LocalDSS) -> None:
+    with pytest.raises(AirflowFailException, match="duplicates"):
+        DSSPutBundleOperator(task_id="put", files=[dss.entry("a")] * 2, deferrable=True).execute(new_context())
+    dss.control("POST", "faults", {"method": "PUT", "path": "/bundles/", "action": "status", "status": 409})
+    with pytest.raises(AirflowFailException, match="409"):
+        put_bundle_of(dss.new_file(), 60, deferrable=True).execute(new_context())
 
 
 def checkout(bundle: str, **options: Any) -> DSSCheckoutBundleOperator:

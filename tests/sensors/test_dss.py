@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Context
 
 from airflow_provider_hca.links import dss as links
-from airflow_provider_hca.operators.base import DSSWaitingOperator
+from airflow_provider_hca.operators.base import DSSDeferrableOperator
 from airflow_provider_hca.operators.dss import (
     DSSCheckoutBundleOperator,
     DSSPutFileOperator,
@@ -222,14 +222,15 @@ def test_deferrable_defaults_to_the_configuration_of_airflow(monkeypatch: pytest
     """`deferrable` is `[operators] default_deferrable`, as it is when the module is imported."""
     assert not sensor(new_uuid()).deferrable
     assert not files_sensor().deferrable
-    assert not DSSWaitingOperator(task_id="t").deferrable
+    assert not DSSDeferrableOperator(task_id="t").deferrable
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
-    sensors, operators = (runpy.run_path(str(inspect.getfile(each))) for each in (DSSBundleSensor, DSSWaitingOperator))
+    sensors = runpy.run_path(inspect.getfile(DSSBundleSensor))
+    operators = runpy.run_path(inspect.getfile(DSSDeferrableOperator))
     assert sensors["DSSBundleSensor"](task_id="t", bundle_uuid="u").deferrable
     assert sensors["DSSFileSensor"](task_id="t", files=[]).deferrable
-    assert operators["DSSWaitingOperator"](task_id="t").deferrable
+    assert operators["DSSDeferrableOperator"](task_id="t").deferrable
     for operator in (DSSCheckoutBundleOperator, DSSPutFileOperator, DSSUploadDirectoryOperator):
-        assert issubclass(operator, DSSWaitingOperator)
+        assert issubclass(operator, DSSDeferrableOperator)
         assert "deferrable" not in inspect.signature(operator.__init__).parameters
 
 
@@ -261,7 +262,7 @@ def test_many_files_cost_few_requests(dss: LocalDSS, way: dict[str, Any]) -> Non
 
 def test_a_worker_is_not_held_to_look_at_many_files(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deferrable sensor looks for a while in the worker, and at all the others in the triggerer."""
-    monkeypatch.setattr("airflow_provider_hca.sensors.dss._FIRST_LOOK", 0.0)
+    monkeypatch.setattr("airflow_provider_hca.sensors.dss._FIRST_POKE", 0.0)
     files = [dss.new_file() for _ in range(4)]
     with new_dag("files_many") as dag:
         files_sensor(*({"uuid": file} for file in files), deferrable=True)

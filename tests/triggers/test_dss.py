@@ -15,7 +15,8 @@ from airflow.serialization.serialized_objects import BaseSerialization
 
 from airflow_provider_hca.client.waiters import BundleWaiter, FilesWaiter
 from airflow_provider_hca.exceptions import DSSWaitError
-from airflow_provider_hca.triggers.dss import DSSWaitTrigger, wait_result
+from airflow_provider_hca.triggers.dss import DSSWaitTrigger
+from airflow_provider_hca.triggers.wait import wait_result
 from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.running import connection, event_of, requests_of
 
@@ -30,7 +31,7 @@ def _impatient(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trigger(wait: Any, **options: Any) -> DSSWaitTrigger:
     options = {"dss_conn_id": "hca_dss_default", "poll_interval": 1, "deadline": time.time() + 20, **options}
-    return DSSWaitTrigger.on(wait, **options)
+    return DSSWaitTrigger.for_waiter(wait, **options)
 
 
 def test_it_is_made_again_of_what_it_serializes() -> None:
@@ -182,7 +183,7 @@ def test_an_unknown_connection_is_told() -> None:
 )
 def test_other_events_are_refused(event: Any) -> None:
     """An event that is none of the trigger's is an error, and never passes for success."""
-    with pytest.raises(ValueError, match="no such event"):
+    with pytest.raises(ValueError, match="unexpected event"):
         wait_result(event)
 
 

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_hca.client.identifiers import make_version
 from airflow_provider_hca.exceptions import DSSError
-from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import connection, requests_of
 from tests.triggers.lossy import LossyDSS
@@ -257,7 +257,7 @@ def test_a_dss_in_trouble_is_asked_less_and_less(
     passing = Triggerer(store, monkeypatch)
     assert passing.run(bundles.trigger(), until=1100)
     assert store.fqids == bundles.fqids
-    assert "could not look for new bundles: GET /v1/bundles/all: 503" in caplog.text
+    assert "cannot list new bundles: GET /v1/bundles/all: 503" in caplog.text
     dss.control("DELETE", "requests")
     dss.control("POST", "faults", {**trouble, "times": 99})
     lasting = Triggerer(store, monkeypatch)
@@ -309,7 +309,7 @@ def test_a_state_of_somebody_else_is_no_beginning(
     """A state that cannot be read is an error that says what to delete: beginning anew would lose events."""
     key = f"dss-new-bundles-aws-{bundles.prefix}"
     store.state = {key: {"newer_than": "yesterday"}}
-    with pytest.raises(ValueError, match=f"the asset's state '{key}' was not written by .* Delete it to begin anew"):
+    with pytest.raises(ValueError, match=f"state '{key}' of the asset: not written by .* Delete it to start again"):
         Triggerer(store, monkeypatch).run(bundles.trigger(), until=500)
     assert store.state == {key: {"newer_than": "yesterday"}}
 
@@ -320,7 +320,7 @@ def test_two_assets_cannot_share_a_watcher(bundles: Bundles, store: Store, monke
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 
     both = AssetStateStoreAccessors(inlets=[Asset("one"), Asset("two")])
-    with pytest.raises(ValueError, match="several assets have watchers with these same arguments"):
+    with pytest.raises(ValueError, match="several assets have watchers with the same arguments"):
         Triggerer(store, monkeypatch).run(bundles.trigger(), until=500, state=both)
 
 
@@ -362,7 +362,7 @@ def test_a_store_in_trouble_stops_nothing(
 
     monkeypatch.setattr(triggerer, "aset", aset)
     assert triggerer.run(bundles.trigger(), until=300)
-    assert "the state could not be saved" in caplog.text
+    assert "cannot save the state" in caplog.text
     assert Triggerer(store, monkeypatch).run(bundles.trigger(), until=300)
     assert store.fqids == bundles.fqids
 
@@ -405,8 +405,8 @@ def test_without_a_store_it_works_in_memory(
     ("options", "message"),
     [
         ({"replica": "azure"}, "replica must be one of"),
-        ({"prefix": "xyz"}, "prefix must be how uuids begin"),
-        ({"prefix": "../"}, "prefix must be how uuids begin"),
+        ({"prefix": "xyz"}, "prefix must be the beginning of a UUID"),
+        ({"prefix": "../"}, "prefix must be the beginning of a UUID"),
         ({"since": "2024-01-01"}, "since must be a DSS_VERSION"),
         ({"lookback": -1}, "lookback must be 0 seconds or more"),
         ({"lookback": "a day"}, "a day"),
@@ -430,7 +430,7 @@ def test_equal_arguments_are_one_watcher() -> None:
         path, arguments = each.serialize()
         row = Trigger(path, arguments)
         hashes += [BaseEventTrigger.hash(path, arguments), BaseEventTrigger.hash(row.classpath, row.kwargs)]
-        assert path == "airflow_provider_hca.triggers.new_bundles.DSSNewBundleTrigger"
+        assert path == "airflow_provider_hca.triggers.dss.DSSNewBundleTrigger"
         assert DSSNewBundleTrigger(**row.kwargs).serialize() == (path, arguments)
         assert json.loads(json.dumps(arguments)) == arguments
     assert len(set(hashes[:4])) == 1

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 
 _PAGES = Path(__file__).parents[2] / "docs"
 _WITH_WHAT_BOTH_HAVE = """
 from airflow.providers.common.compat.sdk import DAG, Asset
-from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 
 with DAG("watch", schedule=[Asset("dss_new_bundles", watchers=[DSSNewBundleTrigger(replica="aws")])]):
     pass
@@ -28,7 +28,7 @@ def _import_error(dag: str, directory: Path) -> str:
 
 def test_it_says_what_to_do_on_airflow_2() -> None:
     """On Airflow 2 the module can be imported, and using the trigger says what there is instead."""
-    with pytest.raises(RuntimeError, match=r"begins with Airflow 3.*example_dss_new_bundles_scheduled\.py"):
+    with pytest.raises(RuntimeError, match=r"available since Airflow 3.*example_dss_new_bundles_scheduled\.py"):
         DSSNewBundleTrigger()
 
 
@@ -36,8 +36,8 @@ def test_it_says_what_to_do_on_airflow_2() -> None:
 def test_a_dag_with_a_watcher_says_so_too(tmp_path: Path) -> None:
     """A DAG that makes the trigger is not read, and the error that Airflow shows of it says what there is instead."""
     error = _import_error(_WITH_WHAT_BOTH_HAVE, tmp_path)
-    assert error.startswith("RuntimeError: DSSNewBundleTrigger is for an AssetWatcher, which begins with Airflow 3")
-    assert error.endswith("example_dss_new_bundles_scheduled.py does")
+    assert error.startswith("RuntimeError: DSSNewBundleTrigger needs an AssetWatcher, available since Airflow 3")
+    assert error.endswith("as in example_dss_new_bundles_scheduled.py")
 
 
 @pytest.mark.usefixtures("airflow_db")

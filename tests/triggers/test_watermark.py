@@ -86,7 +86,7 @@ def test_a_state_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_another_state_is_refused(state: Any) -> None:
     """What somebody else wrote into the store is not taken for a state."""
-    with pytest.raises(ValueError, match="was not written by a DSSNewBundleTrigger"):
+    with pytest.raises(ValueError, match="not written by a DSSNewBundleTrigger"):
         BundleWatermark.from_state(state)
 
 

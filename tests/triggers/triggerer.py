@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_hca.triggers import new_bundles
 
 if TYPE_CHECKING:
-    from airflow_provider_hca.triggers.new_bundles import DSSNewBundleTrigger
+    from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 
 STORED_AFTER = 1.0  # seconds
 Script = dict[float, Callable[[], object]]

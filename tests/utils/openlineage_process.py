@@ -17,7 +17,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutBundleOperator,
     DSSPutFileOperator,
     DSSUploadDirectoryOperator,
-    dss_upload_group,
+    DSSUploadTaskGroup,
 )
 from tests.local.server import VERSION, new_uuid
 from tests.running import LOGICAL_DATE, new_dag, output, run, states
@@ -60,7 +60,7 @@ def main(directory: str, target: str, bucket: str, source_url: str, small_url: s
             bundle_version=output(bundle, "version"),
             remove_files=[made],
         )
-        dss_upload_group("group", max_shard_files=2, **stage)
+        DSSUploadTaskGroup("group", max_shard_files=2, **stage)
     assert set(states(run(dag, logical_date=LOGICAL_DATE)).values()) == {"success"}
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_hca.exceptions import DSSCredentialsError
-from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSUploadDirectoryOperator, dss_upload_group
+from airflow_provider_hca.operators.dss import DSSPutFileOperator, DSSUploadDirectoryOperator, DSSUploadTaskGroup
 from airflow_provider_hca.upload.access import GCSAccess, S3Access
 from airflow_provider_hca.upload.checksums import checksum_bytes
 from airflow_provider_hca.upload.staging import open_staging
@@ -91,13 +91,14 @@ def test_deferred_upload_in_a_dag_stages_with_the_connection(
     out, err = capfd.readouterr()
     told = out + err + caplog.text + json.dumps(xcom(dag_run, "upload"))
     assert states(dag_run) == {"upload": "success"}
-    assert (xcom(dag_run, "upload", "file_count"), xcom(dag_run, "upload", "copied_file_count")) == (2, 1)
+    assert xcom(dag_run, "upload", "file_count") == 2
+    assert xcom(dag_run, "upload", "statistics")["copied_file_count"] == 1
     assert "only-for-tests" not in told.replace("only-for-tests-", "")  # that of Airflow's own test settings
 
 
 def test_upload_that_waits_in_its_worker_stages_with_the_connection(dss: LocalDSS, directory: Path) -> None:
     result = upload(directory, aws_conn_id="minio", delete_staged=True).execute(new_context())
-    assert (result["file_count"], result["copied_file_count"]) == (2, 1)
+    assert (result["file_count"], result["statistics"]["copied_file_count"]) == (2, 1)
 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
@@ -121,13 +122,13 @@ def test_a_source_is_read_with_the_connection(
         aws_conn_id="minio",
         gcp_conn_id="google",
     )
-    assert task.execute(new_context())["staged_file_count"] == 1
+    assert task.execute(new_context())["statistics"]["staged_file_count"] == 1
 
 
 def test_tasks_of_a_group_have_the_connection() -> None:
-    """All tasks of dss_upload_group, which are upload operators, take aws_conn_id."""
+    """All tasks of DSSUploadTaskGroup, which are upload operators, take aws_conn_id."""
     with new_dag("aws_conn_group") as dag:
-        dss_upload_group(directory="/data", staging_bucket=BUCKET, aws_conn_id="minio")
+        DSSUploadTaskGroup(directory="/data", staging_bucket=BUCKET, aws_conn_id="minio")
     tasks: Any = (dag.get_task(f"upload.{name}") for name in ("plan", "shard", "bundle"))
     plan, shard, bundle = tasks
     connections = [plan.aws_conn_id, shard.partial_kwargs["aws_conn_id"], bundle.aws_conn_id]
@@ -297,13 +298,13 @@ def test_an_upload_to_google_uses_the_key_of_the_connection(
 
 
 BAD = [
-    ("aws", None, r"there is no connection 'bad'.*aws_conn_id"),
-    ("aws", {"conn_type": "http"}, r"'bad' \(aws_conn_id\) must be of type 'aws', not 'http'"),
-    ("aws", {"conn_type": "aws", "extra": '{"secret": canary'}, "extra is not a JSON object"),
+    ("aws", None, r"connection 'bad' is not defined.*aws_conn_id"),
+    ("aws", {"conn_type": "http"}, r"'bad' \(aws_conn_id\) must be of type 'aws', got 'http'"),
+    ("aws", {"conn_type": "aws", "extra": '{"secret": canary'}, "extra must be a JSON object"),
     ("aws", {"conn_type": "aws", "extra": {"profile_name": "canary"}}, r"'bad' \(aws_conn_id\).*ProfileNotFound"),
     ("aws", {"conn_type": "aws", "extra": {"config_kwargs": {"canary": 1}}}, r"'bad' \(aws_conn_id\).*TypeError"),
-    ("gcp", None, r"there is no connection 'bad'.*gcp_conn_id"),
-    ("gcp", {"conn_type": "aws"}, r"must be of type 'google_cloud_platform', not 'aws'"),
+    ("gcp", None, r"connection 'bad' is not defined.*gcp_conn_id"),
+    ("gcp", {"conn_type": "aws"}, r"must be of type 'google_cloud_platform', got 'aws'"),
     ("gcp", {"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": "canary"}}, r"'bad' \(gcp_conn_id\)"),
     (
         "gcp",

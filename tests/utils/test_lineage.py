@@ -16,7 +16,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPatchBundleOperator,
     DSSPutBundleOperator,
     DSSUploadDirectoryOperator,
-    dss_upload_group,
+    DSSUploadTaskGroup,
 )
 from airflow_provider_hca.utils.openlineage import add_to_outlets
 from tests.local.server import LocalDSS, new_uuid
@@ -60,7 +60,7 @@ def test_deferred_upload_reports_the_bundle_to_assets_and_aliases(dss: LocalDSS,
             outlets=[asset, AssetAlias("bundles")],
         )
     made = xcom(run(dag), "upload")
-    assert made["copied_file_count"] == 1
+    assert made["statistics"]["copied_file_count"] == 1
     size = sum(path.stat().st_size for path in directory.iterdir())
     uri = f"dss://{dss_host(dss.url)}/aws/{made['fqid']}"
     assert event_extras(asset.uri) == event_extras(uri) == [expected(dss, made, bytes=size)]
@@ -83,7 +83,7 @@ def test_put_and_patch_tell_their_bundles(dss: LocalDSS, asset: Asset) -> None:
 def test_a_group_tells_its_bundle_once(dss: LocalDSS, asset: Asset, directory: Path) -> None:
     """The outlets of a group are those of the task that makes the bundle: no shard starts who waits for it."""
     with new_dag("outlets_group") as dag:
-        dss_upload_group(
+        DSSUploadTaskGroup(
             directory=str(directory), staging_bucket=dss.bucket, max_shard_files=2, outlets=[asset, AssetAlias("g")]
         )
     made = xcom(run(dag), "upload.bundle")

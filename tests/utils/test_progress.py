@@ -129,4 +129,4 @@ def test_an_upload_goes_on_when_it_cannot_tell(
     context["ti"].xcom_push = push
     with caplog.at_level(logging.WARNING):
         assert _upload(dss, directory, bundle_uuid=new_uuid()).execute(context)["created"]  # type: ignore[arg-type]  # all that it reads
-    assert "cannot tell the page" in caplog.text
+    assert "cannot report the progress of the upload" in caplog.text

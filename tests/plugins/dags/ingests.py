@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
-from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator, dss_upload_group
+from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator, DSSUploadTaskGroup
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
 
 DIRECTORY = {"directory": Param("", type="string")}
@@ -27,4 +27,4 @@ with DAG("hidden", schedule=None, params=DIRECTORY):
     DSSUploadDirectoryOperator(task_id="upload", **UPLOAD)
 
 with DAG("grouped", schedule=None, params=DIRECTORY):
-    dss_upload_group(**UPLOAD, max_shard_files=4)
+    DSSUploadTaskGroup(**UPLOAD, max_shard_files=4)
