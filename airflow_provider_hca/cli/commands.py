@@ -52,7 +52,7 @@ def upload(options: argparse.Namespace) -> None:
         plan = _plan(options, access)
         print(f"the bundle is {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
         transport = hook.get_conn()
-        transport.pace.limit(options.max_requests_per_second)
+        transport.rate_limiter.limit(options.max_requests_per_second)
         uploader = Uploader(
             hook.api,
             transport,

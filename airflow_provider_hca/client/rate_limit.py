@@ -33,18 +33,26 @@ class RateLimiter:
         self._limit = limit or float("inf")
 
     def wait(self, stop: threading.Event, amount: float = 1.0) -> None:
-        """Wait for a turn, or until told to stop.
+        """Wait for a turn, or until the stop event is set.
 
-        :param stop: ends the waiting
-        :param amount: how many it counts for
+        :param stop: Event that ends the wait
+        :param amount: Number of turns to take
+        """
+        seconds = self.reserve(amount)
+        if seconds > 0:
+            stop.wait(seconds)
+
+    def reserve(self, amount: float = 1.0) -> float:
+        """Take a turn and return the seconds until it comes.
+
+        :param amount: Number of turns to take
         """
         with self._lock:
             now = time.monotonic()
             self._count(now, amount)
             turn = max(now, self._next)
             self._next = turn + amount / self._most(now)
-        if turn > now:
-            stop.wait(turn - now)
+        return turn - now
 
     def slow_down(self, seconds: float | None) -> None:
         """Give out no turn for a while and half as many afterwards, since a service said it is asked too much.

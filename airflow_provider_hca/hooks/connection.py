@@ -14,6 +14,7 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_hca.client.api import DSSAPI
+from airflow_provider_hca.client.async_transport import AiohttpTransport
 from airflow_provider_hca.client.auth import (
     DEFAULT_AUDIENCE,
     DEFAULT_GROUP,
@@ -24,7 +25,7 @@ from airflow_provider_hca.client.auth import (
 )
 from airflow_provider_hca.client.retry import Auth, RetryPolicy
 from airflow_provider_hca.client.sansio import Call
-from airflow_provider_hca.client.transport import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConnectionError,

@@ -253,7 +253,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
         access = self._access()
         transport = hook.get_conn()
-        transport.pace.limit(self.max_requests_per_second)
+        transport.rate_limiter.limit(self.max_requests_per_second)
         return Uploader(
             hook.api,
             transport,

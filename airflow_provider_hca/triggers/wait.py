@@ -15,8 +15,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_hca.exceptions import DSSError, DSSWaitError
 
 if TYPE_CHECKING:
+    from airflow_provider_hca.client.async_transport import AiohttpTransport
     from airflow_provider_hca.client.sansio import Call
-    from airflow_provider_hca.client.transport import AiohttpTransport
     from airflow_provider_hca.client.waiters import Waiter
 
 _MIN_INTERVAL = 1.0  # seconds

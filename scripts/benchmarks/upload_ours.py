@@ -11,7 +11,7 @@ import boto3.s3.inject  # noqa: F401 - all imports are before the time is taken,
 import google_crc32c  # noqa: F401 - the same
 import requests  # noqa: F401 - the same
 
-import airflow_provider_hca.client.wire
+import airflow_provider_hca.client.session
 import airflow_provider_hca.upload.staging.s3  # noqa: F401 - the same
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken

@@ -9,8 +9,9 @@ from typing import Protocol, TypeVar
 
 import pytest
 
+from airflow_provider_hca.client.async_transport import AiohttpTransport
 from airflow_provider_hca.client.sansio import Call, Request, Response
-from airflow_provider_hca.client.transport import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSConnectionError
 
 T = TypeVar("T")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import threading
 import time
@@ -97,3 +98,54 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+Script = bytes | tuple[bytes, float, bytes]  # an answer; or two parts of it with seconds between them
+
+
+class ScriptedServer:
+    """Sends raw bytes in answer to each request, in a thread; accepts connections one after the other.
+
+    :param answers: Bytes to send to one request after the other; the last closes the connection
+    :param step: Bytes to send at a time; all at once if 0
+    :param closes: Whether to close the connection after each answer
+    :param reads: Bytes of a request to read before it is answered
+    :ivar connections: Number of connections accepted
+    """
+
+    def __init__(self, answers: Sequence[Script], *, step: int = 0, closes: bool = False, reads: int = 65_536) -> None:
+        self._answers, self._step, self._closes, self._reads = list(answers), step, closes, reads
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while self._answers:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connection, contextlib.suppress(OSError):
+                while self._answers and connection.recv(self._reads):
+                    self._send(connection, self._answers.pop(0))
+                    if self._closes:
+                        break
+
+    def _send(self, connection: socket.socket, script: Script) -> None:
+        parts = (script, 0.0, b"") if isinstance(script, bytes) else script
+        for part in (parts[0], parts[2]):
+            step = self._step or len(part) or 1
+            for start in range(0, len(part), step):
+                connection.sendall(part[start : start + step])
+            if part is parts[0]:
+                time.sleep(parts[1])

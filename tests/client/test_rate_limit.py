@@ -135,7 +135,7 @@ def test_what_a_dss_asks_of_one_all_do(status: int) -> None:
         waiting = threading.Thread(target=transport.run, args=(call(get(server.url), get(server.url, delay=1.1)),))
         began = time.monotonic()
         waiting.start()
-        while not transport.pace._next > began + 0.5:  # noqa: SLF001 - nothing else tells that it has begun to wait
+        while not transport.rate_limiter._next > began + 0.5:  # noqa: SLF001 - nothing else tells that it has begun to wait
             assert time.monotonic() < began + 60
             time.sleep(0.01)
 
@@ -191,7 +191,7 @@ def test_a_stop_while_all_wait() -> None:
     """A thread that waits because of another one's answer is stopped at once, and sends nothing."""
     stop = threading.Event()
     with Server() as server, RequestsTransport(stop=stop) as transport:
-        transport.pace.slow_down(30)
+        transport.rate_limiter.slow_down(30)
         threading.Timer(0.1, stop.set).start()
         with pytest.raises(Exception, match="stopped"):
             transport.run(call(get(server.url)))

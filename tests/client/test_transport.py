@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import inspect
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_hca import __version__
+from airflow_provider_hca.client.async_transport import AiohttpTransport
 from airflow_provider_hca.client.sansio import Call, Request
-from airflow_provider_hca.client.transport import AiohttpTransport, RequestsTransport
+from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
-from .drivers import Run, call, failure, get
-from .server import Reply, Server
+from .drivers import DRIVERS, Run, call, driver, failure, get
+from .server import Reply, ScriptedServer, Server
 
 # What is sent, and what comes back
 
@@ -151,6 +155,106 @@ def test_no_signature_is_logged(
         assert "key?..." in caplog.text  # else there is nothing to keep out
 
 
+def test_query_in_malformed_header_warning_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 logs the URL of an answer whose headers it cannot parse as a warning."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nno header at all\r\n\r\nx"
+    with ScriptedServer([answer]) as server, RequestsTransport() as transport:
+        transport.run(call(get(f"{server.url}/key?Signature=s3cr3t")))
+    assert "Failed to parse headers (url=" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+# Framing: how an answer is delimited on the connection
+
+_GZIPPED = gzip.compress(b"abcde", mtime=0)
+_HEAD = b"HTTP/1.1 200 OK\r\n"
+_ANSWERS: dict[str, tuple[bytes, str, bytes]] = {
+    "no reason phrase": (b"HTTP/1.1 200\r\nContent-Length: 1\r\nX: y\r\n\r\nx", "y", b"x"),
+    "Latin-1 header": (_HEAD + b"X: \xe9\r\nContent-Length: 0\r\n\r\n", "\xe9", b""),
+    "chunked": (_HEAD + b"Transfer-Encoding: chunked\r\nX: y\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "y", b"abcde"),
+    "gzip": (
+        _HEAD + b"Content-Encoding: gzip\r\nX: y\r\nContent-Length: %d\r\n\r\n%b" % (len(_GZIPPED), _GZIPPED),
+        "y",
+        b"abcde",
+    ),
+    "after 100": (b"HTTP/1.1 100 Continue\r\n\r\n" + _HEAD + b"X: y\r\nContent-Length: 1\r\n\r\nx", "y", b"x"),
+    "until the end": (_HEAD + b"X: y\r\n\r\nabcde", "y", b"abcde"),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nab", "y", b"ab"),
+}
+
+
+@pytest.mark.parametrize("step", [0, 1, 7])
+@pytest.mark.parametrize("name", _ANSWERS)
+def test_answer_in_packets_is_complete(run: Run, name: str, step: int) -> None:
+    answer, header, body = _ANSWERS[name]
+    with ScriptedServer([answer], step=step) as server:
+        response = run(call(get(server.url)))
+    # aiohttp decodes headers as UTF-8 with surrogate escapes
+    assert response.headers["x"].encode("utf-8", "surrogateescape").decode("latin-1") in {header, "\xc3\xa9"}
+    assert (response.status, response.body) == (200, body)
+
+
+@pytest.mark.parametrize("status", [102, 103])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("gap", [0.0, 0.1])
+@pytest.mark.parametrize("name", DRIVERS)
+def test_interim_response_is_never_the_answer(name: str, status: int, streamed: bool, gap: float) -> None:
+    """Aiohttp skips it, `http.client` only a 100; the next request must not receive the previous one's answer."""
+    interim = b"HTTP/1.1 %d Early\r\nLink: </x>; rel=preload\r\n\r\n" % status
+    answers = [_HEAD + b"Content-Length: 1\r\n\r\n%d" % number for number in range(2)]
+    received: list[bytes] = []
+    receive = (lambda _, __: received.append) if streamed else None
+    with ScriptedServer([(interim, gap, answers[0]), answers[1]]) as server, driver(name) as run:
+        request = Request("GET", server.url, receive=receive)
+        if name == "requests":
+            assert failure(run, request).kind == "dropped"
+        else:
+            received.append(run(call(request)).body)
+        received.append(run(call(request)).body)
+    assert b"".join(received) == (b"1" if name == "requests" else b"01")
+
+
+def test_surplus_bytes_are_not_the_next_answer(run: Run) -> None:
+    answers = [_HEAD + b"Content-Length: 1\r\n\r\n0" + _HEAD + b"Content-Length: 1\r\n\r\n9", b""]
+    answers[1] = _HEAD + b"Content-Length: 1\r\n\r\n1"
+    with ScriptedServer(answers) as server:
+        assert run(call(get(server.url))).body == b"0"
+        assert run(call(get(server.url, delay=0.1))).body == b"1"
+
+
+def test_connection_closed_while_idle_is_replaced(run: Run) -> None:
+    """A PUT on a connection that the server closed in the meantime is sent on a new one."""
+    answer = _HEAD + b"Content-Length: 0\r\n\r\n"
+    with ScriptedServer([answer, answer], closes=True) as server:
+        request = get(server.url, method="PUT")
+        assert run(call(request, replace(request, delay=0.2))).status == 200
+        assert server.connections == 2
+
+
+def test_answer_before_the_request_is_read_is_received() -> None:
+    """A server that refuses a body without reading it and closes: its answer counts, not the broken pipe."""
+    refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    with ScriptedServer([refusal], closes=True, reads=10) as server, RequestsTransport() as transport:
+        answer = transport.run(call(Request("PUT", server.url, {}, b"x" * 50_000_000)))
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize(
+    "unsafe",
+    [
+        Request("GET", "", {"x": "a\r\nauthorization: b"}),
+        Request("GET", "", {"x": "a\nb"}),
+        Request("GET", "/v1 HTTP/1.1\r\nx: y"),
+    ],
+    ids=["CR LF in a header", "LF in a header", "CR LF in the URL"],
+)
+def test_line_break_in_request_adds_no_line(run: Run, server: Server, unsafe: Request) -> None:
+    with contextlib.suppress(DSSConnectionError, ValueError):
+        run(call(replace(unsafe, url=server.url + unsafe.url)))
+    for asked in server.asked:
+        assert (asked.headers["authorization"], asked.headers["x"]) == (None, None)
+
+
 # What goes wrong
 
 
@@ -221,6 +325,7 @@ def test_a_body_that_does_not_come_in_time(run: Run, server: Server) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 two hundred\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
     ],
 )
 def test_dropped(run: Run, begun: bytes) -> None:

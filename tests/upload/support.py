@@ -68,7 +68,7 @@ def uploader(
     """Return an uploader to a local DSS."""
     stop = stop or threading.Event()
     transport = RequestsTransport(pool_size=workers, stop=stop)
-    transport.pace.limit(requests_per_second)
+    transport.rate_limiter.limit(requests_per_second)
     return Uploader(
         DSSAPI(dss.url, auth=StaticToken(dss.token()), retry=policy),
         transport,
