@@ -138,20 +138,32 @@ class AdvisingTransport(RequestsTransport):
         with _advising(self._conn_id, has_credentials=self._has_credentials):
             return super().run(call)
 
+    def as_async(self, *, pool_size: int = 100) -> AsyncAdvisingTransport:
+        """Return an asynchronous transport with the same settings; see `RequestsTransport.as_async`."""
+        return AsyncAdvisingTransport(
+            self._conn_id,
+            has_credentials=self._has_credentials,
+            pool_size=pool_size,
+            verify=self.verify,
+            stop=self.stop,
+            rate_limiter=self.rate_limiter,
+        )
+
 
 class AsyncAdvisingTransport(AiohttpTransport):
-    """Runs calls without a token in an event loop, and says in their errors which connection to look at.
+    """Runs calls in an event loop and names the connection to check in their errors.
 
-    :param conn_id: of the connection
+    :param conn_id: Airflow connection
+    :param has_credentials: Whether the connection has credentials; None if the calls carry no token in any case
     """
 
-    def __init__(self, conn_id: str, **options: Any) -> None:
+    def __init__(self, conn_id: str, *, has_credentials: bool | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._conn_id = conn_id
+        self._conn_id, self._has_credentials = conn_id, has_credentials
 
     async def run(self, call: Call[T]) -> T:
         """Return the result of a call; see `AiohttpTransport.run`."""
-        with _advising(self._conn_id, has_credentials=None):
+        with _advising(self._conn_id, has_credentials=self._has_credentials):
             return await super().run(call)
 
 
