@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_hca.local import assembly
+from airflow_provider_hca.local import process
 from airflow_provider_hca.local.__main__ import main
 from airflow_provider_hca.local.errors import retry_later
-from airflow_provider_hca.local.staging import Staged
+from airflow_provider_hca.local.staging import StagedObject
 from tests.stores import S3Where
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class S3(_Elsewhere):
         del directory, bucket  # made elsewhere
         self._client = S3Where(*where).client()
 
-    def find(self, bucket: str, key: str) -> Staged | None:
+    def find(self, bucket: str, key: str) -> StagedObject | None:
         """Return the object, or None."""
         at = {"Bucket": bucket, "Key": key}
         try:
@@ -49,7 +49,7 @@ class S3(_Elsewhere):
                 return None
             raise
         labels = head["Metadata"] | tags
-        return Staged(
+        return StagedObject(
             f"s3://{bucket}/{key}", head["ContentLength"], head["ContentType"], labels, head["ETag"].strip('"')
         )
 
@@ -75,14 +75,14 @@ class GCS(_Elsewhere):
         del directory, bucket  # made elsewhere
         self._client: Any = storage.Client.create_anonymous_client()
 
-    def find(self, bucket: str, key: str) -> Staged | None:
+    def find(self, bucket: str, key: str) -> StagedObject | None:
         """Return the object, or None."""
         blob = self._client.bucket(bucket).get_blob(key)
         if blob is None:
             return None
         if not blob.metadata:
-            raise retry_later(f"gs://{bucket}/{key} carries no metadata at all")
-        return Staged(f"gs://{bucket}/{key}", blob.size, blob.content_type, dict(blob.metadata), None)
+            raise retry_later(f"gs://{bucket}/{key} has no metadata")
+        return StagedObject(f"gs://{bucket}/{key}", blob.size, blob.content_type, dict(blob.metadata), None)
 
     def open(self, bucket: str, key: str) -> BinaryIO | None:
         """Return the content, open for reading, or None."""
@@ -97,7 +97,7 @@ class GCS(_Elsewhere):
 def run() -> None:
     """Run the local DSS, which makes its staging servers by these names."""
     stores = json.loads(sys.argv.pop(1))
-    assembly.S3Objects = partial(S3, stores["s3"])  # type: ignore[assignment,attr-defined]  # the store is another one
+    process.S3Storage = partial(S3, stores["s3"])  # type: ignore[assignment,attr-defined]  # the store is another one
     if stores["gcs_url"]:
         from airflow_provider_hca.local import staging_gcs
 

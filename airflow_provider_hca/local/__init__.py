@@ -1,5 +1,5 @@
-"""A DSS on your own machine: real files, real checks, and switches that make it fail on demand.
+"""A DSS on one machine: real storage and real checks, with faults that can be injected.
 
-`python -m airflow_provider_hca.local` starts it. It shares only `client.identifiers` with the rest of the package, so
-that a mistake in the client cannot hide behind the same mistake in the server.
+Start it with `dss-local`. It shares only `client.identifiers` with the rest of the package, so that a bug in the client
+cannot hide behind the same bug in the server.
 """

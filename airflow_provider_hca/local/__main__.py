@@ -1,4 +1,4 @@
-"""`python -m airflow_provider_hca.local`: options, the state directory and ports; everything that can be refused."""
+"""The command `dss-local`: parse options, lock the state directory, bind the ports, run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .settings import parse
-from .sockets import PortTakenError, bind
+from .sockets import PortInUseError, bind
 
 if TYPE_CHECKING:
     import argparse
@@ -16,61 +16,61 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class _StateTakenError(Exception):
-    """Another local DSS works in the state directory."""
+class _StateLockedError(Exception):
+    """Another local DSS uses the state directory."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the local DSS until INT or TERM.
+    """Run the local DSS until SIGINT or SIGTERM.
 
-    :param arguments: the command line without the program's name; that of the process by default
+    :param arguments: command line without the program name; that of the process if None
     """
     serve(parse(arguments))
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Run the local DSS until INT or TERM.
+    """Run the local DSS until SIGINT or SIGTERM.
 
-    :param options: all of `settings.OPTIONS`
+    :param options: parsed `settings.OPTIONS`
     """
     try:
         state = options.state.resolve()
-        lock = _own(state)
+        lock = _lock_state(state)
         listeners = _bind(options)
-    except (PortTakenError, _StateTakenError) as error:
-        sys.exit(_complain(str(error)))
+    except (PortInUseError, _StateLockedError) as error:
+        sys.exit(_print_error(str(error)))
     except OSError as error:
-        sys.exit(_complain(f"{options.state} cannot be the state directory: {error.strerror}"))
+        sys.exit(_print_error(f"{options.state} cannot be the state directory: {error.strerror}"))
     try:
-        # imported here: it takes two seconds, and a wrong option is to be told at once
+        # Imported here because it takes 2 s: errors in the options are reported first.
         from .process import run
 
         interrupted = run(options, state, listeners)
     except ModuleNotFoundError as error:
-        sys.exit(_complain(f"{error.name} is missing: pip install 'airflow-provider-hca[local]'"))
-    except KeyboardInterrupt:  # before it was ready; later the signal has its handler
+        sys.exit(_print_error(f"{error.name} is missing: pip install 'airflow-provider-hca[local]'"))
+    except KeyboardInterrupt:  # during start-up, before the signal handlers are installed
         interrupted = True
     finally:
         os.close(lock)
     if interrupted:
         print("dss-local: stopped", file=sys.stderr)
-        sys.exit(130)  # as a shell says of what ended by Ctrl-C
+        sys.exit(130)  # the shell's exit code for SIGINT
 
 
-def _complain(sentence: str) -> int:
-    print(f"dss-local: {sentence}", file=sys.stderr)
+def _print_error(message: str) -> int:
+    print(f"dss-local: {message}", file=sys.stderr)
     return 2
 
 
-def _own(state: Path) -> int:
-    """Make the state directory and take it for this process; the lock falls with the process, however it ends."""
+def _lock_state(state: Path) -> int:
+    """Create and lock the state directory; the kernel releases the lock when the process ends, even by SIGKILL."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(state / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise _StateTakenError(f"another local DSS is running in {state}") from None
+        raise _StateLockedError(f"another local DSS is running in {state}") from None
     return lock
 
 

@@ -1,4 +1,4 @@
-"""The switches and windows of the local DSS under `/_local/`, which no real DSS has."""
+"""The admin API under `/_local/`, which a real DSS does not have: faults, settings, tokens, stored records."""
 
 import base64
 from typing import Any
@@ -9,103 +9,95 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from .auth import Authority
-from .faults import Fault, FaultBook
+from .dependencies import Services
+from .faults import Fault, FaultRegistry
 from .keys import Secrets
-from .responses import Answer
-from .services import Services
+from .responses import ApiResponse
 
 
-class TokenWish(BaseModel):
-    """A token to make."""
+class TokenRequest(BaseModel):
+    """Request for a token."""
 
     model_config = ConfigDict(extra="forbid")
 
-    user: bool = False  # a user's token of the OIDC provider rather than one of the developer's key
+    user: bool = False  # issued by the OIDC provider to a user, not by the developer's service account
     expires_in: float = 3600
-    claims: dict[str, Any] = Field(default_factory=dict)  # over the usual ones; null takes a claim away
+    claims: dict[str, Any] = Field(default_factory=dict)  # override the default claims; null removes a claim
     kid: str | None = None
 
 
-class Remembering(BaseModel):
-    """Whether manifests are remembered as a process of a DSS remembers them."""
+class ManifestCacheSettings(BaseModel):
+    """Whether manifests are cached, and become stale, as in a process of a real DSS."""
 
     model_config = ConfigDict(extra="forbid")
 
     stale: bool
 
 
-class Lifetime(BaseModel):
-    """How long the tokens of the token endpoint last."""
+class TokenLifetime(BaseModel):
+    """Lifetime of the access tokens that the token endpoint issues, in seconds."""
 
     model_config = ConfigDict(extra="forbid")
 
     expires_in: float
 
 
-def window_router(book: FaultBook, services: Services) -> APIRouter:
-    """Return the routes that switch faults on and show what happened.
-
-    :param book: the faults and the requests seen
-    :param services: what is shown and switched
-    """
+def admin_router(faults: FaultRegistry, services: Services) -> APIRouter:
+    """Return the routes for faults, counted requests, settings and stored records."""
     router = APIRouter(prefix="/_local")
 
     @router.post("/faults", status_code=201)
     async def add_fault(fault: Fault) -> list[Fault]:
-        book.faults.append(fault)
-        return book.faults
+        faults.faults.append(fault)
+        return faults.faults
 
     @router.get("/faults")
-    async def show_faults() -> list[Fault]:
-        return book.faults
+    async def list_faults() -> list[Fault]:
+        return faults.faults
 
     @router.delete("/faults")
     async def clear_faults() -> list[Fault]:
-        book.faults.clear()
-        return book.faults
+        faults.faults.clear()
+        return faults.faults
 
     @router.post("/manifests/settings")
-    async def remember_manifests(remembering: Remembering) -> Remembering:
-        services.manifests.remember(on=remembering.stale)
-        return remembering
+    async def set_manifest_cache(settings: ManifestCacheSettings) -> ManifestCacheSettings:
+        services.manifests.set_enabled(enabled=settings.stale)
+        return settings
 
     @router.get("/requests")
-    async def show_requests() -> list[dict[str, Any]]:
-        return book.seen()
+    async def list_requests() -> list[dict[str, Any]]:
+        return faults.counted_requests()
 
     @router.delete("/requests")
     async def clear_requests() -> list[dict[str, Any]]:
-        book.requests.clear()
+        faults.requests.clear()
         return []
 
     @router.get("/store")
-    def show_store() -> Answer:
-        return Answer(services.store.everything() | {"collections": services.collections.everything()})
+    def show_store() -> ApiResponse:
+        return ApiResponse(services.store.dump() | {"collections": services.collections.dump()})
 
     return router
 
 
 def token_router(authority: Authority, secrets: Secrets) -> APIRouter:
-    """Return the routes that give out tokens.
-
-    :param authority: makes tokens
-    :param secrets: the OAuth2 client the token endpoint knows
-    """
+    """Return the routes that issue tokens, among them an OAuth2 token endpoint."""
     router = APIRouter(prefix="/_local")
 
     @router.post("/tokens")
-    async def make_token(wish: TokenWish) -> dict[str, str]:
-        return {"token": authority.issue(**wish.model_dump())}
+    async def issue_token(body: TokenRequest) -> dict[str, str]:
+        return {"token": authority.issue(**body.model_dump())}
 
     @router.post("/oauth/settings")
-    async def change_lifetime(lifetime: Lifetime) -> Lifetime:
+    async def set_token_lifetime(lifetime: TokenLifetime) -> TokenLifetime:
         authority.user_lifetime = lifetime.expires_in
         return lifetime
 
     @router.post("/oauth/token")
     async def refresh(request: Request) -> JSONResponse:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
-        form |= _basic(request.headers.get("authorization", ""))
+        form |= _basic_credentials(request.headers.get("authorization", ""))
         if (form.get("client_id"), form.get("client_secret")) != (secrets.client_id, secrets.client_secret):
             return JSONResponse({"error": "invalid_client"}, 401)
         if form.get("grant_type") != "refresh_token":
@@ -124,8 +116,8 @@ def token_router(authority: Authority, secrets: Secrets) -> APIRouter:
     return router
 
 
-def _basic(header: str) -> dict[str, str]:
-    """Return the client id and secret of a Basic authorization, the other way OAuth2 lets a client name itself."""
+def _basic_credentials(header: str) -> dict[str, str]:
+    """Return client id and secret from a Basic authorization: OAuth2 allows them there as well as in the form."""
     kind, _, value = header.partition(" ")
     if kind.lower() != "basic":
         return {}

@@ -1,4 +1,4 @@
-"""The application put together: the API under `/v1`, the switches beside it, and one shape for every error."""
+"""The FastAPI application: the API under `/v1`, the admin API beside it, and the error handlers."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from . import bundles, checkouts, events, files, search, subscriptions, user_collections
-from .definition import complete
+from .dependencies import WrongContentTypeError
 from .errors import BareServerError, ProblemError, about_blank, bare_error, problem_response
-from .services import WrongContentTypeError
+from .openapi import complete
+from .routes import bundles, checkouts, collections, events, files, search, subscriptions
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-    from .services import Services
+    from .dependencies import Services
 
 
-def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> FastAPI:
+def create_app(services: Services, admin_routers: list[APIRouter], dss_url: str) -> FastAPI:
     """Return the application.
 
-    :param services: what the endpoints work with
-    :param controls: the routes under `/_local`
-    :param dss_url: the public base URL of the API, with `/v1`
+    :param services: stores and settings of the routes
+    :param admin_routers: routes under `/_local`
+    :param dss_url: base URL of the API, with `/v1`
     """
     api = FastAPI(
         title="Local DSS",
-        description="The API of the DSS, as the local DSS has it.",
+        description="The API of the DSS, as implemented by the local DSS.",
         version="1",
         redirect_slashes=False,
         openapi_url=None,
-        separate_input_output_schemas=False,  # or every answer would be said to have what it may have
+        separate_input_output_schemas=False,  # otherwise optional fields of responses become required
     )
     api.state.services = services
-    for module in (files, checkouts, bundles, user_collections, events, subscriptions, search):
+    for module in (files, checkouts, bundles, collections, events, subscriptions, search):
         api.include_router(module.router)
-    _shape_errors(api)
+    _add_error_handlers(api)
 
-    @cache  # made when it is first asked for: it takes a quarter of a second
+    @cache  # built on first use: it takes 0.25 s
     def document() -> dict[str, Any]:
-        # With an "openapi" key the original client takes the URL from `servers`; otherwise it would insist on https.
+        # The original client `hca` takes the URL from `servers` if there is an "openapi" key, and insists on https
+        # otherwise.
         return complete(api.openapi()) | {"servers": [{"url": dss_url}]}
 
     @api.get("/swagger.json", include_in_schema=False)
@@ -52,13 +53,13 @@ def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> Fas
         return JSONResponse(document())
 
     root = FastAPI(openapi_url=None, redirect_slashes=False)
-    for control in controls:
-        root.include_router(control)
-    _shape_errors(root)
+    for router in admin_routers:
+        root.include_router(router)
+    _add_error_handlers(root)
 
     @root.get("/_local/auth-swagger.json")
-    async def no_auth_service() -> dict[str, Any]:
-        # The original client fetches the definition of an authentication service before it does anything at all.
+    async def auth_definition() -> dict[str, Any]:
+        # The original client `hca` fetches the definition of an authentication service before any other request.
         info = {"title": "None", "description": "There is no authentication service.", "version": "1"}
         return {"openapi": "3.1.0", "info": info, "servers": [{"url": dss_url}], "paths": {}}
 
@@ -66,15 +67,15 @@ def make_app(services: Services, controls: list[APIRouter], dss_url: str) -> Fas
     return root
 
 
-def _shape_errors(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ProblemError)
     async def problem(request: Request, error: ProblemError) -> Response:
         return problem_response(error, request.method)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
-        return problem_response(ProblemError(400, "illegal_arguments", faults), request.method)
+        title = "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()[:5])
+        return problem_response(ProblemError(400, "illegal_arguments", title), request.method)
 
     @app.exception_handler(WrongContentTypeError)
     async def wrong_content_type(_: Request, error: WrongContentTypeError) -> Response:
@@ -92,7 +93,7 @@ def _shape_errors(app: FastAPI) -> None:
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             return JSONResponse({"message": "Missing Authentication Token"}, 403)
-        if error.status_code == 400:  # a body that is no JSON in a way that its parser did not foresee
+        if error.status_code == 400:  # an error of the JSON parser that FastAPI does not expect
             return problem_response(ProblemError(400, "illegal_arguments", error.detail), request.method)
         status = HTTPStatus(error.status_code)
         return about_blank(status.value, status.phrase, error.detail, error.headers)

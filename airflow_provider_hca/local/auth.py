@@ -1,4 +1,4 @@
-"""Who may do what: tokens are verified, and made, by the rules of a DSS."""
+"""Issue tokens, and verify them by the rules of a DSS."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 GROUP = "https://auth.data.humancellatlas.org/group"
 EMAIL = "https://auth.data.humancellatlas.org/email"
 _ADMINISTRATORS = {DEVELOPER}
-_MAX_VERIFIED = 1000  # tokens whose signature is not verified again: that takes a quarter of a millisecond
+_MAX_CACHED = 1000  # verified tokens; verifying a signature takes 0.25 ms
 
 
 class Authority:
-    """Verifies tokens, and makes those of the developer's key and of a user."""
+    """Verify tokens; issue those of the developer's service account and of a user."""
 
     def __init__(self, secrets: Secrets, audience: str) -> None:
         self.audience = audience
-        self.user_lifetime = 3600.0  # seconds a user's access token lasts
+        self.user_lifetime = 3600.0  # seconds, of a user's access token
         self._account = secrets.service_account
         self._provider = secrets.provider
         keys = (secrets.service_account, secrets.provider)
@@ -34,9 +34,9 @@ class Authority:
     def verify(self, token: str | None) -> dict[str, Any]:
         """Return the claims of a token.
 
-        :param token: what follows `Bearer`, None when the request carries none
+        :param token: the value after `Bearer`; None if the request has no token
         :raises ProblemError: 401 or 403
-        :raises BareServerError: where a DSS falls over
+        :raises BareServerError: for tokens at which a DSS fails with an unhandled error
         """
         if token is None:
             raise ProblemError(401, "OAuthProblem", "No authorization token provided")
@@ -44,7 +44,7 @@ class Authority:
         if claims is None or claims["exp"] <= time.time():
             claims = self._verify(token)
             if "exp" in claims:
-                if len(self._verified) >= _MAX_VERIFIED:
+                if len(self._verified) >= _MAX_CACHED:
                     self._verified.clear()
                 self._verified[token] = claims
         return claims
@@ -82,10 +82,10 @@ class Authority:
     ) -> str:
         """Return a new token.
 
-        :param user: whether it is a user's, issued by the provider, rather than the developer's
-        :param expires_in: its lifetime in seconds; a negative one makes an expired token
-        :param claims: claims to change; None takes one away
-        :param kid: a `kid` to claim instead of the right one
+        :param user: issued to a user by the OIDC provider, not by the developer's service account
+        :param expires_in: lifetime in seconds; negative for an expired token
+        :param claims: overrides of the default claims; None removes a claim
+        :param kid: key id in the header; that of the signing key if None
         """
         key = self._provider if user else self._account
         email = USER if user else DEVELOPER
@@ -107,19 +107,19 @@ class Authority:
 
 
 def require_group(claims: dict[str, Any], *groups: str) -> None:
-    """Refuse whoever is not in one of these groups.
+    """Raise 403 unless the caller is in one of the groups.
 
-    :param claims: the claims of a verified token
-    :param groups: the groups, by default `hca` alone
+    :param claims: claims of a verified token
+    :param groups: accepted groups; `hca` if empty
     """
     if claims.get(GROUP) not in (groups or ("hca",)):
         raise ProblemError(403, "Forbidden", "The group of the token may not do that")
 
 
 def email_of(claims: dict[str, Any]) -> str:
-    """Return the e-mail address a token speaks for.
+    """Return the caller's e-mail address.
 
-    :param claims: the claims of a verified token
+    :param claims: claims of a verified token
     """
     email = claims.get(EMAIL) or claims.get("email")
     if not email:
@@ -128,9 +128,9 @@ def email_of(claims: dict[str, Any]) -> str:
 
 
 def require_administrator(claims: dict[str, Any]) -> None:
-    """Refuse whoever is not an administrator.
+    """Raise 403 unless the caller is an administrator.
 
-    :param claims: the claims of a verified token
+    :param claims: claims of a verified token
     """
     if email_of(claims) not in _ADMINISTRATORS:
         raise ProblemError(403, "Forbidden", "Only an administrator may do that")

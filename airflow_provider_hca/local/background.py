@@ -1,40 +1,53 @@
-"""Work in the background: a step that is taken again and again."""
+"""Background threads."""
 
 from __future__ import annotations
 
 import threading
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PAUSE = 0.1  # seconds between two looks for something to do
+_PAUSE = 0.1  # seconds between two polls
 
 
-class Background:
-    """A thread that takes a step after the other, and pauses when one found nothing to do."""
+class Worker(Protocol):
+    """Background work."""
+
+    def start(self) -> None:
+        """Start the threads."""
+
+    def stop(self) -> None:
+        """Start no further work."""
+
+
+class BackgroundLoop:
+    """A thread that repeats a step.
+
+    :param step: returns whether it did some work; the loop pauses when it did none
+    """
 
     def __init__(self, step: Callable[[], bool]) -> None:
         self._step = step
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         threading.Thread(target=self._work, daemon=True).start()
 
     def stop(self) -> None:
-        """Take no further step. One that is being taken may be cut off: what it does is recorded when it is done."""
+        """Start no further step. A running one may be interrupted: a step records its result when it is complete."""
         self._stopping.set()
 
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                found = self._step()
-            except Exception:  # noqa: BLE001 - a thread that died would leave all that follows undone, without a word
+                worked = self._step()
+            except Exception:  # noqa: BLE001 - the thread must survive, or later work would silently never be done
                 if self._stopping.is_set():
                     return
                 traceback.print_exc()
-                found = False
-            if not found:
+                worked = False
+            if not worked:
                 self._stopping.wait(_PAUSE)

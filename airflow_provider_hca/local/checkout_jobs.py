@@ -1,4 +1,4 @@
-"""Checking bundles out in the background: recorded first, so that a restart goes on with what was left undone."""
+"""Checkouts of bundles in the background; they are recorded first, so that a restart resumes them."""
 
 from __future__ import annotations
 
@@ -8,94 +8,95 @@ import uuid as uuids
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .staging import SCHEMES, NoBucketError
+from .staging import SCHEMES, NoSuchBucketError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .blob_store import Blobs
+    from .blob_store import BlobStore
     from .database import Database
-    from .staging import Staging
+    from .staging import StagingStore
     from .store import Store
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS checkout_jobs (
-    id TEXT PRIMARY KEY, replica TEXT, uuid TEXT, version TEXT, bucket TEXT, doomed INTEGER, begun REAL,
+CREATE TABLE IF NOT EXISTS checkouts_requested (
+    id TEXT PRIMARY KEY, replica TEXT, uuid TEXT, version TEXT, bucket TEXT, must_fail INTEGER, created REAL,
     status TEXT, location TEXT, cause TEXT) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS checkout_jobs_running ON checkout_jobs (begun) WHERE status = 'RUNNING';
+CREATE INDEX IF NOT EXISTS checkouts_running ON checkouts_requested (created) WHERE status = 'RUNNING';
 """
-_OWN_BUCKET = "dss-local-checkout"  # where a DSS puts what is checked out to no other bucket; here it is but a name
+_DEFAULT_BUCKET = "dss-local-checkout"  # a DSS has its own bucket for checkouts without a destination; here only a name
 
 
 @dataclass(frozen=True)
 class Job:
-    """A bundle that is to be checked out."""
+    """A requested checkout of a bundle."""
 
     id: str
     replica: str
     uuid: str
     version: str
     bucket: str | None
-    doomed: int  # 1 when a fault was switched on for it
+    must_fail: int  # 1 if a fault was injected
 
     @property
     def prefix(self) -> str:
-        """The key under which the files are put."""
+        """Prefix of the files' keys."""
         return f"bundles/{self.uuid}.{self.version}"
 
 
 class _CheckoutFailedError(Exception):
-    """The bundle cannot be checked out; the message is the cause a client is told."""
+    """The bundle cannot be checked out; the message is returned to the client as `cause`."""
 
 
 class CheckoutJobs:
-    """All jobs there ever were, and the step that does the next one."""
+    """Records and executes checkouts.
+
+    :param delay: seconds before a checkout starts
+    """
 
     def __init__(
-        self, database: Database, store: Store, blobs: Blobs, stagings: Mapping[str, Staging], delay: float
+        self,
+        database: Database,
+        store: Store,
+        blobs: BlobStore,
+        staging_stores: Mapping[str, StagingStore],
+        delay: float,
     ) -> None:
         self._db = database
         self._store = store
         self._blobs = blobs
-        self._stagings = stagings
-        self._delay = delay  # seconds
+        self._staging_stores = staging_stores
+        self._delay = delay
         database.create(_SCHEMA)
 
-    def add(self, replica: str, uuid: str, version: str, bucket: str | None, *, doomed: bool) -> str:
-        """Record a job to be done in the background.
+    def add(self, replica: str, uuid: str, version: str, bucket: str | None, *, must_fail: bool) -> str:
+        """Record a checkout and return its job id.
 
-        :param replica: where the bundle is
-        :param uuid: which bundle
-        :param version: which version of it
-        :param bucket: where it is to be put, None for the DSS's own bucket
-        :param doomed: whether it shall fail
-        :return: the id of the job
+        :param bucket: destination; the DSS's own bucket if None
+        :param must_fail: whether a fault was injected
         """
         job = str(uuids.uuid4())
         with self._db.transaction() as db:
             db.execute(
-                "INSERT INTO checkout_jobs VALUES (?, ?, ?, ?, ?, ?, ?, 'RUNNING', NULL, NULL)",
-                (job, replica, uuid, version, bucket, int(doomed), time.time()),
+                "INSERT INTO checkouts_requested VALUES (?, ?, ?, ?, ?, ?, ?, 'RUNNING', NULL, NULL)",
+                (job, replica, uuid, version, bucket, int(must_fail), time.time()),
             )
         return job
 
     def status(self, replica: str, job: str) -> dict[str, str]:
-        """Return what is to be said of a job: its status, and its location or the cause of its failure.
-
-        :param replica: where the bundle is
-        :param job: the id of the job
-        """
+        """Return status, location and cause of failure of a job, those that it has."""
         rows = self._db.rows(
-            "SELECT status, location, cause FROM checkout_jobs WHERE id = ? AND replica = ?", job, replica
+            "SELECT status, location, cause FROM checkouts_requested WHERE id = ? AND replica = ?", job, replica
         )
-        found = zip(("status", "location", "cause"), rows[0] if rows else ("UNKNOWN_JOB_ID", None, None), strict=True)
-        return {name: value for name, value in found if value is not None}
+        values = rows[0] if rows else ("UNKNOWN_JOB_ID", None, None)
+        fields = zip(("status", "location", "cause"), values, strict=True)
+        return {name: value for name, value in fields if value is not None}
 
     def step(self) -> bool:
-        """Do the oldest job that has waited long enough; tell whether there was one."""
+        """Execute the oldest checkout that is due; return whether there was one."""
         rows = self._db.rows(
-            "SELECT id, replica, uuid, version, bucket, doomed FROM checkout_jobs "
-            "WHERE status = 'RUNNING' AND begun <= ? ORDER BY begun LIMIT 1",
+            "SELECT id, replica, uuid, version, bucket, must_fail FROM checkouts_requested "
+            "WHERE status = 'RUNNING' AND created <= ? ORDER BY created LIMIT 1",
             time.time() - self._delay,
         )
         if not rows:
@@ -105,7 +106,7 @@ class CheckoutJobs:
             location = self._check_out(job)
         except _CheckoutFailedError as error:
             self._end(job, "FAILED", cause=str(error))
-        except Exception as error:  # noqa: BLE001 - the job would be tried again and again, for ever
+        except Exception as error:  # noqa: BLE001 - otherwise the job would be repeated forever
             traceback.print_exc()
             self._end(job, "FAILED", cause=f"The files cannot be copied: {type(error).__name__}")
         else:
@@ -113,31 +114,31 @@ class CheckoutJobs:
         return True
 
     def _check_out(self, job: Job) -> str:
-        if job.doomed:
-            raise _CheckoutFailedError("A fault was switched on for this checkout")
+        if job.must_fail:
+            raise _CheckoutFailedError("Injected fault: the checkout fails")
         manifest = self._store.bundle(job.replica, job.uuid, job.version)
         if manifest is None:
             raise _CheckoutFailedError(f"Bundle {job.uuid}.{job.version} does not exist")
         if job.bucket is not None:
             self._copy(job, job.bucket, manifest["files"])
         for file in manifest["files"]:
-            self._store.checked_out(job.replica, file["sha256"], time.time(), 0)
-        return f"{SCHEMES[job.replica]}://{job.bucket or _OWN_BUCKET}/{job.prefix}"
+            self._store.ensure_checkout(job.replica, file["sha256"], time.time(), 0)
+        return f"{SCHEMES[job.replica]}://{job.bucket or _DEFAULT_BUCKET}/{job.prefix}"
 
     def _copy(self, job: Job, bucket: str, files: list[dict[str, str]]) -> None:
-        staging = self._stagings.get(job.replica)
+        staging = self._staging_stores.get(job.replica)
         try:
             if staging is None:
-                raise NoBucketError(bucket)
+                raise NoSuchBucketError(bucket)
             for file in files:
                 content = self._blobs.path(file["sha256"])
                 staging.write(bucket, f"{job.prefix}/{file['name']}", content, file["content-type"])
-        except NoBucketError:
+        except NoSuchBucketError:
             raise _CheckoutFailedError(f"Bucket {bucket} doesn't exist") from None
 
     def _end(self, job: Job, status: str, location: str | None = None, cause: str | None = None) -> None:
         with self._db.transaction() as db:
             db.execute(
-                "UPDATE checkout_jobs SET status = ?, location = ?, cause = ? WHERE id = ?",
+                "UPDATE checkouts_requested SET status = ?, location = ?, cause = ? WHERE id = ?",
                 (status, location, cause, job.id),
             )

@@ -1,4 +1,4 @@
-"""The four checksums of a file, computed in one read."""
+"""The four checksums of a DSS file, computed in one pass."""
 
 from __future__ import annotations
 
@@ -14,54 +14,48 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 PART_SIZE = 64 * MIB
-_MOST_PARTS = 10_000
+_MAX_PARTS = 10_000
 
 
 @dataclass(frozen=True)
 class Checksums:
-    """What a DSS knows content by."""
+    """The four checksums that identify a content in a DSS."""
 
     sha256: str
     sha1: str
     crc32c: str
     s3_etag: str
 
-    def differing(self, other: Checksums) -> str | None:
-        """Return the name of the first sum that differs, or None.
-
-        :param other: the sums to compare with
-        """
+    def first_difference(self, other: Checksums) -> str | None:
+        """Return the name of the first checksum that differs, or None."""
         mine, theirs = asdict(self), asdict(other)
         return next((name for name in mine if mine[name] != theirs[name]), None)
 
 
 def part_size(size: int) -> int:
-    """Return the size of the parts in which an object of `size` bytes is staged.
+    """Return the part size, in bytes, in which an object is staged.
 
-    :param size: the size of the whole in bytes
+    :param size: size of the object in bytes
     """
-    if size <= PART_SIZE * _MOST_PARTS:
+    if size <= PART_SIZE * _MAX_PARTS:
         return PART_SIZE
-    return -(-size // (_MOST_PARTS * MIB)) * MIB
+    return -(-size // (_MAX_PARTS * MIB)) * MIB
 
 
-def chunks(source: BinaryIO) -> Iterator[bytes]:
-    """Return the content of `source` a mebibyte at a time: every part size is a multiple of that.
-
-    :param source: an open file
-    """
+def read_chunks(source: BinaryIO) -> Iterator[bytes]:
+    """Read a file in chunks of 1 MiB, of which every part size is a multiple."""
     return iter(lambda: source.read(MIB), b"")
 
 
-def summed(source: Iterable[bytes], size: int) -> Iterator[bytes | Checksums]:
-    """Pass the chunks through, and after the last one give the checksums of them all.
+def hash_chunks(source: Iterable[bytes], size: int) -> Iterator[bytes | Checksums]:
+    """Yield the chunks, then their checksums.
 
-    :param source: chunks of one mebibyte, but for the last
-    :param size: how many bytes are to be expected, which decides on the form of the ETag
+    :param source: chunks of 1 MiB, except the last
+    :param size: total size in bytes, which determines the form of the ETag
     """
     sha256 = hashlib.sha256()
     sha1 = hashlib.sha1(usedforsecurity=False)
-    crc = google_crc32c.Checksum()  # type: ignore[no-untyped-call] # shipped without types, as the next
+    crc = google_crc32c.Checksum()  # type: ignore[no-untyped-call] # no type information
     part = hashlib.md5(usedforsecurity=False)
     parts: list[bytes] = []
     limit, filled = part_size(size), 0

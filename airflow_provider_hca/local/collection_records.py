@@ -1,4 +1,4 @@
-"""The records of collections, and of who made which."""
+"""Records of collections and their owners."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .sync import note
+from .sync import record_change
 
 if TYPE_CHECKING:
     from .database import Database
@@ -24,28 +24,26 @@ CREATE TABLE IF NOT EXISTS collection_lists (
 
 @dataclass(frozen=True)
 class CollectionRecord:
-    """One version of one collection in one replica."""
+    """A version of a collection in a replica."""
 
     replica: str
     uuid: str
     version: str
-    owner: str  # an e-mail address
+    owner: str  # e-mail address
     body: dict[str, Any]
 
 
 class CollectionRecords:
-    """Every collection, and the lists their owners see. The lists know no replica."""
+    """Collections, and the lists of their owners, which are the same for both replicas."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
         database.create(_SCHEMA)
 
     def find(self, replica: str, uuid: str, version: str | None) -> CollectionRecord | None:
-        """Return a collection, by default its latest version; none of a deleted uuid.
+        """Return a collection that is not deleted, or None.
 
-        :param replica: where
-        :param uuid: which
-        :param version: which version of it, None for the latest
+        :param version: version; the latest if None
         """
         rows = self._db.rows(
             "SELECT version, owner, body FROM collections c WHERE replica = ? AND uuid = ? "
@@ -58,11 +56,11 @@ class CollectionRecords:
         )
         if not rows:
             return None
-        found, owner, body = rows[0]
-        return CollectionRecord(replica, uuid, found, owner, json.loads(body))
+        latest, owner, body = rows[0]
+        return CollectionRecord(replica, uuid, latest, owner, json.loads(body))
 
     def exists(self, replica: str, uuid: str, version: str) -> bool:
-        """Tell whether there is this version, deleted or not."""
+        """Return whether a version exists, deleted or not."""
         return bool(
             self._db.rows(
                 "SELECT 1 FROM collections WHERE replica = ? AND uuid = ? AND version = ?", replica, uuid, version
@@ -70,19 +68,19 @@ class CollectionRecords:
         )
 
     def overwrite(self, record: CollectionRecord) -> None:
-        """Record a collection in the place of what has its uuid and version, whosever that is, and list it."""
+        """Record and list a collection; one with the same uuid and version is replaced, whoever owns it."""
         with self._db.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO collections VALUES (?, ?, ?, ?, ?)",
                 (record.replica, record.uuid, record.version, record.owner, json.dumps(record.body)),
             )
-            note(db, "collection", record.replica, record.uuid, record.version)
+            record_change(db, "collection", record.replica, record.uuid, record.version)
             db.execute(
                 "INSERT OR IGNORE INTO collection_lists VALUES (?, ?, ?)", (record.owner, record.uuid, record.version)
             )
 
     def add(self, record: CollectionRecord) -> bool:
-        """Record a collection unless its uuid and version are taken, without listing it; tell whether that was done."""
+        """Record a collection, without listing it, unless uuid and version exist; return whether it was recorded."""
         with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT OR IGNORE INTO collections VALUES (?, ?, ?, ?, ?)",
@@ -90,23 +88,23 @@ class CollectionRecords:
             )
             added = cursor.rowcount == 1
             if added:
-                note(db, "collection", record.replica, record.uuid, record.version)
+                record_change(db, "collection", record.replica, record.uuid, record.version)
         return added
 
-    def bury(self, replica: str, uuid: str, owner: str) -> None:
-        """Delete every version of a collection, and take it from its owner's list."""
+    def add_tombstone(self, replica: str, uuid: str, owner: str) -> None:
+        """Delete all versions of a collection, and remove it from its owner's list."""
         with self._db.transaction() as db:
             db.execute("INSERT OR IGNORE INTO collection_tombstones VALUES (?, ?, ?)", (replica, uuid, owner))
-            note(db, "collection tombstone", replica, uuid, "")
+            record_change(db, "collection tombstone", replica, uuid, "")
             db.execute("DELETE FROM collection_lists WHERE owner = ? AND uuid = ?", (owner, uuid))
 
     def listed(self, owner: str) -> list[tuple[str, str]]:
-        """Return the (uuid, version) of what somebody has put, in order."""
+        """Return the (uuid, version) of an owner's listed collections, in order."""
         rows = self._db.rows("SELECT uuid, version FROM collection_lists WHERE owner = ? ORDER BY uuid, version", owner)
         return [(uuid, version) for uuid, version in rows]
 
-    def everything(self) -> list[dict[str, Any]]:
-        """Return all there are, deleted or not, in one canonical order, so that two states can be compared."""
+    def dump(self) -> list[dict[str, Any]]:
+        """Return all collections, deleted or not, in a canonical order, so that two states can be compared."""
         rows = self._db.rows("SELECT replica, uuid, version, owner, body FROM collections ORDER BY 1, 2, 3")
         names = ("replica", "uuid", "version", "owner")
         return [dict(zip(names, row[:4], strict=True)) | {"body": json.loads(row[4])} for row in rows]

@@ -1,4 +1,4 @@
-"""Copying staged content into the store: at once, or later in the background."""
+"""Copy staged objects into the store: during the request, or in the background."""
 
 from __future__ import annotations
 
@@ -8,99 +8,96 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from .staging import mismatch, parse_source
+from .staging import checksum_error, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .blob_store import Blobs
-    from .staging import Source, Staging
+    from .blob_store import BlobStore
+    from .staging import Source, StagingStore
     from .store import Copy, FileRecord, Store
 
 _WORKERS = 2
 
 
-class CopyRefusedError(Exception):
-    """The content is not what the staged object says."""
+class ChecksumMismatchError(Exception):
+    """The content does not match the checksums of the staged object."""
 
 
 class StagedObjectGoneError(Exception):
-    """There is nothing to copy (any more)."""
+    """The staged object does not exist (any more)."""
 
 
 class Copies:
-    """Copies content. Those made in the background are recorded first, so that a restart goes on with them."""
+    """Copy content. Copies in the background are recorded first, so that a restart resumes them.
 
-    def __init__(self, store: Store, blobs: Blobs, stagings: Mapping[str, Staging], delay: float) -> None:
+    :param delay: seconds before a copy in the background starts
+    """
+
+    def __init__(
+        self, store: Store, blobs: BlobStore, staging_stores: Mapping[str, StagingStore], delay: float
+    ) -> None:
         self._store = store
         self._blobs = blobs
-        self._stagings = stagings
+        self._staging_stores = staging_stores
         self._delay = delay
-        self._queue: queue.Queue[tuple[float, Copy] | None] = queue.Queue()
+        self._queue: queue.Queue[tuple[float, Copy]] = queue.Queue()
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Start the workers, with what an earlier process left undone."""
+        """Start the worker threads; enqueue the copies that an earlier process did not finish."""
         for copy in self._store.pending_copies():
-            self.later(copy)
+            self.enqueue(copy)
         for _ in range(_WORKERS):
             threading.Thread(target=self._work, daemon=True).start()
 
     def stop(self) -> None:
-        """Start no more copies. One that is running may be cut off: it is still recorded."""
+        """Start no more copies. A running one may be interrupted: it remains recorded as pending."""
         self._stopping.set()
 
-    def later(self, copy: Copy) -> None:
-        """Make a recorded copy in the background.
-
-        :param copy: the copy
-        """
+    def enqueue(self, copy: Copy) -> None:
+        """Schedule a recorded copy."""
         self._queue.put((time.monotonic() + self._delay, copy))
 
-    def now(self, source: Source, file: FileRecord) -> None:
-        """Put the content of `source` into the store if it is what `file` says.
+    def copy(self, source: Source, file: FileRecord) -> None:
+        """Copy a staged object into the store if its content matches the checksums of `file`.
 
-        :param source: the staged object
-        :param file: what it is to become
-        :raises CopyRefusedError: when a checksum or the parts are wrong
-        :raises StagedObjectGoneError: when there is no such object
+        :raises ChecksumMismatchError: when a checksum or the part size is wrong
+        :raises StagedObjectGoneError: when the object does not exist
         """
-        staging = self._stagings[source.replica]
+        staging = self._staging_stores[source.replica]
         staged = staging.find(source.bucket, source.key)
         content = staging.open(source.bucket, source.key)
         if staged is None or content is None:
             raise StagedObjectGoneError(source.url)
-        with content, self._blobs.receive(content, staged.size) as incoming:
-            wrong = mismatch(staged, file.sums, incoming.sums)
-            if wrong:
-                raise CopyRefusedError(wrong)
-            incoming.keep()
+        with content, self._blobs.receive(content, staged.size) as blob:
+            error = checksum_error(staged, file.sums, blob.sums)
+            if error:
+                raise ChecksumMismatchError(error)
+            blob.commit()
 
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                item = self._queue.get(timeout=0.2)
+                due, copy = self._queue.get(timeout=0.2)
             except queue.Empty:
                 continue
-            if item is None:
-                return
-            due, copy = item
             if not self._stopping.wait(max(0.0, due - time.monotonic())):
                 self._finish(copy)
 
     def _finish(self, copy: Copy) -> None:
-        """Make one copy; whatever goes wrong shows in what HEAD answers from then on."""
+        """Execute one copy; HEAD file reports the status of a failure from then on."""
         try:
-            if copy.doomed:
-                self._store.fail_copy(copy, copy.doomed)
+            if copy.fail_status:
+                self._store.fail_copy(copy, copy.fail_status)
                 return
-            self.now(parse_source(copy.source), copy.file)
-            self._store.add_file(copy.file, copy)  # does nothing to a file that is there: the copy is dropped
-        except CopyRefusedError:
+            self.copy(parse_source(copy.source), copy.file)
+            self._store.add_file(copy.file, copy)  # an existing file is kept, and the copy is removed
+        except ChecksumMismatchError:
             self._store.fail_copy(copy, 422)
         except StagedObjectGoneError:
             self._store.fail_copy(copy, 404)
-        except Exception:  # noqa: BLE001 - a worker that died would leave every later copy undone, without a word
+        except Exception:  # noqa: BLE001 - the thread must survive, or later copies would silently never be made
             if not self._stopping.is_set():
                 traceback.print_exc()
                 self._store.fail_copy(copy, 500)

@@ -1,7 +1,7 @@
 """SQLite behind one connection and one lock.
 
-Statements take microseconds here, so that nothing is gained by more connections, and there is no "database is locked"
-to be met. The write-ahead log makes every commit outlive a kill of the process.
+Statements take microseconds, so that more connections would not be faster, and "database is locked" cannot occur. With
+the write-ahead log every commit survives a kill of the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Database:
-    """The one connection, shared by the records of every noun."""
+    """The connection that all records share."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Database:
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def create(self, schema: str) -> None:
-        """Make the tables that are not there yet.
+        """Create missing tables.
 
         :param schema: `CREATE ... IF NOT EXISTS` statements
         """
@@ -35,7 +35,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for changes that are all made, or none of them."""
+        """Yield the connection in a transaction, which is rolled back on an exception."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -47,15 +47,11 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for several queries that see the same state."""
+        """Yield the connection for several queries that see the same state."""
         with self._lock:
             yield self._db
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return what one query finds.
-
-        :param statement: the query
-        :param values: its parameters
-        """
+        """Return the rows of a query."""
         with self._lock:
             return self._db.execute(statement, values).fetchall()

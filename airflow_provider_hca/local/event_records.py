@@ -1,6 +1,6 @@
-"""The records of what happened to bundles, in the order in which it happened.
+"""Records of events: the creations and deletions of bundles, in order.
 
-Each event has a time of its own, in microseconds: events are told apart, ordered and asked for by it.
+The time of an event in microseconds is unique. It identifies and orders events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAST = 2**63 - 1  # later than any event
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to one version of a bundle in one replica."""
+    """The creation or deletion of a bundle version in a replica."""
 
     at: int  # microseconds since 1970
     replica: str
@@ -40,19 +40,19 @@ class Event:
 
     @property
     def id(self) -> str:
-        """What the event goes by: the name under which a DSS stores the bundle or its tombstone."""
+        """Id of the event: the name under which a DSS stores the bundle or its tombstone."""
         return f"{self.uuid}.{self.version}" + (".dead" if self.type == "TOMBSTONE" else "")
 
     @property
     def timestamp(self) -> str:
-        """When it happened, as a DSS_VERSION."""
+        """Time of the event as a DSS_VERSION."""
         return timestamp(self.at)
 
 
 def timestamp(at: int) -> str:
     """Return a time as a DSS_VERSION.
 
-    :param at: microseconds since 1970
+    :param at: time in microseconds since 1970
     """
     return make_version(_EPOCH, later=at)
 
@@ -60,32 +60,25 @@ def timestamp(at: int) -> str:
 def microseconds(version: str) -> int:
     """Return a DSS_VERSION as microseconds since 1970.
 
-    :param version: the DSS_VERSION
-    :raises ValueError: when it is none
+    :raises ValueError: when it is not a DSS_VERSION
     """
     moment = datetime.strptime(check_version(version), "%Y-%m-%dT%H%M%S.%fZ").replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def note_created(db: sqlite3.Connection, replica: str, uuid: str, version: str) -> None:
-    """Note that there is a new version of a bundle.
+def record_created(db: sqlite3.Connection, replica: str, uuid: str, version: str) -> None:
+    """Record a CREATE event.
 
-    :param db: the transaction in which it was written
-    :param replica: where
-    :param uuid: which bundle
-    :param version: which version of it
+    :param db: transaction in which the bundle is written
     """
-    _note(db, replica, "CREATE", uuid, version, None)
+    _record(db, replica, "CREATE", uuid, version, None)
 
 
-def note_deleted(db: sqlite3.Connection, replica: str, uuid: str, version: str, reason: str) -> None:
-    """Note that a version of a bundle was deleted, or all that there are; what was deleted before is not so again.
+def record_deleted(db: sqlite3.Connection, replica: str, uuid: str, version: str, reason: str) -> None:
+    """Record a TOMBSTONE event for each bundle version that was not deleted before.
 
-    :param db: the transaction in which the tombstone was written
-    :param replica: where
-    :param uuid: which bundle
-    :param version: which version of it, empty for all
-    :param reason: why
+    :param db: transaction in which the tombstone is written
+    :param version: deleted version; empty for all versions
     """
     rows = db.execute(
         "SELECT version FROM bundles b WHERE replica = ? AND uuid = ? AND ? IN ('', version) AND NOT EXISTS "
@@ -93,12 +86,12 @@ def note_deleted(db: sqlite3.Connection, replica: str, uuid: str, version: str, 
         "AND e.type = 'TOMBSTONE')",
         (replica, uuid, version),
     ).fetchall()
-    for (each,) in rows:
-        _note(db, replica, "TOMBSTONE", uuid, each, reason)
+    for (deleted,) in rows:
+        _record(db, replica, "TOMBSTONE", uuid, deleted, reason)
 
 
-def _note(db: sqlite3.Connection, replica: str, kind: str, uuid: str, version: str, reason: str | None) -> None:
-    # Never earlier than the last one, even when somebody sets the clock back.
+def _record(db: sqlite3.Connection, replica: str, kind: str, uuid: str, version: str, reason: str | None) -> None:
+    # Always later than the last event, even when the clock is set back.
     db.execute(
         "INSERT INTO events VALUES (MAX(?, COALESCE((SELECT MAX(at) FROM events), 0) + 1), ?, ?, ?, ?, ?)",
         (time.time_ns() // 1000, replica, kind, uuid, version, reason),
@@ -106,20 +99,14 @@ def _note(db: sqlite3.Connection, replica: str, kind: str, uuid: str, version: s
 
 
 class EventRecords:
-    """All events."""
+    """Queries for events; times are in microseconds since 1970."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
         database.create(_SCHEMA)
 
     def between(self, replica: str, begin: int, end: int, limit: int) -> list[Event]:
-        """Return the events of a replica from one time, inclusive, to another, exclusive.
-
-        :param replica: where
-        :param begin: microseconds since 1970
-        :param end: microseconds since 1970
-        :param limit: how many at most
-        """
+        """Return the events of a replica from `begin`, inclusive, to `end`, exclusive."""
         rows = self._db.rows(
             f"SELECT {_EVENT} FROM events WHERE replica = ? AND at >= ? AND at < ? ORDER BY at LIMIT ?",  # noqa: S608 - constant names
             replica,
@@ -130,16 +117,12 @@ class EventRecords:
         return [Event(*row) for row in rows]
 
     def after(self, at: int, limit: int) -> list[Event]:
-        """Return the events of both replicas after a time.
-
-        :param at: microseconds since 1970
-        :param limit: how many at most
-        """
+        """Return the events of both replicas after a time."""
         rows = self._db.rows(f"SELECT {_EVENT} FROM events WHERE at > ? ORDER BY at LIMIT ?", at, limit)  # noqa: S608 - constant names
         return [Event(*row) for row in rows]
 
     def latest_of(self, replica: str, uuid: str, version: str) -> Event | None:
-        """Return the last event of a bundle."""
+        """Return the last event of a bundle version, or None."""
         rows = self._db.rows(
             f"SELECT {_EVENT} FROM events WHERE replica = ? AND uuid = ? AND version = ? ORDER BY at DESC LIMIT 1",  # noqa: S608 - constant names
             replica,

@@ -1,4 +1,4 @@
-"""Failing on demand, and counting what came in."""
+"""Inject faults into responses, and count requests."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_CONTROL = "/_local/"
-_MAX_COUNTED = 50_000  # different requests that are counted, of some 300 bytes each
+_ADMIN_PREFIX = "/_local/"
+_MAX_COUNTED = 50_000  # different requests, of about 300 bytes each
 
 
 class Fault(BaseModel):
-    """What shall go wrong with the next requests that match."""
+    """A fault that is injected into the next requests that match."""
 
     model_config = ConfigDict(extra="forbid")
 
     method: str = "*"
-    path: str = ""  # a regular expression, searched for in the path of the URL
+    path: str = ""  # regular expression, searched in the path of the URL
     times: int = Field(default=1, ge=1)
     action: Literal["status", "drop", "slow", "fail_copy", "fail_checkout"] = "status"
-    status: int | None = Field(default=None, ge=200, le=599)  # by default 503; of fail_copy 422
+    status: int | None = Field(default=None, ge=200, le=599)  # 503 if None; 422 for fail_copy
     retry_after: float | None = None
     seconds: float = Field(default=1.0, ge=0)
-    after: bool = False  # do the work first, and only then let the answer go wrong
+    after: bool = False  # inject the fault after the request has been processed
 
     @field_validator("path")
     @classmethod
-    def _is_a_pattern(cls, value: str) -> str:
+    def _compile_path(cls, value: str) -> str:
         try:
             re.compile(value)
         except re.error as error:
@@ -47,27 +47,19 @@ class Fault(BaseModel):
         return value
 
     def matches(self, method: str, path: str) -> bool:
-        """Tell whether a request is meant.
-
-        :param method: its method
-        :param path: the path of its URL
-        """
+        """Return whether the fault applies to a request."""
         return self.method.upper() in {"*", method} and re.search(self.path, path) is not None
 
 
 @dataclass
-class FaultBook:
-    """The faults that are left, and the requests seen. Used from the event loop only."""
+class FaultRegistry:
+    """Active faults and counted requests. Not thread-safe: used from the event loop only."""
 
     faults: list[Fault] = field(default_factory=list)
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the first fault that matches, used once more.
-
-        :param method: the method of the request
-        :param path: its path
-        """
+        """Return the first fault that matches, and use it up once."""
         for fault in self.faults:
             if fault.matches(method, path):
                 fault.times -= 1
@@ -77,84 +69,85 @@ class FaultBook:
         return None
 
     def count(self, method: str, path: str, status: int) -> None:
-        """Count a request. Only the latest are kept, so that the memory stays small.
+        """Count a request; the oldest are dropped above a limit.
 
-        :param method: its method
-        :param path: its path
-        :param status: of the answer; 0 of a dropped connection
+        :param status: status of the response; 0 for a dropped connection
         """
         self.requests[method, path, status] += 1
         if len(self.requests) > _MAX_COUNTED:
             del self.requests[next(iter(self.requests))]
 
-    def seen(self) -> list[dict[str, Any]]:
-        """Return the requests counted by method, path and status; 0 is a dropped connection."""
+    def counted_requests(self) -> list[dict[str, Any]]:
+        """Return the number of requests by method, path and status."""
         return [
             {"method": method, "path": path, "status": status, "count": count}
             for (method, path, status), count in sorted(self.requests.items())
         ]
 
 
-class FaultyFront:
-    """The outermost layer: gives each request an id, counts it, and lets it fail when that is its turn."""
+class FaultMiddleware:
+    """ASGI middleware that adds a request id to each response, counts requests and injects faults.
 
-    def __init__(self, app: ASGIApp, book: FaultBook, drop: Callable[[Any], None]) -> None:
+    :param drop: closes the connection of a client address
+    """
+
+    def __init__(self, app: ASGIApp, faults: FaultRegistry, drop: Callable[[Any], None]) -> None:
         self._app = app
-        self._book = book
+        self._faults = faults
         self._drop = drop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
-        if scope["type"] != "http" or scope["path"].startswith(_CONTROL):
+        """Handle a request."""
+        if scope["type"] != "http" or scope["path"].startswith(_ADMIN_PREFIX):
             await self._app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
         statuses: list[int] = []
 
-        async def send_on(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
-                name_and_id = (b"x-aws-request-id", str(uuid.uuid4()).encode())
-                message = {**message, "headers": [*message.get("headers", []), name_and_id]}
+                request_id = (b"x-aws-request-id", str(uuid.uuid4()).encode())
+                message = {**message, "headers": [*message.get("headers", []), request_id]}
             await send(message)
 
         try:
-            fault = self._book.take(method, path)
+            fault = self._faults.take(method, path)
             if fault is None:
-                await self._app(scope, receive, send_on)
+                await self._app(scope, receive, send_with_id)
             else:
-                await self._fail(fault, scope, receive, send_on)
+                await self._inject(fault, scope, receive, send_with_id)
         finally:
-            self._book.count(method, path, statuses[0] if statuses else 0)
+            self._faults.count(method, path, statuses[0] if statuses else 0)
 
-    async def _fail(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _inject(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.action == "fail_copy":
             await self._app({**scope, "dss.fail_copy": fault.status or 422}, receive, send)
             return
         if fault.action == "fail_checkout":
             await self._app({**scope, "dss.fail_checkout": True}, receive, send)
             return
-        answer: list[Message] = []
+        response: list[Message] = []
 
-        async def hold(message: Message) -> None:
-            answer.append(message)
+        async def buffer(message: Message) -> None:
+            response.append(message)
 
         if fault.after:
-            await self._app(scope, receive, hold)
+            await self._app(scope, receive, buffer)
         if fault.action == "slow":
             await asyncio.sleep(fault.seconds)
             if not fault.after:
                 await self._app(scope, receive, send)
-            for message in answer:
+            for message in response:
                 await send(message)
         elif fault.action == "drop":
             self._drop(scope["client"])
-            await asyncio.sleep(0)  # lets the server notice, which would otherwise complain of a missing answer
+            await asyncio.sleep(0)  # otherwise uvicorn logs an error about the missing response
         else:
-            await _answer(send, fault, scope["method"])
+            await _send_error(send, fault, scope["method"])
 
 
-async def _answer(send: Send, fault: Fault, method: str) -> None:
+async def _send_error(send: Send, fault: Fault, method: str) -> None:
     status = fault.status or 503
     body = b"" if method == "HEAD" else json.dumps(fault_body(status)).encode()
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]

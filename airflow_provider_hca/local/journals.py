@@ -1,4 +1,4 @@
-"""Journals of events: what each event tells, one document after the other, for whoever replays them."""
+"""Journals: the documents of consecutive events, from which clients replay them."""
 
 from __future__ import annotations
 
@@ -9,48 +9,42 @@ from typing import TYPE_CHECKING, Any
 from .documents import created_event, deleted_event
 
 if TYPE_CHECKING:
-    from .blob_store import Blobs
+    from .blob_store import BlobStore
     from .event_records import Event, EventRecords
     from .store import Store
 
-LENGTH = 100  # how many events a journal has at most
+MAX_EVENTS = 100  # per journal
 
 
 @dataclass(frozen=True)
 class Journals:
-    """Makes journals of the events recorded, whenever they are asked for."""
+    """Build journals from the recorded events on request."""
 
     events: EventRecords
     store: Store
-    blobs: Blobs
+    blobs: BlobStore
 
     def document(self, event: Event) -> dict[str, Any]:
-        """Return what an event tells.
-
-        :param event: the event
-        """
+        """Return the document of an event."""
         if event.type == "TOMBSTONE":
             return deleted_event(event.uuid, event.version, event.reason or "")
-        manifest = self.store.bundle(event.replica, event.uuid, event.version, dead_too=True)
+        manifest = self.store.bundle(event.replica, event.uuid, event.version, include_deleted=True)
         if manifest is None:
             raise RuntimeError("a bundle vanished after its event was recorded")
         return created_event(self.blobs, event.uuid, manifest)
 
     def content(self, events: list[Event]) -> list[bytes]:
-        """Return what events tell, each as JSON, always in the same bytes.
-
-        :param events: the events
-        """
+        """Return the document of each event as JSON; the bytes are the same each time."""
         return [json.dumps(self.document(event)).encode() for event in events]
 
     def describe(self, events: list[Event]) -> dict[str, Any]:
-        """Return the manifest of a journal: what is where in its content.
+        """Return the manifest of a journal: where each event is in its content.
 
-        :param events: the events of the journal, in order
+        :param events: events of the journal, in order
         """
-        listed, offset = [], 0
+        entries, offset = [], 0
         for event, content in zip(events, self.content(events), strict=True):
-            listed.append({"event_id": event.id, "timestamp": event.timestamp, "offset": offset, "size": len(content)})
+            entries.append({"event_id": event.id, "timestamp": event.timestamp, "offset": offset, "size": len(content)})
             offset += len(content)
         first, last = events[0].timestamp, events[-1].timestamp
         return {
@@ -58,5 +52,5 @@ class Journals:
             "from_date": first,
             "to_date": last,
             "size": offset,
-            "events": listed,
+            "events": entries,
         }

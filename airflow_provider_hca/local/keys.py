@@ -1,4 +1,4 @@
-"""What the local DSS makes once and keeps: two signing keys, the OAuth2 client, the secret of its presigned URLs."""
+"""The secrets of a state directory: two signing keys, the OAuth2 client, the key of presigned URLs."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ USER = "user@local.dss.invalid"
 
 @dataclass(frozen=True, repr=False)
 class SigningKey:
-    """A private key, the `kid` it goes by and the issuer it speaks for. Not printable: no repr."""
+    """A private key with its key id and issuer. It has no repr, so that it cannot be logged."""
 
     issuer: str
     kid: str
     private: str
 
     def public(self) -> Any:
-        """Return the public half, in the form pyjwt verifies with."""
+        """Return the public key in the form that PyJWT needs."""
         return serialization.load_pem_private_key(self.private.encode(), None).public_key()
 
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """All of it. Not printable: no repr."""
+    """All secrets. It has no repr, so that they cannot be logged."""
 
     service_account: SigningKey
     provider: SigningKey
@@ -46,46 +46,46 @@ class Secrets:
 
 
 def load_secrets(state: Path, token_uri: str) -> Secrets:
-    """Return the secrets of a state directory, made at the first time; the key file names today's `token_uri`.
+    """Return the secrets of a state directory, generated on first use, and write the developer's key file.
 
-    :param state: the state directory
-    :param token_uri: where the local DSS gives out tokens
+    :param state: state directory
+    :param token_uri: URL of the token endpoint, for the key file
     """
     path = state / "secrets.json"
     if not path.exists():
-        write_atomically(path, json.dumps(_make()).encode())
-    kept = json.loads(path.read_bytes())
-    found = Secrets(
-        SigningKey(DEVELOPER, kept["service_account_kid"], kept["service_account_key"]),
-        SigningKey(PROVIDER, kept["provider_kid"], kept["provider_key"]),
-        kept["client_id"],
-        kept["client_secret"],
-        kept["refresh_token"],
-        kept["url_secret"],
+        write_atomically(path, json.dumps(_generate()).encode())
+    stored = json.loads(path.read_bytes())
+    loaded = Secrets(
+        SigningKey(DEVELOPER, stored["service_account_kid"], stored["service_account_key"]),
+        SigningKey(PROVIDER, stored["provider_kid"], stored["provider_key"]),
+        stored["client_id"],
+        stored["client_secret"],
+        stored["refresh_token"],
+        stored["url_secret"],
     )
     account = {
         "type": "service_account",
         "project_id": "dss-local",
-        "private_key_id": found.service_account.kid,
-        "private_key": found.service_account.private,
+        "private_key_id": loaded.service_account.kid,
+        "private_key": loaded.service_account.private,
         "client_email": DEVELOPER,
         "client_id": "100000000000000000000",
         "auth_uri": token_uri,
         "token_uri": token_uri,
     }
     write_atomically(key_file(state), json.dumps(account, indent=2).encode())
-    return found
+    return loaded
 
 
 def key_file(state: Path) -> Path:
-    """Return where the developer's key is.
+    """Return the path of the developer's service-account key.
 
-    :param state: the state directory
+    :param state: state directory
     """
     return state / "developer-key.json"
 
 
-def _make() -> dict[str, str]:
+def _generate() -> dict[str, str]:
     return {
         "service_account_kid": secrets.token_hex(20),
         "service_account_key": _rsa_key(),

@@ -1,4 +1,4 @@
-"""The manifests that are read: those stored, or, switched on, what a process of a DSS would remember of them."""
+"""Read manifests, optionally through a cache that becomes stale like that of a real DSS."""
 
 from __future__ import annotations
 
@@ -7,55 +7,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .store import Store
 
-_Place = tuple[str, str, str | None]  # replica, uuid, version or None for the latest
+_Key = tuple[str, str, str | None]  # replica, uuid, version or None for the latest
 
 
-class Manifests:
-    """Finds manifests.
+class ManifestCache:
+    """Manifests by replica, uuid and version; caching is off by default.
 
-    A process of a DSS remembers each manifest it has read or written, and never looks again. PATCH changes the one that
-    it remembers under the old version, which shows the new content from then on. It does not notice that there is a
-    later version, or that one was deleted.
+    A process of a DSS caches each manifest that it has read or written, and never reads it again. PATCH changes the
+    cached manifest of the old version, which has the new content from then on. Later versions and deletions are not
+    noticed.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._remembered: dict[_Place, dict[str, Any]] | None = None
+        self._cache: dict[_Key, dict[str, Any]] | None = None
 
-    def remember(self, *, on: bool) -> None:
-        """Switch remembering on or off; either way all is forgotten.
+    def set_enabled(self, *, enabled: bool) -> None:
+        """Turn caching on or off, and clear the cache."""
+        self._cache = {} if enabled else None
 
-        :param on: whether it is on
+    def get(self, replica: str, uuid: str, version: str | None) -> dict[str, Any] | None:
+        """Return the manifest of a bundle, or None.
+
+        :param version: version; the latest that is not deleted if None
         """
-        self._remembered = {} if on else None
-
-    def find(self, replica: str, uuid: str, version: str | None) -> dict[str, Any] | None:
-        """Return the manifest of a bundle, by default of the latest version that is not deleted.
-
-        :param replica: where
-        :param uuid: which bundle
-        :param version: which version of it
-        """
-        remembered = self._remembered
-        if remembered is None:
+        cache = self._cache
+        if cache is None:
             return self._store.bundle(replica, uuid, version)
-        place = (replica, uuid, version)
-        if place not in remembered:
+        key = (replica, uuid, version)
+        if key not in cache:
             manifest = self._store.bundle(replica, uuid, version)
             if manifest is None:
                 return None
-            remembered[place] = manifest
-        return remembered[place]
+            cache[key] = manifest
+        return cache[key]
 
-    def written(self, replica: str, uuid: str, manifest: dict[str, Any], old: str | None = None) -> None:
-        """Take notice of a manifest that this process wrote.
+    def update(self, replica: str, uuid: str, manifest: dict[str, Any], old: str | None = None) -> None:
+        """Cache a manifest that this process wrote.
 
-        :param replica: where
-        :param uuid: which bundle
-        :param manifest: the manifest
-        :param old: the version that was patched to make it
+        :param old: version that was patched, if any
         """
-        if self._remembered is not None:
-            self._remembered[replica, uuid, manifest["version"]] = manifest
+        if self._cache is not None:
+            self._cache[replica, uuid, manifest["version"]] = manifest
             if old is not None:
-                self._remembered[replica, uuid, old] = manifest
+                self._cache[replica, uuid, old] = manifest

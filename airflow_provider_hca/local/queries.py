@@ -1,20 +1,19 @@
-"""The part of Elasticsearch's query language that the local DSS understands.
+"""The subset of Elasticsearch's query language that the local DSS supports.
 
-Under the key `query`, and nothing else beside it:
+The value of the key `query`, which must be the only key:
 
 - `{"match_all": {}}`
-- `{"term": {"FIELD": VALUE}}` or `{"term": {"FIELD": {"value": VALUE}}}`: a value of the field is VALUE
-- `{"terms": {"FIELD": [VALUE, ...]}}`: a value of the field is one of these
+- `{"term": {"FIELD": VALUE}}` or `{"term": {"FIELD": {"value": VALUE}}}`: a value of the field equals VALUE
+- `{"terms": {"FIELD": [VALUE, ...]}}`: a value of the field equals one of the VALUEs
 - `{"match": {"FIELD": VALUE}}` or `{"match": {"FIELD": {"query": VALUE, "operator": "or" | "and"}}}`: the same as
   `term`; for `FIELD.text` a value of FIELD contains one word of VALUE, or all of them
-- `{"exists": {"field": "FIELD"}}`: the field has a value, or something in it has
+- `{"exists": {"field": "FIELD"}}`: the field or a field below it has a value
 - `{"bool": {"must": ..., "filter": ..., "should": ..., "must_not": ..., "minimum_should_match": NUMBER}}`, each with
-  one query or a list of them; unless a number is given, one `should` has to hold where there is neither `must` nor
-  `filter`, otherwise none has to
+  a query or a list of queries; NUMBER defaults to 1 if there is a `should` but neither `must` nor `filter`, else to 0
 
-FIELD is the path of a value in the document, with dots: `files.project_json.project_core.project_short_name`. Whatever
-is in a list is at the path of the list. As in the index of a DSS, upper and lower case are the same, and a value is
-searched for as a whole, unless by `FIELD.text`.
+FIELD is the dotted path of a value in the document: `files.project_json.project_core.project_short_name`. The items of
+a list have the path of the list. As in the index of a DSS, case is ignored, and whole values are compared, except by
+`FIELD.text`.
 """
 
 from __future__ import annotations
@@ -26,68 +25,65 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SUPPORTED = (
-    "the local DSS understands only {'query': ...} of match_all, term, terms, match, exists and bool "
+    "the local DSS supports only {'query': ...} with match_all, term, terms, match, exists and bool "
     "(must, filter, should, must_not, minimum_should_match)"
 )
-_DEEPEST = 20  # how often `bool` may be nested
+_MAX_DEPTH = 20  # of nested `bool`
 
-Values = dict[str, list[str]]  # what a document has at each path
+Values = dict[str, list[str]]  # values by path, normalized
 if TYPE_CHECKING:
     Predicate = Callable[[Mapping[str, list[str]]], bool]
 
 
 class UnsupportedQueryError(Exception):
-    """A query outside the language; the message says what is inside."""
+    """The query is not supported; the message lists what is."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; {_SUPPORTED}")
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; {_SUPPORTED}")
 
 
-def values_of(document: Any) -> Values:
-    """Return what a document has at each path, as it is compared.
-
-    :param document: JSON
-    """
-    found: Values = {}
-    waiting: list[tuple[str, Any]] = [("", document)]
-    while waiting:
-        path, value = waiting.pop()
+def field_values(document: Any) -> Values:
+    """Return the normalized values of a JSON document by path."""
+    values: Values = {}
+    pending: list[tuple[str, Any]] = [("", document)]
+    while pending:
+        path, value = pending.pop()
         if isinstance(value, dict):
-            waiting += [(f"{path}.{name}" if path else name, inner) for name, inner in value.items()]
+            pending += [(f"{path}.{name}" if path else name, child) for name, child in value.items()]
         elif isinstance(value, list):
-            waiting += [(path, inner) for inner in value]
+            pending += [(path, child) for child in value]
         elif value is not None:
-            found.setdefault(path, []).append(_comparable(value))
-    return found
+            values.setdefault(path, []).append(_normalize(value))
+    return values
 
 
-def _comparable(value: str | float | bool) -> str:
-    """Return a value as it is compared: a number and the text of the number are the same."""
+def _normalize(value: str | float | bool) -> str:
+    """Return a value in lower case; a number equals its text."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).lower()
 
 
 def parse(es_query: dict[str, Any]) -> Predicate:
-    """Return a function that tells whether a document, given as `values_of` it, is meant.
+    """Return a predicate on the `field_values` of a document.
 
-    :param es_query: the query, under the key `query`
-    :raises UnsupportedQueryError: when it is not in the language
+    :param es_query: query under the key `query`
+    :raises UnsupportedQueryError: when the query is not supported
     """
     others = es_query.keys() - {"query"}
     if others:
-        raise UnsupportedQueryError(f"{min(others)!r} is not supported beside the query")
+        raise UnsupportedQueryError(f"{min(others)!r} is not supported beside 'query'")
     if "query" not in es_query:
-        raise UnsupportedQueryError("there is no query")
+        raise UnsupportedQueryError("'query' is missing")
     return _parse(es_query["query"], 0)
 
 
 def _parse(query: Any, depth: int) -> Predicate:
     if not isinstance(query, dict) or len(query) != 1:
-        raise UnsupportedQueryError("a query is an object with exactly one key")
+        raise UnsupportedQueryError("a query must be an object with exactly one key")
     ((kind, body),) = query.items()
     if not isinstance(body, dict):
-        raise UnsupportedQueryError(f"{kind!r} wants an object")
+        raise UnsupportedQueryError(f"{kind!r} must be an object")
     if kind == "bool":
         return _bool(body, depth + 1)
     parser = _PARSERS.get(kind)
@@ -98,59 +94,59 @@ def _parse(query: Any, depth: int) -> Predicate:
 
 def _match_all(body: dict[str, Any]) -> Predicate:
     if body:
-        raise UnsupportedQueryError("'match_all' wants an empty object")
+        raise UnsupportedQueryError("'match_all' must be an empty object")
     return lambda _: True
 
 
 def _field(kind: str, body: dict[str, Any]) -> tuple[str, Any]:
     if len(body) != 1:
-        raise UnsupportedQueryError(f"{kind!r} wants exactly one field")
-    ((field, wanted),) = body.items()
-    return field, wanted
+        raise UnsupportedQueryError(f"{kind!r} must have exactly one field")
+    ((field, condition),) = body.items()
+    return field, condition
 
 
 def _scalar(kind: str, value: Any) -> str:
     if not isinstance(value, str | int | float):
-        raise UnsupportedQueryError(f"{kind!r} wants a text, a number or a truth value")
-    return _comparable(value)
+        raise UnsupportedQueryError(f"the value of {kind!r} must be a string, a number or a boolean")
+    return _normalize(value)
 
 
-def _parameters(kind: str, wanted: Any, value: str, optional: set[str]) -> dict[str, Any]:
-    """Return the parameters of a field, which may be its value alone."""
-    if not isinstance(wanted, dict):
-        return {value: wanted}
-    if value not in wanted or wanted.keys() - {value} - optional:
-        raise UnsupportedQueryError(f"{kind!r} wants for its field {sorted({value} | optional)}, or the value alone")
-    return wanted
+def _parameters(kind: str, condition: Any, value: str, optional: set[str]) -> dict[str, Any]:
+    """Return the parameters of a field, for which the value alone is short."""
+    if not isinstance(condition, dict):
+        return {value: condition}
+    if value not in condition or condition.keys() - {value} - optional:
+        raise UnsupportedQueryError(f"the field of {kind!r} must have {sorted({value} | optional)}, or the value alone")
+    return condition
 
 
 def _term(body: dict[str, Any]) -> Predicate:
-    field, wanted = _field("term", body)
-    value = _scalar("term", _parameters("term", wanted, "value", set())["value"])
+    field, condition = _field("term", body)
+    value = _scalar("term", _parameters("term", condition, "value", set())["value"])
     return lambda document: value in document.get(field, ())
 
 
 def _terms(body: dict[str, Any]) -> Predicate:
-    field, wanted = _field("terms", body)
-    if not isinstance(wanted, list):
-        raise UnsupportedQueryError("'terms' wants a list")
-    values = {_scalar("terms", value) for value in wanted}
+    field, condition = _field("terms", body)
+    if not isinstance(condition, list):
+        raise UnsupportedQueryError("the value of 'terms' must be a list")
+    values = {_scalar("terms", value) for value in condition}
     return lambda document: not values.isdisjoint(document.get(field, ()))
 
 
 def _match(body: dict[str, Any]) -> Predicate:
-    field, wanted = _field("match", body)
-    parameters = _parameters("match", wanted, "query", {"operator"})
-    value, operator = _scalar("match", parameters["query"]), parameters.get("operator", "or")
+    field, condition = _field("match", body)
+    parameters = _parameters("match", condition, "query", {"operator"})
+    query, operator = _scalar("match", parameters["query"]), parameters.get("operator", "or")
     if operator not in ("or", "and"):
-        raise UnsupportedQueryError("the operator of 'match' is 'or' or 'and'")
-    words, base = _words(value), field.removesuffix(".text")
-    enough = words.issubset if operator == "and" else lambda found: not words.isdisjoint(found)
+        raise UnsupportedQueryError("the operator of 'match' must be 'or' or 'and'")
+    words, base = _words(query), field.removesuffix(".text")
+    matches_text = words.issubset if operator == "and" else lambda text: not words.isdisjoint(text)
 
     def matches(document: Mapping[str, list[str]]) -> bool:
         if base == field or field in document:
-            return value in document.get(field, ())
-        return any(enough(_words(each)) for each in document.get(base, ()))
+            return query in document.get(field, ())
+        return any(matches_text(_words(value)) for value in document.get(base, ()))
 
     return matches
 
@@ -162,7 +158,7 @@ def _words(text: str) -> set[str]:
 def _exists(body: dict[str, Any]) -> Predicate:
     kind, field = _field("exists", body)
     if kind != "field" or not isinstance(field, str):
-        raise UnsupportedQueryError("'exists' wants {'field': ...}")
+        raise UnsupportedQueryError("'exists' must be {'field': ...}")
     return lambda document: field in document or any(path.startswith(f"{field}.") for path in document)
 
 
@@ -170,23 +166,23 @@ _CLAUSES = ("must", "filter", "should", "must_not")
 
 
 def _bool(body: dict[str, Any], depth: int) -> Predicate:
-    if depth > _DEEPEST:
-        raise UnsupportedQueryError(f"'bool' is nested more than {_DEEPEST} times")
+    if depth > _MAX_DEPTH:
+        raise UnsupportedQueryError(f"'bool' is nested more than {_MAX_DEPTH} times")
     others = body.keys() - {*_CLAUSES, "minimum_should_match"}
     if others:
         raise UnsupportedQueryError(f"{min(others)!r} is not supported in 'bool'")
     clauses = {name: _clause(body.get(name, []), depth) for name in _CLAUSES}
     required = clauses["must"] + clauses["filter"]
     default = 1 if clauses["should"] and not required else 0
-    least = body.get("minimum_should_match", default)
-    if not isinstance(least, int) or isinstance(least, bool) or least < 0:
-        raise UnsupportedQueryError("'minimum_should_match' wants a number from 0")
+    minimum = body.get("minimum_should_match", default)
+    if not isinstance(minimum, int) or isinstance(minimum, bool) or minimum < 0:
+        raise UnsupportedQueryError("'minimum_should_match' must be an integer of at least 0")
 
     def matches(document: Mapping[str, list[str]]) -> bool:
         return (
             all(query(document) for query in required)
             and not any(query(document) for query in clauses["must_not"])
-            and sum(query(document) for query in clauses["should"]) >= least
+            and sum(query(document) for query in clauses["should"]) >= minimum
         )
 
     return matches

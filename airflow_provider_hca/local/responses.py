@@ -1,4 +1,4 @@
-"""Answers in JSON, and what the interface definition says of them."""
+"""JSON responses, and their description in the OpenAPI document."""
 
 import json
 from collections.abc import Mapping
@@ -8,62 +8,69 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 
-class Answer(JSONResponse):
-    """JSON in plain ASCII, so that whatever a store holds can be said."""
+class ApiResponse(JSONResponse):
+    """A JSON response in ASCII: stored text may contain characters that UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
-        """Return the body.
-
-        :param content: what it says
-        """
+        """Return the body."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-Documented = dict[int | str, dict[str, Any]]
-# Headers, each with the type of its value and what it says.
-PAGED = {
+ResponseDocs = dict[int | str, dict[str, Any]]
+# Headers with the type and the description of their values.
+PAGE_HEADERS = {
     "X-OpenAPI-Pagination": ("boolean", "Whether there is a next page."),
-    "X-OpenAPI-Paginated-Content-Key": ("string", "Where in the body the list is."),
+    "X-OpenAPI-Paginated-Content-Key": ("string", "Path of the list in the body."),
 }
-LINKED = {"Link": ("string", "Leads to the next page.")}
-REDIRECTED = {"Location": ("string", "Where to ask.")}
-LATER = {"Retry-After": ("integer", "How many seconds to wait before that.")}
+LINK_HEADER = {"Link": ("string", "URL of the next page.")}
+LOCATION_HEADER = {"Location": ("string", "URL to request next.")}
+RETRY_AFTER_HEADER = {"Retry-After": ("integer", "Seconds to wait before the next request.")}
 
 
-def says(
+def response_doc(
     status: int,
     description: str,
     model: type[BaseModel] | None = None,
     *,
     headers: Mapping[str, tuple[str, str]] | None = None,
-) -> Documented:
-    """Return what the interface definition says of one status.
+) -> ResponseDocs:
+    """Return the OpenAPI description of a response.
 
-    :param status: the HTTP status
-    :param description: what it means; of an error, its codes
-    :param model: the body, None where `definition.complete` fills in that of an error, or there is none
-    :param headers: the headers, each with the type of its value and what it says
+    :param status: HTTP status
+    :param description: description; for errors the possible codes
+    :param model: model of the body; None for no body, and for errors, whose body `openapi.complete` adds
+    :param headers: headers with the type and the description of their values
     """
-    said: dict[str, Any] = {"description": description} | ({"model": model} if model else {})
+    doc: dict[str, Any] = {"description": description} | ({"model": model} if model else {})
     if headers:
-        said["headers"] = {
+        doc["headers"] = {
             name: {"description": text, "schema": {"type": kind}} for name, (kind, text) in headers.items()
         }
-    return {status: said}
+    return {status: doc}
+
+
+def page_docs(model: type[BaseModel]) -> ResponseDocs:
+    """Return the OpenAPI description of a paged response.
+
+    :param model: model of the body
+    """
+    return response_doc(200, "All items, or the last page", model, headers=PAGE_HEADERS) | response_doc(
+        206, "One page; the Link header has the URL of the next", model, headers=PAGE_HEADERS | LINK_HEADER
+    )
 
 
 def page_headers(key: str, link: str | None = None) -> dict[str, str]:
-    """Return the headers by which clients page through a list.
+    """Return the paging headers of a response.
 
-    :param key: where in the body the list is
-    :param link: the URL of the next page, None for the last one
+    :param key: path of the list in the body
+    :param link: URL of the next page; None for the last page
     """
     headers = {"X-OpenAPI-Pagination": "true" if link else "false", "X-OpenAPI-Paginated-Content-Key": key}
     return headers | ({"Link": f"<{link}>; rel='next'"} if link else {})
 
 
 class FQID(BaseModel):
-    """What identifies immutable content."""
+    """UUID and version of a resource."""
 
-    uuid: str = Field(description="A uuid.")
-    version: str = Field(description="A DSS_VERSION.")
+    uuid: str = Field(description="UUID of the resource.")
+    version: str = Field(description="Version, a DSS_VERSION.")

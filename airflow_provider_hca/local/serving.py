@@ -1,4 +1,4 @@
-"""Serving: dropping a connection on demand, and ending within two seconds."""
+"""Run several ASGI applications on uvicorn: connections can be dropped, and shutdown takes at most 2 s."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 _LOOPBACK = {b"127.0.0.1", b"localhost", b"[::1]"}
 _PORT = re.compile(rb":\d+$")
-_PATIENCE = 1  # seconds running requests are given to finish
+_GRACE = 1  # seconds for running requests at shutdown
 
 
 class Connections:
-    """The open connections by client address: an application cannot close its own connection in any other way."""
+    """Open connections by client address; ASGI has no other way for an application to drop a connection."""
 
     def __init__(self) -> None:
         self._transports: dict[Any, asyncio.Transport] = {}
 
     def drop(self, client: Any) -> None:
-        """Cut a connection without an answer.
+        """Abort a connection without a response.
 
-        :param client: the client's address, as the request's scope has it
+        :param client: client address from the ASGI scope
         """
         transport = self._transports.get(tuple(client))
         if transport:
             transport.abort()
 
     def protocol(self) -> type[HttpToolsProtocol]:
-        """Return a protocol for uvicorn whose connections are known here."""
+        """Return a protocol class for uvicorn that registers its connections."""
         transports = self._transports
 
-        class Known(HttpToolsProtocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        class RegisteredProtocol(HttpToolsProtocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's signature
                 super().connection_made(transport)
                 if self.client:
                     transports[self.client] = transport
@@ -53,13 +53,13 @@ class Connections:
                     transports.pop(self.client, None)
                 super().connection_lost(exc)
 
-        return Known
+        return RegisteredProtocol
 
 
 class _LoopbackOnly:
-    """Refuses what a web page in the user's browser could send: any `Origin`, and any `Host` but this machine.
+    """ASGI middleware that rejects requests with an `Origin`, or with a `Host` other than this machine.
 
-    Without it a page could read, change and delete everything here, also by DNS rebinding.
+    Otherwise a web page in the user's browser could read, change and delete everything, also by DNS rebinding.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -71,11 +71,11 @@ class _LoopbackOnly:
         if names <= _LOOPBACK and not any(name == b"origin" for name, _ in scope["headers"]):
             await self._app(scope, receive, send)
             return
-        await PlainTextResponse("Requests from web pages, or to another host, are refused.", 403)(scope, receive, send)
+        await PlainTextResponse("Requests from web pages or to another host are rejected.", 403)(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
-    """Several servers share the process, so that none may take the signals for itself."""
+    """A server that does not handle signals, because several share the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,7 +92,7 @@ def _server(app: ASGIApp, protocol: type[HttpToolsProtocol]) -> _Server:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=_PATIENCE,
+        timeout_graceful_shutdown=_GRACE,
     )
     return _Server(config)
 
@@ -103,12 +103,12 @@ async def serve(
     ready: Callable[[], None],
     stopping: asyncio.Event,
 ) -> bool:
-    """Serve until INT or TERM; return whether it was INT, as Ctrl-C sends it.
+    """Serve until SIGINT or SIGTERM; return whether it was SIGINT.
 
-    :param applications: each with its socket
-    :param connections: keeps the open connections of all of them
-    :param ready: called once all of them answer
-    :param stopping: set when the end begins
+    :param applications: applications with their listening sockets
+    :param connections: registry of the open connections
+    :param ready: called when all applications accept requests
+    :param stopping: set when shutdown starts
     """
     interrupted = False
     protocol = connections.protocol()

@@ -1,4 +1,4 @@
-"""What a staged object must carry, and the check that its content is what it says."""
+"""Staged objects: their stores, and the checksums that they must carry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-_FORMS = {
+_PATTERNS = {
     "sha256": re.compile(r"[a-z0-9]{64}"),
     "sha1": re.compile(r"[a-z0-9]{40}"),
     "s3_etag": re.compile(r"[a-z0-9]{32}(-([2-9]|[1-9]\d{1,3}|10000))?"),
@@ -25,31 +25,31 @@ _SOURCE = re.compile(r"(?P<scheme>s3|gs|wasb)://(?P<bucket>[^/]+)/(?P<key>.+)", 
 
 
 @dataclass(frozen=True)
-class Staged:
-    """An object in a staging bucket, as it is right now."""
+class StagedObject:
+    """The current state of an object in a staging bucket."""
 
     url: str
     size: int
     content_type: str
-    labels: Mapping[str, str]  # tags over user metadata
-    parts_etag: str | None  # the ETag the store gave it, where that shows the parts it came in
+    labels: Mapping[str, str]  # user metadata, overridden by tags
+    parts_etag: str | None  # ETag of the store; None if it does not depend on the parts
 
 
-class NoBucketError(Exception):
-    """There is no such bucket to write to."""
+class NoSuchBucketError(Exception):
+    """The bucket does not exist."""
 
 
-class Staging(Protocol):
-    """The object store of a replica: where staged objects are, and where bundles are checked out to."""
+class StagingStore(Protocol):
+    """The object store of a replica, for staged objects and for checkouts."""
 
-    def find(self, bucket: str, key: str) -> Staged | None:
-        """Return the object, or None."""
+    def find(self, bucket: str, key: str) -> StagedObject | None:
+        """Return an object, or None."""
 
     def open(self, bucket: str, key: str) -> BinaryIO | None:
-        """Return its content, open for reading, or None."""
+        """Open the content of an object for reading; return None if it does not exist."""
 
     def write(self, bucket: str, key: str, content: Path, content_type: str) -> None:
-        """Make an object of a file; `NoBucketError` where there is no such bucket."""
+        """Store a file as an object; raise `NoSuchBucketError` if the bucket does not exist."""
 
 
 @dataclass(frozen=True)
@@ -63,45 +63,46 @@ class Source:
 
 
 def parse_source(url: str) -> Source:
-    """Return the parts of a `source_url`.
+    """Parse a `source_url`.
 
     :param url: `s3://bucket/key` or `gs://bucket/key`
-    :raises ProblemError: when a DSS would refuse it
+    :raises ProblemError: when a DSS would reject it
     """
     if url.startswith("wasb://"):
         raise ProblemError(400, "unknown_source_schema", f"The schema of {url} is not supported")
     match = _SOURCE.fullmatch(url)
     if not match:
-        raise retry_later(f"Could not find {url}: it names no bucket and key")
+        raise retry_later(f"Could not find {url}: expected s3://bucket/key or gs://bucket/key")
     return Source(url, "aws" if match["scheme"] == "s3" else "gcp", match["bucket"], match["key"])
 
 
-def declared_sums(staged: Staged) -> Checksums:
-    """Return the checksums a staged object carries.
+def declared_sums(staged: StagedObject) -> Checksums:
+    """Return the checksums in the labels of a staged object.
 
-    :param staged: the object
-    :raises ProblemError: when one is missing or badly formed
+    :raises ProblemError: when a checksum is missing or malformed
     """
-    found = {name: staged.labels.get(f"hca-dss-{name}") for name in _FORMS}
-    for name, value in found.items():
+    values = {name: staged.labels.get(f"hca-dss-{name}") for name in _PATTERNS}
+    for name, value in values.items():
         if value is None:
-            raise ProblemError(422, "missing_checksum", f"{staged.url} carries no hca-dss-{name}")
-        if not _FORMS[name].fullmatch(value):
-            raise ProblemError(422, "invalid_checksum", f"hca-dss-{name} of {staged.url} is badly formed: {value!r}")
-    return Checksums(**{name: str(value) for name, value in found.items()})
+            raise ProblemError(422, "missing_checksum", f"{staged.url} has no hca-dss-{name}")
+        if not _PATTERNS[name].fullmatch(value):
+            raise ProblemError(422, "invalid_checksum", f"hca-dss-{name} of {staged.url} is malformed: {value!r}")
+    return Checksums(**{name: str(value) for name, value in values.items()})
 
 
-def mismatch(staged: Staged, declared: Checksums, real: Checksums) -> str | None:
-    """Return a sentence on the first sum that is wrong, or None when all are right.
+def checksum_error(staged: StagedObject, declared: Checksums, real: Checksums) -> str | None:
+    """Return an error message for the first checksum that is wrong, or None.
 
-    :param staged: the object
-    :param declared: the checksums it carries
-    :param real: the checksums of its content
+    :param declared: checksums in the labels of the object
+    :param real: checksums of its content
     """
-    wrong = declared.differing(real)
+    wrong = declared.first_difference(real)
     if wrong:
-        said, is_ = asdict(declared)[wrong], asdict(real)[wrong]
-        return f"The {wrong} of {staged.url} is {is_}, but its hca-dss-{wrong} says {said}"
+        expected, actual = asdict(declared)[wrong], asdict(real)[wrong]
+        return f"The {wrong} of {staged.url} is {actual}, but its hca-dss-{wrong} is {expected}"
     if staged.size > PART_SIZE and staged.parts_etag not in (None, declared.s3_etag):
-        return f"{staged.url} was not staged in the parts its hca-dss-s3_etag says: its ETag is {staged.parts_etag}"
+        return (
+            f"{staged.url} was staged in parts of another size: its ETag is {staged.parts_etag}, "
+            f"but its hca-dss-s3_etag is {declared.s3_etag}"
+        )
     return None

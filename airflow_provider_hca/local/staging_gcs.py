@@ -1,4 +1,4 @@
-"""The GCS staging server: gcp-storage-emulator, made to survive a kill and to serve several clients at once."""
+"""The GCS staging server: gcp-storage-emulator with durable writes and a lock for concurrent clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import threading
-import time
 from functools import partial
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
@@ -21,7 +20,7 @@ from gcp_storage_emulator.storage import Storage
 
 from .blob_store import write_atomically
 from .errors import retry_later
-from .staging import NoBucketError, Staged
+from .staging import NoSuchBucketError, StagedObject
 
 if TYPE_CHECKING:
     import socket
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 _LOCK = threading.RLock()
 
 
-class _DurableStorage(Storage):  # type: ignore[misc] # the emulator is shipped without types
-    """The emulator's storage on disk. It rewrites its index in place: a kill meanwhile would lose every object."""
+class _DurableStorage(Storage):  # type: ignore[misc] # no type information
+    """The emulator's storage with an atomic index: the emulator rewrites it in place, and a kill would lose it."""
 
     def __init__(self, directory: Path) -> None:
         self._index = directory / STORAGE_DIR / ".meta"
@@ -43,8 +42,8 @@ class _DurableStorage(Storage):  # type: ignore[misc] # the emulator is shipped 
         write_atomically(self._index, json.dumps({name: getattr(self, name) for name in names}).encode())
 
 
-class _Handler(RequestHandler):  # type: ignore[misc] # the emulator is shipped without types
-    """One request at a time in the emulator, which knows no locks; bodies arrive side by side before that."""
+class _Handler(RequestHandler):  # type: ignore[misc] # no type information
+    """Serialize requests, because the emulator is not thread-safe; bodies are received in parallel before."""
 
     def parse_request(self) -> bool:
         if not super().parse_request():
@@ -54,23 +53,23 @@ class _Handler(RequestHandler):  # type: ignore[misc] # the emulator is shipped 
             self.rfile: BinaryIO = io.BytesIO(self.rfile.read(int(length)))
         return True
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_GET(self) -> None:  # noqa: N802 - name that http.server calls, as below
         with _LOCK:
             super().do_GET()
 
-    def do_POST(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_POST(self) -> None:  # noqa: N802
         with _LOCK:
             super().do_POST()
 
-    def do_PUT(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_PUT(self) -> None:  # noqa: N802
         with _LOCK:
             super().do_PUT()
 
-    def do_PATCH(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_PATCH(self) -> None:  # noqa: N802
         with _LOCK:
             super().do_PATCH()
 
-    def do_DELETE(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_DELETE(self) -> None:  # noqa: N802
         with _LOCK:
             super().do_DELETE()
 
@@ -79,11 +78,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the client sees the closed connection, and uploads that are cut off are everyday here."""
+        """Do not log: the client sees the closed connection, and interrupted uploads are common in tests."""
 
 
 class GCSServer:
-    """The emulator on a socket that is already bound; also where the DSS finds staged objects."""
+    """The emulator on a bound socket, and the staging store of the replica `gcp`."""
 
     def __init__(self, directory: Path, bucket: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -93,7 +92,7 @@ class GCSServer:
     def start(self, listener: socket.socket) -> None:
         """Serve in a thread.
 
-        :param listener: the bound socket
+        :param listener: bound socket
         """
         logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # it logs every 404 as an error
         address = listener.getsockname()[:2]
@@ -105,32 +104,28 @@ class GCSServer:
         self._server.server_activate()
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
-    def stop(self, patience: float = 1.0) -> None:
-        """Take no more requests and let the running one finish.
-
-        :param patience: how many seconds it is given
-        """
+    def stop(self) -> None:
+        """Accept no more requests; wait at most 1 s for the running one."""
         self._server.shutdown()
-        end = time.monotonic() + patience
-        if _LOCK.acquire(timeout=max(0.0, end - time.monotonic())):
+        if _LOCK.acquire(timeout=1.0):
             _LOCK.release()
 
-    def find(self, bucket: str, key: str) -> Staged | None:
-        """Return the object, or None."""
+    def find(self, bucket: str, key: str) -> StagedObject | None:
+        """Return an object, or None."""
         with _LOCK:
             try:
-                found = self._storage.get_file_obj(bucket, key)
+                item = self._storage.get_file_obj(bucket, key)
             except NotFound:
                 return None
         url = f"gs://{bucket}/{key}"
-        metadata = found.get("metadata")
+        metadata = item.get("metadata")
         if not metadata:
-            raise retry_later(f"{url} carries no metadata at all")
-        content_type = found.get("contentType") or "application/octet-stream"
-        return Staged(url, int(found["size"]), content_type, dict(metadata), None)
+            raise retry_later(f"{url} has no metadata")
+        content_type = item.get("contentType") or "application/octet-stream"
+        return StagedObject(url, int(item["size"]), content_type, dict(metadata), None)
 
     def open(self, bucket: str, key: str) -> BinaryIO | None:
-        """Return the content, open for reading, or None."""
+        """Open the content of an object for reading; return None if it does not exist."""
         with _LOCK:
             try:
                 return io.BytesIO(self._storage.get_file(bucket, key))
@@ -138,13 +133,15 @@ class GCSServer:
                 return None
 
     def write(self, bucket: str, key: str, content: Path, content_type: str) -> None:
-        """Make an object of a file; `NoBucketError` where there is no such bucket."""
-        place = {"bucket_name": bucket, "object_id": key}
+        """Store a file as an object; raise `NoSuchBucketError` if the bucket does not exist."""
         request = SimpleNamespace(
-            base_url=self._url, params=place, data=content.read_bytes(), get_header=lambda *_: content_type
+            base_url=self._url,
+            params={"bucket_name": bucket, "object_id": key},
+            data=content.read_bytes(),
+            get_header=lambda *_: content_type,
         )
         response = SimpleNamespace(status=HTTPStatus.OK)
         with _LOCK:
             objects.xml_upload(request, response, self._storage)
         if response.status == HTTPStatus.NOT_FOUND:
-            raise NoBucketError(bucket)
+            raise NoSuchBucketError(bucket)

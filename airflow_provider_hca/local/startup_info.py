@@ -1,4 +1,4 @@
-"""Saying where everything is: to people, to programs, and to the original client."""
+"""The start-up information: URLs and credentials for terminals, programs and the original client `hca`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .blob_store import write_atomically
 from .keys import key_file
-from .s3_server import REGION
+from .s3.bucket_operations import REGION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from .keys import Secrets
 
 
-def describe(state: Path, urls: dict[str, str | None], bucket: str, audience: str, secrets: Secrets) -> dict[str, Any]:
-    """Return all a program needs to know to use this DSS.
+def startup_info(
+    state: Path, urls: dict[str, str | None], bucket: str, audience: str, secrets: Secrets
+) -> dict[str, Any]:
+    """Return the information that a program needs to use this DSS.
 
-    :param state: the state directory
-    :param urls: dss_url, s3_url, objects_url and gcs_url
-    :param bucket: the staging bucket
-    :param audience: what tokens must be made for
-    :param secrets: for the OAuth2 client
+    :param state: state directory
+    :param urls: `dss_url`, `s3_url`, `objects_url` and `gcs_url`
+    :param bucket: staging bucket
+    :param audience: audience that tokens must have
+    :param secrets: secrets of the state directory
     """
     extra = {"key_path": str(key_file(state)), "audience": audience}
     connection = json.dumps({"conn_type": "hca_dss", "host": urls["dss_url"], "extra": extra})
@@ -60,41 +62,37 @@ def _token_uri(dss_url: str) -> str:
     return f"{dss_url.removesuffix('/v1')}/_local/oauth/token"
 
 
-def write_files(state: Path, about: dict[str, Any]) -> None:
-    """Write the file to be sourced and the configuration of the original client.
+def write_files(state: Path, info: dict[str, Any]) -> None:
+    """Write the shell file `env` and the configuration of the original client.
 
-    :param state: the state directory
-    :param about: what `describe` gave
+    :param state: state directory
+    :param info: result of `startup_info`
     """
-    write_atomically(state / "env", (exports(about) + "\n").encode())
-    write_atomically(state / "hca-config.json", json.dumps(_client_config(about), indent=2).encode())
+    write_atomically(state / "env", (_shell_exports(info) + "\n").encode())
+    write_atomically(state / "hca-config.json", json.dumps(_client_config(info), indent=2).encode())
 
 
-def exports(about: dict[str, Any]) -> str:
-    """Return the lines for a shell.
-
-    :param about: what `describe` gave
-    """
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in about["env"].items()]
+def _shell_exports(info: dict[str, Any]) -> str:
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in info["env"].items()]
     original = {
-        "HCA_CONFIG_FILE": about["hca_config_file"],
-        "GOOGLE_APPLICATION_CREDENTIALS": about["key_file"],
+        "HCA_CONFIG_FILE": info["hca_config_file"],
+        "GOOGLE_APPLICATION_CREDENTIALS": info["key_file"],
         "OAUTHLIB_INSECURE_TRANSPORT": "1",
     }
-    # A proxy for the rest of the world must not be asked for this machine.
+    # A configured proxy cannot reach this machine's loopback address.
     lines += [f"export {name}=127.0.0.1,localhost${{{name}:+,${name}}}" for name in ("NO_PROXY", "no_proxy")]
-    lines += ["# Only the original command-line client, `hca`, needs these too:"]
+    lines += ["# Only for the original command-line client, `hca`:"]
     lines += [f"# export {name}={shlex.quote(value)}" for name, value in original.items()]
     return "\n".join(lines)
 
 
-def _client_config(about: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with which the original client fetches nothing from where its services once were."""
-    base = about["dss_url"].removesuffix("/v1")
-    oauth2 = about["oauth2"]
+def _client_config(info: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with which the original client does not contact its services, which no longer exist."""
+    base = info["dss_url"].removesuffix("/v1")
+    oauth2 = info["oauth2"]
     installed = {name: oauth2[name] for name in ("client_id", "client_secret", "token_uri")}
     return {
-        "DSSClient": {"swagger_url": f"{about['dss_url']}/swagger.json"},
+        "DSSClient": {"swagger_url": f"{info['dss_url']}/swagger.json"},
         "AuthClient": {"swagger_url": f"{base}/_local/auth-swagger.json"},
         "application_secrets": {"installed": {**installed, "auth_uri": oauth2["token_uri"]}},
         "oauth2_token": {
@@ -106,17 +104,17 @@ def _client_config(about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def for_people(about: dict[str, Any]) -> str:
-    """Return the text for a terminal.
+def startup_text(info: dict[str, Any]) -> str:
+    """Return the start-up information as text for a terminal.
 
-    :param about: what `describe` gave
+    :param info: result of `startup_info`
     """
     lines = [
-        f"The local DSS is ready at {about['dss_url']} (process {about['pid']}, end it with Ctrl-C).",
-        f"  S3 staging: {about['s3_url']}, bucket {about['bucket']}",
-        f"  GCS staging: {about['gcs_url'] or 'off (--gcs switches it on)'}",
-        f"  state: {about['state']}; the lines below are also in {about['state']}/env",
+        f"The local DSS is ready at {info['dss_url']} (process {info['pid']}, stop it with Ctrl-C).",
+        f"  S3 staging: {info['s3_url']}, bucket {info['bucket']}",
+        f"  GCS staging: {info['gcs_url'] or 'off (start with --gcs)'}",
+        f"  state: {info['state']}; the lines below are also in {info['state']}/env",
         "",
-        exports(about),
+        _shell_exports(info),
     ]
     return "\n".join(lines)

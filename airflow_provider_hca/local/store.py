@@ -1,4 +1,4 @@
-"""The records of files, bundles and tombstones, and of copies that are still to be made."""
+"""Records of files, bundles and tombstones, and of pending and failed copies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .checksums import Checksums
-from .event_records import note_created, note_deleted
-from .sync import note
+from .event_records import record_created, record_deleted
+from .sync import record_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,11 +22,11 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE TABLE IF NOT EXISTS blobs (
     replica TEXT, sha256 TEXT, sha1 TEXT, crc32c TEXT, s3_etag TEXT, size INTEGER,
     PRIMARY KEY (replica, sha256)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS copies (
-    number INTEGER PRIMARY KEY, task_id TEXT, source TEXT, doomed INTEGER, failed INTEGER,
+CREATE TABLE IF NOT EXISTS copy_tasks (
+    number INTEGER PRIMARY KEY, task_id TEXT, source TEXT, fail_status INTEGER, failed INTEGER,
     replica TEXT, uuid TEXT, version TEXT, sha256 TEXT, sha1 TEXT, crc32c TEXT, s3_etag TEXT, size INTEGER,
     content_type TEXT, creator_uid INTEGER);
-CREATE INDEX IF NOT EXISTS copies_by_file ON copies (replica, uuid, version);
+CREATE INDEX IF NOT EXISTS copy_tasks_by_file ON copy_tasks (replica, uuid, version);
 CREATE TABLE IF NOT EXISTS bundles (
     replica TEXT, uuid TEXT, version TEXT, manifest TEXT, PRIMARY KEY (replica, uuid, version)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tombstones (
@@ -35,13 +35,14 @@ CREATE TABLE IF NOT EXISTS checkouts (
     replica TEXT, sha256 TEXT, ready_at REAL, PRIMARY KEY (replica, sha256)) WITHOUT ROWID;
 """
 _FILE = "replica, uuid, version, sha256, sha1, crc32c, s3_etag, size, content_type, creator_uid"
-_ALIVE = """NOT EXISTS (SELECT 1 FROM tombstones t
+_COPY = "number, task_id, source, fail_status"
+_NOT_DELETED = """NOT EXISTS (SELECT 1 FROM tombstones t
     WHERE t.replica = b.replica AND t.uuid = b.uuid AND t.version IN ('', b.version))"""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One version of one file in one replica."""
+    """A version of a file in a replica."""
 
     replica: str
     uuid: str
@@ -56,30 +57,36 @@ class FileRecord:
 
     @property
     def sums(self) -> Checksums:
-        """The four checksums."""
+        """Checksums of the content."""
         return Checksums(self.sha256, self.sha1, self.crc32c, self.s3_etag)
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A file whose content is still to be fetched from the staging bucket."""
+    """A pending copy of a staged object.
 
+    :ivar fail_status: status of an injected fault, which HEAD file returns from then on; 0 for none
+    """
+
+    file: FileRecord
     number: int
     task_id: str
     source: str
-    doomed: int  # the status HEAD shall give for ever after: a fault was switched on for this copy; 0 for none
-    file: FileRecord
+    fail_status: int
 
 
 class Store:
-    """Everything that was acknowledged."""
+    """Files, bundles, tombstones and copies in the database."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
         database.create(_SCHEMA)
 
     def file(self, replica: str, uuid: str, version: str | None) -> FileRecord | None:
-        """Return a file; the latest version, which is the greatest string, when none is asked for."""
+        """Return a file, or None.
+
+        :param version: version; the latest, which is the greatest string, if None
+        """
         rows = self._db.rows(
             f"SELECT {_FILE} FROM files WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "  # noqa: S608 - constant names
             "ORDER BY version DESC LIMIT 1",
@@ -90,21 +97,21 @@ class Store:
         )
         return FileRecord(*rows[0]) if rows else None
 
-    def files(self, replica: str, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], FileRecord | None]:
-        """Return the files by (uuid, version), None for those there are not."""
+    def files(self, replica: str, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], FileRecord | None]:
+        """Return files by (uuid, version); None for those that do not exist."""
         statement = f"SELECT {_FILE} FROM files WHERE replica = ? AND uuid = ? AND version = ?"  # noqa: S608 - constant names
-        found: dict[tuple[str, str], FileRecord | None] = {}
+        files: dict[tuple[str, str], FileRecord | None] = {}
         with self._db.reading() as db:
-            for uuid, version in wanted:
+            for uuid, version in keys:
                 row = db.execute(statement, (replica, uuid, version)).fetchone()
-                found[uuid, version] = FileRecord(*row) if row else None
-        return found
+                files[uuid, version] = FileRecord(*row) if row else None
+        return files
 
     def add_file(self, file: FileRecord, copy: Copy | None = None) -> tuple[FileRecord, bool]:
-        """Record `file` unless its uuid and version are taken; return what is recorded, and whether that is new.
+        """Record a file unless its uuid and version exist; return the stored file, and whether it is new.
 
-        :param file: the file, whose content is in place
-        :param copy: the copy that is hereby done
+        :param file: file whose content is in the store
+        :param copy: copy to remove because it is complete
         """
         with self._db.transaction() as db:
             db.execute(
@@ -117,16 +124,16 @@ class Store:
             )
             added = cursor.rowcount == 1
             if added:
-                note(db, "file", file.replica, file.uuid, file.version)
+                record_change(db, "file", file.replica, file.uuid, file.version)
             if copy:
-                db.execute("DELETE FROM copies WHERE number = ?", (copy.number,))
+                db.execute("DELETE FROM copy_tasks WHERE number = ?", (copy.number,))
         stored = file if added else self.file(file.replica, file.uuid, file.version)
         if stored is None:
-            raise RuntimeError("a file vanished right after it was recorded")
+            raise RuntimeError("a recorded file does not exist")
         return stored, added
 
     def has_content(self, replica: str, sums: Checksums, size: int) -> bool:
-        """Tell whether exactly this content is in the replica already."""
+        """Return whether the replica has a content with these checksums and this size."""
         rows = self._db.rows(
             "SELECT 1 FROM blobs WHERE replica = ? "
             "AND sha256 = ? AND sha1 = ? AND crc32c = ? AND s3_etag = ? AND size = ?",
@@ -136,43 +143,41 @@ class Store:
         )
         return bool(rows)
 
-    def add_copy(self, task_id: str, source: str, file: FileRecord, doomed: int) -> tuple[Copy, bool]:
-        """Record that `file` is to be copied, unless the same copy waits already; return it, and whether it is new."""
+    def add_copy(self, task_id: str, source: str, file: FileRecord, fail_status: int) -> tuple[Copy, bool]:
+        """Record a pending copy unless the same one exists; return the copy, and whether it is new."""
         columns = " AND ".join(f"{name.strip()} = ?" for name in _FILE.split(","))
         with self._db.transaction() as db:
             row = db.execute(
-                f"SELECT number, task_id, source, doomed FROM copies WHERE failed = 0 AND source = ? AND {columns}",  # noqa: S608 - constant names
+                f"SELECT {_COPY} FROM copy_tasks WHERE failed = 0 AND source = ? AND {columns}",  # noqa: S608 - constant names
                 (source, *astuple(file)),
             ).fetchone()
             if row:
-                return Copy(row[0], row[1], row[2], row[3], file), False
+                return Copy(file, *row), False
             db.execute(
-                "DELETE FROM copies WHERE failed != 0 AND replica = ? AND uuid = ? AND version = ?",
+                "DELETE FROM copy_tasks WHERE failed != 0 AND replica = ? AND uuid = ? AND version = ?",
                 (file.replica, file.uuid, file.version),
             )
             cursor = db.execute(
-                f"INSERT INTO copies (task_id, source, doomed, failed, {_FILE}) "  # noqa: S608 - constant names
+                f"INSERT INTO copy_tasks (task_id, source, fail_status, failed, {_FILE}) "  # noqa: S608 - constant names
                 "VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (task_id, source, doomed, *astuple(file)),
+                (task_id, source, fail_status, *astuple(file)),
             )
-            return Copy(cursor.lastrowid or 0, task_id, source, doomed, file), True
+            return Copy(file, cursor.lastrowid or 0, task_id, source, fail_status), True
 
     def fail_copy(self, copy: Copy, status: int) -> None:
-        """Record that `copy` will never be done, and what HEAD answers from now on."""
+        """Record the failure of a copy, and the status that HEAD file returns from then on."""
         with self._db.transaction() as db:
-            db.execute("UPDATE copies SET failed = ? WHERE number = ?", (status, copy.number))
+            db.execute("UPDATE copy_tasks SET failed = ? WHERE number = ?", (status, copy.number))
 
     def pending_copies(self) -> list[Copy]:
-        """Return the copies a process that ended left undone, oldest first."""
-        rows = self._db.rows(
-            f"SELECT number, task_id, source, doomed, {_FILE} FROM copies WHERE failed = 0 ORDER BY number"  # noqa: S608 - constant names
-        )
-        return [Copy(row[0], row[1], row[2], row[3], FileRecord(*row[4:])) for row in rows]
+        """Return the pending copies, oldest first."""
+        rows = self._db.rows(f"SELECT {_COPY}, {_FILE} FROM copy_tasks WHERE failed = 0 ORDER BY number")  # noqa: S608 - constant names
+        return [Copy(FileRecord(*row[4:]), *row[:4]) for row in rows]
 
-    def failure(self, replica: str, uuid: str, version: str | None) -> int | None:
-        """Return the status of the failed copy of this file, None when none failed or another one is under way."""
+    def copy_failure(self, replica: str, uuid: str, version: str | None) -> int | None:
+        """Return the status of the last failed copy of a file; None if none failed, or another one is pending."""
         rows = self._db.rows(
-            "SELECT failed FROM copies WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "
+            "SELECT failed FROM copy_tasks WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "
             "ORDER BY failed = 0 DESC, number DESC LIMIT 1",
             replica,
             uuid,
@@ -181,8 +186,8 @@ class Store:
         )
         return rows[0][0] or None if rows else None
 
-    def checked_out(self, replica: str, sha256: str, now: float, delay: float) -> bool:
-        """Tell whether a copy for downloading exists; the first to ask has one made, which takes `delay` seconds."""
+    def ensure_checkout(self, replica: str, sha256: str, now: float, delay: float) -> bool:
+        """Return whether a content is ready for download; the first call starts a checkout, which takes `delay` s."""
         with self._db.transaction() as db:
             db.execute("INSERT OR IGNORE INTO checkouts VALUES (?, ?, ?)", (replica, sha256, now + delay))
             row = db.execute(
@@ -191,7 +196,7 @@ class Store:
         return bool(row[0] <= now)
 
     def add_bundle(self, replica: str, uuid: str, version: str, manifest: dict[str, Any]) -> bool:
-        """Record a bundle unless its uuid and version are taken; tell whether that was done."""
+        """Record a bundle unless its uuid and version exist; return whether it was recorded."""
         with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT OR IGNORE INTO bundles VALUES (?, ?, ?, ?)",
@@ -199,26 +204,31 @@ class Store:
             )
             added = cursor.rowcount == 1
             if added:
-                note(db, "bundle", replica, uuid, version)
-                note_created(db, replica, uuid, version)
+                record_change(db, "bundle", replica, uuid, version)
+                record_created(db, replica, uuid, version)
         return added
 
-    def bundle(self, replica: str, uuid: str, version: str | None, *, dead_too: bool = False) -> dict[str, Any] | None:
-        """Return the manifest of a bundle, by default of the latest version that is not deleted."""
+    def bundle(
+        self, replica: str, uuid: str, version: str | None, *, include_deleted: bool = False
+    ) -> dict[str, Any] | None:
+        """Return the manifest of a bundle, or None.
+
+        :param version: version; the latest that is not deleted if None
+        """
         rows = self._db.rows(
             "SELECT manifest FROM bundles b WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) "  # noqa: S608 - constant names
-            f"AND (? OR {_ALIVE}) ORDER BY version DESC LIMIT 1",
+            f"AND (? OR {_NOT_DELETED}) ORDER BY version DESC LIMIT 1",
             replica,
             uuid,
             version,
             version,
-            dead_too,
+            include_deleted,
         )
         manifest: dict[str, Any] | None = json.loads(rows[0][0]) if rows else None
         return manifest
 
     def has_bundle(self, replica: str, uuid: str, version: str | None) -> bool:
-        """Tell whether there is a bundle, or any version of it, deleted or not."""
+        """Return whether a bundle version, or any version if None, exists, deleted or not."""
         rows = self._db.rows(
             "SELECT 1 FROM bundles WHERE replica = ? AND uuid = ? AND (? IS NULL OR version = ?) LIMIT 1",
             replica,
@@ -228,18 +238,18 @@ class Store:
         )
         return bool(rows)
 
-    def bury(self, replica: str, uuid: str, version: str, reason: str) -> str:
-        """Put up a tombstone unless there is one; return the reason on it.
+    def add_tombstone(self, replica: str, uuid: str, version: str, reason: str) -> str:
+        """Record a tombstone unless it exists; return the reason of the stored one.
 
-        :param version: the version deleted, empty for the whole uuid
+        :param version: deleted version; empty for all versions
         """
         with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)", (replica, uuid, version, reason)
             )
             if cursor.rowcount == 1:
-                note(db, "tombstone", replica, uuid, version)
-                note_deleted(db, replica, uuid, version, reason)
+                record_change(db, "tombstone", replica, uuid, version)
+                record_deleted(db, replica, uuid, version, reason)
             row = db.execute(
                 "SELECT reason FROM tombstones WHERE replica = ? AND uuid = ? AND version = ?",
                 (replica, uuid, version),
@@ -250,7 +260,7 @@ class Store:
         """Return the (uuid, version) of bundles that are not deleted, in order."""
         rows = self._db.rows(
             "SELECT uuid, version FROM bundles b WHERE replica = ? AND substr(uuid, 1, length(?)) = ? "  # noqa: S608 - constant names
-            f"AND (uuid, version) > (?, ?) AND {_ALIVE} ORDER BY uuid, version LIMIT ?",
+            f"AND (uuid, version) > (?, ?) AND {_NOT_DELETED} ORDER BY uuid, version LIMIT ?",
             replica,
             prefix,
             prefix,
@@ -260,7 +270,7 @@ class Store:
         return [(uuid, version) for uuid, version in rows]
 
     def bundles_and_reasons(self, replica: str) -> list[tuple[str, str, str | None]]:
-        """Return (uuid, version, reason of deletion) of all bundles, the greatest uuid first."""
+        """Return (uuid, version, reason of deletion or None) of all bundles, the greatest uuid first."""
         rows = self._db.rows(
             "SELECT uuid, version, (SELECT reason FROM tombstones t WHERE t.replica = b.replica AND t.uuid = b.uuid "
             "AND t.version IN ('', b.version) ORDER BY t.version DESC LIMIT 1) FROM bundles b WHERE replica = ? "
@@ -269,8 +279,8 @@ class Store:
         )
         return [(uuid, version, reason) for uuid, version, reason in rows]
 
-    def everything(self) -> dict[str, Any]:
-        """Return all there is, in one canonical order, so that two states can be compared."""
+    def dump(self) -> dict[str, Any]:
+        """Return all records in a canonical order, so that two states can be compared."""
         names = [name.strip() for name in _FILE.split(",")]
         files = self._db.rows(f"SELECT {_FILE} FROM files ORDER BY 1, 2, 3")  # noqa: S608 - constant names
         bundles = self._db.rows("SELECT replica, uuid, version, manifest FROM bundles ORDER BY 1, 2, 3")

@@ -1,4 +1,4 @@
-"""The records of subscriptions, and of the notifications that are still to be delivered."""
+"""Records of subscriptions and of pending notifications."""
 
 from __future__ import annotations
 
@@ -24,28 +24,34 @@ _SUBSCRIPTION = "uuid, replica, type, owner, since, body"
 
 @dataclass(frozen=True)
 class Subscription:
-    """Somebody's wish to be told of what happens to bundles in one replica."""
+    """A subscription to the events of a replica.
+
+    :ivar type: `elasticsearch` or `jmespath`
+    :ivar owner: e-mail address
+    :ivar since: time of the last event before the subscription, in microseconds since 1970
+    :ivar body: body of PUT subscription
+    """
 
     uuid: str
     replica: str
-    type: str  # elasticsearch or jmespath
-    owner: str  # an e-mail address
-    since: int  # the time of the last event that it is too late for, in microseconds since 1970
-    body: dict[str, Any]  # what was put
+    type: str
+    owner: str
+    since: int
+    body: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Notification:
-    """What is to be delivered."""
+    """A pending notification."""
 
     number: int
     subscription: Subscription
     payload: dict[str, Any]
-    attempts: int  # that failed so far
+    attempts: int  # failed ones
 
 
 class SubscriptionRecords:
-    """All subscriptions, how far their events were looked through, and what is to be delivered."""
+    """Subscriptions, pending notifications, and the time of the last processed event."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -53,19 +59,11 @@ class SubscriptionRecords:
         with database.transaction() as db:
             if not db.execute("SELECT 1 FROM notified").fetchone():
                 db.execute("INSERT INTO notified VALUES (0)")
-            # An earlier process may have ended amidst a delivery.
+            # An earlier process may have ended during a delivery.
             db.execute("UPDATE notifications SET due = 0")
 
     def add(self, uuid: str, replica: str, kind: str, owner: str, body: dict[str, Any], limit: int) -> bool:
-        """Record a subscription to events from now on, unless its owner has enough; tell whether that was done.
-
-        :param uuid: its uuid
-        :param replica: whose events
-        :param kind: elasticsearch or jmespath
-        :param owner: an e-mail address
-        :param body: what was put
-        :param limit: how many subscriptions an owner may have in a replica
-        """
+        """Record a subscription to later events; return False if its owner has `limit` of them in the replica."""
         with self._db.transaction() as db:
             (count,) = db.execute(
                 "SELECT COUNT(*) FROM subscriptions WHERE replica = ? AND owner = ?", (replica, owner)
@@ -79,7 +77,7 @@ class SubscriptionRecords:
         return True
 
     def find(self, uuid: str, replica: str, kind: str) -> Subscription | None:
-        """Return a subscription, whosever it is."""
+        """Return a subscription of any owner, or None."""
         rows = self._db.rows(
             f"SELECT {_SUBSCRIPTION} FROM subscriptions WHERE uuid = ? AND replica = ? AND type = ?",  # noqa: S608 - constant names
             uuid,
@@ -88,8 +86,8 @@ class SubscriptionRecords:
         )
         return _subscription(rows[0]) if rows else None
 
-    def of(self, owner: str, replica: str, kind: str) -> list[Subscription]:
-        """Return all subscriptions somebody has."""
+    def owned_by(self, owner: str, replica: str, kind: str) -> list[Subscription]:
+        """Return the subscriptions of an owner."""
         rows = self._db.rows(
             f"SELECT {_SUBSCRIPTION} FROM subscriptions WHERE owner = ? AND replica = ? AND type = ? ORDER BY uuid",  # noqa: S608 - constant names
             owner,
@@ -98,39 +96,36 @@ class SubscriptionRecords:
         )
         return [_subscription(row) for row in rows]
 
-    def everybodys(self) -> list[Subscription]:
-        """Return all subscriptions there are."""
+    def all(self) -> list[Subscription]:
+        """Return the subscriptions of all owners."""
         return [_subscription(row) for row in self._db.rows(f"SELECT {_SUBSCRIPTION} FROM subscriptions")]  # noqa: S608 - constant names
 
     def remove(self, uuid: str) -> None:
-        """Drop a subscription, and what was still to be delivered to it."""
+        """Delete a subscription and its pending notifications."""
         with self._db.transaction() as db:
             db.execute("DELETE FROM subscriptions WHERE uuid = ?", (uuid,))
             db.execute("DELETE FROM notifications WHERE subscription = ?", (uuid,))
 
-    def notified_until(self) -> int:
-        """Return the time of the last event that was looked through, in microseconds since 1970."""
+    def last_processed(self) -> int:
+        """Return the time of the last processed event in microseconds since 1970."""
         return int(self._db.rows("SELECT until FROM notified")[0][0])
 
-    def notify(self, until: int, payloads: list[tuple[str, dict[str, Any]]]) -> None:
-        """Record what events lead to, and that they were looked through.
+    def enqueue(self, until: int, payloads: list[tuple[str, dict[str, Any]]]) -> None:
+        """Record the notifications of processed events.
 
-        :param until: the time of the last of them, in microseconds since 1970
-        :param payloads: what is to be delivered, each with the uuid of its subscription
+        :param until: time of the last of these events in microseconds since 1970
+        :param payloads: subscription uuid and payload of each notification
         """
         with self._db.transaction() as db:
             db.executemany(
                 "INSERT INTO notifications (subscription, payload, attempts, due) "
-                "SELECT uuid, ?, 0, 0 FROM subscriptions WHERE uuid = ?",  # it may have been deleted meanwhile
+                "SELECT uuid, ?, 0, 0 FROM subscriptions WHERE uuid = ?",  # unless it was deleted meanwhile
                 [(json.dumps(payload), uuid) for uuid, payload in payloads],
             )
             db.execute("UPDATE notified SET until = ?", (until,))
 
-    def take(self, seconds: float) -> Notification | None:
-        """Return the notification that is due the longest; nobody else gets it for a while.
-
-        :param seconds: how long
-        """
+    def claim(self, seconds: float) -> Notification | None:
+        """Return the notification that is due longest, and reserve it for some seconds."""
         now = time.time()
         with self._db.transaction() as db:
             row = db.execute(
@@ -144,20 +139,16 @@ class SubscriptionRecords:
             db.execute("UPDATE notifications SET due = ? WHERE number = ?", (now + seconds, row[0]))
         return Notification(row[0], _subscription(row[3:]), json.loads(row[1]), row[2])
 
-    def put_off(self, notification: Notification, seconds: float) -> None:
-        """Record that a delivery failed.
-
-        :param notification: what could not be delivered
-        :param seconds: when to try again
-        """
+    def reschedule(self, notification: Notification, seconds: float) -> None:
+        """Record a failed delivery that is retried after some seconds."""
         with self._db.transaction() as db:
             db.execute(
                 "UPDATE notifications SET attempts = attempts + 1, due = ? WHERE number = ?",
                 (time.time() + seconds, notification.number),
             )
 
-    def drop(self, notification: Notification) -> None:
-        """Record that a notification needs no more attempts."""
+    def delete(self, notification: Notification) -> None:
+        """Delete a notification that was delivered or is given up."""
         with self._db.transaction() as db:
             db.execute("DELETE FROM notifications WHERE number = ?", (notification.number,))
 

@@ -1,8 +1,7 @@
-"""What is written in one replica comes to the other, some time later.
+"""Copy records from one replica to the other, after a delay.
 
-Whoever writes notes it in the same transaction, so that nothing is forgotten whenever the process ends; and because all
-is copied in the order in which it was written, a bundle never comes before its files. Both replicas share the contents
-on disk, so that only records are copied.
+A change is recorded in the transaction that makes it, so that none is lost when the process ends. Changes are copied in
+order, so that a bundle is never copied before its files. Replicas share the contents on disk: only records are copied.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
-from .event_records import note_created, note_deleted
+from .event_records import record_created, record_deleted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,12 +20,12 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS syncs (
     number INTEGER PRIMARY KEY, kind TEXT, replica TEXT, uuid TEXT, version TEXT, since REAL);
 """
-_BATCH = 200  # how many records are copied in one transaction: other requests wait as long
+_BATCH = 200  # records per transaction; other requests wait meanwhile
 _OTHER = {"aws": "gcp", "gcp": "aws"}
 
 Kind = Literal["file", "bundle", "tombstone", "collection", "collection tombstone"]
 
-# What is there is left alone, as everywhere in a DSS; but a collection can be overwritten.
+# Existing records are kept, as everywhere in a DSS, except collections, which can be overwritten.
 _COPY: dict[Kind, tuple[str, ...]] = {
     "file": (
         "INSERT OR IGNORE INTO blobs SELECT :other, b.sha256, b.sha1, b.crc32c, b.s3_etag, b.size "
@@ -54,14 +53,12 @@ _COPY: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def note(db: sqlite3.Connection, kind: Kind, replica: str, uuid: str, version: str) -> None:
-    """Note that something was written, to be copied to the other replica.
+def record_change(db: sqlite3.Connection, kind: Kind, replica: str, uuid: str, version: str) -> None:
+    """Record a change that is to be copied to the other replica.
 
-    :param db: the transaction in which it was written
-    :param kind: what
-    :param replica: where
-    :param uuid: its uuid
-    :param version: its version, empty where it has none
+    :param db: transaction in which the change is made
+    :param replica: replica that is changed
+    :param version: version; empty if the record has none
     """
     db.execute(
         "INSERT INTO syncs (kind, replica, uuid, version, since) VALUES (?, ?, ?, ?, ?)",
@@ -70,15 +67,18 @@ def note(db: sqlite3.Connection, kind: Kind, replica: str, uuid: str, version: s
 
 
 class Sync:
-    """The step that copies what has waited long enough."""
+    """Copy changes that are due.
+
+    :param delay: seconds from a change to its copy
+    """
 
     def __init__(self, database: Database, delay: float) -> None:
         self._db = database
-        self._delay = delay  # seconds
+        self._delay = delay
         database.create(_SCHEMA)
 
     def step(self) -> bool:
-        """Copy the oldest records that are due; tell whether there were any."""
+        """Copy the oldest changes that are due; return whether there were any."""
         due = self._db.rows(
             "SELECT number, kind, replica, uuid, version FROM syncs WHERE since <= ? ORDER BY number LIMIT ?",
             time.time() - self._delay,
@@ -88,20 +88,20 @@ class Sync:
             return False
         with self._db.transaction() as db:
             for number, kind, replica, uuid, version in due:
-                _copy(db, kind, {"other": _OTHER[replica], "replica": replica, "uuid": uuid, "version": version})
+                _copy(db, kind, {"replica": replica, "other": _OTHER[replica], "uuid": uuid, "version": version})
                 db.execute("DELETE FROM syncs WHERE number = ?", (number,))
         return True
 
 
-def _copy(db: sqlite3.Connection, kind: Kind, place: dict[str, str]) -> None:
-    """Copy one record; what happens to a bundle by that is an event of the other replica too."""
+def _copy(db: sqlite3.Connection, kind: Kind, key: dict[str, str]) -> None:
+    """Copy one record; a bundle or tombstone that is new in the other replica is an event there too."""
     added = 0
     for statement in _COPY[kind]:
-        added = db.execute(statement, place).rowcount
+        added = db.execute(statement, key).rowcount
     if added and kind == "bundle":
-        note_created(db, place["other"], place["uuid"], place["version"])
+        record_created(db, key["other"], key["uuid"], key["version"])
     if added and kind == "tombstone":
         (reason,) = db.execute(
-            "SELECT reason FROM tombstones WHERE replica = :other AND uuid = :uuid AND version = :version", place
+            "SELECT reason FROM tombstones WHERE replica = :other AND uuid = :uuid AND version = :version", key
         ).fetchone()
-        note_deleted(db, place["other"], place["uuid"], place["version"], reason)
+        record_deleted(db, key["other"], key["uuid"], key["version"], reason)

@@ -236,7 +236,7 @@ def test_a_checkout_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
     fault(dss, method="POST", path="/checkout", action="fail_checkout")
     api = DSSAPI(dss.url, retry=QUICK)
     checkout = end(run, api, run(api.post_bundles_checkout(bundle, replica="aws")))
-    assert (checkout.status, checkout.cause) == ("FAILED", "A fault was switched on for this checkout")
+    assert (checkout.status, checkout.cause) == ("FAILED", "Injected fault: the checkout fails")
 
 
 def test_checkouts_that_nobody_knows(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:

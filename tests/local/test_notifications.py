@@ -257,7 +257,7 @@ def test_survives_a_kill(tmp_path: Path, receiver: Receiver) -> None:
         # One attempt was perhaps not yet recorded when the process ended.
         assert len(_pauses(receiver.wait(5))) in {4, 5}
         deadline = time.monotonic() + 60
-        while f"subscription {subscription} could not be notified: it answered 503" not in errors.read_text():
+        while f"subscription {subscription} could not be notified: status 503" not in errors.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert len(receiver.deliveries) in {5, 6}

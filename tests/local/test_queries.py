@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_hca.local.queries import UnsupportedQueryError, parse, values_of
+from airflow_provider_hca.local.queries import UnsupportedQueryError, field_values, parse
 
 DOCUMENT: dict[str, Any] = {
     "uuid": "u",
@@ -22,7 +22,7 @@ DONOR = "files.donor_json"
 
 
 def _holds(query: Any) -> bool:
-    return parse({"query": query})(values_of(DOCUMENT))
+    return parse({"query": query})(field_values(DOCUMENT))
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_how_deep() -> None:
 
 def test_keys_with_dots() -> None:
     """A key with a dot in it is at the path that its dots make."""
-    assert values_of({"a.b": {"c": 1}, "a": {"b.c": ["X", None]}}) == {"a.b.c": ["x", "1"]}
+    assert field_values({"a.b": {"c": 1}, "a": {"b.c": ["X", None]}}) == {"a.b.c": ["x", "1"]}

@@ -139,14 +139,16 @@ def test_kill_under_load(tmp_path: Path) -> None:
         ]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        deadline = time.monotonic() + 60
+        while sum(1 for mine in lists for item in mine if item[2]) <= 20:
+            assert time.monotonic() < deadline, "the threads created too few bundles"
+            time.sleep(0.05)
         dss.stop(signal.SIGKILL)
         stop.set()
         for thread in threads:
             thread.join()
         dss.start()
         acknowledged = [item for mine in lists for item in mine]
-        assert len([item for item in acknowledged if item[2]]) > 20
         store = dss.control("GET", "store")
         files = {file["uuid"]: file["sha256"] for file in store["files"]}
         bundles = {bundle["uuid"] for bundle in store["bundles"]}

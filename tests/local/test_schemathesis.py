@@ -56,9 +56,9 @@ OPERATIONS = [
 # The failures that a DSS answers with a 500: method, path, code and title, or None for a bare one.
 _EXPECTED = [
     ("PUT", "/files/{uuid}", "unhandled_exception", r"Could not find (s3|gs)://.*"),
-    ("PUT", "/files/{uuid}", "unhandled_exception", r"(s3|gs)://.* carries no metadata at all"),
-    ("PUT", "/files/{uuid}", "unhandled_exception", r"The \w+ of (s3|gs)://.* is .*, but its hca-dss-\w+ says .*"),
-    ("PATCH", "/collections/{uuid}", "unhandled_exception", r"Collection .* is somebody else's"),
+    ("PUT", "/files/{uuid}", "unhandled_exception", r"(s3|gs)://.* has no metadata"),
+    ("PUT", "/files/{uuid}", "unhandled_exception", r"The \w+ of (s3|gs)://.* is .*, but its hca-dss-\w+ is .*"),
+    ("PATCH", "/collections/{uuid}", "unhandled_exception", r"Collection .* has another owner"),
     ("PATCH", "/bundles/{uuid}", None, None),  # a file to add is missing
 ]
 
@@ -158,11 +158,11 @@ def _lead(definition: dict[str, Any], known: dict[str, list[Any]]) -> None:
             "version": {"enum": known["version"][:2]},
         }
     schemas["CollectionItem"]["properties"]["type"] = {"enum": ["file", "bundle", "fragment"]}
-    schemas["NewFile"]["properties"]["source_url"] = {"enum": known["source_url"]}
+    schemas["PutFileRequest"]["properties"]["source_url"] = {"enum": known["source_url"]}
     queries = [{"match_all": {}}, {"term": {"files.0_json.a": 1}}, {"fuzzy": {}}]
-    for model in ("Search", "NewSubscription"):
+    for model in ("SearchRequest", "PutSubscriptionRequest"):
         schemas[model]["properties"]["es_query"] = {"enum": [{"query": query} for query in queries]}
-    for name, model in (("jmespath_query", "NewSubscription"), ("expression", "Attachment")):
+    for name, model in (("jmespath_query", "PutSubscriptionRequest"), ("expression", "Attachment")):
         schemas[model]["properties"][name] = {"enum": ["files", "abs(manifest)", "a["]}
 
 

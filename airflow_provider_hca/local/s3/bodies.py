@@ -1,4 +1,4 @@
-"""Request bodies of the S3 server: received, decoded, verified and written to disk."""
+"""Receive request bodies of the S3 server: decode, verify and write them to disk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import google_crc32c
 
-from .checksums import MIB
-from .s3_objects import S3Error
+from airflow_provider_hca.local.checksums import MIB
+
+from .models import S3Error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-_MAX_DOCUMENT = 8 * MIB  # a deletion of 1,000 keys of 1,024 bytes, escaped
+_MAX_DOCUMENT = 8 * MIB  # the deletion of 1,000 keys of 1,024 bytes, escaped
 _MAX_PUT = 5 * 1024 * MIB
-_MAX_LINE = 4096  # of the framing of an aws-chunked body
+_MAX_LINE = 4096  # bytes of a line between the chunks of an aws-chunked body
 
 
-class ClientGoneError(Exception):
-    """The client closed the connection in the middle of a request."""
+class ClientDisconnectedError(Exception):
+    """The client closed the connection during a request."""
 
 
 class _Digest(Protocol):
@@ -51,21 +52,21 @@ def _digest(algorithm: str) -> _Digest:
         case "crc32":
             return _CRC32()
         case "crc32c":
-            crc32c: _Digest = google_crc32c.Checksum()  # type: ignore[no-untyped-call] # shipped without types
+            crc32c: _Digest = google_crc32c.Checksum()  # type: ignore[no-untyped-call] # no type information
             return crc32c
         case "sha1" | "sha256" | "sha512" | "md5":
             return hashlib.new(algorithm, usedforsecurity=False)
     raise S3Error(
-        501, "NotImplemented", f"The local DSS does not verify {algorithm}; use crc32, crc32c, sha1, sha256 or sha512"
+        501, "NotImplemented", f"The local DSS does not support {algorithm}; use crc32, crc32c, sha1, sha256 or sha512"
     )
 
 
 class Received:
-    """The content of a PUT, on disk and verified.
+    """The verified content of a PUT on disk.
 
-    :ivar etag: its MD5
-    :ivar size: in bytes
-    :ivar checksums: base64 values of what the client declared, by lower-case algorithm
+    :ivar etag: MD5 in hexadecimal
+    :ivar size: size in bytes
+    :ivar checksums: checksums that the client sent, in base64, by lower-case algorithm
     """
 
     def __init__(self, etag: str, size: int, checksums: dict[str, str]) -> None:
@@ -73,13 +74,13 @@ class Received:
 
 
 async def receive_content(receive: Receive, headers: Mapping[str, str], path: Path) -> Received:
-    """Write the body of a PUT to a file and verify every checksum that came with it.
+    """Write the body of a PUT to a file, and verify every checksum in the request.
 
-    :param receive: of the ASGI request
-    :param headers: of the request, with lower-case names
-    :param path: where to write; removed again if anything is wrong
+    :param receive: ASGI callable
+    :param headers: headers of the request with lower-case names
+    :param path: path of the file, which is removed on an error
     :raises S3Error: `EntityTooLarge`, `BadDigest`, `XAmzContentSHA256Mismatch`, `IncompleteBody` or `InvalidArgument`
-    :raises ClientGoneError: when the body ends early
+    :raises ClientDisconnectedError: when the body ends early
     """
     if int(headers.get("content-length", "0")) > _MAX_PUT:
         raise S3Error(400, "EntityTooLarge", f"The body has more than {_MAX_PUT} bytes")
@@ -105,25 +106,25 @@ async def _receive(receive: Receive, headers: Mapping[str, str], path: Path) -> 
             name.removeprefix("x-amz-checksum-"): "" for name in headers.get("x-amz-trailer", "").split(",") if name
         }
     digests = {name: _digest(name) for name in {"md5", *declared}}
-    whole = headers.get("x-amz-content-sha256", "")
-    if len(whole) == 64:
+    content_sha256 = headers.get("x-amz-content-sha256", "")
+    if len(content_sha256) == 64:
         digests.setdefault("sha256", _digest("sha256"))
     size = await _write(body, path, list(digests.values()))
     if chunked and str(size) != headers.get("x-amz-decoded-content-length", str(size)):
-        raise S3Error(400, "IncompleteBody", "The body has another length than x-amz-decoded-content-length")
-    found = {name: digest.digest() for name, digest in digests.items()}
+        raise S3Error(400, "IncompleteBody", "The length of the body differs from x-amz-decoded-content-length")
+    computed = {name: digest.digest() for name, digest in digests.items()}
     declared |= {name.removeprefix("x-amz-checksum-"): value for name, value in trailers.items()}
     expected = {**declared, **({"md5": headers["content-md5"]} if "content-md5" in headers else {})}
     for name, value in expected.items():
-        if base64.b64encode(found[name]).decode() != value:
-            raise S3Error(400, "BadDigest", f"The {name} of the body is not the one that came with it")
-    if len(whole) == 64 and not hmac.compare_digest(found["sha256"].hex(), whole):
-        raise S3Error(400, "XAmzContentSHA256Mismatch", "The SHA-256 of the body is not x-amz-content-sha256")
-    return Received(found["md5"].hex(), size, declared)
+        if base64.b64encode(computed[name]).decode() != value:
+            raise S3Error(400, "BadDigest", f"The {name} of the body differs from that in the request")
+    if len(content_sha256) == 64 and not hmac.compare_digest(computed["sha256"].hex(), content_sha256):
+        raise S3Error(400, "XAmzContentSHA256Mismatch", "The SHA-256 of the body differs from x-amz-content-sha256")
+    return Received(computed["md5"].hex(), size, declared)
 
 
 async def _write(body: AsyncIterator[bytes], path: Path, digests: list[_Digest]) -> int:
-    """Write a body a mebibyte at a time; large ones are hashed and written outside of the event loop."""
+    """Write a body in chunks of 1 MiB; large bodies are hashed and written outside of the event loop."""
     size = 0
     pending = bytearray()
     with path.open("wb", buffering=0) as file:
@@ -144,11 +145,11 @@ async def _write(body: AsyncIterator[bytes], path: Path, digests: list[_Digest])
 
 
 async def receive_document(receive: Receive) -> bytes:
-    """Return a body that is held in memory, such as XML.
+    """Return a small body, such as XML.
 
-    :param receive: of the ASGI request
+    :param receive: ASGI callable
     :raises S3Error: `MaxMessageLengthExceeded`
-    :raises ClientGoneError: when the body ends early
+    :raises ClientDisconnectedError: when the body ends early
     """
     document = b""
     async for chunk in _body(receive):
@@ -163,7 +164,7 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
     while more:
         message: Any = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGoneError
+            raise ClientDisconnectedError
         more = message.get("more_body", False)
         if message.get("body"):
             yield message["body"]
@@ -172,7 +173,7 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
 async def _decode_aws_chunked(body: AsyncIterator[bytes], trailers: dict[str, str]) -> AsyncIterator[bytes]:
     """Yield the content of an `aws-chunked` body: `SIZE[;chunk-signature=...]`, data, ..., `0`, trailers.
 
-    :param trailers: filled with the trailers, by lower-case name
+    :param trailers: result: trailers by lower-case name
     """
     reader = _Reader(body)
     while size := _chunk_size(await reader.line()):
@@ -192,7 +193,7 @@ def _chunk_size(line: bytes) -> int:
 
 
 class _Reader:
-    """Reads lines and sections of a body."""
+    """Read lines and chunks of a body."""
 
     def __init__(self, body: AsyncIterator[bytes]) -> None:
         self._body = body
@@ -204,7 +205,7 @@ class _Reader:
         return bool(received)
 
     async def line(self) -> bytes:
-        """Return the next line without its end; what is left if the body ends."""
+        """Return the next line without its end, or the rest of the body."""
         while b"\r\n" not in self._buffer:
             if len(self._buffer) > _MAX_LINE:
                 raise S3Error(400, "InvalidArgument", "A line of the aws-chunked body is too long")

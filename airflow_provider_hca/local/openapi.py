@@ -1,4 +1,4 @@
-"""What the interface definition says beyond what FastAPI knows: the errors of every operation, and their forms."""
+"""Add to FastAPI's OpenAPI document what it does not know: the errors of every operation, and their bodies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .errors import PROBLEM_JSON
 
 
 class Problem(BaseModel):
-    """The usual form of an error."""
+    """Usual error response."""
 
     status: int
-    code: str = Field(description="What programs go by.")
-    title: str = Field(description="What went wrong, for people.")
+    code: str = Field(description="Machine-readable error code.")
+    title: str = Field(description="Error message.")
     stacktrace: str
 
 
 class FrameworkProblem(BaseModel):
-    """The form of an error that the framework of a DSS finds."""
+    """Error response of the DSS's framework."""
 
     type: str
     title: str
@@ -28,20 +28,20 @@ class FrameworkProblem(BaseModel):
 
 
 class BareProblem(BaseModel):
-    """The form of a failure that nobody caught."""
+    """Response for an unhandled error."""
 
     Code: str
     Message: str
 
 
 class GatewayProblem(BaseModel):
-    """The form in which the gateway before a DSS refuses what it has no route for."""
+    """Error response of the gateway in front of a DSS, for example for an unknown route."""
 
     message: str
 
 
 class TimedOut(BaseModel):
-    """The form of an answer that took too long."""
+    """Response of the gateway after a timeout."""
 
     status: int
     code: str
@@ -50,30 +50,30 @@ class TimedOut(BaseModel):
 
 
 _EVERYWHERE = {
-    400: "illegal_arguments, or a code that says more",
-    500: "unhandled_exception, with Retry-After where repeating may help; or a failure that nobody caught",
+    400: "illegal_arguments, or a more specific code",
+    500: "unhandled_exception, with Retry-After if a retry may help; or an unhandled error",
     502: "The service cannot be reached",
     503: "read_only or service_unavailable",
-    504: "timed_out, though the work may still be done",
+    504: "timed_out; the request may still be completed",
 }
-_WITH_TOKEN = {401: "OAuthProblem without a token, Unauthorized with a bad one", 403: "Forbidden, or no such route"}
-_WITH_PATH = {403: "No such route, which is a matter of the path"}
-_WITH_BODY = {415: "The body does not say that it is JSON"}
-_FORMS: dict[int, list[tuple[str, type[BaseModel]]]] = {
+_WITH_TOKEN = {
+    401: "OAuthProblem without a token, Unauthorized with an invalid one",
+    403: "Forbidden, or unknown route",
+}
+_WITH_PATH = {403: "Unknown route"}
+_WITH_BODY = {415: "The content type of the body is not JSON"}
+_ERROR_BODIES: dict[int, list[tuple[str, type[BaseModel]]]] = {
     403: [(PROBLEM_JSON, Problem), ("application/json", GatewayProblem)],
     415: [(PROBLEM_JSON, FrameworkProblem)],
     500: [(PROBLEM_JSON, Problem), ("application/json", BareProblem)],
     504: [(PROBLEM_JSON, TimedOut)],
 }
 _MODELS: list[type[BaseModel]] = [Problem, FrameworkProblem, BareProblem, GatewayProblem, TimedOut]
-_USUAL: list[tuple[str, type[BaseModel]]] = [(PROBLEM_JSON, Problem)]
+_DEFAULT_ERROR_BODY: list[tuple[str, type[BaseModel]]] = [(PROBLEM_JSON, Problem)]
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Return FastAPI's document with every error of every operation.
-
-    :param document: the document, which is changed
-    """
+    """Add every error of every operation to FastAPI's document, in place, and return it."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _complete(path, method, operation)
@@ -86,7 +86,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
-    if responses.get("422", {}).get("description") == "Validation Error":  # which is a 400 here
+    if responses.get("422", {}).get("description") == "Validation Error":  # FastAPI's default; here it is a 400
         del responses["422"]
     common = _EVERYWHERE | (_WITH_PATH if "{" in path else {})
     common |= _WITH_TOKEN if "security" in operation else {}
@@ -97,6 +97,6 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
         if int(status) >= 400 and method != "head":
             response["content"] = {
                 kind: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-                for kind, model in _FORMS.get(int(status), _USUAL)
+                for kind, model in _ERROR_BODIES.get(int(status), _DEFAULT_ERROR_BODY)
             }
     operation["responses"] = dict(sorted(responses.items()))

@@ -61,8 +61,17 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
         for operation in methods.values()
         if "requestBody" in operation
     ]
-    new = ["NewBundle", "NewCollection", "NewFile", "NewSubscription"]
-    assert sorted(bodies) == ["BundleChange", "CheckoutWish", "CollectionChange", "Deletion", *new, "Search"]
+    assert sorted(bodies) == [
+        "CheckoutRequest",
+        "DeleteBundleRequest",
+        "PatchBundleRequest",
+        "PatchCollectionRequest",
+        "PutBundleRequest",
+        "PutCollectionRequest",
+        "PutFileRequest",
+        "PutSubscriptionRequest",
+        "SearchRequest",
+    ]
     for name in bodies:
         for described in definition["components"]["schemas"][name]["properties"].values():
             assert described["type"] in {"string", "integer", "array", "object"}

@@ -1,7 +1,7 @@
-"""Buckets, objects and multipart uploads of the S3 server: records in SQLite, contents in files.
+"""Storage of the S3 server: records in SQLite, contents in files.
 
-A content is written before the record that names it is committed, and the answer follows the commit: a kill at any
-moment loses nothing that was acknowledged. Contents that no record names are removed at the next start.
+A content is written before the record that refers to it is committed, and the response is sent after the commit: a kill
+loses nothing that was acknowledged. Contents without a record are removed at the next start.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from .checksums import MIB
-from .database import Database
-from .staging import NoBucketError, Staged
+from airflow_provider_hca.local.checksums import MIB
+from airflow_provider_hca.local.database import Database
+from airflow_provider_hca.local.staging import NoSuchBucketError, StagedObject
+
+from .models import Part, Properties, S3Error, S3Object, Upload, no_such_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,93 +39,15 @@ CREATE TABLE IF NOT EXISTS parts (
     PRIMARY KEY (upload, number)) WITHOUT ROWID;
 """
 _OBJECT = "key, etag, size, modified, properties, pieces"
-LAST = "\U0010ffff"  # behind a prefix, greater than every key with that prefix
-_MIN_PART_SIZE = 5 * MIB  # of every part but the last
+LAST = "\U0010ffff"  # greater than every character: prefix + LAST is greater than every key with the prefix
+_MIN_PART_SIZE = 5 * MIB  # except for the last part
 
 
-class S3Error(Exception):
-    """An error of the S3 protocol.
+class S3Storage:
+    """The storage of the S3 server, and the staging store of the replica `aws`.
 
-    :param status: HTTP status
-    :param code: S3's name of the error
-    :param message: the sentence for people
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
-@dataclass(frozen=True)
-class Properties:
-    """Everything about an object that a client sets.
-
-    :ivar headers: standard headers by lower-case name: `content-type`, `cache-control`, ...
-    :ivar metadata: user metadata, without `x-amz-meta-`
-    :ivar tags: by key
-    :ivar checksums: base64 values by lower-case algorithm, as the client sent them and the server verified them
-    """
-
-    headers: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    checksums: dict[str, str] = field(default_factory=dict)
-
-    def dump(self) -> str:
-        """Return the properties as JSON."""
-        return json.dumps([self.headers, self.metadata, self.tags, self.checksums])
-
-    @classmethod
-    def load(cls, text: str) -> Properties:
-        """Return the properties that `dump` wrote."""
-        return cls(*json.loads(text))
-
-
-@dataclass(frozen=True)
-class S3Object:
-    """An object.
-
-    :ivar etag: without quotes
-    :ivar size: in bytes
-    :ivar modified: seconds since 1970
-    :ivar pieces: names of the files that make up the content, in order
-    """
-
-    key: str
-    etag: str
-    size: int
-    modified: float
-    properties: Properties
-    pieces: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a multipart upload; see `S3Object` for the units."""
-
-    number: int
-    etag: str
-    size: int
-    modified: float
-    piece: str
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A multipart upload that is neither complete nor aborted; see `S3Object` for the units."""
-
-    id: str
-    bucket: str
-    key: str
-    initiated: float
-    properties: Properties
-
-
-class S3Objects:
-    """The store behind the S3 server, and the staging store of the replica `aws`.
-
-    :param directory: keeps everything
-    :param bucket: a bucket to create if it does not exist
+    :param directory: directory of all data
+    :param bucket: bucket to create if it does not exist
     """
 
     def __init__(self, directory: Path, bucket: str) -> None:
@@ -135,21 +59,21 @@ class S3Objects:
         self.create_bucket(bucket)
 
     def _remove_orphans(self) -> None:
-        named = {name for (pieces,) in self._db.rows("SELECT pieces FROM objects") for name in json.loads(pieces)}
-        named.update(name for (name,) in self._db.rows("SELECT piece FROM parts"))
-        self.remove_pieces(path.name for path in self._contents.iterdir() if path.name not in named)
+        used = {name for (pieces,) in self._db.rows("SELECT pieces FROM objects") for name in json.loads(pieces)}
+        used.update(name for (name,) in self._db.rows("SELECT piece FROM parts"))
+        self.remove_pieces(path.name for path in self._contents.iterdir() if path.name not in used)
 
     def new_piece(self) -> Path:
-        """Return the path of a new file for content; it is kept once a record names it."""
+        """Return the path of a new content file, which is kept once a record refers to it."""
         return self._contents / secrets.token_hex(16)
 
     def remove_pieces(self, names: Iterable[str]) -> None:
-        """Remove contents that no record names any more."""
+        """Remove content files that no record refers to."""
         for name in names:
             (self._contents / name).unlink(missing_ok=True)
 
     def list_buckets(self) -> list[tuple[str, float]]:
-        """Return name and time of creation of each bucket, in order."""
+        """Return name and creation time of each bucket, ordered by name."""
         return [(name, created) for name, created in self._db.rows("SELECT name, created FROM buckets ORDER BY name")]
 
     def create_bucket(self, bucket: str) -> None:
@@ -169,7 +93,7 @@ class S3Objects:
             db.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
 
     def require_bucket(self, bucket: str) -> None:
-        """Raise `S3Error` `NoSuchBucket` if there is no such bucket."""
+        """Raise the `S3Error` `NoSuchBucket` if the bucket does not exist."""
         with self._db.reading() as db:
             _require_bucket(db, bucket)
 
@@ -181,7 +105,7 @@ class S3Objects:
     def put(self, bucket: str, item: S3Object, *, if_absent: bool = False) -> None:
         """Record an object whose content is on disk, and remove the content that it replaces.
 
-        :param if_absent: refuse if the key exists
+        :param if_absent: fail if the key exists
         :raises S3Error: `NoSuchBucket` or `PreconditionFailed`
         """
         with self._db.transaction() as db:
@@ -212,7 +136,7 @@ class S3Objects:
             db.execute("UPDATE objects SET properties = ? WHERE bucket = ? AND key = ?", (properties.dump(), *where))
 
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
-        """Delete objects; keys that do not exist are skipped.
+        """Delete objects; missing keys are ignored.
 
         :raises S3Error: `NoSuchBucket`
         """
@@ -227,10 +151,9 @@ class S3Objects:
         self.remove_pieces(removed)
 
     def list_objects(self, bucket: str, prefix: str, after: str, limit: int) -> list[S3Object]:
-        """Return objects in the order of their keys.
+        """Return objects, ordered by key.
 
-        :param after: return only keys greater than this one
-        :param limit: how many at most
+        :param after: return only keys greater than this
         :raises S3Error: `NoSuchBucket`
         """
         with self._db.reading() as db:
@@ -256,14 +179,14 @@ class S3Objects:
         return upload
 
     def list_uploads(self, bucket: str, prefix: str) -> list[Upload]:
-        """Return the open uploads of a bucket, ordered by key and by time of creation.
+        """Return the open uploads of a bucket, ordered by key and id.
 
         :raises S3Error: `NoSuchBucket`
         """
         with self._db.reading() as db:
             _require_bucket(db, bucket)
             rows = db.execute(
-                "SELECT * FROM uploads WHERE bucket = ? AND substr(key, 1, length(?)) = ? ORDER BY key, initiated",
+                "SELECT * FROM uploads WHERE bucket = ? AND substr(key, 1, length(?)) = ? ORDER BY key, id",
                 (bucket, prefix, prefix),
             ).fetchall()
         return [_open_upload(row) for row in rows]
@@ -276,60 +199,60 @@ class S3Objects:
         with self._db.reading() as db:
             return _upload(db, bucket, key, upload)
 
-    def put_part(self, found: Upload, part: Part) -> None:
+    def put_part(self, upload: Upload, part: Part) -> None:
         """Record a part whose content is on disk, and remove the content that it replaces.
 
         :raises S3Error: `NoSuchUpload`
         """
         with self._db.transaction() as db:
-            _upload(db, found.bucket, found.key, found.id)
-            where = (found.id, part.number)
+            _upload(db, upload.bucket, upload.key, upload.id)
+            where = (upload.id, part.number)
             row = db.execute("SELECT piece FROM parts WHERE upload = ? AND number = ?", where).fetchone()
             values = (*where, part.etag, part.size, part.modified, part.piece)
             db.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)", values)
         self.remove_pieces(row or ())
 
     def list_parts(self, upload: str) -> list[Part]:
-        """Return the parts of an upload, in order."""
+        """Return the parts of an upload, ordered by number."""
         rows = self._db.rows(
             "SELECT number, etag, size, modified, piece FROM parts WHERE upload = ? ORDER BY number", upload
         )
         return [Part(*row) for row in rows]
 
-    def complete(self, found: Upload, wanted: list[tuple[int, str]], *, if_absent: bool) -> S3Object:
-        """Make an object of the parts of an upload, and end the upload.
+    def complete(self, upload: Upload, manifest: list[tuple[int, str]], *, if_absent: bool) -> S3Object:
+        """Create an object from the parts of an upload, and end the upload.
 
-        :param wanted: number and ETag of each part
-        :param if_absent: refuse if the key exists
+        :param manifest: number and ETag of each part
+        :param if_absent: fail if the key exists
         :raises S3Error: `NoSuchUpload`, `InvalidPart`, `InvalidPartOrder`, `EntityTooSmall` or `PreconditionFailed`
         """
-        numbers = [number for number, _ in wanted]
-        if not wanted or numbers != sorted(set(numbers)):
+        numbers = [number for number, _ in manifest]
+        if not manifest or numbers != sorted(set(numbers)):
             raise S3Error(400, "InvalidPartOrder", "The parts are not in ascending order")
-        present = {part.number: part for part in self.list_parts(found.id)}
-        used = [present[number] for number, etag in wanted if number in present and present[number].etag == etag]
-        if len(used) != len(wanted):
+        uploaded = {(part.number, part.etag): part for part in self.list_parts(upload.id)}
+        parts = [uploaded[key] for key in manifest if key in uploaded]
+        if len(parts) != len(manifest):
             raise S3Error(400, "InvalidPart", "A part was not uploaded, or has another ETag")
-        if any(part.size < _MIN_PART_SIZE for part in used[:-1]):
+        if any(part.size < _MIN_PART_SIZE for part in parts[:-1]):
             raise S3Error(400, "EntityTooSmall", f"A part other than the last has less than {_MIN_PART_SIZE} bytes")
-        digest = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in used), usedforsecurity=False).hexdigest()
+        digest = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False).hexdigest()
         item = S3Object(
-            found.key,
-            f"{digest}-{len(used)}",
-            sum(part.size for part in used),
+            upload.key,
+            f"{digest}-{len(parts)}",
+            sum(part.size for part in parts),
             time.time(),
-            found.properties,
-            tuple(part.piece for part in used),
+            upload.properties,
+            tuple(part.piece for part in parts),
         )
         with self._db.transaction() as db:
-            _upload(db, found.bucket, found.key, found.id)
-            removed = [*self._put(db, found.bucket, item, if_absent=if_absent)]
-            removed += _end_upload(db, found.id)
+            _upload(db, upload.bucket, upload.key, upload.id)
+            removed = [*self._put(db, upload.bucket, item, if_absent=if_absent)]
+            removed += _end_upload(db, upload.id)
         self.remove_pieces(set(removed) - set(item.pieces))
         return item
 
     def abort(self, bucket: str, key: str, upload: str) -> None:
-        """End an upload and remove its parts.
+        """Abort an upload and remove its parts.
 
         :raises S3Error: `NoSuchUpload`
         """
@@ -339,10 +262,10 @@ class S3Objects:
         self.remove_pieces(removed)
 
     def read(self, item: S3Object, offset: int, size: int) -> Iterator[bytes]:
-        """Yield a section of the content of an object, a mebibyte at a time.
+        """Yield a range of an object's content in chunks of at most 1 MiB.
 
-        :param offset: in bytes
-        :param size: in bytes
+        :param offset: start of the range in bytes
+        :param size: size of the range in bytes
         :raises FileNotFoundError: when the object was replaced meanwhile
         """
         with self._open(item) as content:
@@ -352,7 +275,7 @@ class S3Objects:
                 yield chunk
 
     def link(self, item: S3Object) -> tuple[str, ...]:
-        """Return new names for the content of an object, so that it outlives the object.
+        """Return new names for the content of an object, so that it remains when the object is deleted.
 
         :raises FileNotFoundError: when the object was replaced meanwhile
         """
@@ -368,19 +291,21 @@ class S3Objects:
             return (self._contents / item.pieces[0]).open("rb")
         return cast("BinaryIO", io.BufferedReader(_Pieces([self._contents / name for name in item.pieces]), MIB))
 
-    # What the DSS uses: see `staging.Staging`.
+    # The following methods implement `StagingStore`.
 
-    def find(self, bucket: str, key: str) -> Staged | None:
-        """Return an object as the DSS sees it, or None."""
+    def find(self, bucket: str, key: str) -> StagedObject | None:
+        """Return an object, or None."""
         item = self.get(bucket, key)
         if item is None:
             return None
         properties = item.properties
         content_type = properties.headers["content-type"]
-        return Staged(f"s3://{bucket}/{key}", item.size, content_type, properties.metadata | properties.tags, item.etag)
+        return StagedObject(
+            f"s3://{bucket}/{key}", item.size, content_type, properties.metadata | properties.tags, item.etag
+        )
 
     def open(self, bucket: str, key: str) -> BinaryIO | None:
-        """Return the content of an object, open for reading, or None."""
+        """Open the content of an object for reading; return None if it does not exist."""
         while item := self.get(bucket, key):
             try:
                 return self._open(item)
@@ -389,10 +314,7 @@ class S3Objects:
         return None
 
     def write(self, bucket: str, key: str, content: Path, content_type: str) -> None:
-        """Store a file as an object.
-
-        :raises NoBucketError: when there is no such bucket
-        """
+        """Store a file as an object; raise `NoSuchBucketError` if the bucket does not exist."""
         path, md5, size = self.new_piece(), hashlib.md5(usedforsecurity=False), 0
         with content.open("rb") as source, path.open("wb") as target:
             while chunk := source.read(MIB):
@@ -403,11 +325,11 @@ class S3Objects:
             self.put(bucket, S3Object(key, md5.hexdigest(), size, time.time(), properties, (path.name,)))
         except S3Error:
             path.unlink()
-            raise NoBucketError(bucket) from None
+            raise NoSuchBucketError(bucket) from None
 
 
 class _Pieces(io.RawIOBase):
-    """Several files, read as one. All of them are open from the start, so that none can be removed meanwhile."""
+    """Several files that are read as one. All are opened first, so that none can be removed meanwhile."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._files: list[BinaryIO] = []
@@ -436,7 +358,7 @@ class _Pieces(io.RawIOBase):
         for file, size in zip(self._files, self._sizes, strict=True):
             if start <= self._offset < start + size:
                 file.seek(self._offset - start)
-                count = file.readinto(buffer)  # type: ignore[attr-defined] # a BufferedReader has it
+                count = file.readinto(buffer)  # type: ignore[attr-defined] # a method of BufferedReader
                 self._offset += count
                 return int(count)
             start += size
@@ -446,11 +368,6 @@ class _Pieces(io.RawIOBase):
         for file in self._files:
             file.close()
         super().close()
-
-
-def no_such_key(key: str) -> S3Error:
-    """Return the error for a key that does not exist."""
-    return S3Error(404, "NoSuchKey", f"There is no object with the key {key}")
 
 
 def _object(row: tuple[str, str, int, float, str, str]) -> S3Object:
@@ -466,7 +383,7 @@ def _upload(db: sqlite3.Connection, bucket: str, key: str, upload: str) -> Uploa
     where = (upload, bucket, key)
     row = db.execute("SELECT * FROM uploads WHERE id = ? AND bucket = ? AND key = ?", where).fetchone()
     if row is None:
-        raise S3Error(404, "NoSuchUpload", "There is no such upload: it was completed or aborted")
+        raise S3Error(404, "NoSuchUpload", "The upload does not exist: it was completed or aborted")
     return _open_upload(row)
 
 
@@ -476,6 +393,6 @@ def _open_upload(row: tuple[str, str, str, float, str]) -> Upload:
 
 
 def _end_upload(db: sqlite3.Connection, upload: str) -> list[str]:
-    """Remove the records of an upload; return the contents of its parts."""
+    """Delete the records of an upload; return the pieces of its parts."""
     db.execute("DELETE FROM uploads WHERE id = ?", (upload,))
     return [piece for (piece,) in db.execute("DELETE FROM parts WHERE upload = ? RETURNING piece", (upload,))]

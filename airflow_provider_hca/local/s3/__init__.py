@@ -1,0 +1,1 @@
+"""The S3 server in which files for the replica `aws` are staged."""
