@@ -27,7 +27,10 @@ class TokenRequest(BaseModel):
 
 
 class ManifestCacheSettings(BaseModel):
-    """Whether manifests are cached, and become stale, as in a process of a real DSS."""
+    """Settings of the manifest cache.
+
+    :ivar stale: cache manifests, which become stale as in a process of a real DSS
+    """
 
     model_config = ConfigDict(extra="forbid")
 

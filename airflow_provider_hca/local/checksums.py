@@ -43,7 +43,7 @@ def part_size(size: int) -> int:
 
 
 def read_chunks(source: BinaryIO) -> Iterator[bytes]:
-    """Read a file in chunks of 1 MiB, of which every part size is a multiple."""
+    """Read a file in chunks of 1 MiB; every part size is a multiple of that."""
     return iter(lambda: source.read(MIB), b"")
 
 

@@ -68,7 +68,7 @@ class CollectionRecords:
         )
 
     def overwrite(self, record: CollectionRecord) -> None:
-        """Record and list a collection; one with the same uuid and version is replaced, whoever owns it."""
+        """Record and list a collection; one with the same uuid and version is replaced, even of another owner."""
         with self._db.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO collections VALUES (?, ?, ?, ?, ?)",

@@ -24,6 +24,7 @@ from .staging import NoSuchBucketError, StagedObject
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -42,6 +43,14 @@ class _DurableStorage(Storage):  # type: ignore[misc] # no type information
         write_atomically(self._index, json.dumps({name: getattr(self, name) for name in names}).encode())
 
 
+def _locked(method: Callable[[RequestHandler], None]) -> Callable[[RequestHandler], None]:
+    def call(handler: RequestHandler) -> None:
+        with _LOCK:
+            method(handler)
+
+    return call
+
+
 class _Handler(RequestHandler):  # type: ignore[misc] # no type information
     """Serialize requests, because the emulator is not thread-safe; bodies are received in parallel before."""
 
@@ -53,25 +62,16 @@ class _Handler(RequestHandler):  # type: ignore[misc] # no type information
             self.rfile: BinaryIO = io.BytesIO(self.rfile.read(int(length)))
         return True
 
-    def do_GET(self) -> None:  # noqa: N802 - name that http.server calls, as below
-        with _LOCK:
-            super().do_GET()
-
-    def do_POST(self) -> None:  # noqa: N802
-        with _LOCK:
-            super().do_POST()
-
-    def do_PUT(self) -> None:  # noqa: N802
-        with _LOCK:
-            super().do_PUT()
-
-    def do_PATCH(self) -> None:  # noqa: N802
-        with _LOCK:
-            super().do_PATCH()
-
-    def do_DELETE(self) -> None:  # noqa: N802
-        with _LOCK:
-            super().do_DELETE()
+    do_GET, do_POST, do_PUT, do_PATCH, do_DELETE = map(  # noqa: N815 - names that http.server calls
+        _locked,
+        (
+            RequestHandler.do_GET,
+            RequestHandler.do_POST,
+            RequestHandler.do_PUT,
+            RequestHandler.do_PATCH,
+            RequestHandler.do_DELETE,
+        ),
+    )
 
 
 class _Server(ThreadingHTTPServer):

@@ -54,11 +54,11 @@ _COPY: dict[Kind, tuple[str, ...]] = {
 
 
 def record_change(db: sqlite3.Connection, kind: Kind, replica: str, uuid: str, version: str) -> None:
-    """Record a change that is to be copied to the other replica.
+    """Record a change, to copy it to the other replica later.
 
     :param db: transaction in which the change is made
     :param replica: replica that is changed
-    :param version: version; empty if the record has none
+    :param version: version; empty for records without versions
     """
     db.execute(
         "INSERT INTO syncs (kind, replica, uuid, version, since) VALUES (?, ?, ?, ?, ?)",

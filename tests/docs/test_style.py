@@ -51,7 +51,6 @@ _TO_DO = (
     "airflow_provider_hca/get_provider_info.py",
     "airflow_provider_hca/hooks/",
     "airflow_provider_hca/links/",
-    "airflow_provider_hca/local/",
     "airflow_provider_hca/operators/",
     "airflow_provider_hca/parallel.py",
     "airflow_provider_hca/plugins/",

@@ -1,4 +1,4 @@
-"""The links of which a collection consists; their targets must exist."""
+"""The links in collections; their targets must exist."""
 
 from __future__ import annotations
 

@@ -66,17 +66,17 @@ def list_events(
     if begin > end:
         raise ProblemError(400, "bad_request", "to_date must be later than from_date")
     limit = per_page * MAX_EVENTS
-    found = services.journals.events.between(replica, begin, end, limit + 1)
-    page = [found[start : start + MAX_EVENTS] for start in range(0, min(len(found), limit), MAX_EVENTS)]
+    selected = services.journals.events.between(replica, begin, end, limit + 1)
+    page = [selected[start : start + MAX_EVENTS] for start in range(0, min(len(selected), limit), MAX_EVENTS)]
     streams: list[dict[str, Any]] = [
         services.journals.describe(events)
         | {"stream_url": services.presigner.journal_url(replica, events[0].at, events[-1].at)}
         for events in page
     ]
-    if len(found) <= limit:
+    if len(selected) <= limit:
         return ApiResponse({"event_streams": streams}, 200, page_headers("event_streams"))
     dates = {"from_date": from_date, "to_date": to_date}
-    link = url_with_query(request, replica=replica, **dates, per_page=per_page, token=found[-1].timestamp)
+    link = url_with_query(request, replica=replica, **dates, per_page=per_page, token=selected[-1].timestamp)
     return ApiResponse({"event_streams": streams}, 206, page_headers("event_streams", link))
 
 
@@ -95,10 +95,13 @@ def _time(version: str | None, default: int) -> int:
     responses=response_doc(200, "Document of the event") | response_doc(404, "not_found"),
 )
 def get_event(
-    services: Ctx, uuid: Uuid, replica: Replica, version: Annotated[str, Query(description="Time, a DSS_VERSION.")]
+    services: Ctx,
+    uuid: Uuid,
+    replica: Replica,
+    version: Annotated[str, Query(description="Version of the bundle, a DSS_VERSION.")],
 ) -> ApiResponse:
     """Return manifest and metadata of a created bundle, or the reason of its deletion."""
-    found = services.journals.events.latest_of(replica, uuid, version)
-    if found is None:
+    event = services.journals.events.latest_of(replica, uuid, version)
+    if event is None:
         raise ProblemError(404, "not_found", f"There is no event of bundle {uuid} in version {version}")
-    return ApiResponse(services.journals.document(found))
+    return ApiResponse(services.journals.document(event))
