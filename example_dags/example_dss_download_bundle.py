@@ -1,8 +1,7 @@
-"""Download a bundle, the metadata first and the reads only where they are wanted.
+"""Download a bundle: first the metadata, then the reads if they are of interest.
 
-The first task uploads a small directory, so that the DAG has a bundle to download; yours comes from somewhere else.
-Every wait is left to the triggerer, so no worker slot is held for it. With several workers `target` must be on a disk
-that all of them see.
+The first task uploads a small directory, so that the DAG has a bundle to download. The triggerer does all waits, so
+they hold no worker slot. With several workers `target` must be on a disk that all of them share.
 """
 
 # [START example]
@@ -40,7 +39,7 @@ with DAG(
         task_id="available", bundle_uuid=uuid, bundle_version=version, deferrable=True, poke_interval=10, timeout=3600
     )
 
-    # Metadata files are those that the DSS indexes. They are small, and tell whether the rest is of interest.
+    # Metadata files are those that the DSS indexes. They are small and show whether the rest is of interest.
     metadata = DSSDownloadBundleOperator(
         task_id="metadata",
         bundle_uuid=uuid,
@@ -54,7 +53,7 @@ with DAG(
         """Return whether to download the reads too: here, whether a project is described."""
         return (Path(directory) / "project.json").exists()
 
-    # Into the same directory: what is there already, and is right, is not downloaded again.
+    # Into the same directory: complete files are not downloaded again.
     reads = DSSDownloadBundleOperator(
         task_id="reads",
         bundle_uuid=uuid,

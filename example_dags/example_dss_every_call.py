@@ -1,7 +1,7 @@
-"""Each call that the DSS's own documentation shows, as a task of the same name.
+"""Every call of the DSS's own documentation, as a task of the same name.
 
-Whoever comes from the original Python bindings (`DSSClient().put_file(...)`) finds here what they become. Where there
-is an operator it is used, since it makes a retry safe; the others are methods of the hook, named as they were.
+If you know the original Python bindings (`DSSClient().put_file(...)`), see here how to replace them: with an operator
+where there is one, since it makes a retry safe, otherwise with the hook's method of the same name.
 """
 
 # [START example]
@@ -40,7 +40,7 @@ with DAG(
 
     @task
     def stage(bucket: str, run_id: str | None = None) -> str:
-        """Put an object into the staging bucket, with its checksums: what a pipeline of yours would do."""
+        """Put an object with its checksums into the staging bucket, as your own pipeline would."""
         from airflow_provider_hca.upload.checksums import checksum_bytes
         from airflow_provider_hca.upload.staging import open_staging
 
@@ -49,11 +49,11 @@ with DAG(
         staging.put(key, content, checksum_bytes(content), "application/json")
         return staging.url(key)
 
-    # A staged object becomes a file, and the file a bundle.
+    # A staged object becomes a file, the file becomes a bundle.
     put_file = DSSPutFileOperator(task_id="put_file", source_url=stage("{{ params.staging_bucket }}"))
     put_bundle = DSSPutBundleOperator(task_id="put_bundle", files=[put_file.output])
 
-    # A new version of that bundle, with the files of the other one in it too.
+    # A new version of that bundle has the files of the other one too.
     @task
     def files_of(uuid: str, version: str) -> list[dict[str, Any]]:
         """Return the files of a bundle."""
@@ -79,13 +79,13 @@ with DAG(
 
     @task
     def get_collection(uuid: str) -> str:
-        """Return who owns a collection."""
+        """Return the owner of a collection."""
         with DSSHook() as hook:
             return str(hook.get_collection(uuid, replica="aws")["owner"])
 
     @task
     def get_collections() -> int:
-        """Return how many collections you have."""
+        """Return the number of your collections."""
         with DSSHook() as hook:
             return len(hook.get_collections())
 
@@ -98,7 +98,7 @@ with DAG(
         ],
     )
 
-    # Away with it all. Bundles are deleted by administrators of the DSS only, and for a reason.
+    # Delete everything. Only administrators of the DSS can delete bundles, and they must give a reason.
     delete_collection = DSSDeleteCollectionOperator(
         task_id="delete_collection", collection_uuid=put_collection.output["uuid"]
     )
@@ -106,8 +106,8 @@ with DAG(
         task_id="delete_bundle", bundle_uuid=put_bundle.output["uuid"], reason="it was an example"
     )
 
-    looked = [get_collection(put_collection.output["uuid"]), get_collections()]
-    put_collection >> looked >> patch_collection >> delete_collection >> delete_bundle
+    reads = [get_collection(put_collection.output["uuid"]), get_collections()]
+    put_collection >> reads >> patch_collection >> delete_collection >> delete_bundle
 # [END example]
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Upload a directory as a bundle, and start another DAG by it, which is told which bundle it is.
+"""Upload a directory as a bundle, and start another DAG with it.
 
-The first DAG says by an outlet where its bundles go, the second is scheduled on that. Needs the connection
-`hca_dss_default`, and credentials for the staging bucket where boto3 finds them.
+The first DAG has an outlet for its bundles; the second is scheduled on it and gets the bundle with the event. Needs the
+connection `hca_dss_default`, and credentials for the staging bucket where boto3 finds them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
 
-# The DSS, the replica, and a name of your own for what your DAGs put there. In Airflow 2 it is a `Dataset`.
+# DSS, replica, and a name of your own for what your DAGs put there. In Airflow 2 it is a `Dataset`.
 cells = Asset("dss://dss.example.org/aws/examples/cells")
 EVENTS = "triggering_asset_events" if AIRFLOW_V_3_0_PLUS else "triggering_dataset_events"
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)  # Airflow 2 wants one of every DAG that it schedules
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)  # required by Airflow 2
 
 with DAG(
     dag_id="example_dss_lineage",
@@ -44,14 +44,14 @@ with DAG(dag_id="example_dss_lineage_started", schedule=[cells], start_date=BEGI
 
     @task
     def list_bundles(**context: Any) -> list[dict[str, str]]:
-        """Return the bundles that this run is about, each once: it takes all events since the last run."""
+        """Return the bundles of all events since the last run, each once."""
         extras = [event.extra for events in context[EVENTS].values() for event in events]
         bundles = {extra["fqid"]: extra for extra in extras}
-        return [{name: each[name] for name in ("uuid", "version", "replica")} for each in bundles.values()]
+        return [{name: extra[name] for name in ("uuid", "version", "replica")} for extra in bundles.values()]
 
     @task(map_index_template="{{ task.op_kwargs['uuid'] }}")
     def look(uuid: str, version: str, replica: str) -> int:
-        """Print what is in a bundle; return how many files. That it was read is lineage, too."""
+        """Print the files of a bundle; return their number. The hook reports the bundle for lineage."""
         with DSSHook() as hook:
             bundle = hook.get_bundle(uuid, version=version, replica=replica)
         print(f"bundle {uuid}.{version}: {', '.join(file['name'] for file in bundle['files'])}")

@@ -1,7 +1,7 @@
-"""Register staged objects as files, one mapped task each, and make a bundle of them.
+"""Register staged objects as files with mapped tasks, and create a bundle from them.
 
-For data that something else stages: a sequencer, a pipeline, another team. Each object has its four checksums in its
-tags or metadata. Here the first task stages the files of a small directory, so that the DAG runs by itself.
+Use it for objects that another program stages, with their four checksums in tags or metadata. Here the first task
+stages the files of a small directory, so that the DAG runs by itself.
 """
 
 # [START example]
@@ -26,7 +26,7 @@ with DAG(
 
     @task
     def stage(directory: str, bucket: str, run_id: str | None = None) -> list[dict[str, str]]:
-        """Stage the files of a directory; return what to register, in a stable order."""
+        """Stage the files of a directory; return their URLs and names in a stable order."""
         from airflow_provider_hca.upload.checksums import checksum_bytes
         from airflow_provider_hca.upload.plan import guess_type
         from airflow_provider_hca.upload.staging import open_staging
@@ -36,12 +36,12 @@ with DAG(
         for path in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
             name = path.relative_to(directory).as_posix()
             content = path.read_bytes()
-            key = f"staged/{run_id}/{name}"  # else the next run may replace what this one has not registered yet
+            key = f"staged/{run_id}/{name}"  # otherwise the next run could overwrite an object before it is registered
             staging.put(key, content, checksum_bytes(content), guess_type(name))
             staged.append({"source_url": staging.url(key), "name": name})
         return staged
 
-    # One task a file: each is retried alone, and knows by its run and map index which file it is.
+    # One task per file, retried on its own. Run and map index give the file its uuid.
     files = DSSPutFileOperator.partial(
         task_id="put_file",
         retries=2,
@@ -49,7 +49,7 @@ with DAG(
         map_index_template="{{ task.name }}",
     ).expand_kwargs(stage("{{ params.directory }}", "{{ params.staging_bucket }}"))
 
-    # What the mapped tasks return is what a bundle is made of.
+    # The output of the mapped tasks is the list of the bundle's files.
     DSSPutBundleOperator(task_id="put_bundle", files=files.output)
 # [END example]
 

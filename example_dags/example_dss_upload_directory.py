@@ -1,4 +1,4 @@
-"""Upload a directory as a bundle, wait until the DSS has it, and look at it.
+"""Upload a directory as a bundle, wait until the DSS has it, and print it.
 
 Needs the connection `hca_dss_default`, and credentials for the staging bucket where boto3 finds them. `scripts/demo`
 starts a local DSS that has both, and runs this DAG against it.
@@ -25,8 +25,8 @@ with DAG(
     },
     doc_md=__doc__,
 ) as dag:
-    # Stages every file with its checksums, registers it, and makes a bundle of them. A retry goes on where the try
-    # before stopped, and makes nothing twice.
+    # Stages every file with its checksums, registers it, and creates the bundle. A retry resumes and creates nothing
+    # twice.
     upload = DSSUploadDirectoryOperator(
         task_id="upload",
         directory="{{ params.directory }}",
@@ -37,7 +37,7 @@ with DAG(
         retry_delay=timedelta(seconds=30),
     )
 
-    # Between its pokes it holds no worker slot.
+    # Holds no worker slot between its pokes.
     available = DSSBundleSensor(
         task_id="available",
         bundle_uuid=upload.output["uuid"],
@@ -49,7 +49,7 @@ with DAG(
 
     @task
     def show(uuid: str, version: str) -> int:
-        """Print the bundle's manifest; return how many files it has."""
+        """Print the bundle's manifest; return the number of its files."""
         with DSSHook() as hook:
             bundle = hook.get_bundle(uuid, version=version, replica="aws")
         print(f"bundle {uuid}.{version}")

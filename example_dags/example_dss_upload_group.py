@@ -30,12 +30,12 @@ with DAG(
         staging_bucket="{{ params.staging_bucket }}",
         staging_prefix="ingest/{{ dag.dag_id }}",
         content_types={"*.fastq.gz": "application/gzip; dcp-type=data"},
-        max_shard_files=2,  # so that these few files make several shards: leave it out, and it is 2,000
+        max_shard_files=2,  # several shards although there are few files; the default is 2,000
         retries=2,
         retry_delay=timedelta(seconds=30),
     )
 
-    # What the group puts out is what the operator for a single worker puts out.
+    # The group has the same output as the operator for one worker.
     available = DSSBundleSensor(
         task_id="available",
         bundle_uuid=upload.output["uuid"],

@@ -1,4 +1,4 @@
-"""What takes the watcher's place on older Airflows: example_dss_new_bundles_scheduled.py."""
+"""Tests of example_dss_new_bundles_scheduled.py, which replaces the watcher on older versions of Airflow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _EXAMPLE = Path(__file__).parents[1] / "example_dags" / "example_dss_new_bundles
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_no_bundle_is_lost_when_a_run_fails_or_there_are_too_many(dss: LocalDSS, tmp_path: Path) -> None:
-    """What a failed run would have listed the next one lists, and what is too much for one run comes with the next."""
+def test_next_run_lists_bundles_of_a_failed_or_full_run(dss: LocalDSS, tmp_path: Path) -> None:
     few = tmp_path / _EXAMPLE.name
-    few.write_text(_EXAMPLE.read_text().replace("MOST = 1000", "MOST = 2").replace('id="example', 'id="few_example'))
+    example = _EXAMPLE.read_text().replace("MAX_PER_RUN = 1000", "MAX_PER_RUN = 2")
+    few.write_text(example.replace('id="example', 'id="few_example'))
     noon = datetime(2995, 6, 1, 12, tzinfo=UTC)
     file = dss.new_file()
     versions = [make_version(noon + timedelta(minutes=minutes)) for minutes in range(3)]
@@ -28,7 +28,7 @@ def test_no_bundle_is_lost_when_a_run_fails_or_there_are_too_many(dss: LocalDSS,
         dag_run = run(load(few), logical_date=noon + timedelta(minutes=minutes))
         if dag_run.state == "failed":
             return None
-        return [each["version"] for each in xcom(dag_run, "pick_new")]
+        return [bundle["version"] for bundle in xcom(dag_run, "pick_new")]
 
     assert listed(0) == []
     for version in versions:
@@ -42,8 +42,7 @@ def test_no_bundle_is_lost_when_a_run_fails_or_there_are_too_many(dss: LocalDSS,
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_each_run_takes_what_no_earlier_run_has_listed(dss: LocalDSS) -> None:
-    """A run looks at bundles since a day before the last one, also at older ones that came late, and at none again."""
+def test_run_lists_late_bundles_within_lookback_once(dss: LocalDSS) -> None:
     # In the future, so that no other test's bundles are newer.
     noon = datetime(2990, 6, 1, 12, tzinfo=UTC)
     file = dss.new_file()
@@ -56,10 +55,10 @@ def test_each_run_takes_what_no_earlier_run_has_listed(dss: LocalDSS) -> None:
     def listed(minutes: int) -> list[dict[str, str]]:
         dag_run = run(load(_EXAMPLE), logical_date=noon + timedelta(minutes=minutes))
         assert set(states(dag_run).values()) <= {"success", "skipped"}
-        found: list[dict[str, str]] = xcom(dag_run, "pick_new")
-        return sorted(found, key=lambda bundle: bundle["version"])
+        bundles: list[dict[str, str]] = xcom(dag_run, "pick_new")
+        return sorted(bundles, key=lambda bundle: bundle["version"])
 
-    listed(-10)  # what other tests have run of this DAG is no longer the last run
+    listed(-10)  # makes this the last run, not one of another test
     put(noon - timedelta(days=2))  # too old
     first = put(noon)
     assert listed(0) == [first]
