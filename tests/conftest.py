@@ -67,7 +67,7 @@ if not AIRFLOW_V_3_1_PLUS:  # no pages in the UI
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options for the number and the timing of kills."""
-    parser.addoption("--kills", type=int, default=20, help="number of kills in tests/upload/test_kills.py")
+    parser.addoption("--kills", type=int, default=10, help="number of kills in tests/upload/test_kills.py")
     parser.addoption("--kills-seed", type=int, default=7, help="seed of the moments of the kills")
 
 

@@ -72,7 +72,7 @@ def emitted(airflow_db: Path, shared_dss: LocalDSS, tmp_path_factory: pytest.Tem
         check=False,
         env=environment,
         cwd=_ROOT,
-        timeout=180,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     events = [json.loads(line) for line in log.read_text().splitlines()]
