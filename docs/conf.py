@@ -1,7 +1,6 @@
-"""How the documentation is built: `scripts/docs`.
+"""Sphinx configuration of the site that `scripts/docs` builds.
 
-Sphinx, because the hook's methods are made when it is imported: only what imports the package, as autodoc does, sees
-them with their parameters. The theme's files come with it, so the site needs no network.
+The theme contains all its files, so the site needs no network.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-default_role = "py:obj"  # what docstrings have in single backticks: a link where it is something of ours, else code
+default_role = "py:obj"  # single backticks in docstrings: a link to a class of this package, otherwise code
 add_module_names = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
@@ -41,7 +40,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
-highlight_language = "none"  # a docstring's tree is no program
+highlight_language = "none"  # literal blocks in docstrings are not programs
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = "$ "
@@ -55,37 +54,37 @@ def _find_by_name(
     node: pending_xref,
     contnode: nodes.TextElement,
 ) -> nodes.reference | None:
-    """Link a class of ours that a docstring names without its module."""
+    """Link a class of this package that a docstring names without its module."""
     match = _OURS.fullmatch(node.get("reftarget", ""))
     if node.get("refdomain") != "py" or match is None:
         return None
     domain = env.domains.python_domain
-    found = [name for name in domain.objects if name.endswith(f".{match[0].lstrip('.')}")]
-    if len(found) != 1:
+    names = [name for name in domain.objects if name.endswith(f".{match[0].lstrip('.')}")]
+    if len(names) != 1:
         return None
-    entry = domain.objects[found[0]]
-    made = nodes.reference("", "", contnode, internal=True)
-    made["refuri"] = app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}"
-    return made
+    entry = domain.objects[names[0]]
+    reference = nodes.reference("", "", contnode, internal=True)
+    reference["refuri"] = app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}"
+    return reference
 
 
 def _shown_signature(
     app: sphinx.application.Sphinx,  # noqa: ARG001 - Sphinx's signature
     what: str,
     name: str,  # noqa: ARG001 - Sphinx's signature
-    found: Any,
+    documented: Any,
     options: Any,  # noqa: ARG001 - Sphinx's signature
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None]:
-    """Leave out what says nothing to a reader: `**kwargs` that are Airflow's, and types of the client's insides."""
-    if what == "class" and signature and inspect.isclass(found):
+    """Remove parameters that Airflow defines."""
+    if what == "class" and signature and inspect.isclass(documented):
         signature = signature.replace(", **kwargs", "").replace(", multiple_outputs=True", "")
     return signature, returns
 
 
 def setup(app: sphinx.application.Sphinx) -> dict[str, Any]:
-    """Take part in the build."""
+    """Register the functions of this file."""
     app.connect("missing-reference", _find_by_name)
     app.connect("autodoc-process-signature", _shown_signature)
     return {"parallel_read_safe": True}
