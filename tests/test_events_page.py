@@ -1,4 +1,4 @@
-"""What docs/events.md says, against what there is."""
+"""Compare docs/events.md with the code, and run its DAG."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _PAGE = (Path(__file__).parents[1] / "docs" / "events.md").read_text()
 
 
 @pytest.mark.usefixtures("airflow_db", "dss")
-def test_its_dag_runs(dss: LocalDSS, tmp_path: Path) -> None:
-    """The DAG of the page is one, watches with the trigger, and runs."""
+def test_dag_of_page_watches_with_the_trigger_and_runs(dss: LocalDSS, tmp_path: Path) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
     (tmp_path / "page.py").write_text(snippet.replace("schedule=[new_bundles]):", "schedule=[new_bundles]) as dag:"))
     dag = load(tmp_path / "page.py")
@@ -30,10 +29,9 @@ def test_its_dag_runs(dss: LocalDSS, tmp_path: Path) -> None:
     assert xcom(dag_run, "list_new") == []
 
 
-def test_it_tells_all_parameters() -> None:
-    """Each parameter of the trigger is in the table, with its default."""
-    told = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", _PAGE.partition("## What is new")[2], re.MULTILINE))
-    assert told == {
+def test_page_has_every_parameter_with_its_default() -> None:
+    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", _PAGE.partition("## What is new")[2], re.MULTILINE))
+    assert documented == {
         "dss_conn_id": "`hca_dss_default`",
         "replica": "`aws`",
         "prefix": "all",
@@ -41,8 +39,8 @@ def test_it_tells_all_parameters() -> None:
         "lookback": "a day",
         "poll_interval": "60 s",
     }
-    defaults = {name: each.default for name, each in inspect.signature(DSSNewBundleTrigger).parameters.items()}
-    assert defaults == {
+    parameters = inspect.signature(DSSNewBundleTrigger).parameters
+    assert {name: parameter.default for name, parameter in parameters.items()} == {
         "dss_conn_id": "hca_dss_default",
         "replica": "aws",
         "prefix": "",
@@ -52,7 +50,6 @@ def test_it_tells_all_parameters() -> None:
     }
 
 
-def test_it_tells_the_limit() -> None:
-    """The number of versions that a state holds is the one that the page names."""
+def test_page_has_the_limit_of_versions() -> None:
     assert f"{MOST_KEPT:,}" in _PAGE
     assert f"and the state holds {MOST_KEPT} of them" in _PAGE

@@ -1,4 +1,4 @@
-"""The table of operations in the documentation, against the interface and against what there is."""
+"""Compare the table of operations in the documentation with the interface definition and the code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_hca.sensors import dss as _sensors
 from tests.local.server import LocalDSS
 
 _ROOT = Path(__file__).parent.parent
-# The interface definition itself, where somebody has put it beside the project; it is not ours to ship.
+# The interface definition, if it is next to the project; it is not part of the repository.
 _DEFINITION = _ROOT.parent / "shared" / "dss" / "dss-api.yml"
 
 OPERATIONS = {
@@ -43,7 +43,7 @@ OPERATIONS = {
 
 
 def _table() -> dict[str, list[set[str]]]:
-    """Return the rows: by operation, what stands in the other columns."""
+    """Return the other columns by operation."""
     rows = {}
     for line in (_ROOT / "docs" / "operations.md").read_text().splitlines():
         cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in line.strip("|").split("|")]
@@ -54,15 +54,13 @@ def _table() -> dict[str, list[set[str]]]:
     return rows
 
 
-def test_every_operation_has_its_row() -> None:
-    """The table has exactly the operations of the interface, each with a hook method."""
+def test_table_has_exactly_the_operations_with_a_method() -> None:
     table = _table()
     assert set(table) == OPERATIONS
     assert all(methods for methods, _, _ in table.values())
 
 
-def test_the_local_dss_has_every_operation(dss: LocalDSS) -> None:
-    """The local DSS defines the same operations."""
+def test_local_dss_defines_the_same_operations(dss: LocalDSS) -> None:
     definition = requests.get(f"{dss.url}/swagger.json", timeout=10).json()
     defined = {f"{method.upper()} {path}" for path, methods in definition["paths"].items() for method in methods}
     assert defined == OPERATIONS
@@ -70,20 +68,18 @@ def test_the_local_dss_has_every_operation(dss: LocalDSS) -> None:
 
 if _DEFINITION.exists():
 
-    def test_the_list_is_that_of_the_definition() -> None:
-        """The list above is what the interface definition says."""
-        found, path = set(), ""
+    def test_list_matches_interface_definition() -> None:
+        operations, path = set(), ""
         paths = _DEFINITION.read_text().partition("\npaths:\n")[2].partition("\ndefinitions:\n")[0]
         for line in paths.splitlines():
             if match := re.fullmatch(r"  (/\S*):", line):
                 path = match[1]
             elif match := re.fullmatch(r"    (get|put|post|patch|delete|head):", line):
-                found.add(f"{match[1].upper()} {path}")
-        assert found == OPERATIONS
+                operations.add(f"{match[1].upper()} {path}")
+        assert operations == OPERATIONS
 
 
-def test_what_the_table_names_exists() -> None:
-    """Hook methods, operators and sensors in the table exist, and no operator or sensor is missing from it."""
+def test_table_has_every_operator_and_sensor() -> None:
     columns = [set().union(*cells) for cells in zip(*_table().values(), strict=True)]
     assert all(callable(getattr(DSSHook, method)) for method in columns[0])
     assert columns[1] == set(_operators.__all__) - {"DSSOperator"}

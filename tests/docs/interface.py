@@ -1,4 +1,4 @@
-"""What is public, and so has to be documented: classes, their parameters, the hook's methods."""
+"""Public classes, parameters and methods, which the documentation has to cover."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_provider_hca.sensors import dss as sensors
 from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger, DSSWaitTrigger
 
 OPERATORS: list[type] = [
-    found
-    for found in (getattr(operators, name) for name in operators.__all__)
-    if isinstance(found, type) and issubclass(found, BaseOperator)
+    cls
+    for cls in (getattr(operators, name) for name in operators.__all__)
+    if isinstance(cls, type) and issubclass(cls, BaseOperator)
 ]
 SENSORS: list[type] = [cls for name, cls in vars(sensors).items() if name.startswith("DSS") and name.endswith("Sensor")]
 CLASSES: list[type] = [*OPERATORS, *SENSORS, DSSWaitTrigger, DSSNewBundleTrigger, DSSHook]
@@ -26,15 +26,15 @@ HOOK_METHODS = sorted(
     if not name.startswith("_") and callable(getattr(DSSHook, name)) and not hasattr(BaseHook, name)
 )
 
-_NO_ARGUMENTS = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def names(function: Callable[..., Any]) -> set[str]:
-    """Return the names of the parameters of a function, but for `self` and what it only hands on."""
+    """Return the names of a function's parameters, without `self`, `*args` and `**kwargs`."""
     parameters = inspect.signature(function).parameters.values()
-    return {each.name for each in parameters if each.kind not in _NO_ARGUMENTS} - {"self"}
+    return {parameter.name for parameter in parameters if parameter.kind not in _VARIADIC} - {"self"}
 
 
 def parameters_of(cls: type) -> set[str]:
-    """Return what a class of this package takes besides what Airflow's own operators take."""
+    """Return the parameters of a class that Airflow's own operators do not have."""
     return names(cls.__init__) - {"multiple_outputs", *names(BaseOperator.__init__)}  # type: ignore[misc]  # of a class

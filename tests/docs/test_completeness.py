@@ -1,4 +1,4 @@
-"""Nothing public is undocumented, and nothing documented is not there."""
+"""Compare the documentation with the code: parameters, settings, codes, errors, messages, paths."""
 
 from __future__ import annotations
 
@@ -16,118 +16,139 @@ from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSUploadTaskGroup
 from tests.docs.interface import CLASSES, HOOK_METHODS, OPERATORS, SENSORS, names, parameters_of
 
-_DOCS = Path(__file__).parents[2] / "docs"
+_ROOT = Path(__file__).parents[2]
+_DOCS = _ROOT / "docs"
 _PACKAGE = Path(airflow_provider_hca.__file__).parent
+_PAGES = sorted([*_ROOT.glob("*.md"), *_DOCS.rglob("*.md")])
 
 
-def _told(documentation: str | None) -> dict[str, str]:
-    """Return what a docstring says of each parameter."""
-    found = re.findall(r":param (\w+):(.*?)(?=\n\s*:|\n\s*\n|\Z)", documentation or "", re.DOTALL)
-    return {name: " ".join(text.split()) for name, text in found}
+def _documented(docstring: str | None) -> dict[str, str]:
+    """Return the parameters that a docstring documents, with their texts."""
+    parameters = re.findall(r":param (\w+):(.*?)(?=\n\s*:|\n\s*\n|\Z)", docstring or "", re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in parameters}
+
+
+def _code_in_errors_page() -> set[str]:
+    return set(re.findall(r"`([^`]+)`", (_DOCS / "errors.md").read_text()))
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_parameter_is_documented(cls: type) -> None:
-    """The docstring of a class tells each parameter, in words, and tells of none that is not there."""
-    told = _told(cls.__doc__)
-    own = parameters_of(cls)
-    taken = {name for base in cls.__mro__ for name in names(base.__init__)}  # type: ignore[misc]  # of a class
-    assert own - set(told) == set()
-    assert set(told) - taken == set()
-    assert all(text for text in told.values())
+def test_class_documents_exactly_its_parameters(cls: type) -> None:
+    documented = _documented(cls.__doc__)
+    accepted = {name for base in cls.__mro__ for name in names(base.__init__)}  # type: ignore[misc]  # of a class
+    assert parameters_of(cls) - set(documented) == set()
+    assert set(documented) - accepted == set()
+    assert all(documented.values())
 
 
-def test_every_parameter_of_the_upload_group_is_documented() -> None:
-    """The docstring of the task group has its own parameters; the others are an operator's."""
-    assert set(_told(DSSUploadTaskGroup.__doc__)) == names(DSSUploadTaskGroup.__init__) | {"options"}
+def test_upload_group_documents_exactly_its_parameters() -> None:
+    assert set(_documented(DSSUploadTaskGroup.__doc__)) == names(DSSUploadTaskGroup.__init__) | {"options"}
 
 
 @pytest.mark.parametrize("cls", [*OPERATORS, *SENSORS], ids=lambda cls: cls.__name__)
-def test_templated_parameters_say_so(cls: type) -> None:
-    """What the docstring calls templated is templated, and the other way round."""
+def test_parameters_documented_as_templated_are_template_fields(cls: type) -> None:
     fields = set(cls.template_fields)  # type: ignore[attr-defined]  # of every operator
-    told = _told(cls.__doc__)
-    assert {name for name, text in told.items() if "(templated)" in text} == fields & set(told)
+    documented = _documented(cls.__doc__)
+    assert {name for name, text in documented.items() if "(templated)" in text} == fields & set(documented)
 
 
 @pytest.mark.parametrize("method", HOOK_METHODS)
-def test_every_method_of_the_hook_is_documented(method: str) -> None:
-    """Each method has a docstring that tells all of its parameters and no other."""
+def test_hook_method_documents_exactly_its_parameters(method: str) -> None:
     function = getattr(DSSHook, method)
     assert (function.__doc__ or "").strip()
-    assert set(_told(function.__doc__)) == names(function)
+    assert set(_documented(function.__doc__)) == names(function)
 
 
-def test_every_extra_of_the_connection_is_documented() -> None:
-    """The page of the connection has a row for each extra, and for no other."""
+def test_connection_page_has_exactly_the_known_extras() -> None:
     table = (_DOCS / "connection.md").read_text().partition("| extra |")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == KNOWN_EXTRAS
 
 
 def _codes() -> set[str]:
-    """Return the error codes that the local DSS answers with: the second argument of a problem, or a `code`."""
-    found: set[str] = set()
-    for path in (_PACKAGE / "local").glob("*.py"):
+    """Return the error codes of the local DSS: the second argument of a problem, or a `code` in a body."""
+    codes: set[str] = set()
+    for path in (_PACKAGE / "local").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ProblemError":
-                found |= _texts(node.args[1])
+                codes |= _strings(node.args[1])
             if isinstance(node, ast.Dict):
-                pairs = zip(node.keys, node.values, strict=True)
-                found |= {
-                    text
-                    for key, value in pairs
-                    if isinstance(key, ast.Constant) and key.value in {"code", "Code"}
-                    for text in _texts(value)
-                }
-    return found
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value in {"code", "Code"}:
+                        codes |= _strings(value)
+    return codes
 
 
-def _texts(node: ast.expr) -> set[str]:
-    return {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+def _strings(node: ast.expr) -> set[str]:
+    constants = [constant for constant in ast.walk(node) if isinstance(constant, ast.Constant)]
+    return {constant.value for constant in constants if isinstance(constant.value, str)}
 
 
-def test_every_code_is_documented() -> None:
-    """Each code that a DSS is known to answer with has its place among the errors."""
-    told = set(re.findall(r"`([^`]+)`", (_DOCS / "errors.md").read_text()))
+def test_errors_page_has_every_code() -> None:
     codes = _codes()
     assert {"file_already_exists", "illegal_version", "InternalServerError", "timed_out"} <= codes
-    assert codes - told == set()
+    assert codes - _code_in_errors_page() == set()
 
 
-def test_every_error_is_documented() -> None:
-    """Each class of error has its place among the errors."""
-    told = set(re.findall(r"`([^`]+)`", (_DOCS / "errors.md").read_text()))
+def test_errors_page_has_every_class() -> None:
     classes = {name for name, cls in inspect.getmembers(exceptions, inspect.isclass) if issubclass(cls, Exception)}
-    assert classes - told == set()
+    assert classes - _code_in_errors_page() == set()
 
 
 @pytest.mark.parametrize("cls", [*OPERATORS, *SENSORS], ids=lambda cls: cls.__name__)
-def test_every_operator_and_sensor_has_a_how_to(cls: type) -> None:
-    """The how-to shows each operator and sensor that is not a base of others."""
-    if cls.__name__ not in {"DSSOperator", "DSSSensor"}:
+def test_how_to_names_every_operator_and_sensor(cls: type) -> None:
+    if cls.__name__ not in {"DSSOperator", "DSSSensor"}:  # base classes
         assert f"`{cls.__name__}`" in (_DOCS / "howto.md").read_text()
 
 
-def _said() -> str:
-    """Return all text that the package can say: its strings, with `...` where a value is filled in."""
-    said = []
+def _messages() -> str:
+    """Return all strings of the package, with `...` in the place of values."""
+    strings = []
     for path in _PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                said.append(node.value)
+                strings.append(node.value)
             elif isinstance(node, ast.JoinedStr):
-                said.append(
-                    "".join(str(each.value) if isinstance(each, ast.Constant) else "..." for each in node.values)
-                )
-    return "\n".join(said)
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values]
+                strings.append("".join(parts))
+    return "\n".join(strings)
 
 
-def test_every_message_of_the_page_is_one() -> None:
-    """What the page lists as messages is what the package says, or what a DSS answers."""
+def test_messages_of_errors_page_are_in_the_code() -> None:
     rows = re.findall(r"^\| (`.*?) \|", (_DOCS / "errors.md").read_text().partition("## Messages")[2], re.MULTILINE)
-    said, strange = _said(), []
-    for message in (message for row in rows for message in re.findall(r"`([^`]+)`", row)):
-        parts = [part.strip(" :.,") for part in re.split(r"\.\.\.|\d{3} |s3://\S*", message)]
-        strange += [part for part in parts if part and part not in said]
+    messages, unknown = _messages(), []
+    for documented in (code for row in rows for code in re.findall(r"`([^`]+)`", row)):
+        parts = [part.strip(" :.,") for part in re.split(r"\.\.\.|\d{3} |s3://\S*", documented)]
+        unknown += [part for part in parts if part and part not in messages]
     assert len(rows) > 20
-    assert strange == []
+    assert unknown == []
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(_ROOT).as_posix())
+def test_relative_links_lead_to_files(page: Path) -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    relative = [link for link in links if link and "://" not in link]
+    assert [link for link in relative if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md"])
+def test_paths_in_pages_for_developers_exist(name: str) -> None:
+    text = (_ROOT / name).read_text().partition("## Models")[0]  # which names files of other projects
+    paths = re.findall(r"`((?:[a-z_]+/)*[a-z_]+(?:\.(?:py|md|toml)|/))`", text)
+    assert len(paths) > 10
+    places = (_ROOT, _PACKAGE, _PACKAGE / "upload")
+    assert [path for path in paths if not any((place / path).exists() for place in places)] == []
+
+
+def test_tree_in_architecture_has_the_files_of_the_package() -> None:
+    tree = (_ROOT / "ARCHITECTURE.md").read_text().partition("```text\n")[2].partition("```")[0]
+    folder, missing, folders = "", [], set()
+    for line in tree.splitlines()[1:]:
+        indent, *entries = re.findall(r"^ *|[a-z_]+(?:\.py|/)(?= {2}|$)", line)
+        if entries and len(indent) == 2:
+            folder = entries[0]
+        for entry in entries:
+            path = entry if len(indent) == 2 else f"{folder}{entry}"
+            missing += [] if (_PACKAGE / path).exists() else [path]
+            folders.add(path.partition("/")[0])
+    assert missing == []
+    assert {path.name for path in _PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} - folders == set()

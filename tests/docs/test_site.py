@@ -1,4 +1,4 @@
-"""The site that `scripts/docs` builds."""
+"""Tests of the site that `scripts/docs` builds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site once."""
     target = tmp_path_factory.mktemp("site")
     command = [str(_ROOT / "scripts" / "docs"), str(target)]
     environment = {**os.environ, "VENV": sys.prefix}
@@ -28,16 +27,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_every_page_is_built(site: Path) -> None:
-    """The site builds without a warning, a broken link among them, and has every page."""
+def test_site_has_every_page(site: Path) -> None:
     docs = _ROOT / "docs"
     pages = [path.relative_to(docs).with_suffix(".html") for path in docs.rglob("*.md")]
     assert pages
     assert [page for page in pages if not (site / page).exists()] == []
 
 
-def test_it_needs_no_network(site: Path) -> None:
-    """No page loads a script, a style sheet, a font or a picture from elsewhere."""
+def test_site_loads_nothing_from_other_hosts(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text()
         loaded = re.findall(r'<(?:script|img|iframe|source)\b[^>]*?\bsrc="([^"]*)"', text)
@@ -49,8 +46,7 @@ def test_it_needs_no_network(site: Path) -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_class_is_in_the_reference(site: Path, cls: type) -> None:
-    """Each operator, sensor, trigger and the hook is on its page, with each of its own parameters explained."""
+def test_reference_has_class_with_its_parameters(site: Path, cls: type) -> None:
     text = "".join(page.read_text() for page in (site / "api").glob("*.html"))
     (entry,) = re.findall(
         rf'<dt class="sig [^>]*id="[\w.]*\.{cls.__name__}">.*?(?=<dl class="py class">|$)', text, re.DOTALL
@@ -60,6 +56,5 @@ def test_every_class_is_in_the_reference(site: Path, cls: type) -> None:
 
 
 @pytest.mark.parametrize("method", HOOK_METHODS)
-def test_every_method_of_the_hook_is_in_the_reference(site: Path, method: str) -> None:
-    """Each public method of the hook is on the hook's page."""
+def test_reference_has_hook_method(site: Path, method: str) -> None:
     assert f'id="airflow_provider_hca.hooks.dss.DSSHook.{method}"' in (site / "api" / "hook.html").read_text()

@@ -1,4 +1,4 @@
-"""The DAGs that stand in the pages run."""
+"""Run the DAGs in the pages."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tests.test_examples import load
 pytestmark = pytest.mark.system
 
 _DOCS = Path(__file__).parents[2] / "docs"
-# What a page's placeholders stand for is filled in here.
+# Placeholders of the pages.
 _BUCKET, _DIRECTORY = "my-staging-bucket", "/data/experiment_42"
 
-# Of another day than the other tests': the README's DAG has the same id, and would make the same bundle.
+# Another day than in other tests: the README's DAG has the same id and would create the same bundle.
 _DATE = LOGICAL_DATE + timedelta(days=3)
 
 
 def _snippets() -> dict[str, str]:
-    """Return the DAGs of the pages by their ids; that of events.md has a test of its own."""
+    """Return the DAGs of the pages by their ids; tests/test_events_page.py runs that of events.md."""
     pages = [page.read_text() for page in sorted(_DOCS.glob("*.md")) if page.stem in {"howto", "index"}]
-    found = [snippet for page in pages for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
-    return {re.findall(r'DAG\("(\w+)"', snippet)[0]: snippet for snippet in found}
+    snippets = [snippet for page in pages for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+    return {re.findall(r'DAG\("(\w+)"', snippet)[0]: snippet for snippet in snippets}
 
 
 @pytest.fixture
 def uuids(dss: LocalDSS) -> dict[str, str]:
-    """Return the uuid of a bundle, and of its file."""
+    """Create a bundle of one file; return the uuids of both."""
     file, bundle = new_uuid(), new_uuid()
     dss.put_file(dss.stage(b"{}"), file)
     assert dss.put_bundle([dss.entry("a.json", file, indexed=True)], bundle).status_code == 201
@@ -49,32 +49,28 @@ def _run(name: str, dss: LocalDSS, directory: Path, **conf: Any) -> Any:
     return run(load(path), logical_date=_DATE, conf=conf)
 
 
-def test_every_dag_of_a_page_is_run_here() -> None:
-    """No DAG of the pages is left out of the tests below."""
+def test_every_snippet_has_a_test_below() -> None:
     bundles = {"put_bundle", "patch_bundle", "delete_bundle", "checkout"}
     assert set(_snippets()) == {"ingest", "wait_for_file", "collection", *bundles}
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_the_first_page_makes_a_bundle(dss: LocalDSS, tmp_path: Path) -> None:
-    """The DAG of the first page uploads the directory it is given."""
+def test_snippet_ingest_uploads_directory(dss: LocalDSS, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     dag_run = _run("ingest", dss, tmp_path)
     assert states(dag_run) == {"upload": "success"}
-    assert xcom(dag_run, "upload", "file_count") == 2  # and the DAG itself, which the test wrote there
+    assert xcom(dag_run, "upload", "file_count") == 2  # with the DAG file, which is in the same directory
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_file_is_waited_for(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
-    """The sensor finds a file that is there, and says how large it is."""
+def test_snippet_wait_for_file_returns_size(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
     dag_run = _run("wait_for_file", dss, tmp_path, uuid=uuids["file"])
     assert states(dag_run) == {"there": "success"}
     assert xcom(dag_run, "there", "byte_count") == 2
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_bundle_is_checked_out(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
-    """The files are in the bucket, where the task says."""
+def test_snippet_checkout_returns_location_of_files(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
     dag_run = _run("checkout", dss, tmp_path, uuid=uuids["bundle"])
     assert states(dag_run) == {"checkout": "success"}
     location = xcom(dag_run, "checkout", "location")
@@ -84,32 +80,28 @@ def test_a_bundle_is_checked_out(dss: LocalDSS, uuids: dict[str, str], tmp_path:
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_bundle_is_made_of_files(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
-    """The files that the run is told of are those of the bundle."""
+def test_snippet_put_bundle_creates_bundle_of_files(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
     dag_run = _run("put_bundle", dss, tmp_path, files=[dss.entry("b.json", uuids["file"], indexed=True)])
     assert states(dag_run) == {"put_bundle": "success"}
     assert _names(dss, xcom(dag_run, "put_bundle", "uuid")) == ["b.json"]
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_bundle_is_changed(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
-    """The new version has the file that was there and the one that was added."""
+def test_snippet_patch_bundle_adds_file(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
     dag_run = _run("patch_bundle", dss, tmp_path, uuid=uuids["bundle"], source=dss.stage(b'{"note": 1}'))
     assert set(states(dag_run).values()) == {"success"}
     assert sorted(_names(dss, uuids["bundle"])) == ["a.json", "notes.json"]
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_bundle_is_deleted(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
-    """Afterwards the bundle is not there."""
+def test_snippet_delete_bundle_deletes_bundle(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
     dag_run = _run("delete_bundle", dss, tmp_path, uuid=uuids["bundle"])
     assert states(dag_run) == {"delete": "success"}
     assert dss.call("GET", f"/bundles/{uuids['bundle']}", replica="aws").status_code == 404
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_collection_is_made_changed_and_deleted(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
-    """The collection has the link, then has not, and then is gone."""
+def test_snippet_collection_puts_patches_deletes(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
     dag_run = _run("collection", dss, tmp_path, uuid=uuids["bundle"], version=VERSION)
     assert states(dag_run) == {"put": "success", "patch": "success", "delete": "success"}
     assert xcom(dag_run, "put", "item_count") == 1
