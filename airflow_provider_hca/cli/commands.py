@@ -51,7 +51,7 @@ def upload(options: argparse.Namespace) -> None:
         access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
         plan = _plan(options, access)
         print(f"the bundle is {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
-        transport = hook.get_conn()
+        transport = hook.get_conn().transport
         transport.rate_limiter.limit(options.max_requests_per_second)
         uploader = Uploader(
             hook.api,
@@ -79,7 +79,7 @@ def get(options: argparse.Namespace) -> None:
 
         name, _, version = options.bundle.partition(".")
         downloader = Downloader(
-            hook.api, hook.get_conn(), replica=options.replica, workers=options.max_workers, stop=stop
+            hook.api, hook.get_conn().transport, replica=options.replica, workers=options.max_workers, stop=stop
         )
         report = downloader.download(
             name,

@@ -1,4 +1,4 @@
-"""What an Airflow connection of type `hca_dss` says, checked, and errors that name it."""
+"""Read and check an Airflow connection of type `hca_dss`, and name it in errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
 
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.async_transport import AiohttpTransport
@@ -52,10 +52,10 @@ KNOWN_EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a connection says.
+    """Settings of a connection.
 
-    :ivar url: of the API
-    :ivar auth: where tokens come from, if it says so
+    :ivar url: URL of the API
+    :ivar auth: Token source; None without credentials
     """
 
     url: str
@@ -67,33 +67,33 @@ class Settings:
     creator_uid: int
 
     @classmethod
-    def of(cls, connection: Any, conn_id: str, *, credentials: bool = True) -> Settings:
-        """Return what a connection says.
+    def from_connection(cls, connection: Any, conn_id: str, *, credentials: bool = True) -> Settings:
+        """Return the settings of a connection.
 
-        :param connection: an Airflow `Connection`
-        :param conn_id: its id, for the error messages
-        :param credentials: whether to read them too; where nothing needs them they are better left where they are
-        :raises ValueError: when something in it is missing or wrong; no secret is quoted
+        :param connection: Airflow `Connection`
+        :param conn_id: ID of the connection, for error messages
+        :param credentials: Whether to read the credentials; False if nothing needs them
+        :raises ValueError: if a setting is missing or wrong; secrets are not quoted
         """
         try:
-            return cls._of(connection, credentials=credentials)
+            return cls._read(connection, credentials=credentials)
         except ValueError as error:
             raise ValueError(f"connection {conn_id!r}: {error}") from None
 
     @classmethod
-    def _of(cls, connection: Any, *, credentials: bool) -> Settings:
+    def _read(cls, connection: Any, *, credentials: bool) -> Settings:
         extra = _extra(connection)
         url = connection.host or ""
         if not url.startswith(("https://", "http://")):
             raise ValueError(
-                "its host must be the full URL of the DSS's API, with the scheme, such as "
-                f"'https://dss.example.org/v1', not {'(one with a user in it)' if '@' in url else repr(url)}"
+                "its host must be the full URL of the DSS's API, such as 'https://dss.example.org/v1', "
+                f"got {'one with a user in it' if '@' in url else repr(url)}"
             )
         policy = RetryPolicy()
         verify = extra.get("verify", True)
         verify = {"true": True, "false": False}.get(str(verify).lower(), str(verify))
         if isinstance(verify, str) and not Path(verify).exists():
-            raise ValueError(f"its extra 'verify' names no CA bundle on this machine: {verify!r}")
+            raise ValueError(f"extra 'verify' must be true, false or the path of a CA bundle, got {verify!r}")
         return cls(
             url=url,
             auth=_auth((connection.password or "").strip(), extra) if credentials else None,
@@ -108,9 +108,9 @@ class Settings:
         )
 
     def api(self, *, patient: bool = True) -> DSSAPI:
-        """Return the calls to that DSS.
+        """Return the calls of the DSS.
 
-        :param patient: whether to retry as the connection says; else once, at once, as for somebody who looks on
+        :param patient: Whether to retry with the policy of the connection; else once, for a user who is waiting
         """
         return DSSAPI(
             self.url,
@@ -123,10 +123,10 @@ class Settings:
 
 
 class AdvisingTransport(RequestsTransport):
-    """Runs calls, and says in their errors which connection to look at.
+    """Runs calls and names the connection to check in their errors.
 
-    :param conn_id: of the connection
-    :param has_credentials: whether it has any
+    :param conn_id: Airflow connection
+    :param has_credentials: Whether the connection has credentials
     """
 
     def __init__(self, conn_id: str, *, has_credentials: bool, **options: Any) -> None:
@@ -134,7 +134,7 @@ class AdvisingTransport(RequestsTransport):
         self._conn_id, self._has_credentials = conn_id, has_credentials
 
     def run(self, call: Call[T]) -> T:
-        """Return the result of a call; see `RequestsTransport.run`."""
+        """Run a call and return its result; see `RequestsTransport.run`."""
         with _advising(self._conn_id, has_credentials=self._has_credentials):
             return super().run(call)
 
@@ -162,25 +162,38 @@ class AsyncAdvisingTransport(AiohttpTransport):
         self._conn_id, self._has_credentials = conn_id, has_credentials
 
     async def run(self, call: Call[T]) -> T:
-        """Return the result of a call; see `AiohttpTransport.run`."""
+        """Run a call and return its result; see `AiohttpTransport.run`."""
         with _advising(self._conn_id, has_credentials=self._has_credentials):
             return await super().run(call)
 
 
 @asynccontextmanager
 async def connected(conn_id: str, *, keep_alive: bool = False) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
-    """Give a trigger the calls of a connection, and what runs them.
+    """Open the calls of a connection and a transport, for a trigger.
 
-    They carry no token, since what a trigger looks at needs none: so no key has to be on the triggerer's machine, and
-    no secret passes through its event loop.
+    The calls carry no token, since those of triggers need none: no key has to be on the triggerer's machine, and no
+    secret passes through its event loop.
 
-    :param conn_id: of the Airflow connection
-    :param keep_alive: whether connections to the DSS are kept open between requests
-    :raises ValueError: when the connection is not well-formed
+    :param conn_id: Airflow connection
+    :param keep_alive: Whether to keep connections to the DSS open between requests
+    :raises ValueError: if the connection is not defined or not valid
     """
-    settings = Settings.of(await get_async_connection(conn_id), conn_id, credentials=False)
+    try:
+        connection = await get_async_connection(conn_id)
+    except AirflowNotFoundException:
+        raise undefined_connection(conn_id) from None
+    settings = Settings.from_connection(connection, conn_id, credentials=False)
     async with AsyncAdvisingTransport(conn_id, verify=settings.verify, keep_alive=keep_alive) as transport:
         yield settings.api(), transport
+
+
+def undefined_connection(conn_id: str) -> ValueError:
+    """Return the error for an undefined connection: a ValueError, which ends retries."""
+    return ValueError(
+        f"connection {conn_id!r} is not defined. Create a connection of type hca_dss with this ID: in the UI, with "
+        f"`airflow connections add {conn_id} --conn-type hca_dss --conn-host https://dss.example.org/v1`, or as "
+        f"environment variable AIRFLOW_CONN_{conn_id.upper()}"
+    )
 
 
 @contextmanager
@@ -200,10 +213,10 @@ def _advice(error: DSSError, conn: str, *, has_credentials: bool | None) -> str 
             return f"Check the host of {conn}, or give the path of a CA bundle as its extra 'verify'"
         case DSSConnectionError() | DSSProtocolError(permanent=True):
             return f"Check the host of {conn}, and whether the DSS is up"
-        case DSSAuthError(method="HEAD"):  # which carries no token
+        case DSSAuthError(method="HEAD"):  # a request without token
             return f"Check the base path, such as '/v1', in the host of {conn}"
         case DSSAuthError() if has_credentials is None:
-            return f"Waits carry no token. Check the base path, such as '/v1', in the host of {conn}"
+            return f"Polling requests carry no token. Check the base path, such as '/v1', in the host of {conn}"
         case DSSAuthError() if not has_credentials:
             return f"There are no credentials in {conn}: give it a password (a token), or a key_path or keyfile_dict"
         case DSSAuthError(status=401):
@@ -219,41 +232,41 @@ def _advice(error: DSSError, conn: str, *, has_credentials: bool | None) -> str 
 
 def _advice_on_put(error: DSSResponseError) -> str | None:
     if error.status == 409 and ("/files/" in error.path or "/bundles/" in error.path):
-        return "That version has other content: clear the run, or give another version"
+        return "That version exists with other content: clear the DAG run, or use another version"
     if error.status in {500, 422} and "/files/" in error.path:
-        return "Check that the staged object is there with its four checksums, and that the DSS may read it"
+        return "Check that the staged object exists and has its four checksums, and that the DSS may read it"
     return None
 
 
 def _extra(connection: Any) -> dict[str, Any]:
-    # Not connection.extra_dejson: it logs a malformed extra, with what it holds, and returns nothing.
+    # Not connection.extra_dejson: it logs the content of a malformed extra.
     try:
         extra = json.loads(connection.extra or "{}")
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
-        raise ValueError("its extra is not a JSON object")
+        raise ValueError("extra must be a JSON object")
     unknown = sorted(set(extra) - KNOWN_EXTRAS)
     if unknown:
-        log.warning("the DSS connection's extra has keys that mean nothing here: %s", ", ".join(unknown))
+        log.warning("the DSS connection's extra has unknown keys, which are ignored: %s", ", ".join(unknown))
     given = {key: value for key, value in extra.items() if value not in (None, "")}
-    odd = sorted(name for name in _TEXT if not isinstance(given.get(name, ""), str))
-    if odd:
-        raise ValueError(f"its extra has {', '.join(odd)} that should be text")
+    wrong = sorted(name for name in _TEXT if not isinstance(given.get(name, ""), str))
+    if wrong:
+        raise ValueError(f"extra {', '.join(map(repr, wrong))} must be text")
     return given
 
 
 def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
     if any(name in extra for name in _OAUTH):
-        _only("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
+        _check_exclusive("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
         missing = [name for name in _OAUTH if name not in extra]
         if missing:
-            raise ValueError(f"its extra lacks {', '.join(missing)} of the OAuth2 fields {', '.join(_OAUTH)}")
+            raise ValueError(f"extra must have all OAuth2 fields ({', '.join(_OAUTH)}), lacks {', '.join(missing)}")
         for secret in (extra["refresh_token"], extra["client_secret"], password):
             if secret:
                 mask_secret(secret)
         if password:
-            StaticToken(password)  # complains of a token that no header can hold
+            StaticToken(password)  # raises if a header cannot hold it
         return UserToken(
             refresh_token=extra["refresh_token"],
             token_uri=extra["token_uri"],
@@ -284,19 +297,19 @@ def _key(extra: Mapping[str, Any]) -> dict[str, Any]:
         try:
             given = path.read_text()
         except OSError as error:
-            raise ValueError(f"its key_path {str(path)!r} cannot be read on this machine: {error.strerror}") from None
+            raise ValueError(f"key_path {str(path)!r} cannot be read on this machine: {error.strerror}") from None
     else:
-        _only("keyfile_dict", extra, ("key_path",))
+        _check_exclusive("keyfile_dict", extra, ("key_path",))
     key = dict(given) if isinstance(given, Mapping) else read_key(str(given))
     if "private_key" in key:
         mask_secret(key["private_key"])
     return key
 
 
-def _only(what: str, extra: Mapping[str, Any], others: tuple[str, ...]) -> None:
+def _check_exclusive(used: str, extra: Mapping[str, Any], others: tuple[str, ...]) -> None:
     both = [name for name in others if name in extra]
     if both:
-        raise ValueError(f"its extra has {what} and {', '.join(both)}: keep one of them")
+        raise ValueError(f"extra has {used} and {', '.join(both)}: keep one of them")
 
 
 def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
@@ -306,5 +319,5 @@ def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < float("inf") or isinstance(value, bool):
-        raise ValueError(f"its extra {name!r} must be a number, 0 or more, not {value!r}")
+        raise ValueError(f"extra {name!r} must be a number, 0 or more, got {value!r}")
     return number

@@ -1,11 +1,9 @@
-"""The DSS hook: from an Airflow connection to calls that a DSS answers."""
+"""Hook for a Data Storage System (DSS)."""
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -14,80 +12,42 @@ from airflow_provider_hca.get_provider_info import get_provider_info
 from airflow_provider_hca.utils.hook_lineage import Role, report_bundle
 
 if TYPE_CHECKING:
-    # The client is imported when the hook is first used: parsing a DAG imports this module and never needs it.
+    # The client is imported when the hook is first used: parsing a DAG imports this module and does not need it.
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from typing import Literal
+
     from airflow_provider_hca.client.api import DSSAPI
-    from airflow_provider_hca.client.sansio import Call
-    from airflow_provider_hca.client.transport import RequestsTransport
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _api() -> type[DSSAPI]:
-    from airflow_provider_hca.client.api import DSSAPI
-
-    return DSSAPI
-
-
-class _Delegated(Generic[P, T]):
-    """A method that runs a call of the client: with its name, its parameters, its documentation and its result.
-
-    :param find: returns the call; used when the method is, so that a class that nobody uses imports nothing
-    :param bundle: what the bundle in the result is to the task, for lineage; None if it is about no bundle
-    """
-
-    def __init__(
-        self, find: Callable[[], Callable[Concatenate[DSSAPI, P], Call[T]]], *, bundle: Role | None = None
-    ) -> None:
-        self._find = find
-        self._bundle = bundle
-
-    def __get__(self, hook: DSSHook | None, owner: type[DSSHook]) -> Callable[P, T]:
-        call = self._find()
-
-        @functools.wraps(call)
-        def method(*arguments: P.args, **options: P.kwargs) -> T:
-            if hook is None:
-                raise TypeError(f"{owner.__name__}.{call.__name__} is a method of a hook: make one first")
-            result = hook.get_conn().run(call(hook.api, *arguments, **options))
-            if self._bundle is not None:
-                told: Any = result
-                uuid, version = (told["uuid"], told["version"]) if isinstance(told, dict) else (told.uuid, told.version)
-                report_bundle(
-                    hook, hook.api.url, self._bundle, uuid=uuid, version=version, replica=str(options["replica"])
-                )
-            return result
-
-        return method
+    from airflow_provider_hca.client.api.collection_changes import OnVersion
+    from airflow_provider_hca.client.api.subscriptions import SubscriptionType
+    from airflow_provider_hca.client.client import DSSClient
+    from airflow_provider_hca.client.downloads import Writable
+    from airflow_provider_hca.client.models import FQID, Bundle, Change, Checkout, FileMetadata, PutBundle, PutFile
 
 
 class DSSHook(BaseHook):
-    """Calls a Data Storage System (DSS) with the address and the credentials of an Airflow connection.
+    """Call a Data Storage System (DSS) with the address and the credentials of an Airflow connection.
 
     The connection, of type `hca_dss`, has:
 
-    - host: the full URL of the API, such as `https://dss.example.org/v1`
-    - password: a long-lived token (JWT), if you have one
-    - extra (JSON), for tokens that are renewed by themselves, either of
+    - host: full URL of the API, such as `https://dss.example.org/v1`
+    - password: long-lived token (JWT), if you have one
+    - extra (JSON), for tokens that are renewed automatically, one of
 
       - `key_path`, the path of a Google service account's key file on the worker, or `keyfile_dict`, its content; with
         `audience` and `group`, the claims that the DSS expects
-      - `refresh_token`, `token_uri`, `client_id`, `client_secret`: a person's OAuth2 login
+      - `refresh_token`, `token_uri`, `client_id`, `client_secret`: OAuth2 login of a person
 
-    - extra, all optional: `creator_uid` (0), `connect_timeout` (10 s), `read_timeout` (40 s), `retry_attempts` (10),
+    - extra, optional: `creator_uid` (0), `connect_timeout` (10 s), `read_timeout` (40 s), `retry_attempts` (10),
       `retry_seconds` (50), `verify` (true, false, or the path of a CA bundle)
 
-    Methods are named as in the DSS's original Python bindings, and are those of the client: see
-    `airflow_provider_hca.client.api.DSSAPI` for each. All raise a `DSSError` (see
-    `airflow_provider_hca.exceptions`; an answer of the DSS has status, code, title and request id), or a `ValueError`
-    for an argument that is not well-formed.
+    Methods are those of `airflow_provider_hca.client.client.DSSClient`, which documents parameters, results and errors.
+    The hook's `get_bundle`, `put_bundle`, `patch_bundle` and `change_bundle` also report the bundle as an input or
+    output of the running task (hook-level lineage); those of `get_conn()` do not.
 
-    Bundles that are read with `get_bundle`, or made with `put_bundle`, `patch_bundle` or `change_bundle`, are told to
-    Airflow's collector of lineage, as inputs and outputs of the task that calls.
-
-    :param dss_conn_id: the Airflow connection
-    :param pool_size: connections kept open; as many as there are threads
-    :param stop: when set, running calls end at once with a `DSSAbortedError`
+    :param dss_conn_id: Airflow connection
+    :param pool_size: Connections kept open; as many as there are threads
+    :param stop: Event that ends running calls with a `DSSAbortedError`
     """
 
     conn_name_attr = "dss_conn_id"
@@ -106,30 +66,29 @@ class DSSHook(BaseHook):
         self.dss_conn_id = dss_conn_id
         self._pool_size = pool_size
         self._stop = stop
-        self._api: DSSAPI | None = None
-        self._transport: RequestsTransport | None = None
+        self._client: DSSClient | None = None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how Airflow before 3.2 shows the connection's form; newer ones read the provider's description."""
+        """Return the behaviour of the connection form; Airflow 3.2 and later read it from the provider info."""
         behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
         return {key.replace("-", "_"): value for key, value in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the further fields of the connection's form for Airflow before 3.2, as `get_ui_field_behaviour`."""
+        """Return further fields of the connection form; Airflow 3.2 and later read them from the provider info."""
         from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import PasswordField, StringField
         from wtforms.validators import Optional
 
         widgets = {}
-        for name, told in get_provider_info()["connection-types"][0]["conn-fields"].items():
-            secret = told["schema"].get("format") == "password"
+        for name, field in get_provider_info()["connection-types"][0]["conn-fields"].items():
+            secret = field["schema"].get("format") == "password"
             kind, widget = (PasswordField, BS3PasswordFieldWidget()) if secret else (StringField, BS3TextFieldWidget())
-            # Text also for numbers: Airflow 2 would show, and store, a default for a number that nobody gave.
+            # Text also for numbers: Airflow 2 would show, and store, a default for a number that was not entered.
             widgets[name] = kind(
-                lazy_gettext(told["label"]), validators=[Optional()], description=told["description"], widget=widget
+                lazy_gettext(field["label"]), validators=[Optional()], description=field["description"], widget=widget
             )
         return widgets
 
@@ -141,89 +100,421 @@ class DSSHook(BaseHook):
 
     def close(self) -> None:
         """Close the connections to the DSS; the hook can be used again."""
-        if self._transport is not None:
-            self._transport.close()
-        self._api = self._transport = None
+        if self._client is not None:
+            self._client.close()
+        self._client = None
+
+    def get_conn(self) -> DSSClient:
+        """Return a client with the address and the credentials of the connection.
+
+        :raises ValueError: if the connection is not defined or not valid
+        """
+        return self._open()
 
     @property
     def api(self) -> DSSAPI:
-        """The calls, bound to the connection's address and credentials."""
-        return self._open()[0]
+        """Calls with the address and the credentials of the connection, for `get_conn().run()`."""
+        return self.get_conn().api
 
     @property
     def creator_uid(self) -> int:
-        """The connection's `creator_uid`: who creates files and bundles, unless a call says otherwise."""
+        """`creator_uid` of the connection: the creator of files and bundles, unless a call names another."""
         return self.api.creator_uid
 
-    def get_conn(self) -> RequestsTransport:
-        """Return what runs the calls of `api`: `hook.get_conn().run(hook.api.get_bundle(...))`.
-
-        :raises ValueError: when the connection is not well-formed
-        """
-        return self._open()[1]
-
-    # Files
-    put_file = _Delegated(lambda: _api().put_file)
-    head_file = _Delegated(lambda: _api().head_file)
-    get_file = _Delegated(lambda: _api().get_file)
-    wait_for_file = _Delegated(lambda: _api().wait_for_file)
-
-    # Bundles
-    put_bundle = _Delegated(lambda: _api().put_bundle, bundle="output")
-    get_bundle = _Delegated(lambda: _api().get_bundle, bundle="input")
-    find_bundle = _Delegated(lambda: _api().find_bundle)
-    get_bundles_all = _Delegated(lambda: _api().get_bundles_all)
-    patch_bundle = _Delegated(lambda: _api().patch_bundle, bundle="output")
-    change_bundle = _Delegated(lambda: _api().change_bundle, bundle="output")
-    delete_bundle = _Delegated(lambda: _api().delete_bundle)
-    post_bundles_checkout = _Delegated(lambda: _api().post_bundles_checkout)
-    get_bundles_checkout = _Delegated(lambda: _api().get_bundles_checkout)
-
-    # Collections
-    get_collections = _Delegated(lambda: _api().get_collections)
-    put_collection = _Delegated(lambda: _api().put_collection)
-    get_collection = _Delegated(lambda: _api().get_collection)
-    patch_collection = _Delegated(lambda: _api().patch_collection)
-    change_collection = _Delegated(lambda: _api().change_collection)
-    delete_collection = _Delegated(lambda: _api().delete_collection)
-
-    # Search, subscriptions, events
-    post_search = _Delegated(lambda: _api().post_search)
-    get_subscriptions = _Delegated(lambda: _api().get_subscriptions)
-    put_subscription = _Delegated(lambda: _api().put_subscription)
-    get_subscription = _Delegated(lambda: _api().get_subscription)
-    delete_subscription = _Delegated(lambda: _api().delete_subscription)
-    get_events = _Delegated(lambda: _api().get_events)
-    get_event = _Delegated(lambda: _api().get_event)
-
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the DSS answers and takes the token, and what is wrong if not."""
+        """Return whether the DSS answers and accepts the token, and a message."""
         try:
             with self:
-                api = self._open(patient=False)[0]
-                self._run(api.check_reachable())
-                if api.auth is None:
-                    return True, f"{api.url} answers. The connection has no credentials, so it can only read"
-                self._run(api.check_token())
-        except (DSSError, ValueError, AirflowNotFoundException) as error:
-            # Airflow's form tests a copy of the connection, under a name made of random letters.
+                client = self._open(patient=False)
+                client.run(client.api.check_reachable())
+                if client.api.auth is None:
+                    return True, f"{client.api.url} answers. The connection has no credentials, so it can only read"
+                client.run(client.api.check_token())
+        except (DSSError, ValueError) as error:
+            # Airflow's form tests a copy of the connection, whose ID consists of random letters.
             return False, str(error).replace(f"connection {self.dss_conn_id!r}", "this connection")
-        return True, f"{api.url} answers and takes the token"
+        return True, f"{client.api.url} answers and accepts the token"
 
-    def _run(self, call: Call[T]) -> T:
-        return self.get_conn().run(call)
+    def _open(self, *, patient: bool = True) -> DSSClient:
+        if self._client is None:
+            from airflow_provider_hca.client.client import DSSClient
+            from airflow_provider_hca.hooks.connection import AdvisingTransport, Settings, undefined_connection
 
-    def _open(self, *, patient: bool = True) -> tuple[DSSAPI, RequestsTransport]:
-        if self._api is None or self._transport is None:
-            from airflow_provider_hca.hooks.connection import AdvisingTransport, Settings
-
-            settings = Settings.of(self.get_connection(self.dss_conn_id), self.dss_conn_id)
-            self._api = settings.api(patient=patient)
-            self._transport = AdvisingTransport(
+            try:
+                connection = self.get_connection(self.dss_conn_id)
+            except AirflowNotFoundException:
+                raise undefined_connection(self.dss_conn_id) from None
+            settings = Settings.from_connection(connection, self.dss_conn_id)
+            api = settings.api(patient=patient)
+            transport = AdvisingTransport(
                 self.dss_conn_id,
-                has_credentials=self._api.auth is not None,
+                has_credentials=api.auth is not None,
                 pool_size=self._pool_size,
                 verify=settings.verify,
                 stop=self._stop,
             )
-        return self._api, self._transport
+            self._client = DSSClient(api, transport)
+        return self._client
+
+    def _report_bundle(self, role: Role, uuid: str, version: str, replica: str) -> None:
+        report_bundle(self, self.api.url, role, uuid=uuid, version=version, replica=replica)
+
+    # Files
+
+    def put_file(self, uuid: str, version: str, *, source_url: str, creator_uid: int | None = None) -> PutFile:
+        """Register a staged object as a version of a file (`PUT /files/{uuid}`).
+
+        See `DSSClient.put_file`.
+        """
+        return self.get_conn().put_file(uuid, version, source_url=source_url, creator_uid=creator_uid)
+
+    def head_file(self, uuid: str, *, replica: str, version: str | None = None) -> FileMetadata:
+        """Return the metadata of a file (`HEAD /files/{uuid}`).
+
+        See `DSSClient.head_file`.
+        """
+        return self.get_conn().head_file(uuid, replica=replica, version=version)
+
+    def wait_for_file(self, uuid: str, version: str, *, replica: str, sha256: str, seconds: float) -> FileMetadata:
+        """Wait until an asynchronous copy (`PUT /files` answered 202) is done, and compare its checksum.
+
+        See `DSSClient.wait_for_file`.
+        """
+        return self.get_conn().wait_for_file(uuid, version, replica=replica, sha256=sha256, seconds=seconds)
+
+    def get_file(
+        self, uuid: str, *, replica: str, version: str | None = None, to: str | Path | Writable
+    ) -> FileMetadata:
+        """Download a file as a stream (`GET /files/{uuid}`) and verify its SHA-256.
+
+        See `DSSClient.get_file`.
+        """
+        return self.get_conn().get_file(uuid, replica=replica, version=version, to=to)
+
+    # Bundles
+
+    def put_bundle(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        files: Iterable[Mapping[str, Any]],
+        creator_uid: int | None = None,
+        missing_seconds: float = 0.0,
+    ) -> PutBundle:
+        """Create a version of a bundle from registered files (`PUT /bundles/{uuid}`).
+
+        See `DSSClient.put_bundle`.
+        """
+        bundle = self.get_conn().put_bundle(
+            uuid, version, replica=replica, files=files, creator_uid=creator_uid, missing_seconds=missing_seconds
+        )
+        self._report_bundle("output", bundle.uuid, bundle.version, replica)
+        return bundle
+
+    def get_bundle(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        directurls: bool = False,
+        presignedurls: bool = False,
+    ) -> Bundle:
+        """Return the manifest of a bundle, all pages of it (`GET /bundles/{uuid}`).
+
+        See `DSSClient.get_bundle`.
+        """
+        bundle = self.get_conn().get_bundle(
+            uuid, replica=replica, version=version, directurls=directurls, presignedurls=presignedurls
+        )
+        self._report_bundle("input", bundle["uuid"], bundle["version"], replica)
+        return bundle
+
+    def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> str | None:
+        """Return the version of a bundle if a replica has it, else None (`GET /bundles/{uuid}`).
+
+        See `DSSClient.find_bundle`.
+        """
+        return self.get_conn().find_bundle(uuid, replica=replica, version=version)
+
+    def get_bundles_all(
+        self,
+        *,
+        replica: str,
+        prefix: str = "",
+        newer_than: str = "",
+        per_page: int = 500,
+        at_most: int | None = None,
+    ) -> list[dict[str, str]]:
+        """Return `uuid` and `version` of all bundles of a replica, ordered by UUID (`GET /bundles/all`).
+
+        See `DSSClient.get_bundles_all`.
+        """
+        return self.get_conn().get_bundles_all(
+            replica=replica, prefix=prefix, newer_than=newer_than, per_page=per_page, at_most=at_most
+        )
+
+    def patch_bundle(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        add_files: Iterable[Mapping[str, Any]] = (),
+        remove_files: Iterable[Mapping[str, Any]] = (),
+    ) -> FQID:
+        """Create a new version of a bundle by adding and removing files (`PATCH /bundles/{uuid}`).
+
+        See `DSSClient.patch_bundle`.
+        """
+        fqid = self.get_conn().patch_bundle(
+            uuid, version, replica=replica, add_files=add_files, remove_files=remove_files
+        )
+        self._report_bundle("output", fqid.uuid, fqid.version, replica)
+        return fqid
+
+    def change_bundle(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        add_files: Iterable[Mapping[str, Any]] = (),
+        remove_files: Iterable[Mapping[str, Any]] = (),
+    ) -> Change:
+        """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary.
+
+        See `DSSClient.change_bundle`.
+        """
+        change = self.get_conn().change_bundle(
+            uuid, replica=replica, version=version, add_files=add_files, remove_files=remove_files
+        )
+        self._report_bundle("output", change.uuid, change.version, replica)
+        return change
+
+    def delete_bundle(self, uuid: str, *, replica: str, reason: str, version: str | None = None) -> None:
+        """Delete a bundle or one version of it (`DELETE /bundles/{uuid}`); only administrators of the DSS may.
+
+        See `DSSClient.delete_bundle`.
+        """
+        self.get_conn().delete_bundle(uuid, replica=replica, reason=reason, version=version)
+
+    def post_bundles_checkout(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        destination: str | None = None,
+        email: str | None = None,
+    ) -> str:
+        """Start to copy the files of a bundle to a bucket (`POST /bundles/{uuid}/checkout`).
+
+        See `DSSClient.post_bundles_checkout`.
+        """
+        return self.get_conn().post_bundles_checkout(
+            uuid, replica=replica, version=version, destination=destination, email=email
+        )
+
+    def get_bundles_checkout(self, checkout_job_id: str, *, replica: str) -> Checkout:
+        """Return the status of a checkout (`GET /bundles/checkout/{checkout_job_id}`).
+
+        See `DSSClient.get_bundles_checkout`.
+        """
+        return self.get_conn().get_bundles_checkout(checkout_job_id, replica=replica)
+
+    # Collections
+
+    def get_collections(self, *, per_page: int = 500) -> list[dict[str, str]]:
+        """Return `uuid` and `version` of your collections, without versions created by PATCH (`GET /collections`).
+
+        See `DSSClient.get_collections`.
+        """
+        return self.get_conn().get_collections(per_page=per_page)
+
+    def put_collection(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        name: str,
+        description: str,
+        details: Mapping[str, Any] | None = None,
+        contents: Iterable[Mapping[str, Any]] = (),
+    ) -> FQID:
+        """Create a version of a collection (`PUT /collections`).
+
+        See `DSSClient.put_collection`.
+        """
+        return self.get_conn().put_collection(
+            uuid, version, replica=replica, name=name, description=description, details=details, contents=contents
+        )
+
+    def get_collection(self, uuid: str, *, replica: str, version: str | None = None) -> dict[str, Any]:
+        """Return a collection (`GET /collections/{uuid}`).
+
+        See `DSSClient.get_collection`.
+        """
+        return self.get_conn().get_collection(uuid, replica=replica, version=version)
+
+    def patch_collection(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        add_contents: Iterable[Mapping[str, Any]] = (),
+        remove_contents: Iterable[Mapping[str, Any]] = (),
+        name: str | None = None,
+        description: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> FQID:
+        """Create a new version of a collection (`PATCH /collections/{uuid}`).
+
+        See `DSSClient.patch_collection`.
+        """
+        return self.get_conn().patch_collection(
+            uuid,
+            version,
+            replica=replica,
+            add_contents=add_contents,
+            remove_contents=remove_contents,
+            name=name,
+            description=description,
+            details=details,
+        )
+
+    def change_collection(
+        self,
+        uuid: str,
+        version: str,
+        *,
+        replica: str,
+        add_contents: Iterable[Mapping[str, Any]] = (),
+        remove_contents: Iterable[Mapping[str, Any]] = (),
+        name: str | None = None,
+        description: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        resume_from: str | None = None,
+        on_version: OnVersion | None = None,
+    ) -> Change:
+        """Change a collection with as many `PATCH /collections/{uuid}` as necessary.
+
+        See `DSSClient.change_collection`.
+        """
+        return self.get_conn().change_collection(
+            uuid,
+            version,
+            replica=replica,
+            add_contents=add_contents,
+            remove_contents=remove_contents,
+            name=name,
+            description=description,
+            details=details,
+            resume_from=resume_from,
+            on_version=on_version,
+        )
+
+    def delete_collection(self, uuid: str, *, replica: str) -> None:
+        """Delete a collection permanently: a later one with its UUID stays hidden (`DELETE /collections/{uuid}`).
+
+        See `DSSClient.delete_collection`.
+        """
+        self.get_conn().delete_collection(uuid, replica=replica)
+
+    # Search
+
+    def post_search(
+        self,
+        es_query: Mapping[str, Any],
+        *,
+        replica: str,
+        output_format: Literal["summary", "raw"] = "summary",
+        per_page: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the bundles whose metadata match an Elasticsearch query, all pages (`POST /search`).
+
+        See `DSSClient.post_search`.
+        """
+        return self.get_conn().post_search(es_query, replica=replica, output_format=output_format, per_page=per_page)
+
+    # Subscriptions
+
+    def get_subscriptions(
+        self, *, replica: str, subscription_type: SubscriptionType = "jmespath"
+    ) -> list[dict[str, Any]]:
+        """Return your subscriptions (`GET /subscriptions`).
+
+        See `DSSClient.get_subscriptions`.
+        """
+        return self.get_conn().get_subscriptions(replica=replica, subscription_type=subscription_type)
+
+    def put_subscription(
+        self,
+        *,
+        replica: str,
+        callback_url: str,
+        jmespath_query: str | None = None,
+        es_query: Mapping[str, Any] | None = None,
+        method: Literal["POST", "PUT"] | None = None,
+        encoding: Literal["application/json", "multipart/form-data"] | None = None,
+        form_fields: Mapping[str, str] | None = None,
+        payload_form_field: str | None = None,
+        attachments: Mapping[str, Any] | None = None,
+        hmac_key_id: str | None = None,
+        hmac_secret_key: str | None = None,
+    ) -> str:
+        """Subscribe a URL to events of bundles (`PUT /subscriptions`).
+
+        See `DSSClient.put_subscription`.
+        """
+        return self.get_conn().put_subscription(
+            replica=replica,
+            callback_url=callback_url,
+            jmespath_query=jmespath_query,
+            es_query=es_query,
+            method=method,
+            encoding=encoding,
+            form_fields=form_fields,
+            payload_form_field=payload_form_field,
+            attachments=attachments,
+            hmac_key_id=hmac_key_id,
+            hmac_secret_key=hmac_secret_key,
+        )
+
+    def get_subscription(
+        self, uuid: str, *, replica: str, subscription_type: SubscriptionType = "jmespath"
+    ) -> dict[str, Any]:
+        """Return a subscription (`GET /subscriptions/{uuid}`).
+
+        See `DSSClient.get_subscription`.
+        """
+        return self.get_conn().get_subscription(uuid, replica=replica, subscription_type=subscription_type)
+
+    def delete_subscription(self, uuid: str, *, replica: str, subscription_type: SubscriptionType = "jmespath") -> None:
+        """Delete a subscription (`DELETE /subscriptions/{uuid}`).
+
+        See `DSSClient.delete_subscription`.
+        """
+        self.get_conn().delete_subscription(uuid, replica=replica, subscription_type=subscription_type)
+
+    # Events
+
+    def get_events(
+        self, *, replica: str, from_date: str | None = None, to_date: str | None = None, per_page: int = 10
+    ) -> list[dict[str, Any]]:
+        """Return the journals of events, oldest first, all pages (`GET /events`).
+
+        See `DSSClient.get_events`.
+        """
+        return self.get_conn().get_events(replica=replica, from_date=from_date, to_date=to_date, per_page=per_page)
+
+    def get_event(self, uuid: str, version: str, *, replica: str) -> dict[str, Any]:
+        """Return the metadata document of a bundle from its event (`GET /events/{uuid}`).
+
+        See `DSSClient.get_event`.
+        """
+        return self.get_conn().get_event(uuid, version, replica=replica)

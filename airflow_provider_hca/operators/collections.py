@@ -268,7 +268,7 @@ class DSSPatchCollectionOperator(DSSOperator):
                 name=self.name,
                 description=self.description,
                 details=_details(self.details),
-                reached=progress.reached,
+                resume_from=progress.reached,
                 on_version=progress.store,
             )
             self.log.info("collection %s.%s after %d PATCH requests", change.uuid, change.version, change.patches)

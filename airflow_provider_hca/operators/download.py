@@ -79,7 +79,7 @@ class DSSDownloadBundleOperator(OpenLineageMixin, DSSOperator):
         with self._open_hook() as hook:
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             downloader = Downloader(
-                hook.api, hook.get_conn(), replica=self.replica, workers=self.max_workers, stop=self._stop
+                hook.api, hook.get_conn().transport, replica=self.replica, workers=self.max_workers, stop=self._stop
             )
             report = downloader.download(
                 self.bundle_uuid,

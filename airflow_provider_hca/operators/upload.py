@@ -252,7 +252,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         from airflow_provider_hca.upload.uploader import Uploader
 
         access = self._access()
-        transport = hook.get_conn()
+        transport = hook.get_conn().transport
         transport.rate_limiter.limit(self.max_requests_per_second)
         return Uploader(
             hook.api,

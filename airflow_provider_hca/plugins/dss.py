@@ -52,7 +52,7 @@ async def asking(
     if connection.conn_type != DSSHook.conn_type:
         raise unknown
     try:
-        settings = Settings.of(connection, connection_id, credentials=False)
+        settings = Settings.from_connection(connection, connection_id, credentials=False)
         api = settings.api(patient=patient)
     except ValueError as error:
         raise HTTPException(409, str(error)) from None

@@ -84,7 +84,7 @@ def test_check(connected: LocalDSS, run: Callable[[str], subprocess.CompletedPro
     done = run("check")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"{connected.url} answers and takes the token",
+        f"{connected.url} answers and accepts the token",
         "replica aws: answers",
         "replica gcp: answers",
     ]

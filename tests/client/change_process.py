@@ -27,7 +27,7 @@ def main() -> None:
             wish["version"],
             replica="aws",
             add_contents=wish["add"],
-            reached=wish["reached"],
+            resume_from=wish["reached"],
             on_version=lambda version: print(version, flush=True),
         )
     with RequestsTransport() as transport:

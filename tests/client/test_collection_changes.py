@@ -157,11 +157,11 @@ def test_a_repeat_makes_it_right(dss: DSSAPI, shelf: CollectionShelf, hint: bool
     change(dss, shelf, **wanted, on_version=told.append).failed(KilledError)
     shelf.kill, shelf.patches = None, []
     reached = told[-1] if hint and told else None
-    result = change(dss, shelf, **wanted, reached=reached).value
+    result = change(dss, shelf, **wanted, resume_from=reached).value
     assert shelf.contents[result.version] == collection([*range(1100, 1200), *range(2000, 4500)], name="new")
     assert result.patches == len(shelf.patches) == (3 if reached is None else 4 - at)
     assert shelf.named[0] == (reached or START)
-    again = change(dss, shelf, **wanted, reached=result.version).value
+    again = change(dss, shelf, **wanted, resume_from=result.version).value
     assert again == Change(UUID, result.version, 2600, 0)
 
 
@@ -178,14 +178,14 @@ def test_a_hint_that_is_not_on_the_way(dss: DSSAPI, shelf: CollectionShelf, othe
     """A version that has something else than the one to change, or is gone, is not gone on from."""
     if other:
         shelf.contents[FIRST] = other
-    result = change(dss, shelf, links([3, 4]), reached=FIRST).value
+    result = change(dss, shelf, links([3, 4]), resume_from=FIRST).value
     assert shelf.named == [START]
     assert shelf.contents[result.version] == collection([1, 2, 3, 4])
 
 
 def test_a_hint_that_is_rubbish(dss: DSSAPI, shelf: CollectionShelf) -> None:
     """A hint that is no version is left alone."""
-    assert change(dss, shelf, links([3]), reached="x").value.version == FIRST
+    assert change(dss, shelf, links([3]), resume_from="x").value.version == FIRST
 
 
 # Answers that leave open whether it was done
@@ -260,12 +260,12 @@ def test_a_clear_refusal(
     assert (later.resource, later.uuid, later.version, later.done) == ("collection", UUID, SECOND, 2)
     assert (later.reason, later.permanent, first.permanent) == (str(first), permanent, permanent)
     shelf.patches = []
-    assert change(dss, shelf, links(range(2500)), reached=later.version).value.patches == 1
+    assert change(dss, shelf, links(range(2500)), resume_from=later.version).value.patches == 1
 
 
 def test_a_repeat_that_gets_no_further(dss: DSSAPI, shelf: CollectionShelf) -> None:
     """A repeat that fails at its first PATCH tells the version that an earlier try had reached."""
     shelf.contents[FIRST] = collection([1, 2, 3])
     shelf.troubles = [(problem(422, "invalid_link"), "not done")]
-    error = change(dss, shelf, links([3, 4]), reached=FIRST).failed(DSSChangeError)
+    error = change(dss, shelf, links([3, 4]), resume_from=FIRST).failed(DSSChangeError)
     assert (error.version, error.done) == (FIRST, 0)

@@ -242,7 +242,7 @@ def test_a_change_that_stops_half_way(run: Run, me: DSSAPI, dss: LocalDSS, colle
         run(me.change_collection(collection, VERSION, replica="aws", add_contents=items))
     reached = caught.value.version
     assert len(run(me.get_collection(collection, replica="aws", version=reached))["contents"]) == 1001
-    change = run(me.change_collection(collection, VERSION, replica="aws", add_contents=items, reached=reached))
+    change = run(me.change_collection(collection, VERSION, replica="aws", add_contents=items, resume_from=reached))
     assert (change.count, change.patches) == (1002, 1)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import airflow_provider_hca
 from airflow_provider_hca import exceptions
+from airflow_provider_hca.client.client import DSSClient
 from airflow_provider_hca.hooks.connection import KNOWN_EXTRAS
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSUploadTaskGroup
@@ -53,9 +54,9 @@ def test_parameters_documented_as_templated_are_template_fields(cls: type) -> No
 
 
 @pytest.mark.parametrize("method", HOOK_METHODS)
-def test_hook_method_documents_exactly_its_parameters(method: str) -> None:
-    function = getattr(DSSHook, method)
-    assert (function.__doc__ or "").strip()
+def test_client_documents_exactly_the_parameters_of_hook_method(method: str) -> None:
+    assert (getattr(DSSHook, method).__doc__ or "").strip()
+    function = getattr(DSSClient, method, DSSHook.close)
     assert set(_documented(function.__doc__)) == names(function)
 
 

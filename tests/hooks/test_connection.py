@@ -22,7 +22,7 @@ class Connection:
 
 
 def settings(**fields: Any) -> Settings:
-    return Settings.of(Connection(**fields), "my_dss")
+    return Settings.from_connection(Connection(**fields), "my_dss")
 
 
 def test_defaults() -> None:
@@ -77,9 +77,9 @@ def test_verify_can_be_switched_off(value: Any) -> None:
     [
         ({"host": "dss.example.org/v1"}, "host must be the full URL .* such as 'https://dss.example.org/v1'"),
         ({"host": ""}, "host must be the full URL"),
-        ({"host": "me:PRIVATE-STUFF@dss.example.org/v1"}, "not .one with a user in it"),
-        ({"extra": "{not json"}, "extra is not a JSON object"),
-        ({"extra": "[1]"}, "extra is not a JSON object"),
+        ({"host": "me:PRIVATE-STUFF@dss.example.org/v1"}, "got one with a user in it"),
+        ({"extra": "{not json"}, "extra must be a JSON object"),
+        ({"extra": "[1]"}, "extra must be a JSON object"),
         ({"extra": {"key_path": "/no/such/key.json"}}, "key_path '/no/such/key.json' cannot be read on this machine"),
         ({"extra": {"keyfile_dict": "not json"}}, "service account key is not JSON"),
         ({"extra": {"keyfile_dict": {"client_email": "a"}}}, "has no private_key, private_key_id"),
@@ -92,15 +92,15 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"extra": {"creator_uid": True}}, "'creator_uid' must be a number"),
         ({"extra": '{"creator_uid": 1e999}'}, "'creator_uid' must be a number"),
         ({"extra": {"retry_seconds": "nan"}}, "'retry_seconds' must be a number"),
-        ({"extra": {**OAUTH, "token_uri": 5}}, "token_uri that should be text"),
+        ({"extra": {**OAUTH, "token_uri": 5}}, "extra 'token_uri' must be text"),
         ({"extra": {**OAUTH, "token_uri": "login"}}, "token_uri must be a full URL"),
         (
             {"extra": {**OAUTH, "token_uri": "https://u:s3cr3t@login.example/t?k=s3cr3t"}},
             "token_uri must be a full URL",
         ),
         ({"extra": {"client_id": "c"}}, "lacks refresh_token, token_uri, client_secret"),
-        ({"extra": {"key_path": 5}}, "key_path that should be text"),
-        ({"extra": {"verify": "/no/such.pem"}}, "'verify' names no CA bundle on this machine"),
+        ({"extra": {"key_path": 5}}, "extra 'key_path' must be text"),
+        ({"extra": {"verify": "/no/such.pem"}}, "'verify' must be true, false or the path of a CA bundle"),
         ({"extra": OAUTH, "password": "to\nken"}, "token"),
     ],
 )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_hca.client.client import DSSClient
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSConnectionError,
@@ -16,6 +18,7 @@ from airflow_provider_hca.exceptions import (
 )
 from airflow_provider_hca.get_provider_info import get_provider_info
 from airflow_provider_hca.hooks.dss import DSSHook
+from airflow_provider_hca.utils.fail_fast import fail_fast
 from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.running import connection, requests_of
 
@@ -101,8 +104,8 @@ def test_wrong_connections_say_what_to_change(
 
 def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection test answers in a sentence, and never raises."""
-    assert connect().test_connection() == (True, f"{dss.url} answers and takes the token")
-    assert connect(**oauth(dss)).test_connection() == (True, f"{dss.url} answers and takes the token")
+    assert connect().test_connection() == (True, f"{dss.url} answers and accepts the token")
+    assert connect(**oauth(dss)).test_connection() == (True, f"{dss.url} answers and accepts the token")
     ok, message = connect(key_path=None).test_connection()
     assert ok
     assert "no credentials, so it can only read" in message
@@ -122,6 +125,26 @@ def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkey
     monkeypatch.delenv("AIRFLOW_CONN_HCA_DSS_DEFAULT")
     ok, message = DSSHook().test_connection()
     assert (ok, "hca_dss_default" in message) == (False, True)
+
+
+def test_undefined_connection_ends_retries_and_explains_how_to_define_it() -> None:
+    expected = (
+        "connection 'no_such-dss' is not defined. Create a connection of type hca_dss with this ID: in the UI, with "
+        "`airflow connections add no_such-dss --conn-type hca_dss --conn-host https://dss.example.org/v1`, or as "
+        "environment variable AIRFLOW_CONN_NO_SUCH-DSS"
+    )
+    with pytest.raises(AirflowFailException) as caught, fail_fast():
+        DSSHook("no_such-dss").get_bundle(new_uuid(), replica="aws")
+    assert str(caught.value) == expected
+
+
+def test_get_conn_returns_a_client_with_results(dss: LocalDSS, connect: Any) -> None:
+    with connect() as hook:
+        client = hook.get_conn()
+        assert isinstance(client, DSSClient)
+        assert client.find_bundle(new_uuid(), replica="aws") is None
+        assert client.run(hook.api.find_bundle(new_uuid(), replica="aws")) is None
+        assert hook.get_conn() is client
 
 
 @pytest.mark.parametrize("path", ["/moto-api", "/no/such/thing"])

@@ -89,7 +89,7 @@ def test_the_form_asks_for_what_the_hook_reads(
 @pytest.mark.parametrize(
     ("host", "token", "title", "said"),
     [
-        (None, None, "Test Connection Successful", "answers and takes the token"),
+        (None, None, "Test Connection Successful", "answers and accepts the token"),
         ("http://127.0.0.1:1/v1", None, "Test Connection Failed", "Check the host of this connection"),
         ("127.0.0.1", None, "Test Connection Failed", "this connection: its host must be the full URL"),
         (None, _WRONG_TOKEN, "Test Connection Failed", "Check the credentials of this connection"),

@@ -33,7 +33,7 @@ def test_a_good_connection_is_healthy(airflow: AirflowWithUI, ui_dss: LocalDSS) 
         assert health.pop("seconds") < 60
         assert health == {
             "ok": True,
-            "message": f"{ui_dss.url} answers and takes the token",
+            "message": f"{ui_dss.url} answers and accepts the token",
             "host": ui_dss.url,
             "credentials": kind,
         }

@@ -163,11 +163,10 @@ def test_no_credentials_are_read(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch)
     assert event_of(trigger(FilesWaiter([{"uuid": dss.new_file()}], ["aws"])))["status"] == "success"
 
 
-def test_an_unknown_connection_is_told() -> None:
-    """A connection that nobody has made may be made before the next try."""
-    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"]), dss_conn_id="nobody_made_it"))
-    assert (event["status"], event["permanent"]) == ("failed", False)
-    assert "nobody_made_it" in event["message"]
+def test_undefined_connection_fails_permanently() -> None:
+    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"]), dss_conn_id="no_such_dss"))
+    assert (event["status"], event["permanent"]) == ("failed", True)
+    assert "airflow connections add no_such_dss --conn-type hca_dss" in event["message"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from airflow_provider_hca.client.api.base import PAGE
 from airflow_provider_hca.client.api.bundle_changes import BundleChanges
 from airflow_provider_hca.client.api.collection_changes import CollectionChanges
 from airflow_provider_hca.client.api.events import EventCalls
+from airflow_provider_hca.client.api.search import SearchCalls
+from airflow_provider_hca.client.api.subscriptions import SubscriptionCalls
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.client.retry import Exchange, RetryPolicy
 from airflow_provider_hca.client.sansio import Call
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 _NO_BUNDLE = derive_uuid("a bundle that nobody makes")
 
 
-class DSSAPI(BundleChanges, CollectionChanges, EventCalls):
+class DSSAPI(BundleChanges, CollectionChanges, SearchCalls, SubscriptionCalls, EventCalls):
     """The calls to one DSS.
 
     They are named as in the DSS's original Python bindings: `put_file` is `PUT /files/{uuid}`, `get_bundles_all` is

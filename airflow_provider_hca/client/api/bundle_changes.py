@@ -51,20 +51,7 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         add_files: Iterable[Mapping[str, Any]] = (),
         remove_files: Iterable[Mapping[str, Any]] = (),
     ) -> Call[Change]:
-        """Have files in a bundle and others out of it, by as many `PATCH /bundles/{uuid}` as it takes.
-
-        What an earlier try did of the same change is found and taken over, so that a repeat makes nothing twice.
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param version: of the bundle that is changed; the latest if None
-        :param add_files: those to be in it, each with `uuid`, `version`, `name` and `indexed`; any number
-        :param remove_files: those to be out of it, each with `uuid`, `version`, `name` and `indexed`; any number
-        :return: the version that has all of it
-        :raises ValueError: when a name would be there twice; nothing was changed
-        :raises DSSNotFoundError: when there is no such bundle
-        :raises DSSChangeError: when some of it was done and the rest could not be
-        """
+        """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary."""
         uuid, replica = check_uuid(uuid, "bundle uuid"), check_replica(replica)
         adds, removes = _wanted(add_files), _wanted(remove_files)
         _check_different(adds)

@@ -50,19 +50,7 @@ class BundleCalls(Calls):
         creator_uid: int | None = None,
         missing_seconds: float = 0.0,
     ) -> Call[PutBundle]:
-        """Make a version of a bundle of registered files (`PUT /bundles/{uuid}`).
-
-        A DSS stores a large bundle even when it answers 504, so before failing this looks whether it is there.
-
-        :param uuid: of the bundle
-        :param version: of the bundle
-        :param replica: `aws` or `gcp`
-        :param files: the members in a stable order, since a repeat in another order is a conflict; each with `uuid`,
-            `version`, `name` and `indexed` (other keys are left out)
-        :param creator_uid: who creates it; if None whoever this client is told to act for
-        :param missing_seconds: how long to go on while the DSS answers `file_missing`, as it does while it copies
-        :raises DSSConflictError: when that version exists with another manifest
-        """
+        """Create a version of a bundle from registered files (`PUT /bundles/{uuid}`)."""
         uuid, version = check_uuid(uuid, "bundle uuid"), check_version(version, "bundle version")
         members = [bundle_file(file) for file in files]
         query = {"version": version, "replica": check_replica(replica)}
@@ -87,26 +75,12 @@ class BundleCalls(Calls):
         directurls: bool = False,
         presignedurls: bool = False,
     ) -> Call[Bundle]:
-        """Return a bundle's manifest, all pages of it (`GET /bundles/{uuid}`).
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param version: of the bundle; the latest if None
-        :param directurls: whether each file is to have a `url` of the object store's kind, `s3://` or `gs://`
-        :param presignedurls: whether each file is to have a `url` to download it from; waits until there is one
-        :raises DSSNotFoundError: when it is not there, or deleted
-        """
+        """Return the manifest of a bundle, all pages of it (`GET /bundles/{uuid}`)."""
         urls = self._urls(directurls, presignedurls)
         return (yield from self._whole_bundle(uuid, replica, version, urls, exact=True))
 
     def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> Call[str | None]:
-        """Return the version of a bundle if it is available in a replica, else None (`GET /bundles/{uuid}`).
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param version: of the bundle; the latest if None
-        :raises DSSError: for anything but "it is there" and "it is not there"
-        """
+        """Return the version of a bundle if a replica has it, else None (`GET /bundles/{uuid}`)."""
         request = self._bundle_request(uuid, replica, version, {"per_page": "10"})
         try:
             response = yield from self._exchange.send(request, accept=PAGE)
@@ -123,15 +97,7 @@ class BundleCalls(Calls):
         per_page: int = 500,
         at_most: int | None = None,
     ) -> Call[list[dict[str, str]]]:
-        """Return the `uuid` and `version` of the bundles of a replica (`GET /bundles/all`), ordered by uuid.
-
-        :param replica: `aws` or `gcp`
-        :param prefix: of the uuids
-        :param newer_than: a DSS_VERSION; leaves out that version and older ones, which saves memory, not requests
-        :param per_page: 10 to 500; a DSS can lose versions of one uuid between two pages
-        :param at_most: how many are enough: no further page is asked for, and the first ones by uuid are returned
-        :raises DSSProtocolError: when one has no uuid or no version
-        """
+        """Return `uuid` and `version` of all bundles of a replica, ordered by UUID (`GET /bundles/all`)."""
         query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
         request = self._request("GET", "/bundles/all", query)
         found: list[dict[str, str]] = []
@@ -153,19 +119,7 @@ class BundleCalls(Calls):
         add_files: Iterable[Mapping[str, Any]] = (),
         remove_files: Iterable[Mapping[str, Any]] = (),
     ) -> Call[FQID]:
-        """Make a new version of a bundle by adding and removing files (`PATCH /bundles/{uuid}`).
-
-        It is sent once: after an error only a look at the DSS tells whether it was done. `change_bundle` does that, and
-        takes any number of files.
-
-        :param uuid: of the bundle
-        :param version: of the bundle that is changed
-        :param replica: `aws` or `gcp`
-        :param add_files: at most 1,000, each with `uuid`, `version`, `name` and `indexed`
-        :param remove_files: at most 1,000, each with `uuid`, `version`, `name` and `indexed`
-        :return: the new version, whose name the DSS chooses; there is one even where nothing changes
-        :raises DSSNotFoundError: when there is no such version
-        """
+        """Create a new version of a bundle by adding and removing files (`PATCH /bundles/{uuid}`)."""
         uuid, version = check_uuid(uuid, "bundle uuid"), check_version(version, "bundle version")
         changes = {"add_files": [*map(bundle_file, add_files)], "remove_files": [*map(bundle_file, remove_files)]}
         check_changes(changes)
@@ -174,15 +128,7 @@ class BundleCalls(Calls):
         return new_version(request, (yield from self._exchange.send(request, authorize=True)), uuid)
 
     def delete_bundle(self, uuid: str, *, replica: str, reason: str, version: str | None = None) -> Call[None]:
-        """Delete a bundle, or one version of it (`DELETE /bundles/{uuid}`). Only administrators of the DSS may.
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param reason: why; a repeat with the same reason succeeds
-        :param version: which is deleted; all of them if None
-        :raises DSSNotFoundError: when there is no such bundle
-        :raises DSSConflictError: when it was deleted for another reason
-        """
+        """Delete a bundle or one version of it (`DELETE /bundles/{uuid}`); only administrators of the DSS may."""
         if not isinstance(reason, str) or not reason.strip():
             raise ValueError(f"a bundle is deleted for a reason: reason must be a text, not {reason!r}")
         query = replica_and_version(replica, version, "bundle")
@@ -198,18 +144,7 @@ class BundleCalls(Calls):
         destination: str | None = None,
         email: str | None = None,
     ) -> Call[str]:
-        """Have a bundle's files copied to a bucket (`POST /bundles/{uuid}/checkout`).
-
-        It is sent once: each call begins another checkout.
-
-        :param uuid: of the bundle
-        :param replica: `aws` or `gcp`
-        :param version: of the bundle; the latest if None
-        :param destination: a bucket that the DSS may write to; one of its own if None
-        :param email: who is told when it is done
-        :return: the id of the checkout, for `get_bundles_checkout`
-        :raises DSSNotFoundError: when there is no such bundle
-        """
+        """Start to copy the files of a bundle to a bucket (`POST /bundles/{uuid}/checkout`)."""
         given = {"destination": destination, "email": email}
         query = replica_and_version(replica, version, "bundle")
         request = self._request(
@@ -222,12 +157,7 @@ class BundleCalls(Calls):
         return text(request, json_object(request, response), "checkout_job_id")
 
     def get_bundles_checkout(self, checkout_job_id: str, *, replica: str) -> Call[Checkout]:
-        """Return how a checkout is going (`GET /bundles/checkout/{checkout_job_id}`).
-
-        :param checkout_job_id: from `post_bundles_checkout`
-        :param replica: `aws` or `gcp`, the same as there
-        :raises DSSNotFoundError: when the DSS knows no such checkout and says so with a 404
-        """
+        """Return the status of a checkout (`GET /bundles/checkout/{checkout_job_id}`)."""
         path = f"/bundles/checkout/{quote(checkout_job_id, safe='')}"
         request = self._request("GET", path, {"replica": check_replica(replica)})
         answer = json_object(request, (yield from self._exchange.send(request)))

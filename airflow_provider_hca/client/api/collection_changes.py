@@ -23,10 +23,6 @@ log = logging.getLogger(__name__)
 OnVersion = Callable[[str], None]
 
 
-def _unheard(_: str) -> None:
-    """Take no note of a version."""
-
-
 class CollectionChanges(CollectionCalls, Patches):
     """Changes of any size to collections."""
 
@@ -41,40 +37,22 @@ class CollectionChanges(CollectionCalls, Patches):
         name: str | None = None,
         description: str | None = None,
         details: Mapping[str, Any] | None = None,
-        reached: str | None = None,
-        on_version: OnVersion = _unheard,
+        resume_from: str | None = None,
+        on_version: OnVersion | None = None,
     ) -> Call[Change]:
-        """Have links in a collection and others out of it, by as many `PATCH /collections/{uuid}` as it takes.
-
-        A DSS does not list the versions that PATCHes make, so a repeat begins with the version that is changed, unless
-        it is told which one an earlier try had reached. Either way the result has each link once.
-
-        :param uuid: of the collection
-        :param version: of the collection that is changed
-        :param replica: `aws` or `gcp`
-        :param add_contents: links to be in it; any number
-        :param remove_contents: links to be out of it, with all that they have there; any number
-        :param name: a new one, or None
-        :param description: a new one, or None
-        :param details: new ones, or None
-        :param reached: a version that an earlier try made; it is used if it is on the way
-        :param on_version: called with each version that is made
-        :return: the version that has all of it
-        :raises DSSNotFoundError: when there is no such version
-        :raises DSSChangeError: when some of it was done and the rest could not be
-        """
+        """Change a collection with as many `PATCH /collections/{uuid}` as necessary."""
         uuid, replica = check_uuid(uuid, "collection uuid"), check_replica(replica)
         base = begun = check_version(version, "collection version")
         adds = dict.fromkeys(_link(collection_item(item)) for item in add_contents)
         removes = dict.fromkeys(_link(existing_item(item)) for item in remove_contents)
         fields = said(name, description, details)
         collection = yield from self.get_collection(uuid, replica=replica, version=base)
-        if reached is not None and reached != base:
-            found = yield from self._collection_at(uuid, replica, reached)
+        if resume_from is not None and resume_from != base:
+            found = yield from self._collection_at(uuid, replica, resume_from)
             touched = {*adds, *removes}
             if found is not None and _untouched(found, touched, fields) == _untouched(collection, touched, fields):
-                log.info("collection %s.%s has some of the change already", uuid, reached)
-                base, collection = reached, found
+                log.info("collection %s.%s has some of the change already", uuid, resume_from)
+                base, collection = resume_from, found
         current = _links(collection)
         fields = {key: value for key, value in fields.items() if collection.get(key) != value}
         patches = 0
@@ -95,7 +73,8 @@ class CollectionChanges(CollectionCalls, Patches):
                     raise
                 raise DSSChangeError("collection", uuid, base, patches, error) from error
             fields, patches = {}, patches + 1
-            on_version(base)
+            if on_version is not None:
+                on_version(base)
             log.info("collection %s.%s: %d added, %d removed", uuid, base, len(add), len(remove))
 
     def _collection_at(self, uuid: str, replica: str, version: str) -> Call[dict[str, Any] | None]:

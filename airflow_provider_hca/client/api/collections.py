@@ -15,10 +15,7 @@ class CollectionCalls(Calls):
     """The calls about collections. All want a token with the caller's e-mail, who owns what he makes."""
 
     def get_collections(self, *, per_page: int = 500) -> Call[list[dict[str, str]]]:
-        """Return `uuid` and `version` of your collections (`GET /collections`). Versions made by PATCH are not listed.
-
-        :param per_page: 10 to 500
-        """
+        """Return `uuid` and `version` of your collections, without versions created by PATCH (`GET /collections`)."""
         request = self._request("GET", "/collections", {"per_page": str(per_page)})
         return (yield from self._items(request, "collections", authorize=True))
 
@@ -33,20 +30,7 @@ class CollectionCalls(Calls):
         details: Mapping[str, Any] | None = None,
         contents: Iterable[Mapping[str, Any]] = (),
     ) -> Call[FQID]:
-        """Make a version of a collection (`PUT /collections`).
-
-        A DSS overwrites what is there, whoever owns it. `DSSPutCollectionOperator` looks first.
-
-        :param uuid: of the collection
-        :param version: of the collection
-        :param replica: `aws` or `gcp`
-        :param name: of the collection
-        :param description: in Markdown
-        :param details: anything else, as JSON
-        :param contents: at most 1,000 links, each with `type`, `uuid`, `version`, and `fragment` where `type` is none
-            of `file`, `bundle` and `collection`
-        :raises DSSResponseError: with code `invalid_link` when something linked to does not exist
-        """
+        """Create a version of a collection (`PUT /collections`)."""
         uuid, version = check_uuid(uuid, "collection uuid"), check_version(version, "collection version")
         links = [collection_item(item) for item in contents]
         check_changes({"contents": links})
@@ -62,15 +46,7 @@ class CollectionCalls(Calls):
         return FQID(uuid, str(json_object(request, response).get("version", version)))
 
     def get_collection(self, uuid: str, *, replica: str, version: str | None = None) -> Call[dict[str, Any]]:
-        """Return a collection (`GET /collections/{uuid}`).
-
-        :param uuid: of the collection
-        :param replica: `aws` or `gcp`
-        :param version: of the collection; the latest if None
-        :return: `owner`, `name`, `description`, `details` and `contents`; a DSS does not say which version it is
-        :raises DSSNotFoundError: when it is not there, or deleted
-        :raises DSSAuthError: when it is another's
-        """
+        """Return a collection (`GET /collections/{uuid}`)."""
         query = replica_and_version(replica, version, "collection")
         request = self._request("GET", f"/collections/{check_uuid(uuid, 'collection uuid')}", query)
         collection = json_object(request, (yield from self._exchange.send(request, authorize=True)))
@@ -89,24 +65,7 @@ class CollectionCalls(Calls):
         description: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Call[FQID]:
-        """Make a new version of a collection (`PATCH /collections/{uuid}`).
-
-        It is sent once: after an error only a look at the DSS tells whether it was done. `change_collection` does that,
-        and takes any number of links.
-
-        :param uuid: of the collection
-        :param version: of the collection that is changed
-        :param replica: `aws` or `gcp`
-        :param add_contents: at most 1,000 links; what is there already is not added again
-        :param remove_contents: at most 1,000 links, with all that they have there; what is not there is ignored
-        :param name: a new one, or None
-        :param description: a new one, or None
-        :param details: new ones, or None
-        :return: the new version, whose name the DSS chooses
-        :raises DSSNotFoundError: when there is no such version
-        :raises DSSResponseError: with code `invalid_link` when something linked to does not exist; with status 500
-            when the collection is another's
-        """
+        """Create a new version of a collection (`PATCH /collections/{uuid}`)."""
         uuid, version = check_uuid(uuid, "collection uuid"), check_version(version, "collection version")
         changes = {
             "add_contents": [collection_item(item) for item in add_contents],
@@ -119,13 +78,7 @@ class CollectionCalls(Calls):
         return new_version(request, (yield from self._exchange.send(request, authorize=True)), uuid)
 
     def delete_collection(self, uuid: str, *, replica: str) -> Call[None]:
-        """Delete a collection (`DELETE /collections/{uuid}`), for ever: what is put under its uuid later stays unseen.
-
-        :param uuid: of the collection
-        :param replica: `aws` or `gcp`
-        :raises DSSNotFoundError: when it is not there, which it also says when it is deleted already
-        :raises DSSAuthError: when it is another's
-        """
+        """Delete a collection permanently: a later one with its UUID stays hidden (`DELETE /collections/{uuid}`)."""
         query = {"replica": check_replica(replica)}
         request = self._request("DELETE", f"/collections/{check_uuid(uuid, 'collection uuid')}", query)
         yield from self._exchange.send(request, authorize=True, deletes=True)

@@ -41,15 +41,7 @@ class FileCalls(Calls):
     """The calls about files."""
 
     def put_file(self, uuid: str, version: str, *, source_url: str, creator_uid: int | None = None) -> Call[PutFile]:
-        """Register a staged object as a version of a file (`PUT /files/{uuid}`).
-
-        :param uuid: of the file
-        :param version: of the file
-        :param source_url: `s3://bucket/key` or `gs://bucket/key`, staged with its four checksums
-        :param creator_uid: who creates it; if None whoever this client is told to act for
-        :return: whether it is stored, or being copied: then follow with `wait_for_file`
-        :raises DSSConflictError: when that version exists with other content
-        """
+        """Register a staged object as a version of a file (`PUT /files/{uuid}`)."""
         uuid, version = check_uuid(uuid, "file uuid"), check_version(version, "file version")
         replica_of(source_url)
         creator = self.creator_uid if creator_uid is None else creator_uid
@@ -62,13 +54,7 @@ class FileCalls(Calls):
         return PutFile(uuid, str(stored), outcome[response.status])
 
     def head_file(self, uuid: str, *, replica: str, version: str | None = None) -> Call[FileMetadata]:
-        """Return what the DSS knows of a file (`HEAD /files/{uuid}`).
-
-        :param uuid: of the file
-        :param replica: `aws` or `gcp`
-        :param version: of the file; the latest if None
-        :raises DSSNotFoundError: when it is not there, or not yet
-        """
+        """Return the metadata of a file (`HEAD /files/{uuid}`)."""
         request = self._file_request("HEAD", uuid, replica, version)
         return _file_metadata(request, (yield from self._exchange.send(request)))
 
@@ -111,16 +97,7 @@ class FileCalls(Calls):
     def wait_for_file(
         self, uuid: str, version: str, *, replica: str, sha256: str, seconds: float
     ) -> Call[FileMetadata]:
-        """Wait until an asynchronous copy (`PUT /files` answered 202) is done, and check that it is ours.
-
-        :param uuid: of the file
-        :param version: of the file
-        :param replica: `aws` or `gcp`
-        :param sha256: of the content that was staged
-        :param seconds: how long to wait at most
-        :raises DSSConflictError: when the stored content is other than what was staged
-        :raises DSSCopyError: when the copy failed or took too long
-        """
+        """Wait until an asynchronous copy (`PUT /files` answered 202) is done, and compare its checksum."""
         deadline, delay = time.monotonic() + seconds, _POLL_FIRST
         while True:
             found = yield from self.find_file(uuid, replica=replica, version=version, sha256=sha256)
@@ -135,20 +112,7 @@ class FileCalls(Calls):
     def get_file(
         self, uuid: str, *, replica: str, version: str | None = None, to: str | Path | Writable
     ) -> Call[FileMetadata]:
-        """Download a file (`GET /files/{uuid}`), as a stream, and check its sha256.
-
-        A connection that breaks is taken up where it broke, for as long as there is progress.
-
-        :param uuid: of the file
-        :param replica: `aws` or `gcp`
-        :param version: of the file; the latest if None
-        :param to: a path, which holds the file once it is whole and is left alone until then; or something open for
-            writing in binary mode, which may hold a part when this fails
-        :return: what the DSS knows of the file
-        :raises DSSNotFoundError: when it is not there
-        :raises DSSContentError: when other content came than the DSS says
-        :raises OSError: when it cannot be written
-        """
+        """Download a file as a stream (`GET /files/{uuid}`) and verify its SHA-256."""
         with ExitStack() as files:
             if isinstance(to, str | Path):
                 to = files.enter_context(whole_file(Path(to)))
