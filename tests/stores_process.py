@@ -1,4 +1,4 @@
-"""The local DSS, with its staging buckets in other stores: where they are is the first argument, as JSON."""
+"""Run the local DSS with staging buckets in other stores; the first argument describes them in JSON."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from airflow_provider_hca.local import process
 from airflow_provider_hca.local.__main__ import main
 from airflow_provider_hca.local.errors import retry_later
 from airflow_provider_hca.local.staging import StagedObject
-from tests.stores import S3Where
+from tests.stores import S3Endpoint
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
 
-class _Elsewhere:
-    """What the local DSS takes for the server of its staging buckets."""
+class _ExternalStore:
+    """Base of staging stores that run in another process."""
 
     def start(self, listener: socket.socket) -> None:
-        """Serve nothing: the store is another process."""
+        """Do nothing: the store is running."""
 
     def stop(self) -> None:
-        """Stop nothing."""
+        """Do nothing."""
 
 
-class S3(_Elsewhere):
-    """A bucket of a store that speaks S3, read by boto3."""
+class S3(_ExternalStore):
+    """An S3 store, read with boto3."""
 
-    def __init__(self, where: list[str], directory: Path, bucket: str) -> None:
-        del directory, bucket  # made elsewhere
-        self._client = S3Where(*where).client()
+    def __init__(self, endpoint: list[str], directory: Path, bucket: str) -> None:
+        del directory, bucket  # signature of S3Storage
+        self._client = S3Endpoint(*endpoint).client()
 
     def find(self, bucket: str, key: str) -> StagedObject | None:
-        """Return the object, or None."""
-        at = {"Bucket": bucket, "Key": key}
+        """Return an object, or None."""
+        where = {"Bucket": bucket, "Key": key}
         try:
-            head = self._client.head_object(**at)
-            tags = {tag["Key"]: tag["Value"] for tag in self._client.get_object_tagging(**at)["TagSet"]}
+            head = self._client.head_object(**where)
+            tags = {tag["Key"]: tag["Value"] for tag in self._client.get_object_tagging(**where)["TagSet"]}
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
@@ -66,13 +66,13 @@ class S3(_Elsewhere):
             self._client.put_object(Bucket=bucket, Key=key, Body=file, ContentType=content_type)
 
 
-class GCS(_Elsewhere):
-    """A bucket of a store that speaks as Google Cloud Storage does, read by its SDK."""
+class GCS(_ExternalStore):
+    """A Google Cloud Storage store, read with its SDK."""
 
     def __init__(self, directory: Path, bucket: str) -> None:
         from google.cloud import storage
 
-        del directory, bucket  # made elsewhere
+        del directory, bucket  # signature of GCSServer
         self._client: Any = storage.Client.create_anonymous_client()
 
     def find(self, bucket: str, key: str) -> StagedObject | None:
@@ -95,7 +95,7 @@ class GCS(_Elsewhere):
 
 
 def run() -> None:
-    """Run the local DSS, which makes its staging servers by these names."""
+    """Replace the classes of the staging stores, and run the local DSS."""
     stores = json.loads(sys.argv.pop(1))
     process.S3Storage = partial(S3, stores["s3"])  # type: ignore[assignment,attr-defined]  # the store is another one
     if stores["gcs_url"]:

@@ -18,4 +18,4 @@ def test_soak_of_three_directories_creates_each_bundle_once() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 directories" in done.stdout
-    assert "badly did none" in done.stdout
+    assert "failed directories: none" in done.stdout

@@ -1,4 +1,4 @@
-"""What tests of the local DSS share."""
+"""Fixtures of the local DSS's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscriber: an HTTP server that takes notifications, or refuses them."""
+"""An HTTP server that receives notifications."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 @dataclass
 class Delivery:
-    """A request that came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -24,12 +24,12 @@ class Delivery:
 
     @property
     def payload(self) -> Any:
-        """What the body says, being JSON."""
+        """Body as JSON."""
         return json.loads(self.body)
 
     @property
     def form(self) -> dict[str, str]:
-        """The fields of the body, being a form."""
+        """Fields of the body as a form."""
         head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
         message = BytesParser(policy=HTTP).parsebytes(head + self.body)
         fields = {}
@@ -41,11 +41,14 @@ class Delivery:
 
 
 class Receiver:
-    """The server, on a port of its own. It answers with the statuses in `answers` one after the other, then 200."""
+    """The server, on a free port.
+
+    :ivar statuses: statuses of the next responses; then 200
+    """
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
-        self.answers: list[int] = []
+        self.statuses: list[int] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,7 +56,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.deliveries.append(Delivery(self.command, self.path, headers, body, time.monotonic()))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
                 self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -61,7 +64,7 @@ class Receiver:
             do_POST = do_PUT = do_GET = _take  # noqa: N815 - the names http.server calls
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
@@ -75,9 +78,9 @@ class Receiver:
         self._server.server_close()
 
     def wait(self, count: int, seconds: float = 60) -> list[Delivery]:
-        """Wait until that many requests came in, and return all."""
+        """Wait until `count` requests were received, and return all."""
         deadline = time.monotonic() + seconds
         while len(self.deliveries) < count:
-            assert time.monotonic() < deadline, f"only {len(self.deliveries)} of {count} notifications came"
+            assert time.monotonic() < deadline, f"only {len(self.deliveries)} of {count} notifications were received"
             time.sleep(0.02)
         return self.deliveries

@@ -1,4 +1,4 @@
-"""Starting the local DSS as a process of its own, and what tests say to it."""
+"""Start the local DSS as a process, and send requests to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EMAIL = "https://auth.data.humancellatlas.org/email"
 VERSION = "2024-01-31T235959.000001Z"
-UNUSED_UUID = "00000000-0000-4000-8000-000000000000"  # of nothing; the same on each worker, as ids of tests must be
+UNUSED_UUID = "00000000-0000-4000-8000-000000000000"  # constant, because test ids must be the same on each worker
 MIB = 1024 * 1024
 
 
@@ -39,7 +39,7 @@ def new_version() -> str:
 
 
 def sums(content: bytes) -> dict[str, str]:
-    """Return the four labels, computed in another way than the server does."""
+    """Return the four checksum labels, computed independently of the server."""
     etag = hashlib.md5(content).hexdigest()  # noqa: S324 - what S3 calls an ETag
     if len(content) > 64 * MIB:
         parts = [content[start : start + 64 * MIB] for start in range(0, len(content), 64 * MIB)]
@@ -61,12 +61,12 @@ class LocalDSS:
     def __init__(self, state: Path, *options: str, errors: Path | None = None) -> None:
         self.state = state
         self.options = options
-        self.errors = errors  # a file for what the process complains of, by default to whom the tests complain
+        self.errors = errors  # file for the standard error of the process; that of the tests if None
         self.ports = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--gcs-port", "0"]
         self.start()
 
     def start(self) -> None:
-        """Start the process and wait until it says it is ready."""
+        """Start the process and wait until it is ready."""
         command = [sys.executable, "-m", *self.program, "--json", "--state", str(self.state)]
         with nullcontext() if self.errors is None else self.errors.open("a") as errors:
             self.process = subprocess.Popen(
@@ -74,7 +74,7 @@ class LocalDSS:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "the local DSS ended before it was ready"
+        assert line, "the local DSS exited before it was ready"
         self.about: dict[str, Any] = json.loads(line)
         self.url: str = self.about["dss_url"]
         self.bucket: str = self.about["bucket"]
@@ -82,7 +82,7 @@ class LocalDSS:
         self.http = requests.Session()
         self._token = ""
         names = {"--port": "dss_url", "--s3-port": "s3_url", "--objects-port": "objects_url"}
-        for option, name in names.items():  # a restart finds everything where it was
+        for option, name in names.items():  # a restart keeps the ports
             port = re.search(r":(\d+)", self.about[name])
             assert port
             self.ports[self.ports.index(option) + 1] = port[1]
@@ -99,7 +99,7 @@ class LocalDSS:
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End the process by a signal and return its exit code."""
+        """Send a signal, wait for the process, and return its exit code."""
         os.kill(self.process.pid, number)
         code = self.process.wait(60)
         assert self.process.stdout is not None
@@ -107,7 +107,7 @@ class LocalDSS:
         return code
 
     def restart(self) -> None:
-        """Stop and start on the same ports."""
+        """Stop, and start on the same ports."""
         self.stop()
         self.start()
 
@@ -118,27 +118,27 @@ class LocalDSS:
         if self.process.poll() is None:
             self.stop()
 
-    def control(self, method: str, what: str, body: Any = None) -> Any:
-        """Use a switch or a window of the local DSS."""
-        url = f"{self.url.removesuffix('/v1')}/_local/{what}"
-        answer = requests.request(method, url, json=body, timeout=30)
-        assert answer.ok, answer.text
-        return answer.json()
+    def control(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the admin API and return the JSON of the response."""
+        url = f"{self.url.removesuffix('/v1')}/_local/{path}"
+        response = requests.request(method, url, json=body, timeout=30)
+        assert response.ok, response.text
+        return response.json()
 
-    def token(self, **wish: Any) -> str:
-        """Have a token made."""
-        token: str = self.control("POST", "tokens", wish)["token"]
+    def token(self, **fields: Any) -> str:
+        """Return a new token."""
+        token: str = self.control("POST", "tokens", fields)["token"]
         return token
 
     @property
     def authorization(self) -> dict[str, str]:
-        """Return the header with the developer's token."""
+        """Headers with the developer's token."""
         if not self._token:
             self._token = self.token()
         return {"Authorization": f"Bearer {self._token}"}
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> requests.Response:
-        """Send one request to the API; writing ones carry a token."""
+        """Send a request to the API; PUT, PATCH and DELETE have a token."""
         headers = self.authorization if method in {"PUT", "PATCH", "DELETE"} else {}
         return requests.request(
             method,
@@ -171,8 +171,8 @@ class LocalDSS:
 
         key = f"staged/{new_uuid()}"
         options = {"api_endpoint": self.about["gcs_url"]}
-        nobody = AnonymousCredentials()  # type: ignore[no-untyped-call] # shipped without types
-        client = storage.Client("dss-local", credentials=nobody, client_options=options)
+        credentials = AnonymousCredentials()  # type: ignore[no-untyped-call] # no type information
+        client = storage.Client("dss-local", credentials=credentials, client_options=options)
         blob = client.bucket(self.bucket).blob(key)
         blob.metadata = labels
         blob.upload_from_string(content, "text/plain")
@@ -186,14 +186,14 @@ class LocalDSS:
         return self.call("PUT", f"/files/{file or new_uuid()}", body, version=version)
 
     def new_file(self, content: bytes = b"content") -> str:
-        """Stage and register content; return the uuid."""
+        """Stage and register a content; return the uuid of the file."""
         file = new_uuid()
-        answer = self.put_file(self.stage(content), file)
-        assert answer.status_code == 201, answer.text
+        response = self.put_file(self.stage(content), file)
+        assert response.status_code == 201, response.text
         return file
 
     def entry(self, name: str, file: str = "", *, indexed: bool = False) -> dict[str, Any]:
-        """Return a file as a bundle lists it."""
+        """Return a file entry for PUT bundle."""
         return {"uuid": file or self.new_file(), "version": VERSION, "name": name, "indexed": indexed}
 
     def put_bundle(
@@ -209,18 +209,18 @@ class LocalDSS:
         return self.call("PUT", f"/bundles/{bundle or new_uuid()}", body, version=version, replica=replica)
 
     def wait_for_head(self, file: str, status: int, replica: str = "aws", version: str = VERSION) -> requests.Response:
-        """Ask HEAD until it answers `status`."""
+        """Poll HEAD file until it returns `status`."""
         end = time.monotonic() + 20
         while True:
-            answer = self.call("HEAD", f"/files/{file}", replica=replica, version=version)
-            if answer.status_code == status or time.monotonic() > end:
-                assert answer.status_code == status
-                return answer
+            response = self.call("HEAD", f"/files/{file}", replica=replica, version=version)
+            if response.status_code == status or time.monotonic() > end:
+                assert response.status_code == status
+                return response
             time.sleep(0.05)
 
 
 class User:
-    """Somebody with a token and an e-mail address of his own."""
+    """A user with a token and an e-mail address."""
 
     def __init__(self, dss: LocalDSS, **claims: Any) -> None:
         self.email = f"{new_uuid()}@example.org"
@@ -229,9 +229,9 @@ class User:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> requests.Response:
-        """Send one request with the token."""
+        """Send a request with the token."""
         return requests.request(method, self._url + path, json=body, params=query, headers=self._headers, timeout=30)
 
 
-def code_of(answer: requests.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+def code_of(response: requests.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]

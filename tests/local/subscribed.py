@@ -1,4 +1,4 @@
-"""Subscriptions that tests make at a shared DSS: without an end, each would be notified of all that happens there."""
+"""Clean up subscriptions at a shared DSS: otherwise each would be notified of the events of all later tests."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def delete_subscriptions(url: str, headers: dict[str, str]) -> None:
         for replica in ("aws", "gcp"):
             for kind in ("jmespath", "elasticsearch"):
                 query = {"replica": replica, "subscription_type": kind}
-                found = session.get(f"{url}/subscriptions", params=query, timeout=30)
-                for each in found.json()["subscriptions"]:
-                    session.delete(f"{url}/subscriptions/{each['uuid']}", params=query, timeout=30)
+                response = session.get(f"{url}/subscriptions", params=query, timeout=30)
+                for subscription in response.json()["subscriptions"]:
+                    session.delete(f"{url}/subscriptions/{subscription['uuid']}", params=query, timeout=30)

@@ -1,4 +1,4 @@
-"""Who is let in: every row of the table, for every call that asks for a token."""
+"""Authorization: tokens, groups and e-mail claims, for every call that needs a token."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SUBSCRIPTIONS = ["GET subscriptions", "PUT subscriptions", "GET subscription", "
 CALLS = ["PUT file", "PUT bundle", "PATCH bundle", "DELETE bundle", *COLLECTIONS, *SUBSCRIPTIONS]
 
 
-def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requests.Response:
-    method, kind = what.split()
+def _call(dss: LocalDSS, call: str, token: str | None, bundle: str = "") -> requests.Response:
+    method, kind = call.split()
     path = f"/{kind}" if kind.endswith("s") else f"/{kind}s/{bundle or new_uuid()}"
     bodies: dict[str, Any] = {
-        "PUT file": {"source_url": dss.stage(b"x") if what == "PUT file" else "", "creator_uid": 1},
+        "PUT file": {"source_url": dss.stage(b"x") if call == "PUT file" else "", "creator_uid": 1},
         "PUT bundle": {"files": [], "creator_uid": 1},
         "PATCH bundle": {},
         "DELETE bundle": {"reason": "test"},
@@ -34,65 +34,62 @@ def _call(dss: LocalDSS, what: str, token: str | None, bundle: str = "") -> requ
         "PATCH collection": {},
         "PUT subscriptions": {"callback_url": "http://127.0.0.1:9/"},
     }
-    query = {} if what == "GET collections" else {"version": VERSION, "replica": "aws", "uuid": new_uuid()}
+    query = {} if call == "GET collections" else {"version": VERSION, "replica": "aws", "uuid": new_uuid()}
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return requests.request(method, dss.url + path, json=bodies.get(what), params=query, headers=headers, timeout=10)
+    return requests.request(method, dss.url + path, json=bodies.get(call), params=query, headers=headers, timeout=10)
 
 
-def test_refused_tokens(dss: LocalDSS) -> None:
-    """No header or a bad token is 401, an untrusted issuer 403, and 500 without scope, iss or a known kid."""
+def test_call_with_bad_token_returns_401_403_or_500(dss: LocalDSS) -> None:
+    """The status is 500 without a scope or iss, and for an unknown kid, as in a DSS."""
     tampered = dss.token().rsplit(".", 1)[0] + "." + dss.token(expires_in=7).rsplit(".", 1)[1]
-    what = "GET collection"
+    call = "GET collection"
     for token in (
         "nonsense",
         dss.token(expires_in=-10),
         dss.token(claims={"aud": "https://dev.data.humancellatlas.org"}),
         tampered,
     ):
-        assert code_of(_call(dss, what, token)) == (401, "Unauthorized")
-    for claims in ({"iss": "https://elsewhere.invalid/"}, {"sub": "somebody@else.invalid"}):
-        assert code_of(_call(dss, what, dss.token(claims=claims))) == (403, "Forbidden")
-    for wish in ({"claims": {"scope": None}}, {"claims": {"iss": None}}, {"kid": "unknown"}):
-        answer = _call(dss, what, dss.token(**wish))
-        assert answer.status_code == 500
-        assert answer.json().keys() == {"Code", "Message"}
+        assert code_of(_call(dss, call, token)) == (401, "Unauthorized")
+    for claims in ({"iss": "https://elsewhere.invalid/"}, {"sub": "other@else.invalid"}):
+        assert code_of(_call(dss, call, dss.token(claims=claims))) == (403, "Forbidden")
+    for fields in ({"claims": {"scope": None}}, {"claims": {"iss": None}}, {"kid": "unknown"}):
+        response = _call(dss, call, dss.token(**fields))
+        assert response.status_code == 500
+        assert response.json().keys() == {"Code", "Message"}
 
 
-def test_calls_without_a_good_token_are_refused(dss: LocalDSS) -> None:
-    """Every call that asks for a token refuses none, one of another issuer, and one without a scope."""
+def test_every_secured_call_rejects_missing_and_invalid_tokens(dss: LocalDSS) -> None:
     foreign = dss.token(claims={"iss": "https://elsewhere.invalid/"})
     incomplete = dss.token(claims={"scope": None})
-    for what in CALLS:
-        assert code_of(_call(dss, what, None)) == (401, "OAuthProblem"), what
-        assert code_of(_call(dss, what, "nonsense")) == (401, "Unauthorized"), what
-        assert code_of(_call(dss, what, foreign)) == (403, "Forbidden"), what
-        assert _call(dss, what, incomplete).status_code == 500, what
+    for call in CALLS:
+        assert code_of(_call(dss, call, None)) == (401, "OAuthProblem"), call
+        assert code_of(_call(dss, call, "nonsense")) == (401, "Unauthorized"), call
+        assert code_of(_call(dss, call, foreign)) == (403, "Forbidden"), call
+        assert _call(dss, call, incomplete).status_code == 500, call
 
 
 @pytest.mark.parametrize(
-    ("what", "status"), [("PUT file", 403), ("PUT bundle", 201), *((what, 403) for what in COLLECTIONS)]
+    ("call", "status"), [("PUT file", 403), ("PUT bundle", 201), *((call, 403) for call in COLLECTIONS)]
 )
-def test_group(dss: LocalDSS, what: str, status: int) -> None:
-    """PUT file and the collections ask for the group `hca`, PUT bundle does not."""
-    assert _call(dss, what, dss.token(claims={GROUP: "other"})).status_code == status
+def test_call_with_other_group_is_rejected_where_hca_is_required(dss: LocalDSS, call: str, status: int) -> None:
+    """PUT file and the collections require the group `hca`, PUT bundle does not."""
+    assert _call(dss, call, dss.token(claims={GROUP: "other"})).status_code == status
 
 
 @pytest.mark.parametrize("group", [None, "", ["hca"]])
-def test_group_of_another_form_is_refused(dss: LocalDSS, group: Any) -> None:
-    """No group, an empty one and a list are not the group `hca`."""
+def test_put_file_without_group_string_is_rejected(dss: LocalDSS, group: Any) -> None:
     assert _call(dss, "PUT file", dss.token(claims={GROUP: group})).status_code == 403
 
 
-@pytest.mark.parametrize("what", COLLECTIONS)
-def test_collections_need_an_email(dss: LocalDSS, what: str) -> None:
-    """The collections ask for an e-mail claim, of either name."""
-    assert code_of(_call(dss, what, dss.token(claims={EMAIL: None, "email": None}))) == (401, "Unauthorized")
+@pytest.mark.parametrize("call", COLLECTIONS)
+def test_collections_without_email_claim_return_401(dss: LocalDSS, call: str) -> None:
+    """Either of the two e-mail claims is sufficient."""
+    assert code_of(_call(dss, call, dss.token(claims={EMAIL: None, "email": None}))) == (401, "Unauthorized")
     for claims in ({EMAIL: None}, {"email": None}):
-        assert _call(dss, what, dss.token(claims=claims)).status_code in {200, 201, 404}
+        assert _call(dss, call, dss.token(claims=claims)).status_code in {200, 201, 404}
 
 
-def test_deletion_needs_an_administrator(dss: LocalDSS) -> None:
-    """DELETE asks for an administrator's e-mail: the developer has one, a user has not."""
+def test_delete_bundle_by_non_administrator_is_rejected(dss: LocalDSS) -> None:
     bundle = new_uuid()
     dss.put_bundle([], bundle)
     assert code_of(_call(dss, "DELETE bundle", dss.token(user=True), bundle)) == (403, "Forbidden")
@@ -101,16 +98,14 @@ def test_deletion_needs_an_administrator(dss: LocalDSS) -> None:
     assert _call(dss, "DELETE bundle", dss.token(), bundle).status_code == 200
 
 
-def test_users_may_ingest(dss: LocalDSS) -> None:
-    """A user's token of the OIDC provider is good for files, bundles and collections."""
+def test_user_token_can_put_files_bundles_and_collections(dss: LocalDSS) -> None:
     token = dss.token(user=True)
     assert _call(dss, "PUT file", token).status_code == 201
     assert _call(dss, "PUT bundle", token).status_code == 201
     assert _call(dss, "GET collections", token).json() == {"collections": []}
 
 
-def test_the_key_file_signs(dss: LocalDSS) -> None:
-    """The developer's key is a service-account file, readable by its owner only, that signs tokens by itself."""
+def test_key_file_signs_tokens_and_is_private(dss: LocalDSS) -> None:
     path = Path(dss.about["key_file"])
     assert path.stat().st_mode & 0o777 == 0o600
     key = json.loads(path.read_text())
@@ -122,8 +117,7 @@ def test_the_key_file_signs(dss: LocalDSS) -> None:
     assert _call(dss, "GET collections", token).status_code == 200
 
 
-def test_reading_needs_no_token(dss: LocalDSS) -> None:
-    """Files, bundles and events are read, listed, searched and checked out without a token."""
+def test_reading_without_token_succeeds(dss: LocalDSS) -> None:
     bundle, file = new_uuid(), dss.new_file()
     dss.put_bundle([dss.entry("a", file)], bundle)
     for path in (
@@ -148,15 +142,14 @@ def _refresh(dss: LocalDSS, **changes: str) -> requests.Response:
     return requests.post(oauth2["token_uri"], data=form | changes, timeout=10)
 
 
-def test_token_endpoint(dss: LocalDSS) -> None:
-    """The token endpoint gives a user's token for the refresh token, of a lifetime that can be set."""
-    answer = _refresh(dss).json()
-    assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
-    assert _call(dss, "GET collections", answer["access_token"]).status_code == 200
+def test_token_endpoint_issues_tokens_with_configured_lifetime(dss: LocalDSS) -> None:
+    response = _refresh(dss).json()
+    assert (response["token_type"], response["expires_in"]) == ("Bearer", 3600)
+    assert _call(dss, "GET collections", response["access_token"]).status_code == 200
     dss.control("POST", "oauth/settings", {"expires_in": -1})
-    answer = _refresh(dss).json()
+    response = _refresh(dss).json()
     dss.control("POST", "oauth/settings", {"expires_in": 3600})
-    assert code_of(_call(dss, "GET collections", answer["access_token"])) == (401, "Unauthorized")
+    assert code_of(_call(dss, "GET collections", response["access_token"])) == (401, "Unauthorized")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +161,6 @@ def test_token_endpoint(dss: LocalDSS) -> None:
         ("grant_type", 400, "unsupported_grant_type"),
     ],
 )
-def test_token_endpoint_refuses(dss: LocalDSS, name: str, status: int, error: str) -> None:
-    """Anything wrong in a refresh is answered as OAuth2 has it."""
-    answer = _refresh(dss, **{name: "wrong"})
-    assert (answer.status_code, answer.json()) == (status, {"error": error})
+def test_token_endpoint_with_wrong_field_returns_error(dss: LocalDSS, name: str, status: int, error: str) -> None:
+    response = _refresh(dss, **{name: "wrong"})
+    assert (response.status_code, response.json()) == (status, {"error": error})

@@ -1,4 +1,4 @@
-"""PUT, GET, PATCH and DELETE of collections, and their list."""
+"""Routes of collections."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LATER = "2025-01-01T000000.000000Z"
 
 
 class Caller(User):
-    """Somebody who has collections."""
+    """A user who has collections."""
 
     def put(self, uuid: str = "", version: str = VERSION, **changes: Any) -> requests.Response:
-        """Put a collection, changed from an empty one."""
+        """Put an empty collection with some fields changed."""
         body = {"name": "n", "description": "d", "details": {"a": [1, None]}, "contents": []} | changes
         return self.call("PUT", "/collections", body, uuid=uuid or new_uuid(), version=version, replica="aws")
 
     def get(self, uuid: str, **query: Any) -> requests.Response:
-        """Get a collection from aws, or from elsewhere."""
+        """Get a collection, from aws by default."""
         return self.call("GET", f"/collections/{uuid}", **{"replica": "aws", **query})
 
     def patch(self, uuid: str, body: Any, version: str = VERSION) -> requests.Response:
@@ -38,7 +38,7 @@ class Caller(User):
         return self.call("DELETE", f"/collections/{uuid}", replica="aws")
 
     def list(self, **query: Any) -> requests.Response:
-        """List the collections, a page of them."""
+        """List a page of collections."""
         return self.call("GET", "/collections", **query)
 
 
@@ -51,18 +51,16 @@ def _item(file: str, **changes: Any) -> dict[str, Any]:
     return {"type": "file", "uuid": file, "version": VERSION, **changes}
 
 
-def test_put_then_get(owner: Caller) -> None:
-    """PUT answers 201 with uuid and version, also repeated; GET gives what was put, and the owner, but no version."""
+def test_get_collection_returns_stored_fields_and_owner(owner: Caller) -> None:
     uuid = new_uuid()
     for _ in range(2):
-        answer = owner.put(uuid)
-        assert (answer.status_code, answer.json()) == (201, {"uuid": uuid, "version": VERSION})
-    said = {"name": "n", "description": "d", "details": {"a": [1, None]}, "contents": []}
-    assert owner.get(uuid).json() == said | {"owner": owner.email}
+        response = owner.put(uuid)
+        assert (response.status_code, response.json()) == (201, {"uuid": uuid, "version": VERSION})
+    fields = {"name": "n", "description": "d", "details": {"a": [1, None]}, "contents": []}
+    assert owner.get(uuid).json() == fields | {"owner": owner.email}
 
 
-def test_put_overwrites(dss: LocalDSS, owner: Caller) -> None:
-    """A PUT of the same uuid and version overwrites silently, even another owner's collection."""
+def test_put_collection_overwrites_that_of_another_owner(dss: LocalDSS, owner: Caller) -> None:
     uuid, other = new_uuid(), Caller(dss)
     owner.put(uuid)
     assert other.put(uuid, name="mine now").status_code == 201
@@ -70,8 +68,7 @@ def test_put_overwrites(dss: LocalDSS, owner: Caller) -> None:
     assert code_of(owner.get(uuid)) == (403, "Forbidden")
 
 
-def test_links_are_kept_once_each(dss: LocalDSS, owner: Caller) -> None:
-    """Links to files, bundles, collections and fragments are kept in order with all their fields, each once."""
+def test_put_collection_removes_duplicate_links(dss: LocalDSS, owner: Caller) -> None:
     file, bundle, inner, uuid = dss.new_file(b'{"a": {"b/c": [7]}}'), new_uuid(), new_uuid(), new_uuid()
     dss.put_bundle([], bundle)
     owner.put(inner)
@@ -86,8 +83,7 @@ def test_links_are_kept_once_each(dss: LocalDSS, owner: Caller) -> None:
     assert owner.get(uuid).json()["contents"] == links
 
 
-def test_links_must_lead_somewhere(dss: LocalDSS, owner: Caller) -> None:
-    """A link to what is not there, in the version given or in the replica, is 422 invalid_link, in PUT and PATCH."""
+def test_link_to_missing_target_returns_422(dss: LocalDSS, owner: Caller) -> None:
     file, text, uuid = dss.new_file(b'{"a": 1}'), dss.new_file(b"no JSON"), new_uuid()
     owner.put(uuid)
     wrong = [
@@ -106,64 +102,60 @@ def test_links_must_lead_somewhere(dss: LocalDSS, owner: Caller) -> None:
         assert code_of(owner.put(contents=[_item(file), item])) == (422, "invalid_link")
         assert code_of(owner.patch(uuid, {"add_contents": [item]})) == (422, "invalid_link")
     body = {"name": "n", "description": "d", "details": {}, "contents": [_item(file)]}
-    answer = owner.call("PUT", "/collections", body, uuid=new_uuid(), version=VERSION, replica="gcp")
-    assert code_of(answer) == (422, "invalid_link")
+    response = owner.call("PUT", "/collections", body, uuid=new_uuid(), version=VERSION, replica="gcp")
+    assert code_of(response) == (422, "invalid_link")
 
 
-def test_patch(dss: LocalDSS, owner: Caller) -> None:
-    """PATCH makes a version with links added and removed and what is said changed, and leaves the old one."""
+def test_patch_collection_changes_fields_in_new_version(dss: LocalDSS, owner: Caller) -> None:
     a, b, uuid = _item(dss.new_file()), _item(dss.new_file()), new_uuid()
     owner.put(uuid, contents=[a])
     change = {"add_contents": [a, b, b], "remove_contents": [a | {"note": "another"}], "description": "new"}
-    answer = owner.patch(uuid, change)
-    assert answer.status_code == 200
-    assert answer.json() == {"uuid": uuid, "version": answer.json()["version"]}
-    found = owner.get(uuid, version=answer.json()["version"]).json()
+    response = owner.patch(uuid, change)
+    assert response.status_code == 200
+    assert response.json() == {"uuid": uuid, "version": response.json()["version"]}
+    found = owner.get(uuid, version=response.json()["version"]).json()
     assert (found["contents"], found["name"], found["description"]) == ([a, b], "n", "new")
     assert owner.get(uuid, version=VERSION).json()["contents"] == [a]
-    last = owner.patch(uuid, {"remove_contents": [a, b], "details": {}}, answer.json()["version"]).json()["version"]
+    last = owner.patch(uuid, {"remove_contents": [a, b], "details": {}}, response.json()["version"]).json()["version"]
     found = owner.get(uuid).json()
     assert (found["contents"], found["details"], found["description"]) == ([], {}, "new")
-    assert last > answer.json()["version"] > VERSION
+    assert last > response.json()["version"] > VERSION
 
 
-def test_every_patch_makes_a_version(owner: Caller) -> None:
-    """A PATCH that changes nothing makes a version all the same, each time another."""
+def test_patch_collection_without_changes_creates_version(owner: Caller) -> None:
     uuid = new_uuid()
     owner.put(uuid)
     assert len({owner.patch(uuid, {}).json()["version"] for _ in range(3)}) == 3
 
 
-def test_whose_it_is(dss: LocalDSS, owner: Caller) -> None:
-    """Others get 403 from GET and DELETE, and from PATCH a 500 of the usual shape without Retry-After."""
+def test_collection_of_another_owner_is_rejected(dss: LocalDSS, owner: Caller) -> None:
+    """PATCH is a 500 without Retry-After, as in a DSS."""
     uuid, other = new_uuid(), Caller(dss)
     owner.put(uuid)
     assert code_of(other.get(uuid)) == (403, "Forbidden")
     assert code_of(other.delete(uuid)) == (403, "Forbidden")
-    answer = other.patch(uuid, {})
-    assert code_of(answer) == (500, "unhandled_exception")
-    assert "Retry-After" not in answer.headers
+    response = other.patch(uuid, {})
+    assert code_of(response) == (500, "unhandled_exception")
+    assert "Retry-After" not in response.headers
     assert owner.get(uuid).status_code == 200
 
 
-def test_delete(owner: Caller) -> None:
-    """After DELETE every version is 404 and not listed, and stays 404 though it can be put again."""
+def test_deleted_collection_returns_404_even_after_put(owner: Caller) -> None:
     uuid = new_uuid()
     owner.put(uuid)
     owner.put(uuid, LATER)
-    answer = owner.delete(uuid)
-    assert (answer.status_code, answer.json()) == (200, {})
+    response = owner.delete(uuid)
+    assert (response.status_code, response.json()) == (200, {})
     assert owner.list().json() == {"collections": []}
     assert owner.put(uuid).status_code == 201
-    for answer in (owner.get(uuid), owner.get(uuid, version=LATER), owner.patch(uuid, {}), owner.delete(uuid)):
-        assert code_of(answer) == (404, "not_found")
+    for response in (owner.get(uuid), owner.get(uuid, version=LATER), owner.patch(uuid, {}), owner.delete(uuid)):
+        assert code_of(response) == (404, "not_found")
 
 
-def test_unknown(owner: Caller) -> None:
-    """An unknown collection is 404, and so is an unknown version or one of the other replica."""
+def test_unknown_collection_returns_404(owner: Caller) -> None:
     uuid = new_uuid()
     owner.put(uuid)
-    answers = [
+    responses = [
         owner.get(new_uuid()),
         owner.get(uuid, version="no version"),
         owner.get(uuid, replica="gcp"),
@@ -171,45 +163,45 @@ def test_unknown(owner: Caller) -> None:
         owner.patch(uuid, {}, LATER),
         owner.delete(new_uuid()),
     ]
-    assert [code_of(answer) for answer in answers] == [(404, "not_found")] * 6
+    assert [code_of(response) for response in responses] == [(404, "not_found")] * 6
 
 
-def test_list(dss: LocalDSS, owner: Caller) -> None:
-    """The list has what its caller put, in pages of 10 to 500, and no versions made by PATCH."""
+def test_list_collections_returns_pages_without_patched_versions(dss: LocalDSS, owner: Caller) -> None:
     uuids = sorted(new_uuid() for _ in range(12))
     for uuid in uuids:
         owner.put(uuid)
     owner.put(uuids[0], LATER)
     owner.patch(uuids[0], {})
     Caller(dss).put()
-    found, pages = [], []
+    listed: list[dict[str, str]] = []
+    pages = []
     query: dict[str, Any] = {"per_page": 10}
     while query:
-        answer = owner.list(**query)
-        found += answer.json()["collections"]
-        pages.append((answer.status_code, answer.headers["X-OpenAPI-Pagination"], len(answer.json()["collections"])))
-        assert answer.headers["X-OpenAPI-Paginated-Content-Key"] == "collections"
-        link = re.fullmatch(r"<(.*)>; rel='next'", answer.headers.get("Link", "<>; rel='next'"))
+        response = owner.list(**query)
+        page = response.json()["collections"]
+        listed += page
+        pages.append((response.status_code, response.headers["X-OpenAPI-Pagination"], len(page)))
+        assert response.headers["X-OpenAPI-Paginated-Content-Key"] == "collections"
+        link = re.fullmatch(r"<(.*)>; rel='next'", response.headers.get("Link", "<>; rel='next'"))
         assert link
         query = dict(re.findall(r"(\w+)=(\w+)", link[1]))
     first = [{"uuid": uuids[0], "version": version} for version in (VERSION, LATER)]
-    assert found == first + [{"uuid": uuid, "version": VERSION} for uuid in uuids[1:]]
+    assert listed == first + [{"uuid": uuid, "version": VERSION} for uuid in uuids[1:]]
     assert pages == [(206, "true", 10), (200, "false", 3)]
     for size in (9, 501):
         assert code_of(owner.list(per_page=size)) == (400, "illegal_arguments")
 
 
-def test_illegal_versions(dss: LocalDSS, owner: Caller) -> None:
-    """A version that is no DSS_VERSION is 400 in PUT and PATCH, also in a link."""
+def test_collection_with_illegal_version_returns_400(dss: LocalDSS, owner: Caller) -> None:
     item = _item(dss.new_file(), version="1")
-    answers = [
+    responses = [
         owner.put(version="1"),
         owner.put(contents=[item]),
         owner.patch(new_uuid(), {}, "1"),
         owner.patch(new_uuid(), {"add_contents": [item]}),
         owner.patch(new_uuid(), {"remove_contents": [item]}),
     ]
-    assert [code_of(answer) for answer in answers] == [(400, "illegal_version")] * 5
+    assert [code_of(response) for response in responses] == [(400, "illegal_version")] * 5
 
 
 @pytest.mark.parametrize(
@@ -222,8 +214,7 @@ def test_illegal_versions(dss: LocalDSS, owner: Caller) -> None:
         {"contents": [_item(new_uuid(), fragment=7)]},
     ],
 )
-def test_bodies(owner: Caller, change: dict[str, Any]) -> None:
-    """A body of the wrong form is 400 illegal_arguments."""
+def test_put_collection_with_malformed_body_returns_400(owner: Caller, change: dict[str, Any]) -> None:
     assert code_of(owner.put(**change)) == (400, "illegal_arguments")
 
 
@@ -231,25 +222,24 @@ def test_bodies(owner: Caller, change: dict[str, Any]) -> None:
     "details",
     ['{"a": NaN}', '{"a": -Infinity}', '{"a": "\\ud800"}', '{"\\udfff": 1}', '{"a":' + "[" * 200 + "]" * 200 + "}"],
 )
-def test_what_is_no_plain_json(dss: LocalDSS, owner: Caller, details: str) -> None:
-    """What could not be given back as JSON is 400: numbers JSON has not, half characters, and very deep nesting."""
+def test_put_collection_with_non_strict_json_returns_400(dss: LocalDSS, owner: Caller, details: str) -> None:
+    """Non-finite numbers, unpaired surrogates and deep nesting cannot be returned as JSON."""
     text = f'{{"name": "n", "description": "d", "details": {details}, "contents": []}}'
     headers = {**dss.authorization, "Content-Type": "application/json"}
     query = {"uuid": new_uuid(), "version": VERSION, "replica": "aws"}
-    answer = requests.put(f"{dss.url}/collections", data=text, params=query, headers=headers, timeout=10)
-    assert code_of(answer) == (400, "illegal_arguments")
+    response = requests.put(f"{dss.url}/collections", data=text, params=query, headers=headers, timeout=10)
+    assert code_of(response) == (400, "illegal_arguments")
 
 
-def test_any_text(owner: Caller) -> None:
-    """What is put comes back as it was, whatever the characters."""
+def test_get_collection_returns_any_text_unchanged(owner: Caller) -> None:
     uuid, text = new_uuid(), "Größe 😀 \u0000 \u2028 NaN"
     owner.put(uuid, name=text, details={text: text})
     found = owner.get(uuid).json()
     assert (found["name"], found["details"]) == (text, {text: text})
 
 
-def test_how_many_links(dss: LocalDSS, owner: Caller) -> None:
-    """PUT and PATCH take a thousand links and refuse more with 400; PATCH can so bring a collection beyond that."""
+def test_collection_accepts_1000_links_per_request(dss: LocalDSS, owner: Caller) -> None:
+    """PATCH can extend a collection beyond 1,000 links."""
     file, uuid = dss.new_file(), new_uuid()
     many = [_item(file, note=number) for number in range(1001)]
     assert code_of(owner.put(contents=many)) == (400, "illegal_arguments")
@@ -260,8 +250,7 @@ def test_how_many_links(dss: LocalDSS, owner: Caller) -> None:
     assert owner.get(uuid).json()["contents"] == many
 
 
-def test_upper_case_uuid(owner: Caller) -> None:
-    """The uuid of a collection may be written in upper case and is stored in lower case."""
+def test_upper_case_uuid_of_collection_is_lowered(owner: Caller) -> None:
     uuid = new_uuid()
     assert owner.put(uuid.upper()).json()["uuid"] == uuid
     assert owner.get(uuid.upper()).json() == owner.get(uuid).json()

@@ -1,8 +1,7 @@
-"""The command: options, output, end."""
+"""The command `dss-local`: options, output, shutdown."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import signal
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 import requests
 
-import airflow_provider_hca.local
 from airflow_provider_hca.local.faults import Fault
 
 from .server import LocalDSS, new_uuid
@@ -29,7 +27,7 @@ COMMAND = [sys.executable, "-m", "airflow_provider_hca.local"]
 FREE = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--gcs-port", "0"]
 
 
-def _refused(*options: str) -> str:
+def _error(*options: str) -> str:
     done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
@@ -48,13 +46,11 @@ def _refused(*options: str) -> str:
         ["--nonsense"],
     ],
 )
-def test_wrong_options(options: list[str]) -> None:
-    """A wrong option ends in one sentence that names it, and exit code 2."""
-    assert options[0] in _refused(*options)
+def test_invalid_option_exits_2_with_one_line(options: list[str]) -> None:
+    assert options[0] in _error(*options)
 
 
-def test_documented() -> None:
-    """Every option, and every kind of fault, is in the documentation."""
+def test_options_and_faults_are_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "local-dss.md").read_text()
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True)
     options = set(re.findall(r"--[a-z0-9-]+", done.stdout)) - {"--help"}
@@ -64,27 +60,24 @@ def test_documented() -> None:
 
 
 @pytest.mark.parametrize("option", ["--port", "--s3-port", "--objects-port", "--gcs-port"])
-def test_port_in_use(tmp_path: Path, option: str) -> None:
-    """A port in use ends in one sentence that names the option, and exit code 2."""
+def test_port_in_use_exits_2_and_names_option(tmp_path: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert option in _refused("--state", str(tmp_path), "--gcs", *FREE, option, port)
+        assert option in _error("--state", str(tmp_path), "--gcs", *FREE, option, port)
 
 
-def test_state_in_use(dss: LocalDSS) -> None:
-    """Two servers in one state directory would spoil it: the second ends with exit code 2."""
-    assert str(dss.state) in _refused("--state", str(dss.state), *FREE)
+def test_locked_state_directory_exits_2(dss: LocalDSS) -> None:
+    """Two servers would corrupt the directory."""
+    assert str(dss.state) in _error("--state", str(dss.state), *FREE)
 
 
-def test_state_that_cannot_be(tmp_path: Path) -> None:
-    """A state directory that cannot be made ends in one sentence, and exit code 2."""
+def test_unusable_state_directory_exits_2(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "file" in _refused("--state", str(tmp_path / "file"), *FREE)
+    assert "file" in _error("--state", str(tmp_path / "file"), *FREE)
 
 
 @pytest.mark.parametrize("module", ["uvloop", "fastapi"])
-def test_without_its_extra(tmp_path: Path, module: str) -> None:
-    """Where the extra `local` is not installed, it says so in one sentence."""
+def test_missing_extra_exits_2_and_names_it(tmp_path: Path, module: str) -> None:
     code = f"import sys; sys.modules['{module}'] = None; from airflow_provider_hca.local.__main__ import main; main()"
     command = [sys.executable, "-c", code, "--state", str(tmp_path), *FREE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -109,8 +102,7 @@ def text(tmp_path: Path) -> Iterator[list[str]]:
         assert (run.wait(5), run.stderr.read()) == (130, "dss-local: stopped\n")
 
 
-def test_output_for_people(text: list[str], tmp_path: Path) -> None:
-    """The lines to paste are those of the file to source, quoted for a shell; the file is its owner's only."""
+def test_startup_text_contains_shell_file(text: list[str], tmp_path: Path) -> None:
     file = tmp_path / "a state's" / "env"
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.read_text() in "".join(text)
@@ -126,8 +118,7 @@ def test_output_for_people(text: list[str], tmp_path: Path) -> None:
     assert requests.get(found["STORAGE_EMULATOR_HOST"], timeout=10).ok
 
 
-def test_json_line(dss: LocalDSS) -> None:
-    """The line of JSON says where everything is, and the connection in it is the one for Airflow."""
+def test_json_line_contains_urls_and_connection(dss: LocalDSS) -> None:
     about = dss.about
     assert about["pid"] == dss.process.pid
     assert about["env"]["AIRFLOW_CONN_HCA_DSS_DEFAULT"] == about["connection"]
@@ -138,18 +129,14 @@ def test_json_line(dss: LocalDSS) -> None:
     }
 
 
-def test_secrets_are_the_owners(dss: LocalDSS) -> None:
-    """Whatever in the state directory holds a secret can be read by its owner only."""
+def test_secret_files_are_private(dss: LocalDSS) -> None:
     assert dss.state.stat().st_mode & 0o777 == 0o700
     for name in ("secrets.json", "developer-key.json", "env", "hca-config.json"):
         assert (dss.state / name).stat().st_mode & 0o077 == 0
 
 
-def test_ends_cleanly(tmp_path: Path) -> None:
-    """TERM ends it with exit code 0; running requests finish, a PUT that waits for a file is told 503.
-
-    A file that is stored while PUT bundle waits for it is found.
-    """
+def test_sigterm_completes_running_requests(tmp_path: Path) -> None:
+    """A PUT bundle that waits for a file returns 503 at shutdown; one whose file arrives while it waits succeeds."""
     with LocalDSS(tmp_path, "--file-wait", "600") as dss:
         dss.http.get(f"{dss.url}/bundles/all?replica=aws")  # leaves a connection open
         file, slow, waited = new_uuid(), new_uuid(), new_uuid()
@@ -158,7 +145,7 @@ def test_ends_cleanly(tmp_path: Path) -> None:
             time.sleep(0.2)
             assert dss.put_file(dss.stage(b"late"), file).status_code == 201
             assert found.result().status_code == 201
-            # A fault is used up when its request has come.
+            # A fault is used up when its request is received.
             dss.control("POST", "faults", {"path": slow, "action": "slow", "seconds": 1})
             dss.control("POST", "faults", {"path": waited, "action": "slow", "seconds": 0})
             running = pool.submit(dss.put_bundle, [], slow)
@@ -168,19 +155,5 @@ def test_ends_cleanly(tmp_path: Path) -> None:
             time.sleep(0.1)
             start = time.monotonic()
             assert dss.stop() == 0
-            assert time.monotonic() - start < 300  # half of what the PUT would wait
+            assert time.monotonic() - start < 300  # half of the time that the PUT would wait
             assert (running.result().status_code, waiting.result().status_code) == (201, 503)
-
-
-def test_imports_nothing_but_identifiers() -> None:
-    """The local DSS imports nothing of the rest of the package but `client.identifiers`, and no Airflow."""
-    seen: set[str] = set()
-    for path in Path(airflow_provider_hca.local.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level < 2:
-                seen.add("" if node.level else node.module or "")
-            elif isinstance(node, ast.ImportFrom):
-                seen.add("airflow_provider_hca." + (node.module or ""))
-            elif isinstance(node, ast.Import):
-                seen.update(name.name for name in node.names)
-    assert {name for name in seen if name.startswith("airflow")} == {"airflow_provider_hca.client.identifiers"}

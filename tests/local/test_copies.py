@@ -1,4 +1,4 @@
-"""Copies made after the answer."""
+"""Copies after the response of PUT file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ def _content(size: int = 150_000) -> bytes:
     return (new_uuid().encode() * (size // 36 + 1))[:size]
 
 
-def test_accepted_then_copied(dss: LocalDSS) -> None:
-    """A large file answers 202 with a task, HEAD 404 while it is copied and then 200; the PUT again: 202, then 200."""
+def test_put_large_file_returns_202_until_copied(dss: LocalDSS) -> None:
     file, content = new_uuid(), _content()
     source = dss.stage(content)
     started = time.monotonic()
@@ -32,8 +31,7 @@ def test_accepted_then_copied(dss: LocalDSS) -> None:
     assert dss.put_file(source, file).status_code == 200
 
 
-def test_content_already_there(dss: LocalDSS) -> None:
-    """Content the replica has already is stored at once, under whatever uuid."""
+def test_put_of_existing_content_returns_201(dss: LocalDSS) -> None:
     file, source = new_uuid(), dss.stage(_content())
     dss.put_file(source, file)
     dss.wait_for_head(file, 200)
@@ -41,8 +39,8 @@ def test_content_already_there(dss: LocalDSS) -> None:
     assert code_of(dss.put_file(source, file, creator_uid=9)) == (409, "file_already_exists")
 
 
-def test_conflict_is_dropped(dss: LocalDSS) -> None:
-    """A large PUT that conflicts answers 202 all the same, and HEAD shows the first content for ever."""
+def test_conflicting_copy_keeps_first_content(dss: LocalDSS) -> None:
+    """The conflicting PUT returns 202 all the same, as in a DSS."""
     file, content = new_uuid(), _content()
     dss.put_file(dss.stage(content), file)
     dss.wait_for_head(file, 200)
@@ -55,8 +53,7 @@ def test_conflict_is_dropped(dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha1", "s3_etag", "crc32c"])
-def test_wrong_sum_shows_in_head(dss: LocalDSS, name: str) -> None:
-    """A wrong checksum of a large file is accepted with 202, and HEAD answers 422 from then on."""
+def test_copy_with_wrong_checksum_fails_with_422(dss: LocalDSS, name: str) -> None:
     file, content = new_uuid(), _content()
     label = f"hca-dss-{name}"
     source = dss.stage(content, labels=sums(content) | {label: sums(b"other")[label]})
@@ -64,8 +61,7 @@ def test_wrong_sum_shows_in_head(dss: LocalDSS, name: str) -> None:
     assert dss.wait_for_head(file, 422).content == b""
 
 
-def test_failed_then_right(dss: LocalDSS) -> None:
-    """After a failed copy the same uuid and version can be put again."""
+def test_put_after_failed_copy_succeeds(dss: LocalDSS) -> None:
     file, content = new_uuid(), _content()
     dss.put_file(dss.stage(content, labels=sums(b"other")), file)
     dss.wait_for_head(file, 422)
@@ -77,8 +73,7 @@ def test_failed_then_right(dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("status", [422, 500, 404])
-def test_copy_made_to_fail(dss: LocalDSS, status: int) -> None:
-    """A fault makes the copy of a PUT fail, with the status HEAD shall give for ever after."""
+def test_fault_fails_copy_with_status(dss: LocalDSS, status: int) -> None:
     file = new_uuid()
     dss.control("POST", "faults", {"method": "PUT", "path": file, "action": "fail_copy", "status": status})
     assert dss.put_file(dss.stage(_content()), file).status_code == 202
@@ -88,31 +83,28 @@ def test_copy_made_to_fail(dss: LocalDSS, status: int) -> None:
     dss.wait_for_head(file, status)
 
 
-def test_staged_object_gone(dss: LocalDSS) -> None:
-    """When the staged object is deleted before the copy is made, HEAD stays at 404."""
+def test_copy_of_deleted_object_stays_404(dss: LocalDSS) -> None:
     while True:
         file, source = new_uuid(), dss.stage(_content())
         started = time.monotonic()
         dss.put_file(source, file)
         dss.s3.delete_object(Bucket=dss.bucket, Key=source.split("/", 3)[3])
         if time.monotonic() - started < COPY_DELAY:
-            break  # else it may have been copied: the machine is busy
+            break  # otherwise a busy machine may have copied it before
     marker = new_uuid()
     dss.put_file(dss.stage(_content()), marker)
     dss.wait_for_head(marker, 200)
     assert dss.call("HEAD", f"/files/{file}", replica="aws").status_code == 404
 
 
-def test_bundle_waits_for_a_copy(dss: LocalDSS) -> None:
-    """PUT bundle finds a file whose copy is under way."""
+def test_put_bundle_waits_for_pending_copy(dss: LocalDSS) -> None:
     file = new_uuid()
     dss.put_file(dss.stage(_content()), file)
     assert dss.put_bundle([dss.entry("a", file)]).status_code == 201
 
 
 @pytest.mark.parametrize(("part", "status"), [(32 * MIB, 422), (64 * MIB, 200)])
-def test_parts_of_large_objects(dss: LocalDSS, part: int, status: int) -> None:
-    """An S3 object above 64 MiB must have been staged in parts of 64 MiB; otherwise its copy fails."""
+def test_large_object_must_be_staged_in_64_mib_parts(dss: LocalDSS, part: int, status: int) -> None:
     file, content = new_uuid(), _content(64 * MIB + 1)
     key = f"staged/{file}"
     upload = dss.s3.create_multipart_upload(
@@ -121,15 +113,15 @@ def test_parts_of_large_objects(dss: LocalDSS, part: int, status: int) -> None:
     common = {"Bucket": dss.bucket, "Key": key, "UploadId": upload}
     parts = []
     for number, start in enumerate(range(0, len(content), part), 1):
-        answer = dss.s3.upload_part(**common, PartNumber=number, Body=content[start : start + part])
-        parts.append({"ETag": answer["ETag"], "PartNumber": number})
+        response = dss.s3.upload_part(**common, PartNumber=number, Body=content[start : start + part])
+        parts.append({"ETag": response["ETag"], "PartNumber": number})
     dss.s3.complete_multipart_upload(**common, MultipartUpload={"Parts": parts})
     assert dss.put_file(f"s3://{dss.bucket}/{key}", file).status_code == 202
     dss.wait_for_head(file, status)
 
 
-def test_small_object_in_parts(dss: LocalDSS) -> None:
-    """An object up to 64 MiB may have been staged in parts: its checksum is the MD5 of the content all the same."""
+def test_small_object_staged_in_parts_is_copied(dss: LocalDSS) -> None:
+    """The checksum of an object up to 64 MiB is the MD5 of its content, even if it was staged in parts."""
     content = _content(6 * MIB)
     key = f"staged/{new_uuid()}"
     config = TransferConfig(multipart_threshold=MIB, multipart_chunksize=5 * MIB)

@@ -1,4 +1,4 @@
-"""The events of bundles, and replaying them."""
+"""Routes of events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATER = "2025-01-01T000000.000000Z"
 
 @pytest.fixture
 def bundle(dss: LocalDSS) -> str:
-    """Make a bundle with metadata that is indexed, metadata that is not, and what is no metadata."""
+    """Create a bundle with indexed and other metadata, malformed JSON, and a text file."""
     uuid = new_uuid()
     contents = {
         "project_0.json": ('{"short": "P"}', True),
@@ -39,16 +39,15 @@ def bundle(dss: LocalDSS) -> str:
 
 
 def _delete(dss: LocalDSS, uuid: str, **query: str) -> None:
-    answer = dss.call("DELETE", f"/bundles/{uuid}", {"reason": "why not"}, replica="aws", **query)
-    assert answer.status_code == 200
+    response = dss.call("DELETE", f"/bundles/{uuid}", {"reason": "why not"}, replica="aws", **query)
+    assert response.status_code == 200
 
 
 def _event(dss: LocalDSS, uuid: str, version: str = VERSION, replica: str = "aws") -> requests.Response:
     return dss.call("GET", f"/events/{uuid}", version=version, replica=replica)
 
 
-def test_created(dss: LocalDSS, bundle: str) -> None:
-    """The event of a new bundle tells its manifest and all its metadata, by name without dot and number."""
+def test_create_event_contains_manifest_and_metadata(dss: LocalDSS, bundle: str) -> None:
     found = _event(dss, bundle).json()
     manifest = found.pop("manifest")
     assert [file["name"] for file in manifest["files"]][::5] == ["project_0.json", "reads.txt"]
@@ -60,63 +59,60 @@ def test_created(dss: LocalDSS, bundle: str) -> None:
     }
 
 
-def test_deleted(dss: LocalDSS, bundle: str) -> None:
-    """The event of a deletion tells the reason, for the version deleted, or for each that was left."""
+def test_tombstone_event_contains_reason(dss: LocalDSS, bundle: str) -> None:
     dss.put_bundle([], bundle, LATER)
     _delete(dss, bundle, version=LATER)
-    told = {"event_type": "TOMBSTONE", "reason": "why not", "admin_deleted": True}
-    assert _event(dss, bundle, LATER).json() == told | {"bundle_info": {"uuid": bundle, "version": LATER}}
+    event = {"event_type": "TOMBSTONE", "reason": "why not", "admin_deleted": True}
+    assert _event(dss, bundle, LATER).json() == event | {"bundle_info": {"uuid": bundle, "version": LATER}}
     assert _event(dss, bundle).json()["event_type"] == "CREATE"
     _delete(dss, bundle)
-    assert _event(dss, bundle).json() == told | {"bundle_info": {"uuid": bundle, "version": VERSION}}
+    assert _event(dss, bundle).json() == event | {"bundle_info": {"uuid": bundle, "version": VERSION}}
 
 
-def test_unknown(dss: LocalDSS, bundle: str) -> None:
-    """What never happened, or not in that version or replica, is 404; without a version it is 400."""
-    for answer in (_event(dss, new_uuid()), _event(dss, bundle, LATER), _event(dss, bundle, replica="gcp")):
-        assert code_of(answer) == (404, "not_found")
+def test_unknown_event_returns_404(dss: LocalDSS, bundle: str) -> None:
+    for response in (_event(dss, new_uuid()), _event(dss, bundle, LATER), _event(dss, bundle, replica="gcp")):
+        assert code_of(response) == (404, "not_found")
     assert code_of(dss.call("GET", f"/events/{bundle}", replica="aws")) == (400, "illegal_arguments")
 
 
 def _streams(dss: LocalDSS, **query: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Give each page's status and journals."""
-    answer = dss.call("GET", "/events", **{"replica": "aws", **query})
+    """Yield status and journals of each page."""
+    response = dss.call("GET", "/events", **{"replica": "aws", **query})
     while True:
-        assert answer.headers["X-OpenAPI-Paginated-Content-Key"] == "event_streams"
-        yield answer.status_code, answer.json()["event_streams"]
-        link = re.fullmatch(r"<(.*)>; rel='next'", answer.headers.get("Link", ""))
+        assert response.headers["X-OpenAPI-Paginated-Content-Key"] == "event_streams"
+        yield response.status_code, response.json()["event_streams"]
+        link = re.fullmatch(r"<(.*)>; rel='next'", response.headers.get("Link", ""))
         if not link:
             return
-        answer = requests.get(link[1], timeout=10)
+        response = requests.get(link[1], timeout=10)
 
 
 def _replay(stream: dict[str, Any], first: int = 0) -> list[Any]:
-    """Read the events of a journal from one on, as the clients of a DSS do: by a range of bytes."""
+    """Read the events of a journal, starting with `first`, by a byte range as DSS clients do."""
     begin = stream["events"][first]["offset"]
     headers = {"Range": f"bytes={begin}-{stream['size'] - 1}"}
-    answer = requests.get(stream["stream_url"], headers=headers, timeout=10)
-    assert (answer.status_code, len(answer.content)) == (206, stream["size"] - begin)
+    response = requests.get(stream["stream_url"], headers=headers, timeout=10)
+    assert (response.status_code, len(response.content)) == (206, stream["size"] - begin)
     places = [(event["offset"] - begin, event["size"]) for event in stream["events"][first:]]
-    return [json.loads(answer.content[offset : offset + size]) for offset, size in places]
+    return [json.loads(response.content[offset : offset + size]) for offset, size in places]
 
 
-def test_replayed(dss: LocalDSS, bundle: str) -> None:
-    """Journals list events in order with their places, and their content is what each event tells."""
+def test_journals_list_events_in_order(dss: LocalDSS, bundle: str) -> None:
     _delete(dss, bundle)
-    found = [stream for _, streams in _streams(dss, per_page=10) for stream in streams]
-    last = found[-1]
+    journals = [stream for _, streams in _streams(dss, per_page=10) for stream in streams]
+    last = journals[-1]
     assert [event["event_id"] for event in last["events"][-2:]] == [f"{bundle}.{VERSION}", f"{bundle}.{VERSION}.dead"]
-    times = [event["timestamp"] for stream in found for event in stream["events"]]
+    times = [event["timestamp"] for stream in journals for event in stream["events"]]
     assert times == sorted(set(times))
     assert (last["from_date"], last["to_date"]) == (last["events"][0]["timestamp"], times[-1])
-    told = _replay(last)
-    assert (told[-2]["event_type"], told[-2]["files"]["links_json"]) == ("CREATE", [{}])
-    assert told[-1] == _event(dss, bundle).json()
-    assert _replay(last, len(told) - 1) == told[-1:]
+    events = _replay(last)
+    assert (events[-2]["event_type"], events[-2]["files"]["links_json"]) == ("CREATE", [{}])
+    assert events[-1] == _event(dss, bundle).json()
+    assert _replay(last, len(events) - 1) == events[-1:]
 
 
-def test_dates(dss: LocalDSS) -> None:
-    """from_date is inclusive and to_date exclusive; wrong dates, or in the wrong order, are 400 bad_request."""
+def test_list_events_between_dates(dss: LocalDSS) -> None:
+    """`from_date` is inclusive, `to_date` exclusive."""
     uuids = [new_uuid() for _ in range(3)]
     for uuid in uuids:
         dss.put_bundle([], uuid)
@@ -137,8 +133,8 @@ def test_dates(dss: LocalDSS) -> None:
         assert code_of(dss.call("GET", "/events", replica="aws", per_page=size)) == (400, "illegal_arguments")
 
 
-def test_pages(dss: LocalDSS) -> None:
-    """A journal has a hundred events at most, and a page as many journals as asked for: 206 until the last, 200."""
+def test_list_events_returns_pages_of_journals(dss: LocalDSS) -> None:
+    """A journal has up to 100 events."""
     file = dss.new_file()
     first = new_uuid()
     dss.put_bundle([], first)
@@ -154,8 +150,7 @@ def test_pages(dss: LocalDSS) -> None:
         assert ids == [f"{uuid}.{VERSION}" for uuid in uuids]
 
 
-def test_replicas_are_separate(dss: LocalDSS) -> None:
-    """What happens in a replica is an event of that replica."""
+def test_event_belongs_to_its_replica(dss: LocalDSS) -> None:
     uuid, file = new_uuid(), new_uuid()
     dss.put_file(dss.stage_gcs(b"x", sums(b"x")), file)
     dss.put_bundle([dss.entry("a", file)], uuid, replica="gcp")
@@ -163,8 +158,7 @@ def test_replicas_are_separate(dss: LocalDSS) -> None:
     assert _event(dss, uuid, replica="gcp").json()["manifest"]["files"][0]["uuid"] == file
 
 
-def test_urls_of_journals_cannot_be_made_up(dss: LocalDSS, bundle: str) -> None:
-    """The content of a journal is had only by the URL as it was given."""
+def test_changed_journal_url_is_rejected(dss: LocalDSS, bundle: str) -> None:
     *_, (_, streams) = _streams(dss)
     url = streams[-1]["stream_url"]
     assert requests.get(url, timeout=10).status_code == 200

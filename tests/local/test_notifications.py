@@ -1,4 +1,4 @@
-"""What subscribers are told of, how, and how often it is tried."""
+"""Notifications: selected events, payloads, retries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LATER = "2025-01-01T000000.000000Z"
 
 
-# One worker starts the server whose replicas are synced.
+# The tests with the synced server run on one worker.
 pytestmark = pytest.mark.xdist_group("synced-dss")
 
 
@@ -41,14 +41,14 @@ def user(dss: LocalDSS) -> User:
     return User(dss)
 
 
-def _subscribe(user: User, receiver: Receiver, replica: str = "aws", /, **wish: Any) -> str:
-    answer = user.call("PUT", "/subscriptions", {"callback_url": receiver.url, **wish}, replica=replica)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["uuid"])
+def _subscribe(user: User, receiver: Receiver, replica: str = "aws", /, **fields: Any) -> str:
+    response = user.call("PUT", "/subscriptions", {"callback_url": receiver.url, **fields}, replica=replica)
+    assert response.status_code == 201, response.text
+    return str(response.json()["uuid"])
 
 
 def _bundle(dss: LocalDSS, species: str = "", uuid: str = "", version: str = VERSION) -> str:
-    """Make a bundle with indexed metadata on a species, or an empty one."""
+    """Create a bundle with indexed metadata on a species, or an empty one."""
     files, uuid = [], uuid or new_uuid()
     if species:
         file = new_uuid()
@@ -60,13 +60,13 @@ def _bundle(dss: LocalDSS, species: str = "", uuid: str = "", version: str = VER
 
 
 def _about(*bundles: str) -> str:
-    """Return a query for the events of some bundles: others may happen at the same time."""
+    """Return a query for the events of these bundles only: other tests may run at the same time."""
     return " || ".join(f"bundle_info.uuid=='{uuid}'" for uuid in bundles)
 
 
-def _told(receiver: Receiver) -> list[str]:
-    """Return the uuids of the bundles that deliveries were about, in order."""
-    return [found.payload["match"]["bundle_uuid"] for found in receiver.deliveries]
+def _delivered(receiver: Receiver) -> list[str]:
+    """Return the bundle uuids of the deliveries, in order."""
+    return [delivery.payload["match"]["bundle_uuid"] for delivery in receiver.deliveries]
 
 
 def _of(species: str) -> dict[str, Any]:
@@ -77,8 +77,7 @@ def _delete(dss: LocalDSS, uuid: str, **query: str) -> None:
     dss.call("DELETE", f"/bundles/{uuid}", {"reason": "gone"}, replica="aws", **query)
 
 
-def test_by_jmespath(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """A JMESPath subscriber is told of the events that its query selects, of their type and bundle."""
+def test_jmespath_subscription_is_notified_of_selected_events(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     species = new_uuid()
     query = f"files.donor_json[?species=='{species}']"
     subscription = _subscribe(user, receiver, jmespath_query=query)
@@ -97,8 +96,8 @@ def test_by_jmespath(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     assert "authorization" not in delivery.headers
 
 
-def test_by_elasticsearch_query(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """An Elasticsearch subscriber is told of the bundles that its query finds, and of no type of event."""
+def test_query_subscription_is_notified_of_matching_bundles(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """The payload has no event type."""
     species = new_uuid()
     subscription = _subscribe(user, receiver, es_query=_of(species), method="PUT")
     _bundle(dss, "another")
@@ -114,8 +113,7 @@ def test_by_elasticsearch_query(dss: LocalDSS, user: User, receiver: Receiver) -
     assert delivery.method == "PUT"
 
 
-def test_deletions(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """The deletion of a uuid is told once for each version that was not deleted before, by either kind of query."""
+def test_deletion_notifies_once_per_version(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     uuid, older, newer = new_uuid(), VERSION, LATER
     for version in (older, newer, "2026-01-01T000000.000000Z"):
         _bundle(dss, uuid=uuid, version=version)
@@ -123,46 +121,44 @@ def test_deletions(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     admin = {"bool": {"must": [{"term": {"uuid": uuid}}, {"term": {"admin_deleted": True}}]}}
     by_query = _subscribe(user, receiver, es_query={"query": admin})
     _delete(dss, uuid, version=newer)
-    assert {found.payload["match"]["bundle_version"] for found in receiver.wait(2)} == {newer}
+    assert {delivery.payload["match"]["bundle_version"] for delivery in receiver.wait(2)} == {newer}
     _delete(dss, uuid)
-    told = [found.payload for found in receiver.wait(6)]
-    assert sorted((one["subscription_id"], one["match"]["bundle_version"]) for one in told) == sorted(
+    payloads = [delivery.payload for delivery in receiver.wait(6)]
+    assert sorted((payload["subscription_id"], payload["match"]["bundle_version"]) for payload in payloads) == sorted(
         (subscription, version)
         for subscription in (by_path, by_query)
         for version in (older, newer, "2026-01-01T000000.000000Z")
     )
 
 
-def test_only_from_now_on(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """A subscriber is told of no event before the subscription."""
+def test_subscription_is_not_notified_of_earlier_events(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     earlier, later = new_uuid(), new_uuid()
     _bundle(dss, uuid=earlier)
     _subscribe(user, receiver, jmespath_query=_about(earlier, later))
     _bundle(dss, uuid=later)
-    receiver.wait(1)  # the earlier one would come first
-    assert _told(receiver) == [later]
+    receiver.wait(1)  # the earlier one would be delivered first
+    assert _delivered(receiver) == [later]
 
 
-def test_in_one_replica(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """A bundle that comes to a replica by the sync is told to the subscribers of that replica, and only once."""
+def test_synced_bundle_notifies_subscriptions_of_each_replica_once(
+    dss: LocalDSS, user: User, receiver: Receiver
+) -> None:
     uuid, next_one = new_uuid(), new_uuid()
     query = _about(uuid, next_one)
-    here = _subscribe(user, receiver, jmespath_query=query)
-    there = _subscribe(user, receiver, "gcp", jmespath_query=query)
-    for bundle in (uuid, next_one):  # a second notification of the first would come before those of the next
+    subscriptions = [_subscribe(user, receiver, replica, jmespath_query=query) for replica in ("aws", "gcp")]
+    for bundle in (uuid, next_one):  # a duplicate notification of the first would be delivered before those of the next
         _bundle(dss, uuid=bundle)
         receiver.wait(2 if bundle == uuid else 4)
-    told = [(found.payload["subscription_id"], found.payload["match"]["bundle_uuid"]) for found in receiver.deliveries]
-    assert sorted(told) == sorted(
-        (subscription, bundle) for subscription in (here, there) for bundle in (uuid, next_one)
+    payloads = [delivery.payload for delivery in receiver.deliveries]
+    assert sorted((payload["subscription_id"], payload["match"]["bundle_uuid"]) for payload in payloads) == sorted(
+        (subscription, bundle) for subscription in subscriptions for bundle in (uuid, next_one)
     )
 
 
-def test_as_a_form(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """A notification may come as a form, in a field of its own beside others."""
+def test_notification_as_form_has_payload_field(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     fields, uuid = {"who": "ü\r\n--x", "b": ""}, new_uuid()
-    wish = {"encoding": "multipart/form-data", "form_fields": fields, "payload_form_field": "what"}
-    _subscribe(user, receiver, jmespath_query=_about(uuid), **wish)
+    form_options = {"encoding": "multipart/form-data", "form_fields": fields, "payload_form_field": "what"}
+    _subscribe(user, receiver, jmespath_query=_about(uuid), **form_options)
     _bundle(dss, uuid=uuid)
     (delivery,) = receiver.wait(1)
     form = delivery.form
@@ -170,10 +166,14 @@ def test_as_a_form(dss: LocalDSS, user: User, receiver: Receiver) -> None:
     assert form == fields
 
 
-def test_attachments(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """What is attached is selected of the metadata; what fails is told among the errors; deletions have none."""
-    wanted = {"species": "files.donor_json[].species", "wrong": "abs(files.donor_json[0].species)", "none": "files.x"}
-    definition = {name: {"type": "jmespath", "expression": expression} for name, expression in wanted.items()}
+def test_attachments_contain_selected_metadata_and_errors(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """Notifications of deletions have no attachments."""
+    expressions = {
+        "species": "files.donor_json[].species",
+        "wrong": "abs(files.donor_json[0].species)",
+        "none": "files.x",
+    }
+    definition = {name: {"type": "jmespath", "expression": expression} for name, expression in expressions.items()}
     uuid = new_uuid()
     _subscribe(user, receiver, attachments=definition, jmespath_query=_about(uuid))
     _bundle(dss, "Größe", uuid)
@@ -188,8 +188,9 @@ def test_attachments(dss: LocalDSS, user: User, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(("size", "fits"), [(128 * 1024, True), (128 * 1024 + 1, False)])
-def test_size_of_attachments(dss: LocalDSS, user: User, receiver: Receiver, size: int, fits: bool) -> None:
-    """Attachments of 128 KiB are sent, larger ones are not: their size is told instead."""
+def test_attachments_above_128_kib_are_replaced_by_error(
+    dss: LocalDSS, user: User, receiver: Receiver, size: int, fits: bool
+) -> None:
     text = "ü" + "x" * (size - len(b'{"a": ""}') - 2)
     definition = {"a": {"type": "jmespath", "expression": "files.donor_json[0].species"}}
     uuid = new_uuid()
@@ -201,28 +202,27 @@ def test_size_of_attachments(dss: LocalDSS, user: User, receiver: Receiver, size
 
 
 def _pauses(deliveries: list[Delivery]) -> list[float]:
-    """Return the pauses between the attempts to deliver one notification."""
-    assert len({one.payload["transaction_id"] for one in deliveries}) == 1
+    """Return the seconds between the attempts to deliver one notification."""
+    assert len({delivery.payload["transaction_id"] for delivery in deliveries}) == 1
     return [later.at - earlier.at for earlier, later in itertools.pairwise(deliveries)]
 
 
-def test_tried_again(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """A refused notification is tried again after growing pauses, until it is taken; a redirect is not followed."""
-    receiver.answers = [500, 302]
+def test_failed_delivery_is_retried_with_growing_delays(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    """Redirects are not followed and count as failures."""
+    receiver.statuses = [500, 302]
     uuid, next_one = new_uuid(), new_uuid()
     _subscribe(user, receiver, jmespath_query=_about(uuid, next_one))
     _bundle(dss, uuid=uuid)
     pauses = _pauses(receiver.wait(3)[:3])
-    assert all(pause > least for pause, least in zip(pauses, (0.45, 0.95), strict=True))
+    assert all(pause > minimum for pause, minimum in zip(pauses, (0.45, 0.95), strict=True))
     _bundle(dss, uuid=next_one)
     receiver.wait(4)
-    assert _told(receiver) == [uuid] * 3 + [next_one]
-    assert {one.path for one in receiver.deliveries} == {"/hook"}
+    assert _delivered(receiver) == [uuid] * 3 + [next_one]
+    assert {delivery.path for delivery in receiver.deliveries} == {"/hook"}
 
 
-def test_deleted_subscription(dss: LocalDSS, user: User, receiver: Receiver) -> None:
-    """What could not be delivered is not tried again when the subscription is deleted."""
-    receiver.answers = [500] * 20
+def test_deleted_subscription_is_not_retried(dss: LocalDSS, user: User, receiver: Receiver) -> None:
+    receiver.statuses = [500] * 20
     uuid = new_uuid()
     deleted, kept = (_subscribe(user, receiver, jmespath_query=_about(uuid)) for _ in range(2))
     _bundle(dss, uuid=uuid)
@@ -234,7 +234,7 @@ def test_deleted_subscription(dss: LocalDSS, user: User, receiver: Receiver) -> 
             time.sleep(0.02)
 
     def attempts(subscription: str) -> int:
-        return [one.payload["subscription_id"] for one in receiver.deliveries].count(subscription)
+        return [delivery.payload["subscription_id"] for delivery in receiver.deliveries].count(subscription)
 
     wait_for(deleted, 1)
     assert user.call("DELETE", f"/subscriptions/{deleted}", replica="aws").status_code == 200
@@ -243,18 +243,17 @@ def test_deleted_subscription(dss: LocalDSS, user: User, receiver: Receiver) -> 
 
 
 @pytest.mark.system
-def test_survives_a_kill(tmp_path: Path, receiver: Receiver) -> None:
-    """What was not delivered when the process was killed is delivered by the next one, and given up in the end."""
+def test_pending_notification_survives_kill(tmp_path: Path, receiver: Receiver) -> None:
     errors = tmp_path / "errors"
     with LocalDSS(tmp_path / "state", "--sync-delay", "off", errors=errors) as dss:
-        receiver.answers = [503] * 10
+        receiver.statuses = [503] * 10
         uuid = new_uuid()
         subscription = _subscribe(User(dss), receiver, jmespath_query=_about(uuid))
         _bundle(dss, uuid=uuid)
         receiver.wait(1)
         dss.stop(9)
         dss.start()
-        # One attempt was perhaps not yet recorded when the process ended.
+        # One attempt may not have been recorded when the process was killed.
         assert len(_pauses(receiver.wait(5))) in {4, 5}
         deadline = time.monotonic() + 60
         while f"subscription {subscription} could not be notified: status 503" not in errors.read_text():

@@ -1,4 +1,4 @@
-"""The interface definition the local DSS gives of itself."""
+"""The OpenAPI document of the local DSS."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def definition(dss: LocalDSS) -> dict[str, Any]:
-    found: dict[str, Any] = requests.get(f"{dss.url}/swagger.json", timeout=10).json()
-    return found
+    document: dict[str, Any] = requests.get(f"{dss.url}/swagger.json", timeout=10).json()
+    return document
 
 
-def test_valid(dss: LocalDSS, definition: dict[str, Any]) -> None:
-    """The definition is valid OpenAPI and names this server, over plain http."""
+def test_document_is_valid_openapi(dss: LocalDSS, definition: dict[str, Any]) -> None:
     validate(definition)
     assert definition["servers"] == [{"url": dss.url}]
 
 
-def test_who_needs_a_token(definition: dict[str, Any]) -> None:
-    """Exactly the operations that ask for a token say so."""
+def test_secured_operations_are_marked(definition: dict[str, Any]) -> None:
     secured = {
         f"{method.upper()} {path}"
         for path, methods in definition["paths"].items()
@@ -39,8 +37,8 @@ def test_who_needs_a_token(definition: dict[str, Any]) -> None:
     assert secured == {*writing, *lists, *collections, *subscriptions}
 
 
-def test_pages_and_redirects(definition: dict[str, Any]) -> None:
-    """Paged operations have a 206 and GET file a 302: the original client decides by that."""
+def test_paged_operations_have_206(definition: dict[str, Any]) -> None:
+    """The original client distinguishes paged operations and downloads by their statuses."""
     paths = definition["paths"]
     paged = {
         f"{method} {path}"
@@ -53,8 +51,8 @@ def test_pages_and_redirects(definition: dict[str, Any]) -> None:
     assert "302" in paths["/files/{uuid}"]["get"]["responses"]
 
 
-def test_plain_bodies(definition: dict[str, Any]) -> None:
-    """Every property of a body has a plain type: the original client cannot read a choice of types."""
+def test_body_properties_have_plain_types(definition: dict[str, Any]) -> None:
+    """The original client does not support a choice of types."""
     bodies = [
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for methods in definition["paths"].values()
@@ -77,8 +75,7 @@ def test_plain_bodies(definition: dict[str, Any]) -> None:
             assert described["type"] in {"string", "integer", "array", "object"}
 
 
-def test_errors_are_defined(definition: dict[str, Any]) -> None:
-    """Every operation defines what it can end in, with the forms of the bodies, and no 422 that is a 400 here."""
+def test_operations_define_their_errors(definition: dict[str, Any]) -> None:
     forms = {"application/problem+json": "Problem", "application/json": "BareProblem"}
     for path, methods in definition["paths"].items():
         for method, operation in methods.items():
@@ -86,8 +83,8 @@ def test_errors_are_defined(definition: dict[str, Any]) -> None:
             wanted = {"400", "500", "502", "503", "504"} | ({"401", "403"} if "security" in operation else set())
             assert responses.keys() >= wanted | ({"415"} if "requestBody" in operation else set()), path
             assert ("422" in responses) == (path in _UNPROCESSABLE.get(method, ())), path
-            found = responses["500"].get("content", {})
-            names = {kind: said["schema"]["$ref"].rpartition("/")[2] for kind, said in found.items()}
+            content = responses["500"].get("content", {})
+            names = {kind: media["schema"]["$ref"].rpartition("/")[2] for kind, media in content.items()}
             assert names == (forms if method != "head" else {})
 
 

@@ -1,4 +1,4 @@
-"""The command-line client the DSS came with, `hca` 7.0.1, works against the local DSS as it is."""
+"""The DSS's original command-line client, `hca` 7.0.1, works unchanged with the local DSS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 
 
 class Hca:
-    """The client, in a home of its own."""
+    """The client with its own home directory."""
 
     def __init__(self, executable: str, dss: LocalDSS, home: Path, *, user: bool = False) -> None:
         self.executable = executable
@@ -36,7 +36,7 @@ class Hca:
             self.environment["GOOGLE_APPLICATION_CREDENTIALS"] = dss.about["key_file"]
 
     def run(self, *arguments: str) -> bytes:
-        """Run one command and return what it wrote."""
+        """Run a command and return its output."""
         done = subprocess.run(
             [self.executable, "dss", *arguments], env=self.environment, capture_output=True, timeout=60, check=False
         )
@@ -44,11 +44,11 @@ class Hca:
         return done.stdout
 
     def json(self, *arguments: str) -> Any:
-        """Run one command and return what it wrote as JSON."""
+        """Run a command and return its output as JSON."""
         return json.loads(self.run(*arguments))
 
     def python(self, code: str, *arguments: str) -> str:
-        """Run code with the client's own Python bindings."""
+        """Run code with the client's Python bindings and return its output."""
         interpreter = Path(self.executable).parent / "python"
         done = subprocess.run(
             [interpreter, "-c", code, *arguments],
@@ -73,8 +73,7 @@ def _executable() -> str:
     return executable
 
 
-def test_files_and_bundles(dss: LocalDSS, hca: Hca) -> None:
-    """put-file, get-file, put-bundle, get-bundle, patch-bundle and delete-bundle do what they say."""
+def test_file_and_bundle_commands_succeed(dss: LocalDSS, hca: Hca) -> None:
     file, bundle, content = new_uuid(), new_uuid(), new_uuid().encode()
     source = dss.stage(content)
     at = ("--version", VERSION)
@@ -82,16 +81,16 @@ def test_files_and_bundles(dss: LocalDSS, hca: Hca) -> None:
     assert hca.json(*put) == {"version": VERSION}
     assert hca.run("get-file", "--uuid", file, "--replica", "aws") == content
     entry = json.dumps(dss.entry("a.txt", file))
-    there = ("--uuid", bundle, "--replica", "aws")
-    assert hca.json("put-bundle", *there, *at, "--creator-uid", "1", "--files", entry)["version"] == VERSION
-    assert hca.json("get-bundle", *there)["bundle"]["files"][0]["uuid"] == file
-    assert hca.json("patch-bundle", *there, *at)["version"] > VERSION
-    assert hca.json("delete-bundle", *there, "--reason", "test") == {}
+    target = ("--uuid", bundle, "--replica", "aws")
+    assert hca.json("put-bundle", *target, *at, "--creator-uid", "1", "--files", entry)["version"] == VERSION
+    assert hca.json("get-bundle", *target)["bundle"]["files"][0]["uuid"] == file
+    assert hca.json("patch-bundle", *target, *at)["version"] > VERSION
+    assert hca.json("delete-bundle", *target, "--reason", "test") == {}
     assert dss.call("GET", f"/bundles/{bundle}", replica="aws").status_code == 404
 
 
-def test_patch_from_python(dss: LocalDSS, hca: Hca) -> None:
-    """The client's bindings patch a bundle with files; its command line cannot pass an optional list."""
+def test_patch_bundle_from_python_succeeds(dss: LocalDSS, hca: Hca) -> None:
+    """The client's command line cannot pass an optional list."""
     bundle, old, new = new_uuid(), dss.entry("old"), dss.entry("new")
     dss.put_bundle([old], bundle)
     hca.python(
@@ -103,8 +102,7 @@ def test_patch_from_python(dss: LocalDSS, hca: Hca) -> None:
     assert [file["name"] for file in files] == ["new"]
 
 
-def test_pages(dss: LocalDSS, hca: Hca) -> None:
-    """The client follows the links of a manifest of several pages."""
+def test_get_bundle_iterates_over_pages(dss: LocalDSS, hca: Hca) -> None:
     bundle, file = new_uuid(), dss.new_file()
     dss.put_bundle([dss.entry(f"{number:02}", file) for number in range(25)], bundle)
     code = (
@@ -114,8 +112,7 @@ def test_pages(dss: LocalDSS, hca: Hca) -> None:
     assert hca.python(code).strip() == "25"
 
 
-def test_upload_and_download(dss: LocalDSS, hca: Hca, tmp_path: Path) -> None:
-    """Upload stages, registers and bundles a directory, large files included; download brings it back."""
+def test_uploaded_directory_is_downloaded_unchanged(dss: LocalDSS, hca: Hca, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     contents = {"a.json": b"{}", "sub/b.txt": os.urandom(1000), "large.bin": os.urandom(300_000)}
     for name, content in contents.items():
@@ -129,56 +126,54 @@ def test_upload_and_download(dss: LocalDSS, hca: Hca, tmp_path: Path) -> None:
     assert {name: (found / name).read_bytes() for name in contents} == contents
 
 
-def test_as_a_user(dss: LocalDSS, tmp_path: Path) -> None:
-    """Without the key file the client refreshes the user's token that is in its configuration."""
+def test_user_token_is_refreshed(dss: LocalDSS, tmp_path: Path) -> None:
     hca = Hca(_executable(), dss, tmp_path, user=True)
     source, version = dss.stage(b"mine"), new_version()
     put = ("put-file", "--uuid", new_uuid(), "--version", version, "--source-url", source, "--creator-uid", "1")
     assert hca.json(*put) == {"version": version}
 
 
-_TEN_CALLS = """
+_CALLS = """
 import json, os, sys
 from hca.dss import DSSClient
 
-wish = json.loads(sys.argv[1])
+values = json.loads(sys.argv[1])
 dss = DSSClient()
-at = {"uuid": wish["bundle"], "replica": "aws"}
-told = {}
-told["put_file"] = dss.put_file(
-    uuid=wish["file"], version=wish["version"], source_url=wish["source"], creator_uid=1
+at = {"uuid": values["bundle"], "replica": "aws"}
+results = {}
+results["put_file"] = dss.put_file(
+    uuid=values["file"], version=values["version"], source_url=values["source"], creator_uid=1
 )
-told["put_bundle"] = dss.put_bundle(**at, version=wish["version"], files=[wish["member"]], creator_uid=1)
-told["patch_bundle"] = dss.patch_bundle(**at, version=wish["version"], remove_files=[wish["member"]])
-link = {"type": "bundle", "uuid": wish["bundle"], "version": wish["version"]}
-told["put_collection"] = dss.put_collection(
-    uuid=wish["collection"], version=wish["version"], replica="aws", name="n", description="d", details={},
+results["put_bundle"] = dss.put_bundle(**at, version=values["version"], files=[values["member"]], creator_uid=1)
+results["patch_bundle"] = dss.patch_bundle(**at, version=values["version"], remove_files=[values["member"]])
+link = {"type": "bundle", "uuid": values["bundle"], "version": values["version"]}
+results["put_collection"] = dss.put_collection(
+    uuid=values["collection"], version=values["version"], replica="aws", name="n", description="d", details={},
     contents=[link],
 )
-told["get_collection"] = dss.get_collection(uuid=wish["collection"], replica="aws")
-told["get_collections"] = dss.get_collections()
-told["patch_collection"] = dss.patch_collection(
-    uuid=wish["collection"], version=wish["version"], replica="aws", remove_contents=[link], name="other"
+results["get_collection"] = dss.get_collection(uuid=values["collection"], replica="aws")
+results["get_collections"] = dss.get_collections()
+results["patch_collection"] = dss.patch_collection(
+    uuid=values["collection"], version=values["version"], replica="aws", remove_contents=[link], name="other"
 )
-told["patched"] = dss.get_collection(uuid=wish["collection"], replica="aws")
-told["delete_collection"] = dss.delete_collection(uuid=wish["collection"], replica="aws")
-told["delete_bundle"] = dss.delete_bundle(**at, reason="an example")
-told["upload"] = dss.upload(src_dir=wish["directory"], replica="aws", staging_bucket=wish["bucket"])
-dss.download(bundle_uuid=told["upload"]["bundle_uuid"], replica="aws", download_dir=wish["target"])
-checkout = dss.post_bundles_checkout(uuid=told["upload"]["bundle_uuid"], replica="aws")["checkout_job_id"]
-told["checkout"] = dss.get_bundles_checkout(checkout_job_id=checkout, replica="aws")
-told["events"] = dss.get_events(replica="aws")
-told["search"] = dss.post_search(es_query={"query": {"match_all": {}}}, replica="aws", per_page=10)
+results["patched"] = dss.get_collection(uuid=values["collection"], replica="aws")
+results["delete_collection"] = dss.delete_collection(uuid=values["collection"], replica="aws")
+results["delete_bundle"] = dss.delete_bundle(**at, reason="an example")
+results["upload"] = dss.upload(src_dir=values["directory"], replica="aws", staging_bucket=values["bucket"])
+dss.download(bundle_uuid=results["upload"]["bundle_uuid"], replica="aws", download_dir=values["target"])
+checkout = dss.post_bundles_checkout(uuid=results["upload"]["bundle_uuid"], replica="aws")["checkout_job_id"]
+results["checkout"] = dss.get_bundles_checkout(checkout_job_id=checkout, replica="aws")
+results["events"] = dss.get_events(replica="aws")
+results["search"] = dss.post_search(es_query={"query": {"match_all": {}}}, replica="aws", per_page=10)
 subscription = dss.put_subscription(replica="aws", callback_url="http://127.0.0.1:1/never")["uuid"]
-told["subscriptions"] = dss.get_subscriptions(replica="aws")
-told["subscription"] = dss.get_subscription(uuid=subscription, replica="aws")
-told["delete_subscription"] = dss.delete_subscription(uuid=subscription, replica="aws")
-print(json.dumps(told))
+results["subscriptions"] = dss.get_subscriptions(replica="aws")
+results["subscription"] = dss.get_subscription(uuid=subscription, replica="aws")
+results["delete_subscription"] = dss.delete_subscription(uuid=subscription, replica="aws")
+print(json.dumps(results))
 """
 
 
-def test_the_calls_of_its_documentation(dss: LocalDSS, hca: Hca, tmp_path: Path) -> None:
-    """The ten calls that its documentation shows, download, and the others do what they say, from its bindings."""
+def test_calls_of_its_documentation_succeed(dss: LocalDSS, hca: Hca, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     (source / "sub").mkdir(parents=True)
     target.mkdir()
@@ -186,7 +181,7 @@ def test_the_calls_of_its_documentation(dss: LocalDSS, hca: Hca, tmp_path: Path)
     for name, content in contents.items():
         (source / name).write_bytes(content)
     file, bundle, collection, version = new_uuid(), new_uuid(), new_uuid(), new_version()
-    wish = {
+    values = {
         "file": file,
         "bundle": bundle,
         "collection": collection,
@@ -197,38 +192,37 @@ def test_the_calls_of_its_documentation(dss: LocalDSS, hca: Hca, tmp_path: Path)
         "bucket": dss.bucket,
         "target": str(target),
     }
-    told = json.loads(hca.python(_TEN_CALLS, json.dumps(wish)).splitlines()[-1])
-    assert told["put_file"] == {"version": version}
-    assert told["put_bundle"]["version"] == version
-    assert told["patch_bundle"]["version"] > version
-    assert told["put_collection"] == {"uuid": collection, "version": version}
-    assert "@" in told["get_collection"]["owner"]
-    assert {"uuid": collection, "version": version} in told["get_collections"]["collections"]
-    assert told["patch_collection"]["version"] > version
-    assert (told["patched"]["name"], told["patched"]["contents"]) == ("other", [])
+    results = json.loads(hca.python(_CALLS, json.dumps(values)).splitlines()[-1])
+    assert results["put_file"] == {"version": version}
+    assert results["put_bundle"]["version"] == version
+    assert results["patch_bundle"]["version"] > version
+    assert results["put_collection"] == {"uuid": collection, "version": version}
+    assert "@" in results["get_collection"]["owner"]
+    assert {"uuid": collection, "version": version} in results["get_collections"]["collections"]
+    assert results["patch_collection"]["version"] > version
+    assert (results["patched"]["name"], results["patched"]["contents"]) == ("other", [])
     assert dss.call("GET", f"/bundles/{bundle}", replica="aws").status_code == 404
-    (found,) = (path for path in target.iterdir() if path.name.startswith(told["upload"]["bundle_uuid"]))
+    (found,) = (path for path in target.iterdir() if path.name.startswith(results["upload"]["bundle_uuid"]))
     assert {name: (found / name).read_bytes() for name in contents} == contents
-    assert told["checkout"]["status"] in {"RUNNING", "SUCCEEDED"}
-    assert told["events"]["event_streams"]
-    assert told["search"]["total_hits"] >= 1
-    assert told["subscription"]["callback_url"] == "http://127.0.0.1:1/never"
-    assert told["subscription"]["uuid"] in {each["uuid"] for each in told["subscriptions"]["subscriptions"]}
-    assert "timeDeleted" in told["delete_subscription"]
+    assert results["checkout"]["status"] in {"RUNNING", "SUCCEEDED"}
+    assert results["events"]["event_streams"]
+    assert results["search"]["total_hits"] >= 1
+    assert results["subscription"]["callback_url"] == "http://127.0.0.1:1/never"
+    assert results["subscription"]["uuid"] in [found["uuid"] for found in results["subscriptions"]["subscriptions"]]
+    assert "timeDeleted" in results["delete_subscription"]
 
 
-def test_collections_from_the_command_line(dss: LocalDSS, hca: Hca) -> None:
-    """put-collection, get-collection, get-collections, patch-collection and delete-collection do what they say."""
+def test_collection_commands_succeed(dss: LocalDSS, hca: Hca) -> None:
     uuid, bundle = new_uuid(), new_uuid()
     dss.put_bundle([dss.entry("a")], bundle)
     link = json.dumps({"type": "bundle", "uuid": bundle, "version": VERSION})
-    which = ("--uuid", uuid, "--replica", "aws")
-    about = ("--name", "n", "--description", "d", "--details", "{}", "--contents", link)
-    assert hca.json("put-collection", *which, "--version", VERSION, *about)["uuid"] == uuid
-    assert hca.json("get-collection", *which)["contents"] == [json.loads(link)]
-    assert uuid in {each["uuid"] for each in hca.json("get-collections")["collections"]}
-    assert hca.json("patch-collection", *which, "--version", VERSION, "--name", "m")["version"] > VERSION
-    hca.json("delete-collection", *which)
+    target = ("--uuid", uuid, "--replica", "aws")
+    fields = ("--name", "n", "--description", "d", "--details", "{}", "--contents", link)
+    assert hca.json("put-collection", *target, "--version", VERSION, *fields)["uuid"] == uuid
+    assert hca.json("get-collection", *target)["contents"] == [json.loads(link)]
+    assert uuid in [found["uuid"] for found in hca.json("get-collections")["collections"]]
+    assert hca.json("patch-collection", *target, "--version", VERSION, "--name", "m")["version"] > VERSION
+    hca.json("delete-collection", *target)
     headers = dss.authorization
     gone = requests.get(f"{dss.url}/collections/{uuid}", params={"replica": "aws"}, headers=headers, timeout=10)
     assert gone.status_code == 404

@@ -54,8 +54,7 @@ def _holds(query: Any) -> bool:
         {"bool": {"must": [{"bool": {"should": [{"match_all": {}}] * 3, "minimum_should_match": 3}}]}},
     ],
 )
-def test_what_holds(query: dict[str, Any]) -> None:
-    """Each kind of query finds what it is to find, in lists, in any case, and numbers by their text."""
+def test_query_matches(query: dict[str, Any]) -> None:
     assert _holds(query)
     assert not _holds({"bool": {"must_not": query}})
 
@@ -82,8 +81,7 @@ def test_what_holds(query: dict[str, Any]) -> None:
         {"bool": {"should": [{"match_all": {}}] * 2, "minimum_should_match": 3}},
     ],
 )
-def test_what_does_not_hold(query: dict[str, Any]) -> None:
-    """Values are found as a whole and without their case only, empty ones do not exist, and counts are kept to."""
+def test_query_does_not_match(query: dict[str, Any]) -> None:
     assert not _holds(query)
 
 
@@ -125,17 +123,14 @@ def _nested(levels: int) -> dict[str, Any]:
         {"query": _nested(21)},
     ],
 )
-def test_what_is_not_supported(es_query: dict[str, Any]) -> None:
-    """Whatever is outside the language is refused, with what is inside."""
+def test_unsupported_query_raises_and_lists_supported(es_query: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedQueryError, match="match_all, term, terms, match, exists and bool"):
         parse(es_query)
 
 
-def test_how_deep() -> None:
-    """Queries may be nested deeply enough."""
+def test_nested_query_of_allowed_depth_matches() -> None:
     assert _holds(_nested(20))
 
 
-def test_keys_with_dots() -> None:
-    """A key with a dot in it is at the path that its dots make."""
+def test_key_with_dots_is_at_its_path() -> None:
     assert field_values({"a.b": {"c": 1}, "a": {"b.c": ["X", None]}}) == {"a.b.c": ["x", "1"]}

@@ -1,4 +1,4 @@
-"""Nothing that was acknowledged is lost, however the process ends."""
+"""Acknowledged writes survive restarts and kills."""
 
 from __future__ import annotations
 
@@ -31,31 +31,30 @@ def module_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
 
 @pytest.fixture
 def dss(module_dss: LocalDSS) -> LocalDSS:
-    """Give a server that tests may restart."""
+    """Return a server that tests may restart."""
     return module_dss
 
 
 def _staged(dss: LocalDSS, key: str) -> dict[str, Any]:
-    found = dss.s3.get_object(Bucket=dss.bucket, Key=key)
+    item = dss.s3.get_object(Bucket=dss.bucket, Key=key)
     tags = dss.s3.get_object_tagging(Bucket=dss.bucket, Key=key)["TagSet"]
     return {
-        "body": found["Body"].read(),
-        "etag": found["ETag"],
-        "metadata": found["Metadata"],
-        "type": found["ContentType"],
-        "modified": found["LastModified"],
+        "body": item["Body"].read(),
+        "etag": item["ETag"],
+        "metadata": item["Metadata"],
+        "type": item["ContentType"],
+        "modified": item["LastModified"],
         "tags": {tag["Key"]: tag["Value"] for tag in tags},
     }
 
 
-def test_staged_objects_survive_a_restart(dss: LocalDSS) -> None:
-    """Staged objects are the same after a restart: content, metadata, type, tags, time and ETag, also of parts."""
+def test_staged_objects_are_unchanged_after_restart(dss: LocalDSS) -> None:
     dss.stage(b"small", "a/b c/ü+%&?#.txt", {"hca-dss-sha1": "0" * 40}, "text/x-special")
     config = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
     content = os.urandom(6 * MIB)
     dss.s3.upload_fileobj(io.BytesIO(content), dss.bucket, "large", Config=config)
-    keys = ["a/b c/ü+%&?#.txt", "large", "//odd//"]
-    dss.stage(b"odd", keys[2])
+    keys = ["a/b c/ü+%&?#.txt", "large", "//slashes//"]
+    dss.stage(b"slashes", keys[2])
     for key in keys:
         tags = [{"Key": "hca-dss-sha256", "Value": "1" * 64}]
         dss.s3.put_object_tagging(Bucket=dss.bucket, Key=key, Tagging={"TagSet": tags})
@@ -65,8 +64,7 @@ def test_staged_objects_survive_a_restart(dss: LocalDSS) -> None:
     assert [_staged(dss, key) for key in keys] == before
 
 
-def test_removed_objects_stay_removed(dss: LocalDSS) -> None:
-    """Overwritten, deleted and copied objects, buckets made and deleted are so after a restart too."""
+def test_deleted_and_replaced_objects_stay_so_after_restart(dss: LocalDSS) -> None:
     bucket = "another"
     contents = dss.state / "s3" / "contents"
     before = len(list(contents.iterdir()))
@@ -83,11 +81,10 @@ def test_removed_objects_stay_removed(dss: LocalDSS) -> None:
     found = {key: dss.s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in listed}
     assert found == {"copy": b"new", "four": b"4", "one": b"new"}
     assert [found["Name"] for found in dss.s3.list_buckets()["Buckets"]] == [bucket, dss.bucket]
-    assert len(list(contents.iterdir())) == before + 3  # none is left of what was replaced or deleted
+    assert len(list(contents.iterdir())) == before + 3  # replaced and deleted contents are removed
 
 
-def test_everything_survives_a_restart(dss: LocalDSS) -> None:
-    """Files, bundles, tombstones and GCS objects are there after a restart, tokens are good, and copies go on."""
+def test_records_tokens_and_copies_survive_restart(dss: LocalDSS) -> None:
     file, bundle = dss.new_file(), new_uuid()
     gone = new_uuid()
     source = dss.stage_gcs(b"gcs", sums(b"gcs"))
@@ -110,7 +107,7 @@ def test_everything_survives_a_restart(dss: LocalDSS) -> None:
 
 
 def _load(dss: LocalDSS, acknowledged: list[tuple[str, str, str, bytes]], stop: threading.Event) -> None:
-    """Stage, register and bundle one file after the other until the server is gone."""
+    """Stage, register and bundle files until the server is stopped."""
     while not stop.is_set():
         content, key, file, bundle = os.urandom(2000), new_uuid(), new_uuid(), new_uuid()
         source = dss.stage(content, key)
@@ -123,19 +120,18 @@ def _load(dss: LocalDSS, acknowledged: list[tuple[str, str, str, bytes]], stop: 
         acknowledged[-1] = (key, file, bundle, content)
 
 
-def _until_gone(work: Callable[[], None]) -> None:
+def _until_stopped(work: Callable[[], None]) -> None:
     with contextlib.suppress(requests.RequestException, BotoCoreError, ClientError):
         work()
 
 
-def test_kill_under_load(tmp_path: Path) -> None:
-    """After a kill -9 in the midst of many requests everything acknowledged is there, and whole."""
+def test_acknowledged_writes_survive_kill_under_load(tmp_path: Path) -> None:
     with LocalDSS(tmp_path) as dss:
-        dss.authorization  # noqa: B018 - made before the threads ask for it
+        dss.authorization  # noqa: B018 - created before the threads need it
         stop = threading.Event()
         lists: list[list[tuple[str, str, str, bytes]]] = [[] for _ in range(8)]
         threads = [
-            threading.Thread(target=_until_gone, args=(lambda mine=mine: _load(dss, mine, stop),)) for mine in lists
+            threading.Thread(target=_until_stopped, args=(lambda mine=mine: _load(dss, mine, stop),)) for mine in lists
         ]
         for thread in threads:
             thread.start()

@@ -1,4 +1,4 @@
-"""The S3 server of the local DSS. What is tested for both stores holds for SeaweedFS too, an independent server."""
+"""The S3 server of the local DSS; the tests that use `bucket` run against SeaweedFS too, an independent server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .server import MIB, LocalDSS, new_uuid
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PART = 5 * MIB  # the smallest part that S3 takes, but for the last
+_PART = 5 * MIB  # the smallest part that S3 accepts, except for the last
 
 
 class Bucket:
-    """A bucket, and a prefix that no other test uses."""
+    """A bucket and a prefix that no other test uses."""
 
     def __init__(self, client: Any, name: str) -> None:
         self.client, self.name, self.prefix = client, name, f"{new_uuid()}/"
@@ -46,11 +46,11 @@ class Bucket:
         return content
 
     def at(self, name: str) -> dict[str, str]:
-        """Return bucket and key, as boto3 calls them."""
+        """Return bucket and key as arguments of boto3."""
         return {"Bucket": self.name, "Key": self.key(name)}
 
     def names(self, **options: Any) -> list[str]:
-        """Return the names that a listing of all pages has."""
+        """Return the names of all objects under the prefix."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix, **options)
         return [item["Key"].removeprefix(self.prefix) for page in pages for item in page.get("Contents", [])]
 
@@ -66,16 +66,16 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     params=["local", pytest.param("seaweedfs", marks=[pytest.mark.system, pytest.mark.xdist_group("stores")])]
 )
 def bucket(request: pytest.FixtureRequest) -> Bucket:
-    """Give a bucket of the local DSS's store and of SeaweedFS in turn."""
+    """Return a bucket of the local DSS's store or of SeaweedFS."""
     if request.param == "seaweedfs":
-        return Bucket(request.getfixturevalue("seaweedfs").where.client(), BUCKET)
+        return Bucket(request.getfixturevalue("seaweedfs").endpoint.client(), BUCKET)
     dss: LocalDSS = request.getfixturevalue("dss")
     return Bucket(dss.s3, dss.bucket)
 
 
 @pytest.fixture
 def local(dss: LocalDSS) -> Bucket:
-    """Give a bucket of the local DSS's store."""
+    """Return a bucket of the local DSS's store."""
     return Bucket(dss.s3, dss.bucket)
 
 
@@ -86,11 +86,11 @@ def _code(error: pytest.ExceptionInfo[ClientError]) -> tuple[int, str]:
 
 def test_put_object_keeps_content_headers_metadata_and_tags(bucket: Bucket) -> None:
     name = "a b/ü+%&?#=.txt"
-    answer = bucket.put(name, b"x" * 10, ContentType="text/x", Metadata={"One": "1"}, Tagging="k=v%20w&l=")
-    assert answer["ETag"] == f'"{hashlib.md5(b"x" * 10).hexdigest()}"'  # noqa: S324 - what S3 calls an ETag
+    response = bucket.put(name, b"x" * 10, ContentType="text/x", Metadata={"One": "1"}, Tagging="k=v%20w&l=")
+    assert response["ETag"] == f'"{hashlib.md5(b"x" * 10).hexdigest()}"'  # noqa: S324 - what S3 calls an ETag
     found = bucket.get(name)
     assert found["Body"].read() == b"x" * 10
-    assert (found["ContentType"], found["ContentLength"], found["ETag"]) == ("text/x", 10, answer["ETag"])
+    assert (found["ContentType"], found["ContentLength"], found["ETag"]) == ("text/x", 10, response["ETag"])
     assert found["Metadata"] == {"one": "1"}
     tags = bucket.client.get_object_tagging(**bucket.at(name))["TagSet"]
     assert sorted((tag["Key"], tag["Value"]) for tag in tags) == [("k", "v w"), ("l", "")]
@@ -104,7 +104,7 @@ def test_put_object_replaces_content_metadata_and_tags(bucket: Bucket) -> None:
     assert bucket.client.get_object_tagging(**bucket.at("a"))["TagSet"] == []
 
 
-def test_put_object_if_none_match_refuses_an_existing_key(bucket: Bucket) -> None:
+def test_put_object_if_none_match_rejects_existing_key(bucket: Bucket) -> None:
     bucket.put("a", b"first", IfNoneMatch="*")
     with pytest.raises(ClientError) as error:
         bucket.put("a", b"second", IfNoneMatch="*")
@@ -130,7 +130,7 @@ def test_get_object_returns_a_range(bucket: Bucket, section: str, expected: byte
     assert found["ContentRange"].endswith("/5")
 
 
-def test_get_object_refuses_a_range_behind_the_end(bucket: Bucket) -> None:
+def test_get_object_rejects_range_behind_end(bucket: Bucket) -> None:
     bucket.put("a", b"01234")
     with pytest.raises(ClientError) as error:
         bucket.get("a", Range="bytes=5-")
@@ -145,7 +145,7 @@ def test_get_object_if_match_compares_the_etag(bucket: Bucket) -> None:
     assert _code(error) == (412, "PreconditionFailed")
 
 
-def test_missing_objects_buckets_and_uploads_have_codes(bucket: Bucket) -> None:
+def test_missing_objects_buckets_and_uploads_return_404(bucket: Bucket) -> None:
     with pytest.raises(ClientError) as error:
         bucket.get("none")
     assert _code(error) == (404, "NoSuchKey")
@@ -164,8 +164,8 @@ def test_delete_objects_skips_missing_keys(bucket: Bucket) -> None:
     for name in ("a", "b&c", "d"):
         bucket.put(name)
     keys = [{"Key": bucket.key(name)} for name in ("a", "b&c", "none")]
-    answer = bucket.client.delete_objects(Bucket=bucket.name, Delete={"Objects": keys})
-    assert {item["Key"] for item in answer["Deleted"]} == {each["Key"] for each in keys}
+    response = bucket.client.delete_objects(Bucket=bucket.name, Delete={"Objects": keys})
+    assert {item["Key"] for item in response["Deleted"]} == {item["Key"] for item in keys}
     bucket.client.delete_object(**bucket.at("none"))
     assert bucket.names() == ["d"]
 
@@ -204,8 +204,8 @@ def test_copy_object_keeps_or_replaces_metadata_and_tags(bucket: Bucket) -> None
     source = {"CopySource": bucket.at("a"), "CopySourceIfMatch": etag}
     bucket.client.copy_object(**bucket.at("same"), **source)
     replaced = {"MetadataDirective": "REPLACE", "TaggingDirective": "REPLACE", "Metadata": {"m": "2"}, "Tagging": "t=2"}
-    answer = bucket.client.copy_object(**bucket.at("other"), **source, **replaced, ContentType="text/y")
-    assert answer["CopyObjectResult"]["ETag"].strip('"') == etag.strip('"')
+    response = bucket.client.copy_object(**bucket.at("other"), **source, **replaced, ContentType="text/y")
+    assert response["CopyObjectResult"]["ETag"].strip('"') == etag.strip('"')
     bucket.client.delete_object(**bucket.at("a"))
     for name, metadata, tag, kind in (("same", "1", "1", "text/x"), ("other", "2", "2", "text/y")):
         found = bucket.get(name)
@@ -215,12 +215,12 @@ def test_copy_object_keeps_or_replaces_metadata_and_tags(bucket: Bucket) -> None
 
 
 def _upload(bucket: Bucket, name: str, parts: list[bytes], **options: Any) -> tuple[str, list[dict[str, Any]]]:
-    """Send the parts of an upload; return its id, and what completes it."""
+    """Upload parts; return the upload id and the parts for `_complete`."""
     upload: str = bucket.client.create_multipart_upload(**bucket.at(name), **options)["UploadId"]
     sent = []
     for number, content in enumerate(parts, 1):
-        answer = bucket.client.upload_part(**bucket.at(name), UploadId=upload, PartNumber=number, Body=content)
-        sent.append({"PartNumber": number, "ETag": answer["ETag"]})
+        response = bucket.client.upload_part(**bucket.at(name), UploadId=upload, PartNumber=number, Body=content)
+        sent.append({"PartNumber": number, "ETag": response["ETag"]})
     return upload, sent
 
 
@@ -230,14 +230,14 @@ def _complete(bucket: Bucket, name: str, upload: str, parts: list[dict[str, Any]
     )
 
 
-def test_multipart_upload_makes_one_object(bucket: Bucket) -> None:
+def test_completed_upload_creates_object(bucket: Bucket) -> None:
     contents = [os.urandom(_PART), os.urandom(_PART), b"end"]
     upload, sent = _upload(bucket, "a", contents, ContentType="text/x", Metadata={"m": "1"})
     listed = bucket.client.list_parts(**bucket.at("a"), UploadId=upload)["Parts"]
     assert [(part["PartNumber"], part["Size"]) for part in listed] == [(1, _PART), (2, _PART), (3, 3)]
-    answer = _complete(bucket, "a", upload, sent)
+    response = _complete(bucket, "a", upload, sent)
     digests = b"".join(hashlib.md5(content).digest() for content in contents)  # noqa: S324 - what S3 calls an ETag
-    assert answer["ETag"] == f'"{hashlib.md5(digests).hexdigest()}-3"'  # noqa: S324 - same
+    assert response["ETag"] == f'"{hashlib.md5(digests).hexdigest()}-3"'  # noqa: S324 - same
     found = bucket.get("a")
     assert found["Body"].read() == b"".join(contents)
     assert (found["ContentType"], found["Metadata"]) == ("text/x", {"m": "1"})
@@ -245,7 +245,7 @@ def test_multipart_upload_makes_one_object(bucket: Bucket) -> None:
     assert bucket.read("a", Range=between) == contents[0][-2:] + contents[1][:2]
 
 
-def test_multipart_upload_is_listed_until_it_is_aborted(bucket: Bucket) -> None:
+def test_open_upload_is_listed_until_aborted(bucket: Bucket) -> None:
     upload, _ = _upload(bucket, "a b", [b"part"])
     listed = bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=bucket.prefix)["Uploads"]
     assert [(item["Key"], item["UploadId"]) for item in listed] == [(bucket.key("a b"), upload)]
@@ -261,8 +261,8 @@ def test_upload_part_copy_takes_a_range(bucket: Bucket) -> None:
     sent = []
     for number, section in enumerate((f"bytes=0-{_PART - 1}", f"bytes={_PART}-{_PART + 9}"), 1):
         where = {**bucket.at("a"), "UploadId": upload, "PartNumber": number}
-        answer = bucket.client.upload_part_copy(**where, CopySource=bucket.at("source"), CopySourceRange=section)
-        sent.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+        response = bucket.client.upload_part_copy(**where, CopySource=bucket.at("source"), CopySourceRange=section)
+        sent.append({"PartNumber": number, "ETag": response["CopyPartResult"]["ETag"]})
     _complete(bucket, "a", upload, sent)
     assert bucket.read("a") == content
 
@@ -275,7 +275,7 @@ def test_upload_part_copy_takes_a_range(bucket: Bucket) -> None:
         ([bytes(_PART), b"end"], lambda parts: parts[::-1], "InvalidPartOrder"),
     ],
 )
-def test_complete_refuses_wrong_parts(bucket: Bucket, contents: list[bytes], change: Any, code: str) -> None:
+def test_complete_upload_rejects_wrong_parts(bucket: Bucket, contents: list[bytes], change: Any, code: str) -> None:
     upload, sent = _upload(bucket, "a", contents)
     with pytest.raises(ClientError) as error:
         _complete(bucket, "a", upload, change(sent))
@@ -283,15 +283,15 @@ def test_complete_refuses_wrong_parts(bucket: Bucket, contents: list[bytes], cha
     assert bucket.names() == []
 
 
-# What follows is tested for the local DSS alone: SeaweedFS differs from S3 there, or does not offer it.
+# The following tests run against the local DSS only: SeaweedFS differs from S3, or does not support it.
 
 
-def test_copy_object_of_parts_has_an_etag_of_its_own(local: Bucket) -> None:
+def test_copy_of_multipart_object_has_etag_of_one_part(local: Bucket) -> None:
     upload, sent = _upload(local, "a", [bytes(_PART), b"end"])
     _complete(local, "a", upload, sent)
-    answer = local.client.copy_object(**local.at("copy"), CopySource=local.at("a"))
+    response = local.client.copy_object(**local.at("copy"), CopySource=local.at("a"))
     etag = hashlib.md5(bytes(_PART) + b"end").hexdigest()  # noqa: S324 - what S3 calls an ETag
-    assert answer["CopyObjectResult"]["ETag"] == f'"{etag}"'
+    assert response["CopyObjectResult"]["ETag"] == f'"{etag}"'
     assert local.read("copy") == bytes(_PART) + b"end"
 
 
@@ -308,8 +308,8 @@ def _crc32(content: bytes) -> str:
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256", "SHA512"])
 def test_put_object_verifies_checksums(local: Bucket, algorithm: str) -> None:
-    answer = local.put("a", b"content", ChecksumAlgorithm=algorithm)
-    value = answer[f"Checksum{algorithm}"]
+    response = local.put("a", b"content", ChecksumAlgorithm=algorithm)
+    value = response[f"Checksum{algorithm}"]
     assert local.get("a", ChecksumMode="ENABLED")[f"Checksum{algorithm}"] == value
     with pytest.raises(ClientError) as error:
         local.put("b", b"other", **{f"Checksum{algorithm}": value})
@@ -325,12 +325,12 @@ def test_put_object_verifies_checksums(local: Bucket, algorithm: str) -> None:
         ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=", "NotImplemented"),
     ],
 )
-def test_put_object_refuses_wrong_or_unknown_sums(
+def test_put_object_rejects_wrong_and_unsupported_checksums(
     dss: LocalDSS, local: Bucket, header: str, value: str, code: str
 ) -> None:
     url = f"{dss.about['s3_url']}/{local.name}/{local.key('a')}"
-    answer = requests.put(url, data=b"content", headers={header: value}, timeout=10)
-    assert f"<Code>{code}</Code>" in answer.text
+    response = requests.put(url, data=b"content", headers={header: value}, timeout=10)
+    assert f"<Code>{code}</Code>" in response.text
     assert local.names() == []
 
 
@@ -355,8 +355,8 @@ def test_put_object_decodes_aws_chunked(dss: LocalDSS, local: Bucket, body: byte
     }
     url = f"{dss.about['s3_url']}/{local.name}/{local.key('a')}"
     sent = body.replace(b"%s", _crc32(b"content").encode())
-    answer = requests.put(url, data=sent, headers=headers, timeout=10)
-    assert answer.status_code == expected, answer.text
+    response = requests.put(url, data=sent, headers=headers, timeout=10)
+    assert response.status_code == expected, response.text
     if expected == 200:
         assert local.read("a") == b"content"
         assert "ContentEncoding" not in local.get("a")
@@ -377,15 +377,15 @@ def test_put_object_decodes_aws_chunked(dss: LocalDSS, local: Bucket, body: byte
         ("PUT", "{bucket}/a?partNumber=0&uploadId=x", (400, "InvalidArgument")),
     ],
 )
-def test_requests_that_s3_refuses(dss: LocalDSS, method: str, path: str, expected: tuple[int, str]) -> None:
+def test_invalid_request_returns_s3_error(dss: LocalDSS, method: str, path: str, expected: tuple[int, str]) -> None:
     url = f"{dss.about['s3_url']}/{path.format(bucket=dss.bucket)}"
-    answer = requests.request(method, url, timeout=10)
-    assert answer.status_code == expected[0]
-    assert f"<Code>{expected[1]}</Code>" in answer.text
+    response = requests.request(method, url, timeout=10)
+    assert response.status_code == expected[0]
+    assert f"<Code>{expected[1]}</Code>" in response.text
 
 
-def test_refusal_before_the_body_leaves_the_connection_usable(local: Bucket) -> None:
-    """boto3 waits for `100 Continue` before it sends a body, so the server must not wait for one that is never sent."""
+def test_connection_is_usable_after_error_before_body(local: Bucket) -> None:
+    """boto3 waits for `100 Continue` before it sends a body; the server must not wait for one that is never sent."""
     for _ in range(3):
         with pytest.raises(ClientError) as error:
             local.client.put_object(Bucket="no-such-bucket", Key="a", Body=b"content")
@@ -394,7 +394,7 @@ def test_refusal_before_the_body_leaves_the_connection_usable(local: Bucket) -> 
     assert local.read("a") == b"content"
 
 
-def test_delete_bucket_refuses_one_with_objects(local: Bucket) -> None:
+def test_delete_bucket_with_objects_is_rejected(local: Bucket) -> None:
     name = new_uuid()
     local.client.create_bucket(Bucket=name)
     local.client.put_object(Bucket=name, Key="a")
@@ -410,8 +410,8 @@ def test_delete_bucket_refuses_one_with_objects(local: Bucket) -> None:
 @pytest.mark.parametrize(
     "headers", [{"Origin": "http://127.0.0.1"}, {"Host": "evil.example"}, {"Host": "evil.example:80"}]
 )
-def test_requests_of_web_pages_are_refused(dss: LocalDSS, server: str, headers: dict[str, str]) -> None:
-    """A page cannot read or change anything, neither from its own origin nor under a name that leads here."""
-    answer = requests.get(dss.about[server], headers=headers, timeout=10)
-    assert answer.status_code == 403
-    assert "Access-Control-Allow-Origin" not in answer.headers
+def test_requests_from_web_pages_are_rejected(dss: LocalDSS, server: str, headers: dict[str, str]) -> None:
+    """A web page cannot read or change anything, neither from its own origin nor by DNS rebinding."""
+    response = requests.get(dss.about[server], headers=headers, timeout=10)
+    assert response.status_code == 403
+    assert "Access-Control-Allow-Origin" not in response.headers

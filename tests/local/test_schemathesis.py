@@ -1,4 +1,4 @@
-"""A fuzzing tool, led by the interface definition, finds no answer that is not defined and no failure nobody caught."""
+"""Fuzz every operation by the OpenAPI document: there are no undefined responses and no unhandled errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("fuzzed-dss")]
 
-EXAMPLES = 25  # of each operation, right and wrong ones
+EXAMPLES = 25  # per operation, of valid and of invalid requests
 OPERATIONS = [
     "PUT /files/{uuid}",
     "HEAD /files/{uuid}",
@@ -49,11 +49,11 @@ OPERATIONS = [
     "PUT /subscriptions",
     "GET /subscriptions/{uuid}",
     "POST /search",
-    "DELETE /bundles/{uuid}",  # these come last, or there would be nothing left for the others
+    "DELETE /bundles/{uuid}",
     "DELETE /collections/{uuid}",
     "DELETE /subscriptions/{uuid}",
 ]
-# The failures that a DSS answers with a 500: method, path, code and title, or None for a bare one.
+# Expected 500s: method, path, code and title, or None for a bare one.
 _EXPECTED = [
     ("PUT", "/files/{uuid}", "unhandled_exception", r"Could not find (s3|gs)://.*"),
     ("PUT", "/files/{uuid}", "unhandled_exception", r"(s3|gs)://.* has no metadata"),
@@ -66,7 +66,7 @@ _EXPECTED = [
 def only_expected_server_errors(
     ctx: CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
-    """Fail on a 5xx that the local DSS does not answer on purpose."""
+    """Fail on a 5xx that is not expected."""
     if response.status_code < 500:
         return
     body = response.json()
@@ -77,7 +77,7 @@ def only_expected_server_errors(
             return
         if code is not None and body.get("code") == code and re.fullmatch(str(title), body["title"], re.DOTALL):
             return
-    pytest.fail(f"{case.method} {case.operation.path} answered {response.status_code} {body}")
+    pytest.fail(f"{case.method} {case.operation.path} returned {response.status_code} {body}")
 
 
 CHECKS = [
@@ -97,13 +97,13 @@ def fuzzed_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
         yield dss
 
 
-def _uuids(what: str) -> list[str]:
-    """Return uuids that are always the same, so that the fuzzer does the same each time."""
-    return [str(uuid.uuid5(uuid.NAMESPACE_URL, f"{what} {number}")) for number in range(6)]
+def _uuids(name: str) -> list[str]:
+    """Return constant uuids, so that the fuzzer sends the same requests each time."""
+    return [str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {number}")) for number in range(6)]
 
 
 def _fill(dss: LocalDSS) -> dict[str, list[Any]]:
-    """Fill the DSS and return what may be asked for, by the name that the definition has for it; some is not there."""
+    """Fill the DSS and return values by parameter name; some of them do not exist."""
     small, large = dss.stage(b'{"a": [1]}', kind="application/json"), dss.stage(b"x" * 30)
     files, bundles, collections = _uuids("file"), _uuids("bundle"), _uuids("collection")
     for file, source in zip(files, (small, small, large), strict=False):
@@ -117,38 +117,37 @@ def _fill(dss: LocalDSS) -> dict[str, list[Any]]:
         assert dss.call("PUT", "/collections", body, **query).status_code == 201
     query = {"uuid": collections[5], "version": VERSION, "replica": "aws"}
     assert User(dss).call("PUT", "/collections", body, **query).status_code == 201
-    wish = {"callback_url": "http://127.0.0.1:9/"}
-    subscriptions = [dss.call("PUT", "/subscriptions", wish, replica="aws").json()["uuid"] for _ in range(6)]
-    doomed = _uuids("doomed")[:2]
-    for each in doomed:
-        assert dss.put_bundle(entries, each).status_code == 201
-        query = {"uuid": each, "version": VERSION, "replica": "aws"}
+    callback = {"callback_url": "http://127.0.0.1:9/"}
+    subscriptions = [dss.call("PUT", "/subscriptions", callback, replica="aws").json()["uuid"] for _ in range(8)]
+    to_delete = _uuids("delete")[:2]
+    for deleted in to_delete:
+        assert dss.put_bundle(entries, deleted).status_code == 201
+        query = {"uuid": deleted, "version": VERSION, "replica": "aws"}
         assert dss.call("PUT", "/collections", body, **query).status_code == 201
-    doomed_subscriptions = [dss.call("PUT", "/subscriptions", wish, replica="aws").json()["uuid"] for _ in range(2)]
     job = dss.call("POST", f"/bundles/{bundles[0]}/checkout", replica="aws").json()["checkout_job_id"]
     return {
         "files": files,
         "bundles": bundles,
         "events": bundles,
         "collections": collections,
-        "subscriptions": subscriptions,
-        "delete bundles": doomed,
-        "delete collections": doomed,
-        "delete subscriptions": doomed_subscriptions,
+        "subscriptions": subscriptions[:6],
+        "delete bundles": to_delete,
+        "delete collections": to_delete,
+        "delete subscriptions": subscriptions[6:],
         "checkout_job_id": [job, new_uuid()],
         "version": [VERSION, "2025-01-01T000000.000000Z", "no version"],
         "source_url": [small, large, f"s3://{dss.bucket}/no-such-key", "gs://a/b", "wasb://a/b"],
     }
 
 
-def _lead(definition: dict[str, Any], known: dict[str, list[Any]]) -> None:
-    """Let the fuzzer choose of what there is, which it would not guess."""
+def _restrict(definition: dict[str, Any], known: dict[str, list[Any]]) -> None:
+    """Restrict parameters to known values, which the fuzzer could not guess."""
     for path, methods in definition["paths"].items():
         for method, operation in methods.items():
             for parameter in operation.get("parameters", []):
                 name = path.split("/")[1] if parameter["name"] == "uuid" else parameter["name"]
                 if (method, parameter["name"]) == ("delete", "uuid"):
-                    name = f"delete {name}"  # what nothing else needs: the tests run in any order
+                    name = f"delete {name}"  # used by no other test: they run in any order
                 if name in known:
                     parameter["schema"] = {"enum": known[name]}
     schemas = definition["components"]["schemas"]
@@ -167,30 +166,28 @@ def _lead(definition: dict[str, Any], known: dict[str, list[Any]]) -> None:
 
 
 def _operations(definition: dict[str, Any]) -> dict[str, Any]:
-    found = schemathesis.openapi.from_dict(definition).get_all_operations()
-    return {result.ok().label: result.ok() for result in found if isinstance(result, Ok)}
+    results = schemathesis.openapi.from_dict(definition).get_all_operations()
+    return {result.ok().label: result.ok() for result in results if isinstance(result, Ok)}
 
 
 @pytest.fixture(scope="module")
 def operations(fuzzed_dss: LocalDSS) -> dict[GenerationMode, dict[str, Any]]:
-    """Give every operation of the definition, by method and path: to be used rightly, and wrongly."""
+    """Return all operations by label, for valid and for invalid requests."""
     definition = requests.get(f"{fuzzed_dss.url}/swagger.json", timeout=10).json()
-    found = {GenerationMode.NEGATIVE: _operations(copy.deepcopy(definition))}
-    _lead(definition, _fill(fuzzed_dss))
-    return {**found, GenerationMode.POSITIVE: _operations(definition)}
+    invalid = _operations(copy.deepcopy(definition))
+    _restrict(definition, _fill(fuzzed_dss))
+    return {GenerationMode.NEGATIVE: invalid, GenerationMode.POSITIVE: _operations(definition)}
 
 
-def test_all_operations(operations: dict[GenerationMode, dict[str, Any]]) -> None:
-    """Every operation there is, is tried."""
+def test_every_operation_is_fuzzed(operations: dict[GenerationMode, dict[str, Any]]) -> None:
     assert sorted(operations[GenerationMode.POSITIVE]) == sorted(OPERATIONS)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_operation(
+def test_fuzzed_operation_returns_defined_responses(
     fuzzed_dss: LocalDSS, operations: dict[GenerationMode, dict[str, Any]], label: str, mode: GenerationMode
 ) -> None:
-    """Whatever is sent, right or wrong, the answer has a status, content type, headers and body that are defined."""
     statuses = set()
 
     @settings(
@@ -203,16 +200,15 @@ def test_every_operation(
     )
     @given(case=operations[mode][label].as_strategy(generation_mode=mode))
     def send(case: schemathesis.Case[Any]) -> None:
-        answer = case.call(fuzzed_dss.url, headers=fuzzed_dss.authorization, timeout=30, allow_redirects=False)
-        statuses.add(answer.status_code)
-        case.validate_response(answer, checks=CHECKS)
+        response = case.call(fuzzed_dss.url, headers=fuzzed_dss.authorization, timeout=30, allow_redirects=False)
+        statuses.add(response.status_code)
+        case.validate_response(response, checks=CHECKS)
 
     send()
     wanted = range(200, 400) if mode is GenerationMode.POSITIVE else range(400, 500)
-    assert statuses.intersection(wanted), f"only {statuses} were ever answered"
+    assert statuses.intersection(wanted), f"the statuses were {statuses}"
 
 
-def test_nothing_was_unexpected(fuzzed_dss: LocalDSS) -> None:
-    """Nothing of all that made the server fall over: it would have written a traceback."""
+def test_fuzzing_logged_no_traceback(fuzzed_dss: LocalDSS) -> None:
     assert fuzzed_dss.errors is not None
     assert "Traceback" not in fuzzed_dss.errors.read_text()

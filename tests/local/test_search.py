@@ -1,4 +1,4 @@
-"""POST search."""
+"""The route of search."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _search(dss: LocalDSS, query: Any, **parameters: Any) -> requests.Response:
 
 
 def _found(dss: LocalDSS, query: Any, **parameters: Any) -> list[str]:
-    answer = _search(dss, query, **parameters)
-    assert answer.status_code == 200, answer.text
-    return [result["bundle_fqid"] for result in answer.json()["results"]]
+    response = _search(dss, query, **parameters)
+    assert response.status_code == 200, response.text
+    return [result["bundle_fqid"] for result in response.json()["results"]]
 
 
 def _metadata(dss: LocalDSS, name: str, content: Any, *, indexed: bool = True, kind: str = "application/json") -> Any:
@@ -39,23 +39,21 @@ def _bundle(dss: LocalDSS, files: list[Any], uuid: str = "", version: str = VERS
     return uuid
 
 
-def test_found_by_metadata(dss: LocalDSS) -> None:
-    """A bundle is found by what its indexed JSON files say, and comes with its FQID, URL and no score."""
+def test_search_finds_bundle_by_indexed_metadata(dss: LocalDSS) -> None:
     lab = new_uuid()
     uuid = _bundle(dss, [_metadata(dss, "project_0.json", {"project_core": {"labs": ["other", lab]}})])
     query = {"term": {"files.project_json.project_core.labs": lab.upper()}}
-    answer = _search(dss, query)
-    assert answer.status_code == 200
-    assert answer.headers["X-OpenAPI-Paginated-Content-Key"] == "results"
-    body = answer.json()
+    response = _search(dss, query)
+    assert response.status_code == 200
+    assert response.headers["X-OpenAPI-Paginated-Content-Key"] == "results"
+    body = response.json()
     url = body["results"][0].pop("bundle_url")
     result = {"bundle_fqid": f"{uuid}.{VERSION}", "search_score": None}
     assert body == {"es_query": {"query": query}, "results": [result], "total_hits": 1}
     assert requests.get(url, timeout=10).json()["bundle"]["uuid"] == uuid
 
 
-def test_raw(dss: LocalDSS) -> None:
-    """As raw each result comes with its document: uuid, state, manifest and the indexed metadata by name."""
+def test_raw_search_returns_documents(dss: LocalDSS) -> None:
     files = [
         _metadata(dss, "cell_suspension_0.json", {"a": 0}),
         _metadata(dss, "cell_suspension_1.json", [1, None]),
@@ -88,13 +86,11 @@ def test_raw(dss: LocalDSS) -> None:
         ("", ""),
     ],
 )
-def test_keys(name: str, key: str) -> None:
-    """A file is under its name, without dots and, being JSON, without what follows the last underscore."""
+def test_key_of_file_name(name: str, key: str) -> None:
     assert key_of(name) == key
 
 
-def test_not_found(dss: LocalDSS) -> None:
-    """What is not indexed is not searched, and each replica is searched by itself."""
+def test_search_ignores_unindexed_files_and_other_replica(dss: LocalDSS) -> None:
     word, file = new_uuid(), new_uuid()
     _bundle(dss, [_metadata(dss, "a.json", {"w": word}, indexed=False)])
     assert _found(dss, {"term": {"files.a_json.w": word}}) == []
@@ -104,8 +100,7 @@ def test_not_found(dss: LocalDSS) -> None:
     assert (_found(dss, query), _found(dss, query, replica="gcp")) == ([], [f"{bundle}.{VERSION}"])
 
 
-def test_deleted(dss: LocalDSS) -> None:
-    """A deleted bundle is no longer found by its metadata, but its tombstone is by uuid and admin_deleted."""
+def test_search_finds_tombstone_of_deleted_bundle(dss: LocalDSS) -> None:
     word = new_uuid()
     files = [_metadata(dss, "a.json", {"w": word})]
     uuid = _bundle(dss, files)
@@ -127,19 +122,19 @@ def test_deleted(dss: LocalDSS) -> None:
 
 def _pages(dss: LocalDSS, query: Any, **parameters: Any) -> list[tuple[int, int, list[str]]]:
     """Return status, hits and results of each page."""
-    pages, url, given = [], f"{dss.url}/search", {"replica": "aws", **parameters}
+    pages, url, query_parameters = [], f"{dss.url}/search", {"replica": "aws", **parameters}
     while url:
-        answer = requests.post(url, json={"es_query": {"query": query}}, params=given, timeout=20)
-        body = answer.json()
-        pages.append((answer.status_code, body["total_hits"], [result["bundle_fqid"] for result in body["results"]]))
-        link = re.fullmatch(r'<(.*)>; rel="next"', answer.headers.get("Link", ""))
-        assert answer.headers["X-OpenAPI-Pagination"] == ("true" if link else "false")
-        url, given = link[1] if link else "", {}
+        response = requests.post(url, json={"es_query": {"query": query}}, params=query_parameters, timeout=20)
+        body = response.json()
+        pages.append((response.status_code, body["total_hits"], [result["bundle_fqid"] for result in body["results"]]))
+        link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
+        assert response.headers["X-OpenAPI-Pagination"] == ("true" if link else "false")
+        url, query_parameters = link[1] if link else "", {}
     return pages
 
 
-def test_pages(dss: LocalDSS) -> None:
-    """Results come in pages, greatest uuid first; the last one, empty perhaps, is 200; raw pages have ten results."""
+def test_search_returns_pages(dss: LocalDSS) -> None:
+    """A full last page is followed by an empty one; raw pages have ten results."""
     word = new_uuid()
     files = [_metadata(dss, "a.json", {"w": word})]
     fqids = sorted((f"{_bundle(dss, files)}.{VERSION}" for _ in range(22)), reverse=True)
@@ -151,15 +146,13 @@ def test_pages(dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("query", [{"fuzzy": {"a": "b"}}, ["match_all"], {"match": ["a", "b"]}])
-def test_unsupported(dss: LocalDSS, query: Any) -> None:
-    """A query outside the language is 400, with a title that says what is inside."""
-    answer = _search(dss, query)
-    assert code_of(answer) == (400, "elasticsearch_bad_request")
-    assert "match_all, term, terms, match, exists and bool" in answer.json()["title"]
+def test_unsupported_query_returns_400(dss: LocalDSS, query: Any) -> None:
+    response = _search(dss, query)
+    assert code_of(response) == (400, "elasticsearch_bad_request")
+    assert "match_all, term, terms, match, exists and bool" in response.json()["title"]
 
 
-def test_parameters(dss: LocalDSS) -> None:
-    """Wrong parameters or bodies are 400 illegal_arguments."""
+def test_search_with_invalid_parameters_returns_400(dss: LocalDSS) -> None:
     for wrong in ({"per_page": 9}, {"per_page": 501}, {"output_format": "x"}, {"search_after": "x"}, {"replica": ""}):
         assert code_of(_search(dss, {"match_all": {}}, **wrong)) == (400, "illegal_arguments")
     bodies: list[Any] = [{}, {"es_query": []}, [], None]
@@ -168,15 +161,14 @@ def test_parameters(dss: LocalDSS) -> None:
 
 
 @pytest.mark.system
-def test_very_large_manifests(dss: LocalDSS) -> None:
-    """A manifest of more than 20,000 files is not searched, though the metadata of the bundle is."""
+def test_manifest_above_20000_files_is_not_searched(dss: LocalDSS) -> None:
     word = new_uuid()
     metadata, other = _metadata(dss, "a.json", {"w": word}), dss.new_file()
     files = [metadata, *(dss.entry(f"{number}", other) for number in range(19_999))]
     uuid = _bundle(dss, files)
     both = {"bool": {"must": [{"term": {"files.a_json.w": word}}, {"exists": {"field": "manifest.files"}}]}}
     assert _found(dss, both) == [f"{uuid}.{VERSION}"]
-    _bundle(dss, [*files, dss.entry("one too many", other)], uuid, LATER)
+    _bundle(dss, [*files, dss.entry("above the limit", other)], uuid, LATER)
     assert _found(dss, both) == [f"{uuid}.{VERSION}"]
     assert _found(dss, {"term": {"files.a_json.w": word}}) == [f"{uuid}.{LATER}", f"{uuid}.{VERSION}"]
-    dss.call("DELETE", f"/bundles/{uuid}", {"reason": "slows down every other search"}, replica="aws")
+    dss.call("DELETE", f"/bundles/{uuid}", {"reason": "would slow down the other searches"}, replica="aws")

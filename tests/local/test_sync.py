@@ -1,4 +1,4 @@
-"""What is written in one replica comes to the other."""
+"""Changes in one replica are copied to the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# One worker starts the server whose replicas are synced.
+# The tests with the synced server run on one worker.
 pytestmark = pytest.mark.xdist_group("synced-dss")
 
 
@@ -29,7 +29,7 @@ def dss(synced_dss: LocalDSS) -> LocalDSS:
 def _until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not done():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "waited for 60 s"
         time.sleep(0.05)
 
 
@@ -37,7 +37,7 @@ def _head(dss: LocalDSS, file: str, replica: str) -> requests.Response:
     return dss.call("HEAD", f"/files/{file}", replica=replica, version=VERSION)
 
 
-def _is_there(dss: LocalDSS, file: str, replica: str) -> bool:
+def _exists(dss: LocalDSS, file: str, replica: str) -> bool:
     return _head(dss, file, replica).status_code == 200
 
 
@@ -45,37 +45,35 @@ def _get(dss: LocalDSS, bundle: str, replica: str, **query: str) -> requests.Res
     return dss.call("GET", f"/bundles/{bundle}", replica=replica, **query)
 
 
-def test_files_both_ways(dss: LocalDSS) -> None:
-    """A file is in its own replica at once and in the other after the delay, with its properties and content."""
+def test_file_is_copied_to_other_replica_after_delay(dss: LocalDSS) -> None:
     content = new_uuid().encode()
     staged = {"aws": dss.stage(content), "gcp": dss.stage_gcs(content + b"2", sums(content + b"2"))}
     for replica, other in (("aws", "gcp"), ("gcp", "aws")):
         file = new_uuid()
-        begun = time.monotonic()
+        started = time.monotonic()
         assert dss.put_file(staged[replica], file).status_code == 201
-        assert _is_there(dss, file, replica)
-        _until(partial(_is_there, dss, file, other))
-        assert time.monotonic() - begun > SYNC_DELAY
-        there, here = (
+        assert _exists(dss, file, replica)
+        _until(partial(_exists, dss, file, other))
+        assert time.monotonic() - started > SYNC_DELAY
+        original, copied = (
             {name: value for name, value in _head(dss, file, where).headers.items() if name.startswith("x-dss")}
-            for where in (other, replica)
+            for where in (replica, other)
         )
-        assert there == here
-        assert len(there) == 8
-        answer = dss.call("GET", f"/files/{file}", replica=other)
-        while answer.status_code == 301:
-            answer = requests.get(answer.headers["Location"], allow_redirects=False, timeout=10)
-        assert requests.get(answer.headers["Location"], timeout=10).content.startswith(content)
+        assert copied == original
+        assert len(copied) == 8
+        response = dss.call("GET", f"/files/{file}", replica=other)
+        while response.status_code == 301:
+            response = requests.get(response.headers["Location"], allow_redirects=False, timeout=10)
+        assert requests.get(response.headers["Location"], timeout=10).content.startswith(content)
 
 
-def test_bundles_and_tombstones(dss: LocalDSS) -> None:
-    """A bundle comes with its files, a version made by PATCH follows, and tombstones delete it everywhere."""
+def test_bundles_versions_and_tombstones_are_copied(dss: LocalDSS) -> None:
     bundle = new_uuid()
     dss.put_bundle([dss.entry("a"), dss.entry("b", indexed=True)], bundle)
     _until(lambda: _get(dss, bundle, "gcp").status_code == 200)
-    found = _get(dss, bundle, "gcp").json()
-    assert found == _get(dss, bundle, "aws").json()
-    assert all(_head(dss, file["uuid"], "gcp").status_code == 200 for file in found["bundle"]["files"])
+    copied = _get(dss, bundle, "gcp").json()
+    assert copied == _get(dss, bundle, "aws").json()
+    assert all(_head(dss, file["uuid"], "gcp").status_code == 200 for file in copied["bundle"]["files"])
     patched = dss.call("PATCH", f"/bundles/{bundle}", {}, version=VERSION, replica="gcp").json()["version"]
     _until(lambda: _get(dss, bundle, "aws", version=patched).status_code == 200)
     dss.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="gcp", version=patched)
@@ -85,31 +83,29 @@ def test_bundles_and_tombstones(dss: LocalDSS) -> None:
     _until(lambda: _get(dss, bundle, "gcp").status_code == 404)
 
 
-def test_collections(dss: LocalDSS) -> None:
-    """A collection comes to the other replica, so do its next content under the same version, and its deletion."""
+def test_collections_and_deletions_are_copied(dss: LocalDSS) -> None:
     user, uuid = User(dss), new_uuid()
 
     def put(name: str) -> None:
         body = {"name": name, "description": "d", "details": {}, "contents": []}
         user.call("PUT", "/collections", body, uuid=uuid, version=VERSION, replica="aws")
 
-    def there() -> Any:
-        answer = user.call("GET", f"/collections/{uuid}", replica="gcp")
-        return answer.json()["name"] if answer.ok else answer.status_code
+    def in_gcp() -> Any:
+        response = user.call("GET", f"/collections/{uuid}", replica="gcp")
+        return response.json()["name"] if response.ok else response.status_code
 
     put("first")
-    _until(lambda: there() == "first")
+    _until(lambda: in_gcp() == "first")
     put("second")
-    _until(lambda: there() == "second")
+    _until(lambda: in_gcp() == "second")
     user.call("DELETE", f"/collections/{uuid}", replica="aws")
-    _until(lambda: there() == 404)
+    _until(lambda: in_gcp() == 404)
 
 
-def test_sync_switched_on_after_a_kill_copies_what_is_missing(tmp_path: Path) -> None:
-    """With `off` nothing is copied; the next process, even without a GCS server, copies what was written before.
+def test_sync_enabled_after_kill_copies_earlier_changes(tmp_path: Path) -> None:
+    """Files that both replicas have under the same uuid and version remain different.
 
-    A file that both replicas have under one uuid and version stays in each as it was put there. One that is copied
-    after the answer comes to the other replica once it is there.
+    Files copied after the response are copied to the other replica when they are complete.
     """
     copies = ("--async-above", "10", "--copy-delay", "0.1")
     with LocalDSS(tmp_path, "--gcs", "--sync-delay", "off", *copies) as dss:
@@ -125,7 +121,7 @@ def test_sync_switched_on_after_a_kill_copies_what_is_missing(tmp_path: Path) ->
         _until(lambda: _get(dss, bundle, "gcp").status_code == 200)
         assert _head(dss, file, "gcp").status_code == 200
         assert dss.put_file(dss.stage(b"more than ten bytes"), copied).status_code == 202
-        _until(partial(_is_there, dss, copied, "gcp"))
+        _until(partial(_exists, dss, copied, "gcp"))
         assert _head(dss, copied, "aws").status_code == 200
         found = [_head(dss, both, replica).headers["X-DSS-SHA256"] for replica in ("aws", "gcp")]
         assert found == [sums(content)["hca-dss-sha256"] for content in (b"in aws", b"in gcp")]

@@ -20,7 +20,9 @@ def shared_dss_with_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         gcs = FakeGCS(tmp_path_factory.mktemp("gcs"))
         stack.callback(gcs.stop)
         state = tmp_path_factory.mktemp("dss-with-stores")
-        yield stack.enter_context(LocalDSSWithStores(state, "--sync-delay", "off", s3=seaweed.where, gcs_url=gcs.url))
+        yield stack.enter_context(
+            LocalDSSWithStores(state, "--sync-delay", "off", s3=seaweed.endpoint, gcs_url=gcs.url)
+        )
 
 
 @pytest.fixture

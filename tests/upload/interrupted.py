@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.sources.local import Hidden
 from tests.local.server import LocalDSS
-from tests.proxy import Passing, Proxy
+from tests.proxy import ProxiedRequest, Proxy
 
 REPOSITORY = Path(__file__).parents[2]
 LAST_SECONDS = 120.0  # in which an upload must have ended that nobody kills
@@ -87,7 +87,7 @@ class UploadProcess:
         return report
 
 
-def units(store: Proxy) -> list[tuple[tuple[str, str], Passing]]:
+def units(store: Proxy) -> list[tuple[tuple[str, str], ProxiedRequest]]:
     """Return the objects and parts that were sent, by key and part number, in their order."""
     sent = [each for each in store.requests if each.method == "PUT" and "tagging" not in each.query]
     return [((each.path, each.query.get("partNumber", "")), each) for each in sent]

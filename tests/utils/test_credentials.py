@@ -28,14 +28,14 @@ from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.utils.credentials import cloud_access
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import connection, new_context, new_dag, requests_of, run, states, xcom
-from tests.stores import BUCKET, FakeGCS, LocalDSSWithStores, S3Where, SeaweedFS
+from tests.stores import BUCKET, FakeGCS, LocalDSSWithStores, S3Endpoint, SeaweedFS
 
 ACCOUNT = "stager@project-x.iam.gserviceaccount.com"
 CONTENT = b"ACGT" * 10
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalDSS, S3Where]]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalDSS, S3Endpoint]]:
     """Start stores that check signatures, and a DSS that copies asynchronously above 1,000 bytes."""
     with ExitStack() as stack:
         seaweed = SeaweedFS(tmp_path_factory.mktemp("seaweed"))
@@ -44,12 +44,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalDSS
         stack.callback(gcs.stop)
         options = ("--sync-delay", "off", "--async-above", "1000", "--copy-delay", "0.2")
         state = tmp_path_factory.mktemp("dss")
-        dss = stack.enter_context(LocalDSSWithStores(state, *options, s3=seaweed.where, gcs_url=gcs.url))
-        yield dss, seaweed.where
+        dss = stack.enter_context(LocalDSSWithStores(state, *options, s3=seaweed.endpoint, gcs_url=gcs.url))
+        yield dss, seaweed.endpoint
 
 
 @pytest.fixture
-def dss(started: tuple[LocalDSS, S3Where], monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
+def dss(started: tuple[LocalDSS, S3Endpoint], monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
     """Name the DSS in the environment, and credentials for its S3 store only in the connection `minio`."""
     dss, s3 = started
     dss.control("DELETE", "requests")
@@ -60,7 +60,7 @@ def dss(started: tuple[LocalDSS, S3Where], monkeypatch: pytest.MonkeyPatch) -> L
     return dss
 
 
-def set_aws(monkeypatch: pytest.MonkeyPatch, conn_id: str, s3: S3Where, extra: dict[str, Any]) -> None:
+def set_aws(monkeypatch: pytest.MonkeyPatch, conn_id: str, s3: S3Endpoint, extra: dict[str, Any]) -> None:
     made = {"conn_type": "aws", "login": s3.access_key, "password": s3.secret_key, "extra": extra}
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(made))
 
@@ -103,7 +103,7 @@ def test_upload_that_waits_in_its_worker_stages_with_the_connection(dss: LocalDS
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
 def test_a_source_is_read_with_the_connection(
-    dss: LocalDSS, started: tuple[LocalDSS, S3Where], google_key: list[str], replica: str
+    dss: LocalDSS, started: tuple[LocalDSS, S3Endpoint], google_key: list[str], replica: str
 ) -> None:
     """A prefix is listed, and its objects are read and copied, with the same connection."""
     prefix = f"incoming/{replica}"
@@ -143,7 +143,7 @@ def test_without_the_connection_the_sdk_is_asked(dss: LocalDSS, directory: Path)
 
 
 def test_the_endpoint_may_be_that_of_the_service(
-    dss: LocalDSS, started: tuple[LocalDSS, S3Where], monkeypatch: pytest.MonkeyPatch
+    dss: LocalDSS, started: tuple[LocalDSS, S3Endpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`service_config` of the connection goes before its `endpoint_url`; what `config_kwargs` says is kept."""
     s3 = started[1]
@@ -189,7 +189,7 @@ def test_an_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
             "role_arn": "arn:aws:iam::123456789012:role/stager",
             "assume_role_kwargs": {"DurationSeconds": 900},  # so short that botocore renews them at each look
         }
-        set_aws(monkeypatch, "role", S3Where(url), extra)
+        set_aws(monkeypatch, "role", S3Endpoint(url), extra)
         access = cloud_access("aws", aws_conn_id="role")
         assert isinstance(access, S3Access)
         staging: Any = open_staging("aws", "bucket", access=access)
@@ -229,7 +229,7 @@ def test_a_role_that_is_asked_for_too_often_may_be_had_later(
             "service_config": {"sts": {"endpoint_url": url}},
             "role_arn": "arn:aws:iam::123456789012:role/x",
         }
-        set_aws(monkeypatch, "role", S3Where(url), extra)
+        set_aws(monkeypatch, "role", S3Endpoint(url), extra)
         try:
             with pytest.raises(DSSCredentialsError, match=code) as caught:
                 cloud_access("aws", aws_conn_id="role")
