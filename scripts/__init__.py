@@ -1,1 +1,1 @@
-"""The commands of the README, and what they run."""
+"""Commands for developers; each one describes itself in its first lines."""

@@ -1,1 +1,1 @@
-"""An Airflow with Celery on one machine, and an ingest during which a worker is killed."""
+"""Run an Airflow with Celery on one machine, and kill a worker during an ingest."""

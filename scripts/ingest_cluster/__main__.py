@@ -1,4 +1,4 @@
-"""Ingest a directory with one worker, with two, and with two of which one is killed half-way; print what it took."""
+"""Ingest a directory with one worker, with two, and with two when one is killed half-way; print the durations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from scripts.ingest_cluster.airflow import MISSED_AFTER, Cluster
+from scripts.ingest_cluster.airflow import HEARTBEAT_TIMEOUT, Cluster
 from scripts.ingest_cluster.processes import Processes
 
 _HOURS = 3600.0
@@ -32,30 +32,30 @@ with DAG("ingest", schedule=None):
 
 
 def main() -> None:
-    """Run it all."""
+    """Run the ingests."""
     parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
-    parser.add_argument("--files", type=int, default=20_000, help="in the directory (%(default)s)")
-    parser.add_argument("--shard-files", type=int, default=500, help="in a shard (%(default)s)")
+    parser.add_argument("--files", type=int, default=20_000, help="number of files (%(default)s)")
+    parser.add_argument("--shard-files", type=int, default=500, help="maximum number of files per shard (%(default)s)")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dss-cluster-")))
-        place.chmod(0o711)  # PostgreSQL, which is another user, goes through it
+        place.chmod(0o711)  # PostgreSQL runs as another user
         processes = Processes(place / "logs")
         stack.callback(processes.stop)
-        _Story(place, processes, options.files, options.shard_files).tell()
+        _Comparison(place, processes, options.files, options.shard_files).run()
 
 
 def _end(number: int, _: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # a second one would leave something running
-    print("stopping all that was started, which takes some seconds", flush=True)
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # a second signal would leave processes running
+    print("stopping all processes, which takes some seconds", flush=True)
     sys.exit(128 + number)
 
 
-class _Story:
-    """The directory, the DSS and the Airflow, and what happens."""
+class _Comparison:
+    """A directory, a DSS, an Airflow, and the ingests to compare."""
 
     def __init__(self, place: Path, processes: Processes, files: int, shard_files: int) -> None:
         self._processes, self._files = processes, files
@@ -67,23 +67,23 @@ class _Story:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"cell": number, "reads": [number * 7 % 1000] * 50}))
         self._airflow = Cluster(place, processes, self._dss["env"])
-        told = {"directory": str(directory), "bucket": self._dss["bucket"], "shard_files": shard_files}
-        (self._airflow.dags / "ingest.py").write_text(_DAG.format(**told))
+        values = {"directory": str(directory), "bucket": self._dss["bucket"], "shard_files": shard_files}
+        (self._airflow.dags / "ingest.py").write_text(_DAG.format(**values))
 
-    def tell(self) -> None:
-        """Run the three ingests."""
-        print(f"{self._files:,} files in {self._shards} shards; workers do one task at a time", flush=True)
+    def run(self) -> None:
+        """Run the three ingests and print the comparison."""
+        print(f"{self._files:,} files in {self._shards} shards; each worker runs one task at a time", flush=True)
         self._airflow.start()
         self._airflow.start_worker("w1")
         one = self._ingest("one worker", 1)
         self._airflow.start_worker("w2")
         two = self._ingest("two workers", 2)
-        killed = self._ingest("two workers, one of them killed", 3, self._kill)
-        print(f"two workers are {one / two:.2f} times as fast as one; the kill cost {killed - two:.1f} s, of which")
-        print(f"{MISSED_AFTER} s and more until Airflow missed the worker's task, and one worker was left")
+        killed = self._ingest("two workers, one killed", 3, self._kill)
+        print(f"two workers are {one / two:.2f} times as fast as one; the kill cost {killed - two:.1f} s:")
+        print(f"at least {HEARTBEAT_TIMEOUT} s until Airflow detected the lost task, and then a single worker")
 
     def _ingest(self, name: str, number: int, meanwhile: Callable[[str], None] = lambda _: None) -> float:
-        """Run the DAG, see what comes of it, and return how long it took in seconds."""
+        """Run the DAG, check its result, and return its duration in seconds."""
         run_id = f"run_{number}"
         self._airflow.trigger("ingest", run_id, f"2026-03-0{number}T00:00:00+00:00")
         meanwhile(run_id)
@@ -98,11 +98,11 @@ class _Story:
         seconds: float = self._processes.wait_for(name, ended, _HOURS)
         tries = self._airflow.rows("select sum(try_number - 1) from task_instance where run_id = %s", run_id)[0][0]
         self._check(number)
-        print(f"{name}: {seconds:.1f} s, {self._files / seconds:.0f} files/s, {tries} tasks tried again", flush=True)
+        print(f"{name}: {seconds:.1f} s, {self._files / seconds:.0f} files/s, {tries} retries", flush=True)
         return seconds
 
     def _kill(self, run_id: str) -> None:
-        """Kill the second worker when half of the shards are done, in the middle of one of its own."""
+        """Kill the second worker when half of the shards are done, while it uploads one."""
         query = "select state, pid from task_instance where run_id = %s and task_id = 'upload.shard' and map_index >= 0"
 
         def half_way() -> bool:
@@ -116,14 +116,14 @@ class _Story:
         self._processes.kill("w2")
 
     def _check(self, number: int) -> None:
-        """See that there is one bundle for each run, with each file once.
+        """Check that there is one bundle per run, with each file once.
 
-        :raises RuntimeError: when it is not so
+        :raises RuntimeError: when the bundles or files are wrong
         """
         store = requests.get(f"{self._dss['dss_url'].removesuffix('/v1')}/_local/store", timeout=120).json()
-        bundles = [each for each in store["bundles"] if each["replica"] == "aws"]
-        files = {(each["uuid"], each["version"]) for each in store["files"] if each["replica"] == "aws"}
-        members = [(file["uuid"], file["version"]) for each in bundles for file in each["manifest"]["files"]]
+        bundles = [bundle for bundle in store["bundles"] if bundle["replica"] == "aws"]
+        files = {(file["uuid"], file["version"]) for file in store["files"] if file["replica"] == "aws"}
+        members = [(file["uuid"], file["version"]) for bundle in bundles for file in bundle["manifest"]["files"]]
         if len(bundles) != number or len(members) != number * self._files or set(members) != files:
             raise RuntimeError(
                 f"{len(bundles)} bundles with {len(members)} files, of {len(files)}, after {number} runs"
@@ -135,9 +135,9 @@ def _start_dss(place: Path, processes: Processes) -> dict[str, Any]:
     ports = ["--port", "0", "--s3-port", "0", "--objects-port", "0", "--sync-delay", "off"]
     processes.start("dss", [*command, *ports], os.environ)
     log = place / "logs" / "dss.log"
-    about = processes.wait_for("the DSS", lambda: [x for x in log.read_text().splitlines() if x.startswith("{")], 60)
-    made: dict[str, Any] = json.loads(about[0])
-    return made
+    lines = processes.wait_for("the DSS", lambda: [x for x in log.read_text().splitlines() if x.startswith("{")], 60)
+    info: dict[str, Any] = json.loads(lines[0])
+    return info
 
 
 if __name__ == "__main__":

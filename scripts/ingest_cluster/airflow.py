@@ -1,4 +1,4 @@
-"""An Airflow with CeleryExecutor, Redis and PostgreSQL in a directory, on ports that were free."""
+"""An Airflow with CeleryExecutor, Redis and PostgreSQL in a directory, on free ports."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import psycopg2
 
 from scripts.ingest_cluster.processes import Processes, free_ports, listens
 
-MISSED_AFTER = 15  # seconds without a heartbeat after which Airflow takes a task's worker for lost; by default 300
-_LOOKS_EVERY = 5  # seconds between two looks for such tasks
+HEARTBEAT_TIMEOUT = 15  # seconds without a heartbeat until Airflow fails a task; 300 by default
+_DETECTION_INTERVAL = 5  # seconds between two searches for such tasks
 
 
 class Cluster:
-    """An Airflow whose workers come and go.
+    """An Airflow with workers that are started and killed.
 
-    :param place: an empty directory, which the user `postgres` may enter
-    :param processes: starts all of it
-    :param environment: what its processes need besides, such as connections
+    :param place: empty directory that the user `postgres` can enter
+    :param processes: starts the processes
+    :param environment: additional environment variables, such as connections
     """
 
     def __init__(self, place: Path, processes: Processes, environment: Mapping[str, str]) -> None:
@@ -55,12 +55,12 @@ class Cluster:
             "AIRFLOW__API__PORT": str(self._api),
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(MISSED_AFTER),
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": str(_LOOKS_EVERY),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": str(_DETECTION_INTERVAL),
         }
 
     def start(self) -> None:
-        """Start everything but the workers, and wait until it is there."""
+        """Start all processes except the workers, and wait until they are ready."""
         self._start_stores()
         self._airflow("db", "migrate")
         for name, arguments in {
@@ -72,19 +72,16 @@ class Cluster:
         self._processes.wait_for("the API server", lambda: listens(self._api), 120)
 
     def start_worker(self, name: str) -> None:
-        """Start a worker that does one task at a time, and wait until it takes tasks.
-
-        :param name: of the worker
-        """
+        """Start a worker that runs one task at a time, and wait until it is ready."""
         command = ["airflow", "celery", "worker", "-H", f"{name}@%h", "-c", "1", "--skip-serve-logs"]
         self._processes.start(name, command, self._environment)
         log = self._place / "logs" / f"{name}.log"
         self._processes.wait_for(f"worker {name}", lambda: f"{name}@" in log.read_text() and _is_ready(log), 120)
 
     def trigger(self, dag_id: str, run_id: str, logical_date: str) -> None:
-        """Start a DAG run, once the DAG is known.
+        """Wait until a DAG is parsed, and trigger a run.
 
-        :param logical_date: in ISO 8601
+        :param logical_date: logical date in ISO 8601
         """
         self._processes.wait_for(
             f"the DAG {dag_id}", lambda: self.rows("select 1 from serialized_dag where dag_id = %s", dag_id), 120
@@ -92,9 +89,9 @@ class Cluster:
         self._airflow("dags", "trigger", dag_id, "--run-id", run_id, "--logical-date", logical_date)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return what a query finds in the database.
+        """Return the rows of a query.
 
-        :param query: with a `%s` for each value
+        :param query: query with a `%s` for each value
         """
         where = {"host": "127.0.0.1", "port": self._database, "user": "airflow", "dbname": "airflow"}
         connection = psycopg2.connect(**where)
@@ -110,7 +107,7 @@ class Cluster:
         data.mkdir()
         bin_directory = _postgres()
         options: dict[str, Any] = {"cwd": data}
-        if os.getuid() == 0:  # as whom PostgreSQL does not run
+        if os.getuid() == 0:  # PostgreSQL does not run as root
             shutil.chown(data, "postgres", "postgres")
             options["user"] = "postgres"
         init = [
@@ -140,11 +137,11 @@ class Cluster:
             str(self._place),
         ]
         self._processes.start("redis", redis, os.environ)
-        self._processes.wait_for("PostgreSQL", self._made_database, 60)
+        self._processes.wait_for("PostgreSQL", self._create_database, 60)
         self._processes.wait_for("Redis", lambda: listens(self._redis), 60)
 
-    def _made_database(self) -> bool:
-        """Make Airflow's database as soon as PostgreSQL answers."""
+    def _create_database(self) -> bool:
+        """Create Airflow's database; return False if PostgreSQL is not ready."""
         where = {"host": "127.0.0.1", "port": self._database, "user": "airflow", "dbname": "postgres"}
         try:
             connection = psycopg2.connect(**where)
@@ -169,9 +166,9 @@ class Cluster:
 
 
 def _postgres() -> Path:
-    """Return where PostgreSQL's programs are: Debian has only some of them on the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
-    return found[-1].parent if found else Path(str(shutil.which("initdb"))).parent
+    """Return the directory of PostgreSQL's programs: in Debian only some are on the path."""
+    paths = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
+    return paths[-1].parent if paths else Path(str(shutil.which("initdb"))).parent
 
 
 def _is_ready(log: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Processes that are started, watched, killed, and all ended in the end, with whatever they started themselves."""
+"""Start, watch, kill and stop processes with their children."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import psutil
 
-_GRACE = 10.0  # seconds between being asked to end and being ended
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
 class Processes:
-    """Processes of their own sessions, whose output goes into files.
+    """Processes in their own sessions, with log files.
 
-    :param logs: the directory for these files
+    :param logs: directory of the log files
     """
 
     def __init__(self, logs: Path) -> None:
@@ -31,10 +31,10 @@ class Processes:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], **options: Any) -> None:
         """Start a process.
 
-        :param name: for the log
-        :param command: with its arguments
-        :param environment: all of it
-        :param options: of `subprocess.Popen`
+        :param name: name of the process and its log file
+        :param command: command with its arguments
+        :param environment: all environment variables
+        :param options: options of `subprocess.Popen`
         """
         with (self._logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
@@ -48,7 +48,7 @@ class Processes:
             )
 
     def family(self, name: str) -> list[psutil.Process]:
-        """Return a process and all that it and its children started."""
+        """Return a process and its descendants."""
         try:
             process = psutil.Process(self._running[name].pid)
             return [process, *process.children(recursive=True)]
@@ -56,12 +56,12 @@ class Processes:
             return []
 
     def kill(self, name: str) -> None:
-        """End a process and its family as the crash of a machine does."""
+        """Kill a process and its descendants, as a crash of its machine would."""
         _signal(self.family(name), signal.SIGKILL)
         self._running.pop(name).wait()
 
     def stop(self) -> None:
-        """Ask all to end, in the reverse order of their start, and end by force what does not."""
+        """Terminate all processes in reverse order of their start; kill those that do not exit in time."""
         for name in reversed(list(self._running)):
             family = self.family(name)
             _signal(family[:1], signal.SIGTERM)
@@ -69,21 +69,21 @@ class Processes:
             _signal(alive, signal.SIGKILL)
             self._running.pop(name).wait()
 
-    def wait_for(self, what: str, condition: Callable[[], Any], seconds: float) -> Any:
-        """Wait until something is true, and return it.
+    def wait_for(self, name: str, condition: Callable[[], Any], seconds: float) -> Any:
+        """Wait until a condition is true, and return its value.
 
-        :param what: is waited for, for the error
-        :param condition: returns what counts as true when it is so
-        :param seconds: how long at most
-        :raises RuntimeError: when it takes longer, or a process has ended
+        :param name: name of the condition, for the error
+        :param condition: returns a true value when it is fulfilled
+        :param seconds: timeout in seconds
+        :raises RuntimeError: when the timeout expires, or a process has exited
         """
         end = time.monotonic() + seconds
         while not (result := condition()):
-            for name, process in self._running.items():
+            for running, process in self._running.items():
                 if process.poll() is not None:
-                    raise RuntimeError(f"{name} has ended: {self._tail(name)}")
+                    raise RuntimeError(f"{running} exited with {process.returncode}: {self._tail(running)}")
             if time.monotonic() > end:
-                raise RuntimeError(f"waited {seconds:.0f} s for {what}; {', '.join(self._running)} are running")
+                raise RuntimeError(f"waited {seconds:.0f} s for {name}; running: {', '.join(self._running)}")
             time.sleep(0.2)
         return result
 
@@ -92,22 +92,22 @@ class Processes:
 
 
 def _signal(processes: Sequence[psutil.Process], number: int) -> None:
-    for process in processes:  # the parent first, which could start others in place of its children
+    for process in processes:  # the parent first: it could replace its children
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
+    """Return free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 def listens(port: int) -> bool:
-    """Return whether somebody listens on a port."""
+    """Return whether a port accepts connections."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
