@@ -154,7 +154,7 @@ def test_null_s3_put_of_a_known_piece_returns_its_md5(s3: Any, content: bytes) -
 
 
 def test_null_s3_put_of_unknown_content_is_refused(s3: Any, null: NullServices) -> None:
-    with pytest.raises(ClientError, match="100001 bytes that are no piece"):
+    with pytest.raises(ClientError, match="100001 bytes that are not a piece"):
         s3.put_object(Bucket="b", Key="k", Body=PIECES[2] + b"x")
     assert null.stop()["s3"]["PUT 400"] == 1
 

@@ -1,7 +1,7 @@
-"""How fast the four checksums are computed, against what `hashlib` allows on these cores.
+"""Compare the four checksums with the limit of `hashlib` on these cores.
 
-`hashlib` is given the same small buffer again and again, with as many threads as there are cores: nothing is read, and
-nothing else is done. This package is given files, which the operating system has in memory.
+`hashlib` gets the same small buffer again and again, with one thread per core, and reads nothing. This package gets
+files that the operating system has cached.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _THREADS = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--files", type=int, default=2_000, help="files of 4 KiB to upload (%(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="uploads, of which the median counts (%(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="number of uploads; the result is the median (%(default)s)")
     parser.add_argument("--objects", type=int, default=50_000, help="objects to stage for the memory (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -126,13 +126,13 @@ def _stage(about: dict[str, Any], first: int, count: int) -> None:
 
 @contextmanager
 def _local_dss(state: Path) -> Iterator[tuple[dict[str, Any], psutil.Process]]:
-    """Run a local DSS; give what it says of itself, and its process."""
+    """Run a local DSS; yield its addresses and its process."""
     ports = [argument for name in ("--port", "--s3-port", "--objects-port") for argument in (name, "0")]
     command = [sys.executable, "-m", "airflow_provider_hca.local", "--json", "--state", str(state), *ports]
     with subprocess.Popen(command, cwd=_REPOSITORY, stdout=subprocess.PIPE) as process:
         try:
             if process.stdout is None:
-                raise RuntimeError("a pipe was asked for")
+                raise RuntimeError("the process has no pipe")
             yield json.loads(process.stdout.readline()), psutil.Process(process.pid)
         finally:
             process.terminate()

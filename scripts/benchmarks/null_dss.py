@@ -1,4 +1,4 @@
-"""The answers of a DSS that registers whatever it is told to, and its definition for the original client."""
+"""Responses of a DSS that registers everything, and its definition for the original client."""
 
 from __future__ import annotations
 

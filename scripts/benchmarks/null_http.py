@@ -1,7 +1,7 @@
-"""A small HTTP server that drains what it is sent into one buffer, and answers after a set time.
+"""Small HTTP server that reads bodies into one buffer, discards them and responds after a set time.
 
-Written on bare asyncio: it takes some 15 microseconds of processor time a request and 0.2 s a GiB, a tenth of what the
-fastest client takes, so that it is not what is measured.
+It uses asyncio directly and takes 15 µs of processor time per request and 0.2 s per GiB, a tenth of the fastest client,
+so that it is not what a benchmark measures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
-# Of a body that is drained so much is kept: by this a handler knows what content it is.
+# The kept part of a discarded body: handlers identify the content by it.
 FIRST_BYTES = 32
 _BUFFER_SIZE = 1 << 19
 _HEADERS = re.compile(rb"\r\n(content-length|expect|transfer-encoding|x-amz-checksum-crc32c):([^\r]*)", re.IGNORECASE)
@@ -24,9 +24,9 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 class Request(NamedTuple):
     """A request, without most of its body.
 
-    :ivar body: of a POST all of it, of others the first bytes
-    :ivar size: of the body, in bytes
-    :ivar crc32c: as the request says it, in base64
+    :ivar body: whole body of a POST, first bytes of others
+    :ivar size: size of the body, in bytes
+    :ivar crc32c: checksum in the request's header, in base64
     """
 
     method: str
@@ -38,7 +38,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is answered.
+    """Response to a request.
 
     :ivar headers: lines, each with its line end; Content-Length is added
     """
@@ -60,11 +60,11 @@ class NullService:
 
     def __init__(self, handler: Handler, latency: float) -> None:
         self.handler, self.latency = handler, latency
-        self.buffer = bytearray(_BUFFER_SIZE)  # one for all connections: what it receives is looked at at once
+        self.buffer = bytearray(_BUFFER_SIZE)  # one for all connections: received bytes are processed immediately
         self.requests: Counter[str] = Counter()
 
     async def listen(self) -> int:
-        """Serve from now on, and return the port."""
+        """Start to serve, and return the port."""
         server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=1024)
         port: int = server.sockets[0].getsockname()[1]
         return port
@@ -76,7 +76,7 @@ class _Connection(asyncio.BufferedProtocol):
     def __init__(self, service: NullService) -> None:
         self._service = service
         self._view = memoryview(service.buffer)
-        self._head = b""  # what has come of it, until it is whole
+        self._head = b""  # received part of the head
         self._crc32c = ""
         self._begin("", "", {}, 0)
 
@@ -90,7 +90,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._left:
             self._receive(self._view[:count])
             return
-        begun = len(self._head)
+        received = len(self._head)
         head, end, _ = (self._head + self._view[:count]).partition(b"\r\n\r\n")
         if not end:
             self._head = head
@@ -99,8 +99,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._parse(head)
         if not self._left:
             self._finish()
-        elif len(head) + len(end) < begun + count:
-            self._receive(self._view[len(head) + len(end) - begun : count])
+        elif len(head) + len(end) < received + count:
+            self._receive(self._view[len(head) + len(end) - received : count])
 
     def _parse(self, head: bytes) -> None:
         method, target, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ")
@@ -114,7 +114,7 @@ class _Connection(asyncio.BufferedProtocol):
             elif name[0] in b"eE":
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             else:
-                raise ValueError(f"{method} {target}: only bodies of a known length are drained")
+                raise ValueError(f"{method} {target}: only bodies of a known length are supported")
         asked = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
         self._begin(method, unquote(path), asked, size)
 

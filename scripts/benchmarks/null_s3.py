@@ -1,9 +1,8 @@
-"""The answers of S3 to what uploads ask of it, with the right ETags and without the contents.
+"""Responses of S3 to uploads, with correct ETags and without the contents.
 
-The ETag of a piece of content is its MD5, which is not computed here: it would take a core that the client could use.
-Whoever makes a benchmark's files notes the MD5 of every piece that may be sent. So neither client pays for it or has to
-announce anything, and what is no such piece, such as a part of another size, is refused. A crc32c that comes with a
-part is taken for right.
+The ETag of a piece of content is its MD5. It is not computed here, since that would take a core from the client: the
+benchmark records the MD5 of every possible piece when it writes its files. Other content, such as a part of another
+size, is refused. The crc32c of a part is not verified.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ _PART_NUMBER = re.compile(rb"<PartNumber>\s*(\d+)\s*</PartNumber>")
 
 
 def piece_key(first: bytes, size: int) -> str:
-    """Return by what a piece of content is known.
+    """Return the key of a piece of content.
 
-    :param first: its first bytes, or all of it
-    :param size: in bytes
+    :param first: first bytes, or all of it
+    :param size: size in bytes
     """
     return f"{first[:FIRST_BYTES].hex()}-{size}"
 
 
 @dataclass
 class _Upload:
-    """A multipart upload that is open; its parts by number, each with MD5 and size."""
+    """Unfinished multipart upload; MD5 and size of its parts by number."""
 
     key: str
     parts: dict[int, tuple[str, int]] = field(default_factory=dict)
 
 
 class NullS3:
-    """A store with one bucket, of any name.
+    """Store with one bucket of any name.
 
-    :param pieces: the MD5s of the pieces that may be sent, by `piece_key`
+    :param pieces: MD5s of the accepted pieces, by `piece_key`
     """
 
     def __init__(self, pieces: dict[str, str]) -> None:
@@ -112,7 +111,7 @@ class NullS3:
             return _xml("InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{name}</UploadId>")
         upload = self._uploads.get(request.query["uploadId"])
         if upload is None:
-            return _error(404, "NoSuchUpload", "it is not open")
+            return _error(404, "NoSuchUpload", "no such upload")
         if request.method == "PUT":
             md5 = self._md5(request)
             if md5 is None:
@@ -147,7 +146,7 @@ def _list_parts(upload: _Upload) -> Answer:
 
 
 def _unknown(request: Request) -> Answer:
-    return _error(400, "InvalidRequest", f"{request.size} bytes that are no piece of the benchmark's files")
+    return _error(400, "InvalidRequest", f"{request.size} bytes that are not a piece of the benchmark's files")
 
 
 def _error(status: int, code: str, message: str) -> Answer:

@@ -1,7 +1,7 @@
-"""What the imports of a DAG file that uses this package cost, beyond those of Airflow's own.
+"""Measure the imports of a DAG file that uses this package, beyond those of Airflow.
 
-Measured in fresh processes: whatever the package needs of Airflow is imported first, and then the time is taken. Each
-module's time is what it adds to those before it.
+Each run is a new process, which imports the needed parts of Airflow before the measurement. The time of a module is
+what it adds to the modules before it.
 """
 
 from __future__ import annotations

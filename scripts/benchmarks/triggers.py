@@ -1,7 +1,7 @@
-"""What thousands of waits cost in one triggerer process: processor time, memory and requests.
+"""Measure thousands of waits in one triggerer process: processor time, memory and requests.
 
-The waits are triggers as a triggerer runs them, tasks of one event loop, each with its own session. They look at a null
-DSS, in a process of its own, where nothing ever comes. The first interval, in which all of them start, is not measured.
+The waits are triggers on one event loop, as in a triggerer, each with its own session. They poll a null DSS in another
+process, where nothing ever appears. The first interval, in which all of them start, is not measured.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _REPOSITORY = Path(__file__).parents[2]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    parser.add_argument("--count", type=int, nargs="+", default=[1000, 5000], help="how many wait (%(default)s)")
-    parser.add_argument("--interval", type=float, default=60.0, help="seconds between two looks (%(default)s)")
+    parser.add_argument("--count", type=int, nargs="+", default=[1000, 5000], help="number of waits (%(default)s)")
+    parser.add_argument("--interval", type=float, default=60.0, help="seconds between two polls (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
@@ -49,11 +49,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure(count: int, interval: float, seconds: float) -> dict[str, Any]:
-    """Return what waits cost, in a fresh process.
+    """Measure waits in a new process.
 
-    :param count: how many
-    :param interval: seconds between two looks of each
-    :param seconds: how long to measure
+    :param count: number of waits
+    :param interval: time between two polls of each, in seconds
+    :param seconds: duration of the measurement, in seconds
     """
     with tempfile.TemporaryDirectory(prefix="dss-bench-") as home, _null_dss(Path(home)) as (url, requests):
         connection = json.dumps({"conn_type": "hca_dss", "host": url})
@@ -119,7 +119,7 @@ async def _wait(count: int, interval: float, seconds: float) -> dict[str, Any]:
 def _main() -> None:
     import logging
 
-    # What the triggers say of themselves goes to the logs of their tasks, in a triggerer.
+    # In a triggerer these messages go to the logs of the tasks.
     logging.disable(logging.INFO)
     count, interval, seconds = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
     print(json.dumps(asyncio.run(_wait(count, interval, seconds))))

@@ -1,7 +1,7 @@
-"""How long uploads take, side by side with the DSS's original client.
+"""Compare uploads with those of the DSS's original client.
 
-Both upload the same directory through the same null S3 and null DSS, in turns, each in a process of its own, which
-takes the time around its upload: imports are left out, reading the directory is not. What is shown are medians.
+Both upload the same directory to the same null S3 and null DSS, alternately, each in a process of its own. The time
+includes reading the directory, but not imports. The results are medians.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scripts.benchmarks.workloads import KIB, WORKLOADS, Workload, short, write_
 REPOSITORY = Path(__file__).parents[2]
 BUCKET = "benchmark"
 _FAR_FUTURE = 1e11
-# boto3 would otherwise hash all it sends once more, over plain http only: a real endpoint is on https.
+# boto3 would otherwise hash all bodies again, over plain http only; real endpoints use https.
 _AWS_CONFIG = "[default]\nregion = us-east-1\ns3 =\n    payload_signing_enabled = false\n    addressing_style = path\n"
 _THOUSAND = Workload("1,000 of f", 1_000, 4 * KIB, both=False)
 

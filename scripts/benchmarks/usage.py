@@ -1,4 +1,4 @@
-"""What a process has used."""
+"""Measure the resources of a process."""
 
 from __future__ import annotations
 

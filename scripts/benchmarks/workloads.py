@@ -1,4 +1,4 @@
-"""What is uploaded: directories of files of random content, and the MD5s by which the null S3 knows it."""
+"""Workloads of the upload benchmark: directories of random files, and the MD5s for the null S3."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from scripts.benchmarks.null_http import FIRST_BYTES
 from scripts.benchmarks.null_s3 import piece_key
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-_PART = 64 * MIB  # what a larger file is sent in
+_PART = 64 * MIB  # larger files are sent in parts of this size
 _PER_DIRECTORY = 1000
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Files of one size, and how far away the services are.
+    """Files of one size, and the latency of the services.
 
-    :ivar size: of a file, in bytes
-    :ivar s3_latency: seconds before each answer of the store
-    :ivar dss_latency: seconds before each answer of the DSS
-    :ivar both: whether the original client can do it at all
+    :ivar size: size of a file, in bytes
+    :ivar s3_latency: latency of the store, in seconds
+    :ivar dss_latency: latency of the DSS, in seconds
+    :ivar both: whether the original client can upload them
     """
 
     name: str
@@ -65,19 +65,19 @@ _SHORT = {
 
 
 def short(workload: Workload) -> Workload:
-    """Return a workload of the same kind that takes a moment."""
+    """Return a small workload of the same kind."""
     files, size = _SHORT[workload.name]
     return replace(workload, files=files, size=size)
 
 
 def write_files(workload: Workload, directory: Path) -> dict[str, str]:
-    """Write a workload's files, and return the MD5s of all pieces that may be sent of them, by `piece_key`.
+    """Write the files of a workload, and return the MD5s of all their pieces, by `piece_key`.
 
-    :param workload: says how many and how large
-    :param directory: below which they are written
+    :param workload: number and size of the files
+    :param directory: target directory
     """
     pieces: dict[str, str] = {}
-    block = memoryview(os.urandom(MIB))  # no more of it in memory: the clients would count it as theirs
+    block = memoryview(os.urandom(MIB))  # not larger: it would count as memory of the clients
     for number in range(workload.files):
         inner = directory / f"{number // _PER_DIRECTORY:03}"
         inner.mkdir(parents=True, exist_ok=True)
