@@ -1,4 +1,4 @@
-"""`python -m airflow_provider_hca ...`: the commands of `airflow hca`, for an Airflow that has no such group."""
+"""Run `python -m airflow_provider_hca ...`: the commands of `airflow hca`, for Airflow before 3.2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import argparse
 def main(arguments: list[str] | None = None) -> None:
     """Run a command.
 
-    :param arguments: the command line without the program's name; that of the process by default
+    :param arguments: arguments of the command; those of the process by default
     """
     from airflow_provider_hca.cli.definition import ACTIONS
 

@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider.
+"""Description of this provider for Airflow.
 
 A mistake here breaks every `airflow` command, so it is one literal, without imports or logic.
 """
@@ -53,7 +53,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_hca.assets.dss.to_openlineage",
             }
         ],
-        # The same under its name of Airflow 2.
+        # Airflow 2 reads this name.
         "dataset-uris": [
             {
                 "schemes": ["dss"],
@@ -72,60 +72,60 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"host": "API URL", "password": "Token"},
                     "placeholders": {
                         "host": "https://dss.example.org/v1",
-                        "password": "a long-lived token (JWT), or fill in fields below",
+                        "password": "a long-lived token (JWT), or use the fields below",
                     },
                 },
-                # In the order of the form. Airflow keeps them in the connection's extra.
+                # In the order of the form. Airflow stores them in the connection's extra.
                 "conn-fields": {
                     "key_path": {
                         "label": "Key path",
-                        "description": "The path of a Google service account's key file (JSON) on the workers.",
+                        "description": "Path of a Google service account key file (JSON) on the workers.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "keyfile_dict": {
                         "label": "Key JSON",
-                        "description": "The content of such a key file, instead of its path.",
+                        "description": "Content of a key file, instead of its path.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "audience": {
                         "label": "Audience",
-                        "description": "For a service account: the aud claim that the DSS expects; a trailing slash "
-                        "counts. By default https://dev.data.humancellatlas.org/.",
+                        "description": "For a service account: aud claim that the DSS expects, including a trailing "
+                        "slash. By default https://dev.data.humancellatlas.org/.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "group": {
                         "label": "Group",
-                        "description": "For a service account: the group claim. By default hca.",
+                        "description": "For a service account: group claim. By default hca.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "refresh_token": {
                         "label": "Refresh token",
-                        "description": "Of a person's OAuth2 login; goes with the three fields below.",
+                        "description": "Refresh token of a user's OAuth2 login; requires the three fields below.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "token_uri": {
                         "label": "Token URI",
-                        "description": "Where the OAuth2 token is refreshed, such as https://login.example.org/token.",
+                        "description": "URL that refreshes the OAuth2 token, such as https://login.example.org/token.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "client_id": {
                         "label": "Client id",
-                        "description": "The id of the OAuth2 client.",
+                        "description": "Id of the OAuth2 client.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "client_secret": {
                         "label": "Client secret",
-                        "description": "The secret of the OAuth2 client.",
+                        "description": "Secret of the OAuth2 client.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "creator_uid": {
                         "label": "Creator uid",
-                        "description": "Who creates files and bundles, unless a task says otherwise. By default 0.",
+                        "description": "Creator of files and bundles, unless a task sets it. By default 0.",
                         "schema": {"type": ["integer", "null"], "minimum": 0},
                     },
                     "verify": {
                         "label": "Verify TLS",
-                        "description": "true, false, or the path of a CA bundle on the workers. By default true.",
+                        "description": "true, false, or path of a CA bundle on the workers. By default true.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "connect_timeout": {
@@ -135,17 +135,17 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "read_timeout": {
                         "label": "Read timeout",
-                        "description": "Seconds to wait for an answer. By default 40.",
+                        "description": "Seconds to wait for a response. By default 40.",
                         "schema": {"type": ["number", "null"], "minimum": 0},
                     },
                     "retry_attempts": {
                         "label": "Retry attempts",
-                        "description": "How often an idempotent request is sent at most. By default 10.",
+                        "description": "Maximum number of times an idempotent request is sent. By default 10.",
                         "schema": {"type": ["integer", "null"], "minimum": 0},
                     },
                     "retry_seconds": {
                         "label": "Retry seconds",
-                        "description": "How long an idempotent request is repeated at most. By default 50.",
+                        "description": "Seconds during which an idempotent request is repeated. By default 50.",
                         "schema": {"type": ["number", "null"], "minimum": 0},
                     },
                 },

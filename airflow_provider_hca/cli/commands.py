@@ -1,4 +1,4 @@
-"""What the commands do: hook and engines are told the options; results go to stdout, all else to stderr."""
+"""Commands of `airflow hca`. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
     from airflow_provider_hca.upload.plan import Plan
 
-_KILLED = 130  # as a shell says of what ended by Ctrl-C
+_INTERRUPTED = 130  # exit code of shells after Ctrl-C
 
 
 def check(options: argparse.Namespace) -> None:
-    """Say whether a connection's DSS answers, takes the token, and which replicas it has; else what is wrong."""
-    with _sentences("check"), DSSHook(options.conn_id) as hook:
-        good, told = hook.test_connection()
-        if not good:
-            raise DSSError(told)
-        print(told)
+    """Test a connection and its replicas."""
+    with _report_errors("check"), DSSHook(options.conn_id) as hook:
+        succeeded, message = hook.test_connection()
+        if not succeeded:
+            raise DSSError(message)
+        print(message)
         for replica in ("aws", "gcp"):
-            print(f"replica {replica}: {'answers' if _has(hook, replica) else 'is not served'}")
+            print(f"replica {replica}: {'answers' if _serves(hook, replica) else 'is not served'}")
 
 
 def upload(options: argparse.Namespace) -> None:
     """Upload a directory as a bundle and print its FQID."""
     stop = threading.Event()
-    with _sentences("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
+    with _report_errors("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
         from airflow_provider_hca.client.models import check_replica
         from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
@@ -50,7 +50,7 @@ def upload(options: argparse.Namespace) -> None:
 
         access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
         plan = _plan(options, access)
-        print(f"the bundle is {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
+        print(f"bundle {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
         transport = hook.get_conn().transport
         transport.rate_limiter.limit(options.max_requests_per_second)
         uploader = Uploader(
@@ -66,7 +66,7 @@ def upload(options: argparse.Namespace) -> None:
             copy_seconds=options.copy_timeout,
             stop=stop,
         )
-        # Nobody tells whether it is the first time, so it always looks for what an earlier time got done.
+        # Always: a command cannot know whether it was run before.
         report = uploader.upload(plan, resume=True)
         print(f"{report.uuid}.{report.version}")
 
@@ -74,7 +74,7 @@ def upload(options: argparse.Namespace) -> None:
 def get(options: argparse.Namespace) -> None:
     """Download a bundle to a directory and print its FQID."""
     stop = threading.Event()
-    with _sentences("get"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
+    with _report_errors("get"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
         from airflow_provider_hca.download.downloader import Downloader
 
         name, _, version = options.bundle.partition(".")
@@ -98,7 +98,7 @@ def local(options: argparse.Namespace) -> None:
     serve(options)
 
 
-def _has(hook: DSSHook, replica: str) -> bool:
+def _serves(hook: DSSHook, replica: str) -> bool:
     try:
         hook.find_bundle(str(uuid.uuid4()), replica=replica)
     except DSSResponseError as error:
@@ -109,7 +109,7 @@ def _has(hook: DSSHook, replica: str) -> bool:
 
 
 def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> Plan:
-    """Plan the directory, twice where its version is to come from its files."""
+    """Plan the directory, twice if its version derives from its files."""
     from airflow_provider_hca.client.identifiers import derive_uuid, make_version
     from airflow_provider_hca.upload.plan import DEFAULT_INDEXED, plan_directory
     from airflow_provider_hca.upload.sources.base import check_source, is_url, staged_under
@@ -129,7 +129,7 @@ def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> P
             hidden=options.hidden,
             symlinks=options.symlinks,
             indexed=options.indexed or DEFAULT_INDEXED,
-            content_types=dict(_content_type(each) for each in options.content_type or ()),
+            content_types=dict(_content_type(text) for text in options.content_type or ()),
             access=access if is_url(directory) else None,
         )
 
@@ -142,30 +142,30 @@ def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> P
 def _content_type(text: str) -> tuple[str, str]:
     pattern, equals, kind = text.partition("=")
     if not equals:
-        raise ValueError(f"--content-type must be PATTERN=TYPE, not {text!r}")
+        raise ValueError(f"--content-type must be PATTERN=TYPE, got {text!r}")
     return pattern, kind
 
 
 @contextmanager
-def _sentences(command: str) -> Iterator[None]:
-    """Have progress on stderr, connections from where Airflow's own commands take them, and errors as sentences."""
-    # Airflow 3 otherwise looks for connections in the environment only, as a task's process does.
+def _report_errors(command: str) -> Iterator[None]:
+    """Log to stderr, read connections as Airflow's own commands do, and print errors without tracebacks."""
+    # Otherwise Airflow 3 reads connections from the environment only, as in a task's process.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     _log_to_stderr()
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(_complain(command, "stopped; run it again to go on", _KILLED))
+        sys.exit(_print_error(command, "stopped; run it again to resume", _INTERRUPTED))
     except (DSSError, ValueError, OSError, AirflowNotFoundException) as error:
-        sys.exit(_complain(command, str(error), 1))
+        sys.exit(_print_error(command, str(error), 1))
 
 
-def _complain(command: str, sentence: str, code: int) -> int:
-    print(f"airflow hca {command}: {sentence}", file=sys.stderr)
+def _print_error(command: str, message: str, code: int) -> int:
+    print(f"airflow hca {command}: {message}", file=sys.stderr)
     return code
 
 
 def _log_to_stderr() -> None:
-    # Airflow's own handlers write to stdout, where the result is to be alone.
+    # Airflow's own handlers write to stdout, which is for results only.
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
     logging.getLogger("airflow_provider_hca").setLevel(logging.INFO)

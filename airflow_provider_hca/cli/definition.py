@@ -1,4 +1,4 @@
-"""The commands and their options, as Airflow reads them; every `airflow` command imports this module."""
+"""Definition of the commands and their options. Every `airflow` command imports this module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _rate(text: str) -> float:
     return value
 
 
-# What argparse calls a type when it complains of a value.
+# Names of the types in the error messages of argparse.
 _count.__name__ = "number, 1 or more,"
 _rate.__name__ = "number above 0"
 
@@ -45,49 +45,49 @@ def _patterns(flag: str, text: str, default: str) -> Arg:
     return _option(flag, text, action="append", metavar="PATTERN")
 
 
-_CONN_ID = _option("--conn-id", "the Airflow connection (%(default)s)", default=_DEFAULT_CONN_ID, metavar="ID")
-_REPLICA = _option("--replica", "the replica (%(default)s)", default="aws", choices=("aws", "gcp"))
+_CONN_ID = _option("--conn-id", "Airflow connection (%(default)s)", default=_DEFAULT_CONN_ID, metavar="ID")
+_REPLICA = _option("--replica", "replica (%(default)s)", default="aws", choices=("aws", "gcp"))
 
 _UPLOAD = (
-    _arg(("directory",), help="the files in it and below it become the bundle; or s3://bucket/prefix"),
-    _option("--staging-bucket", "bucket to stage in: of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
+    _arg(("directory",), help="directory, or s3://bucket/prefix; the bundle gets all files below it"),
+    _option("--staging-bucket", "bucket to stage in, of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
     _CONN_ID,
     _REPLICA,
-    _option("--staging-prefix", "of the staged objects' keys", default="", metavar="PREFIX"),
+    _option("--staging-prefix", "prefix of the keys of staged objects", default="", metavar="PREFIX"),
     _option(
         "--bundle-uuid",
-        "of the bundle; by default it derives from the machine's name, which a container has anew each time, and the "
-        "directory's path",
+        "UUID of the bundle; by default derived from the name of the machine, which differs between containers, and "
+        "the path of the directory",
     ),
-    _option("--bundle-version", "a DSS_VERSION; by default when the newest of the files was changed"),
-    _patterns("--include", "files to take", "all"),
-    _patterns("--exclude", "files to leave out of those", "none"),
+    _option("--bundle-version", "a DSS_VERSION; by default the modification time of the newest file"),
+    _patterns("--include", "files to upload", "all"),
+    _patterns("--exclude", "files to exclude from those", "none"),
     _option("--hidden", "names that begin with a dot (%(default)s)", default="skip", choices=("skip", "include")),
     _option("--symlinks", "symbolic links (%(default)s)", default="error", choices=("error", "follow", "skip")),
-    _patterns("--indexed", "files that the DSS is to index", "*.json"),
+    _patterns("--indexed", "files that the DSS indexes", "*.json"),
     _option(
         "--content-type",
-        "the content type of files, as in '*.gz=application/gzip'; can be repeated (by default guessed from the name)",
+        "content type of files, such as '*.gz=application/gzip'; can be repeated (by default guessed from the name)",
         action="append",
         metavar="PATTERN=TYPE",
     ),
-    _option("--max-workers", "files under way at once at most (%(default)s)", default=64, type=_count, metavar="N"),
-    _option("--max-bytes-per-second", "how much is sent to the bucket at most", type=_rate, metavar="N"),
-    _option("--max-requests-per-second", "how often the DSS is asked at most", type=_rate, metavar="N"),
-    _arg(("--delete-staged",), help="remove what was staged once the bundle is there", action="store_true"),
-    _option("--copy-timeout", "seconds for the DSS's copies (%(default)s)", default=3600.0, type=_rate, metavar="N"),
-    _option("--aws-conn-id", "the Airflow connection for the bucket of S3; else what boto3 finds", metavar="ID"),
-    _option("--gcp-conn-id", "the Airflow connection for the bucket of GCS; else what its SDK finds", metavar="ID"),
-    _option("--creator-uid", "who creates all of it; by default the connection's", type=int, metavar="N"),
+    _option("--max-workers", "maximum number of files in progress (%(default)s)", default=64, type=_count, metavar="N"),
+    _option("--max-bytes-per-second", "maximum rate of sending to the bucket", type=_rate, metavar="N"),
+    _option("--max-requests-per-second", "maximum rate of requests to the DSS", type=_rate, metavar="N"),
+    _arg(("--delete-staged",), help="delete the staged objects after the bundle is created", action="store_true"),
+    _option("--copy-timeout", "seconds to wait for copies (%(default)s)", default=3600.0, type=_rate, metavar="N"),
+    _option("--aws-conn-id", "Airflow connection for S3; by default the settings of boto3", metavar="ID"),
+    _option("--gcp-conn-id", "Airflow connection for GCS; by default the settings of its SDK", metavar="ID"),
+    _option("--creator-uid", "creator of files and bundle; by default that of the connection", type=int, metavar="N"),
 )
 _GET = (
-    _arg(("bundle",), help="the bundle: UUID for its latest version, or UUID.VERSION"),
-    _arg(("directory",), help="where to; it is made where it is missing"),
+    _arg(("bundle",), help="bundle: UUID for the latest version, or UUID.VERSION"),
+    _arg(("directory",), help="target directory; created if missing"),
     _CONN_ID,
     _REPLICA,
-    _patterns("--data-files", "files to take of those that are not indexed", "all"),
-    _patterns("--metadata-files", "files to take of those that are indexed", "all"),
-    _option("--max-workers", "files under way at once (%(default)s)", default=8, type=_count, metavar="N"),
+    _patterns("--data-files", "data files to download, those that are not indexed", "all"),
+    _patterns("--metadata-files", "metadata files to download, those that are indexed", "all"),
+    _option("--max-workers", "number of parallel downloads (%(default)s)", default=8, type=_count, metavar="N"),
 )
 
 
@@ -98,7 +98,7 @@ def _action(name: str, text: str, more: str, options: tuple[Arg, ...]) -> Action
     def interruptible(*arguments: object) -> object:
         try:
             return function(*arguments)
-        except KeyboardInterrupt:  # while the command is still being imported, which takes seconds
+        except KeyboardInterrupt:  # while the command is imported, which takes seconds
             print(f"airflow hca {name}: stopped", file=sys.stderr)
             sys.exit(130)
 
@@ -106,20 +106,20 @@ def _action(name: str, text: str, more: str, options: tuple[Arg, ...]) -> Action
 
 
 def get_cli_commands() -> list[CLICommand]:
-    """Return the group `hca`, which Airflow finds by the provider's `cli` key where it knows that."""
+    """Return the group `hca`, for the `cli` key of the provider."""
     return [
         GroupCommand(name="hca", help="Use a Data Storage System (DSS) of the Human Cell Atlas", subcommands=ACTIONS)
     ]
 
 
 ACTIONS = (
-    _action("check", "Try a connection", "It changes nothing; the exit code is 0 when all is well.", (_CONN_ID,)),
-    _action("upload", "Upload a directory as a bundle", "Run it again to go on where it stopped.", _UPLOAD),
-    _action("get", "Download a bundle", "Run it again to fetch what is missing.", _GET),
+    _action("check", "Test a connection", "Changes nothing; the exit code is 0 on success.", (_CONN_ID,)),
+    _action("upload", "Upload a directory as a bundle", "Run it again to resume.", _UPLOAD),
+    _action("get", "Download a bundle", "Run it again to download missing files.", _GET),
     _action(
         "local",
-        "Run a DSS on this machine",
-        "It is the command dss-local, and needs the extra 'local'.",
+        "Run a local DSS",
+        "Same as the command dss-local; needs the extra 'local'.",
         tuple(_arg(flags, **options) for flags, options in OPTIONS),
     ),
 )
