@@ -1,4 +1,4 @@
-"""Run DAGs in a real Airflow with its database, and single operators outside of it, on both lines of Airflow."""
+"""Run DAGs in a real Airflow with its database, and operators without Airflow, on Airflow 2 and 3."""
 
 from __future__ import annotations
 
@@ -43,22 +43,24 @@ def new_date() -> datetime:
 def run(dag: DAG, *, logical_date: datetime | None = None, conf: dict[str, Any] | None = None) -> Any:
     """Run a DAG in this process; return the DAG run.
 
-    :param logical_date: new in each call if None
+    :param dag: DAG to run
+    :param logical_date: logical date; a new one if None
+    :param conf: configuration of the run
     """
     date: Any = {"logical_date" if AIRFLOW_V_3_0_PLUS else "execution_date": logical_date or new_date()}
     if AIRFLOW_V_3_0_PLUS:
         with _bundle_without_files():
             _store(dag)
             return dag.test(run_conf=conf, **date)
-    dag.sync_to_db()  # type: ignore[attr-defined]  # Airflow 2's, where the outlets' events are kept
+    dag.sync_to_db()  # type: ignore[attr-defined]  # Airflow 2; needed for events of outlets
     return dag.test(run_conf=conf, **date)
 
 
 @contextmanager
 def _bundle_without_files() -> Iterator[None]:
-    """Configure a DAG bundle that has no file.
+    """Configure a DAG bundle without files.
 
-    `dag.test()` parses all files of the DAG's bundle, and of every bundle when it does not know the DAG's: with
+    `dag.test()` parses all files of the DAG's bundle, or of all bundles if it does not know the bundle: with
     example_dags, 70 % of the time of a small DAG.
     """
     name = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
@@ -80,7 +82,7 @@ def _bundle_without_files() -> Iterator[None]:
 
 
 def _store(dag: DAG) -> None:
-    """Write a DAG where `dag.test()` of Airflow 3 looks for it."""
+    """Store a DAG for `dag.test()` of Airflow 3."""
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -96,7 +98,7 @@ def _store(dag: DAG) -> None:
 
 
 class TaskState(dict[str, Any]):
-    """The task state store of Airflow 3.3, as far as the operators use it."""
+    """Task state store of Airflow 3.3, as far as the operators use it."""
 
     def set(self, key: str, value: Any) -> None:
         """Store a value."""
@@ -116,17 +118,20 @@ def new_context(
     state: TaskState | None = None,
     **variables: Any,
 ) -> Any:
-    """Return what the operators read of a context, outside Airflow.
+    """Return a context, as far as the operators use it.
 
-    :param dag_id: of a DAG that no other test has if empty
-    :param state: what Airflow 3.3 has stored for the task; nothing if None
-    :param variables: others, for templates
+    :param try_number: number of the try
+    :param dag_id: id of the DAG; a new one if empty
+    :param task_id: id of the task
+    :param logical_date: logical date of the DAG run
+    :param state: task state store of Airflow 3.3; an empty one if None
+    :param variables: other variables, for templates
     """
     dag_run = SimpleNamespace(
         logical_date=logical_date, data_interval_end=None, run_after=None, run_id="manual__1", clear_number=0
     )
     pushed: dict[str, Any] = {}
-    began = datetime.now(UTC)
+    start = datetime.now(UTC)
     ti = SimpleNamespace(
         dag_id=dag_id or f"dag_{next(_NUMBERS)}",
         task_id=task_id,
@@ -137,7 +142,7 @@ def new_context(
         pushed=pushed,
     )
     ti.xcom_push = lambda key, value: pushed.update({key: value})
-    ti.get_first_reschedule_date = lambda _: began
+    ti.get_first_reschedule_date = lambda _: start
     context = {"dag_run": dag_run, "ti": ti, "run_id": dag_run.run_id, "logical_date": logical_date, **variables}
     context["ds"], context["ds_nodash"] = f"{logical_date:%Y-%m-%d}", f"{logical_date:%Y%m%d}"
     context["task_state_store"] = TaskState() if state is None else state
@@ -151,9 +156,10 @@ def next_try(context: Any) -> Any:
 
 
 def execute(operator: Any, context: Any = None) -> Any:
-    """Run an operator, and its triggers where it defers, as Airflow does; return its result.
+    """Run an operator and its triggers as Airflow does; return its result.
 
-    :param context: a new one if None
+    :param operator: operator to run
+    :param context: context of the task; a new one if None
     """
     context = new_context() if context is None else context
     resume: tuple[str, dict[str, Any]] | None = None
@@ -168,13 +174,13 @@ def execute(operator: Any, context: Any = None) -> Any:
 
 
 def event_of(trigger: Any) -> Any:
-    """Run a trigger, made again from its JSON as in a triggerer, to its end; return its only event."""
+    """Run a trigger, deserialized as in a triggerer, to its end; return its only event."""
     path, arguments = json.loads(json.dumps(trigger.serialize()))
     module, name = path.rsplit(".", 1)
-    made = getattr(importlib.import_module(module), name)(**arguments)
+    restored = getattr(importlib.import_module(module), name)(**arguments)
 
     async def run() -> list[Any]:
-        return [event.payload async for event in made.run()]
+        return [event.payload async for event in restored.run()]
 
     (event,) = asyncio.run(run())
     return json.loads(json.dumps(event))
@@ -187,9 +193,10 @@ def _reschedule_exception() -> type[Exception]:
 
 
 def ending(operator: Any, context: Any = None) -> str:
-    """Run an operator; return the state that Airflow gives to a task with retries that ends like it.
+    """Run an operator; return the state that Airflow would set for a task with retries.
 
-    :param context: a new one if None
+    :param operator: operator to run
+    :param context: context of the task; a new one if None
     """
     try:
         execute(operator, context)
@@ -203,34 +210,34 @@ def ending(operator: Any, context: Any = None) -> str:
 
 
 def event_extras(uri: str) -> list[dict[str, Any]]:
-    """Return what Airflow has been told with each event of an asset, oldest first."""
+    """Return the extras of all events of an asset, oldest first."""
     from airflow.utils.session import create_session
 
     kind = "asset" if AIRFLOW_V_3_0_PLUS else "dataset"
     models = importlib.import_module(f"airflow.models.{kind}")
     event, asset = getattr(models, f"{kind.title()}Event"), getattr(models, f"{kind.title()}Model")
     with create_session() as session:
-        found = session.query(event).join(asset, asset.id == getattr(event, f"{kind}_id")).filter(asset.uri == uri)
-        return [each.extra for each in found.order_by(event.id)]
+        query = session.query(event).join(asset, asset.id == getattr(event, f"{kind}_id")).filter(asset.uri == uri)
+        return [row.extra for row in query.order_by(event.id)]
 
 
 def output(operator: Any, key: str) -> Any:
-    """Return what a task will push under a key, as another task takes it."""
+    """Return an output of a task, for another task."""
     return operator.output[key]
 
 
 def states(dag_run: Any) -> dict[str, str]:
-    """Return how each task ended; of a mapped task, the last instance."""
+    """Return the state of each task; of a mapped task, that of the last instance."""
     return {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
 
 
 def tries(dag_run: Any, task_id: str) -> int:
-    """Return how often a task was tried."""
+    """Return the number of tries of a task."""
     return int(dag_run.get_task_instance(task_id).try_number)
 
 
 def xcom(dag_run: Any, task_id: str, key: str = "return_value", *, map_index: int = -1) -> Any:
-    """Return what a task pushed."""
+    """Return an XCom of a task."""
     where = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "task_id": task_id, "map_index": map_index}
     if not AIRFLOW_V_3_0_PLUS:
         from airflow.models.xcom import XCom
@@ -246,20 +253,25 @@ def xcom(dag_run: Any, task_id: str, key: str = "return_value", *, map_index: in
 
 
 def connection(dss: LocalDSS, *, password: str | None = None, host: str | None = None, **extra: Any) -> str:
-    """Return a connection to the local DSS, changed as told, for `AIRFLOW_CONN_HCA_DSS_DEFAULT`.
+    """Return a connection to the local DSS, for `AIRFLOW_CONN_HCA_DSS_DEFAULT`, with short retries.
 
-    An extra of None is taken out; retries are short unless told otherwise.
+    :param dss: local DSS
+    :param password: password; none if None
+    :param host: URL of the API; that of the local DSS if None
+    :param extra: changes of the extra; None removes a value
     """
-    made = json.loads(dss.about["connection"])
-    made["host"] = dss.url if host is None else host
+    settings = json.loads(dss.about["connection"])
+    settings["host"] = dss.url if host is None else host
     if password is not None:
-        made["password"] = password
-    extra = {**made["extra"], "retry_seconds": 3, "creator_uid": 42, **extra}
-    made["extra"] = {key: value for key, value in extra.items() if value is not None}
-    return json.dumps(made)
+        settings["password"] = password
+    extra = {**settings["extra"], "retry_seconds": 3, "creator_uid": 42, **extra}
+    settings["extra"] = {key: value for key, value in extra.items() if value is not None}
+    return json.dumps(settings)
 
 
 def requests_of(dss: LocalDSS, method: str, prefix: str) -> int:
-    """Return how many requests the DSS has seen since the test began."""
-    seen = dss.control("GET", "requests")
-    return sum(each["count"] for each in seen if each["method"] == method and each["path"].startswith(prefix))
+    """Return the number of requests that the DSS has received since the start of the test."""
+    requests = dss.control("GET", "requests")
+    return sum(
+        request["count"] for request in requests if request["method"] == method and request["path"].startswith(prefix)
+    )

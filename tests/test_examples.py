@@ -36,7 +36,7 @@ _SCRIPTS = [path for path in _EXAMPLES if "dag.test()" in path.read_text()]
 
 
 def load_all(path: Path) -> list[Any]:
-    """Return the DAGs that a file defines."""
+    """Return all DAGs of a file."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -46,15 +46,14 @@ def load_all(path: Path) -> list[Any]:
 
 
 def load(path: Path) -> Any:
-    """Return the one DAG that a file defines."""
+    """Return the only DAG of a file."""
     (dag,) = load_all(path)
     return dag
 
 
 @pytest.mark.usefixtures("airflow_db")
 @pytest.mark.parametrize("path", _DAGS, ids=lambda path: path.stem)
-def test_every_example_runs(path: Path, dss: LocalDSS) -> None:
-    """Each example's DAGs succeed as they are, and leave as many bundles as it says, with the example's files."""
+def test_example_runs(path: Path, dss: LocalDSS) -> None:
     before = {(bundle["uuid"], bundle["version"]) for bundle in _bundles(dss)}
     ended = [state for dag in load_all(path) for state in states(run(dag)).values()]
     made = {(bundle["uuid"], bundle["version"]) for bundle in _bundles(dss) if bundle["replica"] == "aws"} - before
@@ -68,14 +67,12 @@ def test_every_example_runs(path: Path, dss: LocalDSS) -> None:
         assert [file["name"] for file in answer["bundle"]["files"]] == names
 
 
-def test_every_example_is_known() -> None:
-    """No example is left out of the test above for want of an expectation."""
+def test_all_examples_are_listed() -> None:
     assert {path.stem for path in _EXAMPLES} == set(_BUNDLES)
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_every_call_is_made(dss: LocalDSS) -> None:
-    """The example of all calls has a task for each call of the DSS's own documentation, and does what they say."""
+def test_every_call_example_has_all_calls(dss: LocalDSS) -> None:
     # Of another day than the other tests': what this example deletes stays deleted.
     date = LOGICAL_DATE + timedelta(days=1)
     dag_run = run(load(_ROOT / "example_dags" / "example_dss_every_call.py"), logical_date=date)
@@ -95,8 +92,7 @@ def test_every_call_is_made(dss: LocalDSS) -> None:
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_the_download_example_brings_the_same_back(dss: LocalDSS, tmp_path: Path) -> None:
-    """What the example uploads is what it downloads: metadata first, then the reads."""
+def test_download_example_restores_the_uploaded_files(dss: LocalDSS, tmp_path: Path) -> None:
     dag_run = run(load(_ROOT / "example_dags" / "example_dss_download_bundle.py"), conf={"target": str(tmp_path)})
     target = Path(xcom(dag_run, "reads", "directory"))
     data = _ROOT / "example_dags" / "data" / "cell_42"
@@ -108,8 +104,7 @@ def test_the_download_example_brings_the_same_back(dss: LocalDSS, tmp_path: Path
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_the_upload_example_looks_at_its_bundle(dss: LocalDSS) -> None:
-    """The last task of example 1 counts the files of the bundle that the first one made."""
+def test_upload_example_counts_the_files(dss: LocalDSS) -> None:
     dag_run = run(load(_ROOT / "example_dags" / "example_dss_upload_directory.py"))
     assert xcom(dag_run, "show") == xcom(dag_run, "upload", "file_count") == 5
 
@@ -139,8 +134,7 @@ def test_examples_run_as_scripts() -> None:
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_the_dag_of_the_readme_runs(dss: LocalDSS, tmp_path: Path) -> None:
-    """The README's DAG, with a directory and bucket that exist, makes a bundle and finds it."""
+def test_dag_of_the_readme_runs(dss: LocalDSS, tmp_path: Path) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL)
     if not AIRFLOW_V_3_0_PLUS:
         snippet = re.sub(r"from airflow.sdk import DAG  # Airflow 2: (.*)", r"\1", snippet)

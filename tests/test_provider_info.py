@@ -25,30 +25,27 @@ AIRFLOW_V_3_2_PLUS = get_base_airflow_version_tuple() >= (3, 2, 0)
 _AIRFLOW = Path(airflow.__file__).parent
 
 
-def test_it_satisfies_airflows_own_schemas() -> None:
-    """The description is valid by the schema that Airflow checks at every start; else no command would run."""
+def test_info_satisfies_the_schema_of_airflow() -> None:
+    """Airflow checks it at every start: an error breaks all commands."""
     info = get_provider_info()
     jsonschema.validate(info, json.loads((_AIRFLOW / "provider_info.schema.json").read_text()))
     assert info["package-name"] == "airflow-provider-hca"
 
 
-def test_the_connection_type_satisfies_the_stricter_schema() -> None:
-    """Where Airflow ships the schema of its own providers, the connection type is valid by it too."""
+def test_connection_type_satisfies_the_schema_of_airflows_own_providers() -> None:
     path = _AIRFLOW / "provider.yaml.schema.json"
     schema = json.loads(path.read_text())
     jsonschema.validate(get_provider_info()["connection-types"], schema["properties"]["connection-types"])
 
 
-def test_it_is_a_literal_without_imports() -> None:
-    """Nothing is computed or imported when Airflow asks for the description."""
+def test_info_is_a_literal_without_imports() -> None:
     source = Path(airflow_provider_hca.__file__).with_name("get_provider_info.py").read_text()
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert {getattr(node, "module", None) for node in imports} == {"__future__", "typing"}
     assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
 
 
-def test_everything_it_names_is_there() -> None:
-    """Every module and class in the description can be imported."""
+def test_all_modules_and_classes_can_be_imported() -> None:
     info = get_provider_info()
     for kind in ("hooks", "operators", "sensors", "triggers"):
         for group in info[kind]:
@@ -64,8 +61,7 @@ def test_everything_it_names_is_there() -> None:
             assert callable(getattr(importlib.import_module(module), name))
 
 
-def test_the_form_has_what_a_connection_can_say() -> None:
-    """Every extra that the hook reads has a field with a label and a description; what is secret is a password."""
+def test_connection_form_has_all_extras() -> None:
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
     assert set(fields) == KNOWN_EXTRAS
     assert all(field["label"] and field["description"] for field in fields.values())
@@ -75,10 +71,9 @@ def test_the_form_has_what_a_connection_can_say() -> None:
     assert redact(dict.fromkeys(secret, "value")) == dict.fromkeys(secret, "***")
 
 
-if not AIRFLOW_V_3_2_PLUS:  # newer ones read the description, and come without what the form of old was made of
+if not AIRFLOW_V_3_2_PLUS:  # newer versions read the description
 
-    def test_the_form_is_the_same_for_an_older_airflow() -> None:
-        """The hook's own fields have the names and the kinds of those in the description."""
+    def test_connection_form_is_the_same_on_older_airflow() -> None:
         fields = get_provider_info()["connection-types"][0]["conn-fields"]
         widgets = DSSHook.get_connection_form_widgets()
         assert list(widgets) == list(fields)
@@ -89,10 +84,11 @@ if not AIRFLOW_V_3_2_PLUS:  # newer ones read the description, and come without 
             assert widget.field_class.__name__ == ("PasswordField" if secret else "StringField")
 
 
-def test_the_entry_point_gives_it() -> None:
-    """The installed distribution announces the provider, under its own name and version."""
+def test_entry_point() -> None:
     (entry,) = [
-        each for each in entry_points(group="apache_airflow_provider") if each.value.startswith("airflow_provider_hca")
+        entry
+        for entry in entry_points(group="apache_airflow_provider")
+        if entry.value.startswith("airflow_provider_hca")
     ]
     assert entry.load()() == get_provider_info()
     assert version("airflow-provider-hca") == airflow_provider_hca.__version__
@@ -106,8 +102,7 @@ def test_the_entry_point_gives_it() -> None:
         (["providers", "behaviours"], "hca_dss"),
     ],
 )
-def test_airflow_shows_it(command: list[str], expected: str) -> None:
-    """Airflow's own commands show the provider, its hook and its form, without an error."""
+def test_airflow_commands_show_the_provider(command: list[str], expected: str) -> None:
     options = cli_parser.get_parser().parse_args([*command, "--output", "json"])
     with redirect_stdout(io.StringIO()) as stdout:
         options.func(options)

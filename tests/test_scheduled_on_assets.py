@@ -1,4 +1,4 @@
-"""What Airflow's scheduler makes of the outlets of example_dss_lineage.py."""
+"""Test example_dss_lineage.py with Airflow's scheduler."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ _EXAMPLE = Path(__file__).parents[1] / "example_dags" / "example_dss_lineage.py"
 _DATA = _EXAMPLE.parent / "data" / "cell_42"
 
 
-def test_a_bundle_starts_the_dag_that_is_scheduled_on_it(
-    airflow_db: Path, shared_dss: LocalDSS, tmp_path: Path
-) -> None:
-    """The second DAG of the example runs because the first made a bundle, and looks at that very bundle."""
+def test_bundle_starts_the_dag_scheduled_on_it(airflow_db: Path, shared_dss: LocalDSS, tmp_path: Path) -> None:
     shared_dss.control("DELETE", "faults")
     source = _EXAMPLE.read_text()
     for old, new in (

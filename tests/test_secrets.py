@@ -34,7 +34,7 @@ def _secrets(dss: LocalDSS) -> dict[str, str]:
 
 
 def _kinds(dss: LocalDSS) -> dict[str, str]:
-    """Return a connection of each kind of credentials."""
+    """Return a connection with each kind of credentials."""
     key = json.loads(Path(dss.about["key_file"]).read_text())
     return {
         "token": connection(dss, password=dss.token(), key_path=None, retry_seconds=1),
@@ -46,8 +46,8 @@ def _kinds(dss: LocalDSS) -> dict[str, str]:
 @pytest.fixture
 def conn_ids(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the ids of connections with each kind of credentials."""
-    for kind, made in _kinds(dss).items():
-        monkeypatch.setenv(f"AIRFLOW_CONN_DSS_{kind.upper()}", made)
+    for kind, settings in _kinds(dss).items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_DSS_{kind.upper()}", settings)
     return ["dss_token", "dss_key", "dss_user"]
 
 
@@ -55,10 +55,9 @@ def conn_ids(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_no_secret_in_logs_errors_or_reprs(
     dss: LocalDSS, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Through success, retries, refusals and dropped connections, nothing that is said holds a token or a key."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", _kinds(dss)[kind])
-    said: list[str] = []
+    output: list[str] = []
     with DSSHook() as hook:
         api, transport = hook.api, hook.get_conn()
         token = transport.run(_token_of(api))
@@ -66,20 +65,21 @@ def test_no_secret_in_logs_errors_or_reprs(
             dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "times": 99, **fault})
             with pytest.raises(DSSError) as caught:
                 hook.put_file(new_uuid(), VERSION, source_url=dss.stage(b"secret"))
-            said += [repr(caught.value), str(caught.value), str(vars(caught.value)), repr(pickle.dumps(caught.value))]
+            output += [repr(caught.value), str(caught.value), str(vars(caught.value)), repr(pickle.dumps(caught.value))]
             dss.control("DELETE", "faults")
-        said += [repr(hook), str(vars(hook)), repr(api), str(vars(api)), repr(transport), repr(api.auth)]
-    said.append(caplog.text)
+        output += [repr(hook), str(vars(hook)), repr(api), str(vars(api)), repr(transport), repr(api.auth)]
+    output.append(caplog.text)
     for secret in (token, *_secrets(dss).values()):
-        assert secret not in "\n".join(said)
+        assert secret not in "\n".join(output)
 
 
 def _token_of(api: Any) -> Any:
     return (yield from api.auth.token())
 
 
-def test_no_secret_in_what_a_task_leaves(dss: LocalDSS, conn_ids: list[str], tmp_path: Path, capfd: Any) -> None:
-    """The logs, XComs and rendered fields of uploads, failed uploads and sensors hold no token and no key."""
+def test_no_secret_in_logs_xcoms_or_the_database(
+    dss: LocalDSS, conn_ids: list[str], tmp_path: Path, capfd: Any
+) -> None:
     (tmp_path / "a.json").write_text("{}")
     refused = new_uuid()
     path = f"/files/{derive_uuid(refused, 'a.json')}"
@@ -104,14 +104,14 @@ def test_no_secret_in_what_a_task_leaves(dss: LocalDSS, conn_ids: list[str], tmp
     assert ended == {name: "failed" if name.startswith("fail") else "success" for name in ended}
     assert len(ended) == 9
     out, err = capfd.readouterr()
-    left = [out, err, *(repr(xcom(dag_run, task_id)) for task_id in ended), _whole_database()]
+    outputs = [out, err, *(repr(xcom(dag_run, task_id)) for task_id in ended), _whole_database()]
     for secret in _secrets(dss).values():
-        assert not [text for text in left if secret in text]
-    assert not [found for text in left for found in re.findall(r"eyJ[\w-]{10,}\.eyJ", text)]
+        assert not [text for text in outputs if secret in text]
+    assert not [token for text in outputs for token in re.findall(r"eyJ[\w-]{10,}\.eyJ", text)]
 
 
 def _whole_database() -> str:
-    """Return all that Airflow has written into its database."""
+    """Return everything that Airflow has written to its database."""
     path = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
     # By another process: a file that is closed takes with it all locks that its process holds on it, SQLite's too, and
     # the database is corrupted.
@@ -119,10 +119,9 @@ def _whole_database() -> str:
 
 
 @pytest.mark.parametrize("kind", ["token", "key", "user"])
-def test_token_is_masked_when_made(dss: LocalDSS, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow masks every token in the log, so that even a task that prints one does not show it."""
-    made, other = _kinds(dss)[kind], dss.token()
-    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", made)
+def test_new_tokens_are_masked_in_logs(dss: LocalDSS, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, other = _kinds(dss)[kind], dss.token()
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", settings)
     with DSSHook() as hook:
         token = hook.get_conn().run(_token_of(hook.api))
     assert token != other

@@ -25,7 +25,7 @@ _REACHED_KEY = "dss_collection_reached"  # in Airflow's task state store
 class DSSPutCollectionOperator(DSSOperator):
     """Create a version of a collection (`PUT /collections`): a named list of links to files, bundles, collections.
 
-    A DSS silently overwrites an existing version, whoever owns it. The operator therefore looks up the collection
+    A DSS silently overwrites existing versions, also of other owners. The operator therefore looks up the collection
     first, and sends nothing if the version exists with the same content, for example after a previous try. `if_exists`
     decides what happens if the version exists with other content, or if the collection belongs to another owner, who
     would lose it to a new version. A new version of your own collection overwrites nothing, and is created.
@@ -160,7 +160,7 @@ class _Existing:
         return self.is_own and all(self.content.get(key) == value for key, value in wanted.items())
 
     def __str__(self) -> str:
-        owner = self.content.get("owner") or "another owner, whom the DSS does not name"
+        owner = self.content.get("owner") or "another owner, not named by the DSS"
         if self.version is None:
             return f"collection {self.uuid} exists and belongs to {owner}"
         if not self.is_own:

@@ -226,7 +226,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
             log.warning("cannot save the state; the next poll tries again", exc_info=True)
 
     async def _call_store(self, method: str, *arguments: Any) -> Any:
-        """Call the asset's state store; return None if Airflow has none."""
+        """Call the asset's state store; return None if there is no store."""
         store = self._state_store
         if store is None:
             return None

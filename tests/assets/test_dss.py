@@ -31,13 +31,11 @@ def sanitized(uri: str) -> str:
         ("http://[::1]:8080/v1", "[::1]:8080"),
     ],
 )
-def test_a_dss_is_called_by_its_host(url: str, host: str) -> None:
-    """A DSS is its host, in lower case and without a user, and its port unless that goes without saying."""
+def test_host_has_a_port_only_if_it_is_not_the_default(url: str, host: str) -> None:
     assert dss_host(url) == host
 
 
-def test_a_bundle_is_called_by_host_replica_and_fqid() -> None:
-    """The URI of a bundle has its DSS, its replica, its uuid in lower case and, unless it is all, its version."""
+def test_bundle_uri() -> None:
     url = "https://dss.example.org/v1"
     expected = f"dss://dss.example.org/aws/{UUID}"
     assert bundle_uri(url, replica="aws", uuid=UUID.upper(), version=VERSION) == f"{expected}.{VERSION}"
@@ -45,8 +43,7 @@ def test_a_bundle_is_called_by_host_replica_and_fqid() -> None:
 
 
 @pytest.mark.parametrize("change", [{"replica": "azure"}, {"uuid": "x"}, {"version": "1"}, {"api_url": "dss"}])
-def test_what_is_no_bundle_has_no_uri(change: dict[str, Any]) -> None:
-    """A replica, uuid, version or address that is not well-formed is refused."""
+def test_bundle_uri_with_invalid_arguments_is_an_error(change: dict[str, Any]) -> None:
     given = {"api_url": "https://dss.example.org", "replica": "aws", "uuid": UUID, "version": VERSION, **change}
     with pytest.raises(ValueError, match=r"must be|host is missing"):
         bundle_uri(**given)
@@ -62,8 +59,7 @@ def test_what_is_no_bundle_has_no_uri(change: dict[str, Any]) -> None:
         ("dss://[::1]:8080/aws/a", "dss://[::1]:8080/aws/a"),
     ],
 )
-def test_uris_are_normalised(given: str, expected: str) -> None:
-    """Airflow's own assets have the host and a uuid in lower case, and a path of one's own as it is."""
+def test_uris_are_normalized(given: str, expected: str) -> None:
     assert Asset(uri=given).uri == sanitized(given) == expected
 
 
@@ -82,8 +78,8 @@ def test_uris_are_normalised(given: str, expected: str) -> None:
         ("dss://dss.example.org/aws/x?version=1", "user, query and fragment are not allowed"),
     ],
 )
-def test_what_is_no_uri_of_a_dss_is_refused(uri: str, why: str) -> None:
-    """An asset that means nothing is an error that says why, when the DAG is parsed; Airflow 2 can only warn."""
+def test_invalid_uri_is_an_error_when_the_dag_is_parsed(uri: str, why: str) -> None:
+    """Airflow 2 only warns by default."""
     with pytest.raises(ValueError, match=why):
         sanitized(uri)
     if AIRFLOW_V_3_0_PLUS or conf.getboolean("core", "strict_dataset_uri_validation", fallback=False):
@@ -94,21 +90,18 @@ def test_what_is_no_uri_of_a_dss_is_refused(uri: str, why: str) -> None:
             Asset(uri=uri)
 
 
-def test_a_secret_in_a_uri_is_not_quoted() -> None:
-    """The error about a user or a query in a URI has neither."""
+def test_secrets_of_an_invalid_uri_are_not_quoted() -> None:
     with pytest.raises(ValueError, match="user, query and fragment") as caught:
         sanitized("dss://s3cret@dss.example.org/aws/x?token=s3cret")
     assert "s3cret" not in str(caught.value)
 
 
-def test_openlineage_has_it_as_namespace_and_name() -> None:
-    """To OpenLineage the DSS is the namespace, and what follows in the URI is the name."""
+def test_openlineage_dataset_has_namespace_and_name() -> None:
     dataset = to_openlineage(Asset(uri=f"dss://dss.example.org:8080/aws/{UUID}.{VERSION}"), None)
     assert (dataset.namespace, dataset.name) == ("dss://dss.example.org:8080", f"aws/{UUID}.{VERSION}")
 
 
-def test_airflow_finds_the_converter() -> None:
-    """OpenLineage's provider converts an asset with such a URI by way of this provider's description."""
+def test_openlineage_provider_finds_the_converter() -> None:
     from airflow.providers.openlineage.utils.utils import translate_airflow_asset
 
     dataset = translate_airflow_asset(Asset(uri=f"dss://dss.example.org/aws/{UUID.upper()}"), None)
@@ -116,8 +109,7 @@ def test_airflow_finds_the_converter() -> None:
     assert (dataset.namespace, dataset.name) == ("dss://dss.example.org", f"aws/{UUID}")
 
 
-def test_a_dag_with_such_an_asset_parses_quickly() -> None:
-    """What Airflow imports for the scheme brings in nothing but the checks of uuids, versions and replicas."""
+def test_module_has_few_imports() -> None:
     code = "import sys, urllib.parse; before = set(sys.modules); import airflow_provider_hca.assets.dss; print("
     code += "*sorted(name for name in set(sys.modules) - before if name.startswith('airflow')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

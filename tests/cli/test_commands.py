@@ -1,4 +1,4 @@
-"""The commands against the local DSS: in this process, and in processes of their own where signals matter."""
+"""Test the commands against the local DSS, in this process, or in subprocesses for signals."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.running import connection, requests_of
 if TYPE_CHECKING:
     from tests.local.server import LocalDSS
 
-_SECRET = "canary-that-nobody-may-see"
-# An Airflow that does not read the provider's `cli` key has the same commands below the module.
+_SECRET = "canary-secret"
+# Airflow versions that do not read the provider's `cli` key have the commands of the module.
 _HAS_GROUP = hasattr(ProvidersManager, "cli_command_functions") and hasattr(cli_config, "GroupCommand")
 _PROGRAM = ["airflow", "hca"] if _HAS_GROUP else ["airflow_provider_hca"]
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process, as Airflow's own `main` does; a process of its own takes 6 s to start."""
+    """Run a command in this process, as Airflow's `main` does; a subprocess takes 6 s to start."""
     stdout, stderr = io.StringIO(), io.StringIO()
     code: int | str | None = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
@@ -52,8 +52,8 @@ def _run_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
-def _complaint(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """Return what a failed command says; it is no traceback, and nothing is on stdout."""
+def _error(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """Return the error message of a failed command, which has no traceback and no output on stdout."""
     assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
     assert _SECRET not in done.stderr
@@ -62,7 +62,7 @@ def _complaint(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
 
 @pytest.fixture
 def connected(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
-    """Give the local DSS, to which the default connection leads."""
+    """Return the local DSS, configured as the default connection."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss))
     return dss
 
@@ -74,13 +74,14 @@ def directory(tmp_path: Path) -> Path:
     (place / "reads").mkdir(parents=True)
     (place / "project.json").write_text('{"name": "cell"}')
     (place / "reads" / "one.fastq").write_text("ACGT" * 100)
-    (place / "notes.txt").write_text("not to be taken")
+    (place / "notes.txt").write_text("excluded")
     return place
 
 
 @pytest.mark.parametrize("run", [_run, pytest.param(_run_process, marks=pytest.mark.system)])
-def test_check(connected: LocalDSS, run: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
-    """A good connection is said to be one, with its address and both replicas, and the exit code is 0."""
+def test_check_reports_the_url_and_both_replicas(
+    connected: LocalDSS, run: Callable[[str], subprocess.CompletedProcess[str]]
+) -> None:
     done = run("check")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -91,32 +92,29 @@ def test_check(connected: LocalDSS, run: Callable[[str], subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"password": _SECRET, "key_path": None, "keyfile_dict": None}, "credentials of this connection"),
         ({"host": "http://127.0.0.1:1/v1"}, "Check the host of this connection"),
         ({"host": "nonsense"}, "its host must be the full URL"),
     ],
 )
-def test_check_says_what_is_wrong(dss: LocalDSS, changes: dict[str, str], said: str) -> None:
-    """A refused token, an address where nobody answers, and one that is none end in a sentence and exit code 1."""
+def test_check_reports_errors(dss: LocalDSS, changes: dict[str, str], message: str) -> None:
     done = _run("check", AIRFLOW_CONN_HCA_DSS_DEFAULT=connection(dss, **changes))
-    assert said in _complaint(done)
+    assert message in _error(done)
 
 
 @pytest.mark.system
-def test_a_connection_of_the_database(connected: LocalDSS, airflow_db: Path) -> None:
-    """A connection that is in Airflow's database is found, and one that is nowhere is told by its name."""
-    made = json.loads(connection(connected))
-    add = ["connections", "add", "dss_of_the_database", "--conn-json", json.dumps(made)]
+def test_connections_of_the_database_are_found(connected: LocalDSS, airflow_db: Path) -> None:
+    settings = json.loads(connection(connected))
+    add = ["connections", "add", "dss_of_the_database", "--conn-json", json.dumps(settings)]
     subprocess.run([sys.executable, "-m", "airflow", *add], check=True, capture_output=True, timeout=300)
-    found = _run_process("check", "--conn-id", "dss_of_the_database")
-    assert found.returncode == 0, found.stderr
-    assert "dss_of_nowhere" in _complaint(_run_process("check", "--conn-id", "dss_of_nowhere"))
+    check = _run_process("check", "--conn-id", "dss_of_the_database")
+    assert check.returncode == 0, check.stderr
+    assert "dss_of_nowhere" in _error(_run_process("check", "--conn-id", "dss_of_nowhere"))
 
 
-def test_upload_again_and_get(connected: LocalDSS, directory: Path, tmp_path: Path) -> None:
-    """A directory becomes a bundle whose FQID is printed; again, it is the same, and can be fetched."""
+def test_upload_twice_and_get(connected: LocalDSS, directory: Path, tmp_path: Path) -> None:
     upload = (
         "upload",
         str(directory),
@@ -145,7 +143,6 @@ def test_upload_again_and_get(connected: LocalDSS, directory: Path, tmp_path: Pa
 
 
 def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
-    """What is under a prefix of a bucket becomes a bundle, the same each time; one of another cloud is refused."""
     for name in ("a.json", "b/c.txt"):
         connected.s3.put_object(Bucket=connected.bucket, Key=f"incoming/cli/{name}", Body=name.encode())
     upload = ("upload", f"s3://{connected.bucket}/incoming/cli", "--staging-bucket", connected.bucket)
@@ -154,11 +151,10 @@ def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
     assert _run(*upload).stdout == first.stdout
     assert _run("get", first.stdout.strip(), str(tmp_path)).returncode == 0
     assert (tmp_path / "b" / "c.txt").read_text() == "b/c.txt"
-    assert "take replica='aws'" in _complaint(_run(*upload, "--replica", "gcp"))
+    assert "take replica='aws'" in _error(_run(*upload, "--replica", "gcp"))
 
 
-def test_changed_content_is_a_new_version(connected: LocalDSS, directory: Path) -> None:
-    """After a file changed, the same command makes a newer version of the same bundle."""
+def test_changed_content_creates_a_new_version(connected: LocalDSS, directory: Path) -> None:
     upload = ("upload", str(directory), "--staging-bucket", connected.bucket)
     before = _run(*upload).stdout.strip()
     (directory / "notes.txt").write_text("changed")
@@ -167,8 +163,7 @@ def test_changed_content_is_a_new_version(connected: LocalDSS, directory: Path) 
     assert before.partition(".")[2] < after.partition(".")[2]
 
 
-def test_given_names(connected: LocalDSS, directory: Path) -> None:
-    """A uuid and a version that are given are those of the bundle, and content types are as given."""
+def test_bundle_uuid_version_and_content_type_options(connected: LocalDSS, directory: Path) -> None:
     names = ("6a1e2b3c-4d5e-4f60-8123-456789abcdef", "2026-01-02T030405.000006Z")
     done = _run(
         *("upload", str(directory), "--staging-bucket", connected.bucket),
@@ -180,8 +175,7 @@ def test_given_names(connected: LocalDSS, directory: Path) -> None:
     assert kinds["reads/one.fastq"].startswith("text/x-reads")
 
 
-def test_the_bucket_by_a_connection(connected: LocalDSS, directory: Path) -> None:
-    """With --aws-conn-id the bucket's endpoint and keys are those of the connection, not those of the environment."""
+def test_aws_conn_id_overrides_the_environment(connected: LocalDSS, directory: Path) -> None:
     environment = connected.about["env"]
     keys = {"login": environment["AWS_ACCESS_KEY_ID"], "password": environment["AWS_SECRET_ACCESS_KEY"]}
     store = {"conn_type": "aws", **keys, "extra": {"endpoint_url": environment["AWS_ENDPOINT_URL_S3"]}}
@@ -189,28 +183,26 @@ def test_the_bucket_by_a_connection(connected: LocalDSS, directory: Path) -> Non
     elsewhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
     done = _run(*upload, AIRFLOW_CONN_STORE=json.dumps(store), **elsewhere)
     assert done.returncode == 0, done.stderr
-    assert "connection 'store' is not defined" in _complaint(_run(*upload, **elsewhere))
+    assert "connection 'store' is not defined" in _error(_run(*upload, **elsewhere))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("upload", "/nowhere", "--staging-bucket", "dss-staging"), "/nowhere"),
         (("upload", ".", "--staging-bucket", "dss-staging", "--content-type", "x"), "PATTERN=TYPE"),
-        (("get", "not-a-uuid", "never-made"), "not-a-uuid"),
-        (("get", "6a1e2b3c-4d5e-4f60-8123-000000000000", "never-made"), "404"),
+        (("get", "not-a-uuid", "not-created"), "not-a-uuid"),
+        (("get", "6a1e2b3c-4d5e-4f60-8123-000000000000", "not-created"), "404"),
     ],
 )
-def test_what_cannot_be_done(connected: LocalDSS, arguments: tuple[str, ...], said: str) -> None:
-    """A wrong directory, option or bundle ends in a sentence that names it, and exit code 1."""
-    assert said in _complaint(_run(*arguments))
+def test_errors_name_the_argument(connected: LocalDSS, arguments: tuple[str, ...], message: str) -> None:
+    assert message in _error(_run(*arguments))
     assert requests_of(connected, "PUT", "/") == 0
-    assert not Path("never-made").exists()
+    assert not Path("not-created").exists()
 
 
 @pytest.mark.parametrize("option", ["--max-workers=0", "--max-bytes-per-second=-1", "--replica=azure"])
-def test_wrong_options(option: str) -> None:
-    """A value that no option takes is refused with exit code 2 before anything is done."""
+def test_invalid_options_exit_with_2(option: str) -> None:
     done = _run("upload", ".", "--staging-bucket", "b", option)
     assert done.returncode == 2
     assert option.partition("=")[0] in done.stderr + done.stdout
@@ -218,7 +210,6 @@ def test_wrong_options(option: str) -> None:
 
 @pytest.mark.parametrize("command", ["check", "upload", "get", "local"])
 def test_help(command: str) -> None:
-    """Each command explains its options."""
     done = _run(command, "--help")
     assert done.returncode == 0, done.stderr
     expected = {"upload": "--staging-bucket", "get": "--data-files", "local": "--sync-delay"}.get(command, "--conn-id")
@@ -226,8 +217,7 @@ def test_help(command: str) -> None:
 
 
 @pytest.mark.system
-def test_local(tmp_path: Path) -> None:
-    """The local DSS is started with the options of its own command, says where it is, and ends by TERM."""
+def test_local_serves_until_term(tmp_path: Path) -> None:
     command = [sys.executable, "-m", *_PROGRAM, "local", "--json", "--state", str(tmp_path / "state")]
     ports = [word for name in ("--port", "--s3-port", "--objects-port") for word in (name, "0")]
     with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as process:
@@ -240,12 +230,11 @@ def test_local(tmp_path: Path) -> None:
 
 @pytest.mark.system
 @pytest.mark.parametrize("command", ["upload", "local"])
-def test_ctrl_c(connected: LocalDSS, directory: Path, tmp_path: Path, command: str) -> None:
-    """What is ended by Ctrl-C ends at once, with a sentence and the exit code that shells give to that."""
+def test_ctrl_c_exits_with_130(connected: LocalDSS, directory: Path, tmp_path: Path, command: str) -> None:
     slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 2, "times": 99}
     connected.control("POST", "faults", slow)
     ports = [word for name in ("--port", "--s3-port", "--objects-port") for word in (name, "0")]
-    arguments, begun = {
+    arguments, started = {
         "upload": ([str(directory), "--staging-bucket", connected.bucket], "uploading"),
         "local": (["--state", str(tmp_path / "state"), *ports], "is ready"),
     }[command]
@@ -256,10 +245,10 @@ def test_ctrl_c(connected: LocalDSS, directory: Path, tmp_path: Path, command: s
         text=True,
     ) as process:
         assert process.stdout is not None
-        while begun not in (line := process.stdout.readline()):
-            assert line, f"{command} ended before it had begun"
+        while started not in (line := process.stdout.readline()):
+            assert line, f"{command} ended too early"
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130
-        said = process.stdout.read()
-    assert ": stopped" in said.splitlines()[-1]
-    assert "Traceback" not in said
+        output = process.stdout.read()
+    assert ": stopped" in output.splitlines()[-1]
+    assert "Traceback" not in output

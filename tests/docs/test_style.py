@@ -43,36 +43,20 @@ _ALLOWED: dict[str, dict[str, str]] = {
 
 # Files and folders that still have to be rewritten: delete those that are done.
 _TO_DO: tuple[str, ...] = (
-    "airflow_provider_hca/cli/",
     "airflow_provider_hca/client/",
     "airflow_provider_hca/download/",
-    "airflow_provider_hca/get_provider_info.py",
-    "airflow_provider_hca/operators/",
     "airflow_provider_hca/parallel.py",
     "airflow_provider_hca/plugins/",
-    "airflow_provider_hca/triggers/",
     "airflow_provider_hca/upload/",
     "docs/errors.md",
     "tests/airflow_processes.py",
-    "tests/assets/",
-    "tests/cli/",
     "tests/client/",
     "tests/download/",
     "tests/hooks/",
-    "tests/links/",
-    "tests/operators/",
     "tests/plugins/",
-    "tests/running.py",
-    "tests/sensors/",
     "tests/test_bench.py",
-    "tests/test_examples.py",
     "tests/test_parallel.py",
-    "tests/test_provider_info.py",
-    "tests/test_scheduled_on_assets.py",
-    "tests/test_secrets.py",
-    "tests/triggers/",
     "tests/upload/",
-    "tests/utils/",
 )
 
 

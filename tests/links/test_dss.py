@@ -26,13 +26,12 @@ VERSION = "2026-03-01T123000.000000Z"
 
 
 def _expected(dss: LocalDSS, uuid: str, version: str | None = VERSION) -> str:
-    """Return the link to a bundle that this line of Airflow is to have."""
+    """Return the expected link for the Airflow version under test."""
     address = BundleAddress("hca_dss_default", "aws", uuid, version)
     return address.on_page("") if AIRFLOW_V_3_1_PLUS else address.at_dss(dss.url)
 
 
-def test_tasks_that_have_to_do_with_a_bundle_link_to_it(dss: LocalDSS, tmp_path: Path) -> None:
-    """Upload, put, patch, checkout, download and sensor each leave a link to their bundle; a patch to what it made."""
+def test_tasks_in_a_dag_link_to_their_bundles(dss: LocalDSS, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     uuid = new_uuid()
     with new_dag("links") as dag:
@@ -57,8 +56,7 @@ def test_tasks_that_have_to_do_with_a_bundle_link_to_it(dss: LocalDSS, tmp_path:
     }
 
 
-def test_a_task_that_fails_has_its_link_all_the_same(dss: LocalDSS, tmp_path: Path) -> None:
-    """The link is there from the beginning, so it is when the upload does not come to its end."""
+def test_failed_task_has_its_link(dss: LocalDSS, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409})
     uuid = new_uuid()
@@ -71,24 +69,22 @@ def test_a_task_that_fails_has_its_link_all_the_same(dss: LocalDSS, tmp_path: Pa
 
 
 @pytest.mark.parametrize("change", [{"uuid": "x"}, {"replica": "azure"}, {"version": "1"}])
-def test_what_is_no_bundle_has_no_link(change: dict[str, Any]) -> None:
-    """A task whose arguments name no bundle leaves the complaint to the task itself."""
+def test_invalid_arguments_store_no_link(change: dict[str, Any]) -> None:
     context = new_context()
     which: dict[str, Any] = {"replica": "aws", "uuid": new_uuid(), "version": None, **change}
     show_bundle(context, DSSHook(), **which)
     assert context["ti"].pushed == {}
 
 
-def test_a_task_goes_on_when_its_link_cannot_be_stored(caplog: pytest.LogCaptureFixture) -> None:
-    """Where the link's XCom cannot be pushed there is a warning, and no error."""
+def test_link_that_cannot_be_stored_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     context = new_context()
 
     def push(key: str, value: str) -> None:
-        raise OSError(f"the database is away, {key} with {len(value)} characters is lost")
+        raise OSError(f"database error, {key} with {len(value)} characters is lost")
 
     context["ti"].xcom_push = push
     show_bundle(context, DSSHook(), replica="aws", uuid=new_uuid(), version=None)
-    assert "cannot store the link to the bundle: the database is away" in caplog.text
+    assert "cannot store the link to the bundle: database error" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -102,7 +98,6 @@ def test_a_task_goes_on_when_its_link_cannot_be_stored(caplog: pytest.LogCapture
         DSSBundleSensor,
     ],
 )
-def test_airflow_knows_of_the_link(operator: Any) -> None:
-    """Each of these classes announces the link, under a name that people read on a button."""
+def test_operators_declare_the_link(operator: Any) -> None:
     assert [link.name for link in operator.operator_extra_links] == ["DSS bundle"]
     assert isinstance(operator.operator_extra_links[0], DSSBundleLink)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of operators."""
+"""Fixtures of the operator tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_loader() -> Iterator[None]:
-    """Parse botocore's descriptions of services once, not for each client: 0.1 s of CPU."""
+    """Parse botocore's service descriptions once instead of once for each client, which takes 0.1 s of CPU."""
     import botocore.session
 
     with pytest.MonkeyPatch.context() as patch:

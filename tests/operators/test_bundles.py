@@ -1,4 +1,4 @@
-"""The operators that change and delete bundles."""
+"""Test the operators that patch and delete bundles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_hca.exceptions import DSSResponseError
 from airflow_provider_hca.operators.dss import (
     DSSDeleteBundleOperator,
     DSSPatchBundleOperator,
@@ -23,7 +25,7 @@ OTHER = {"uuid": new_uuid(), "version": VERSION, "name": "a", "indexed": True}
 
 @pytest.fixture(scope="module")
 def file(shared_dss: LocalDSS) -> str:
-    """Give the uuid of a file that is there."""
+    """Return the UUID of an existing file."""
     return shared_dss.new_file()
 
 
@@ -32,7 +34,7 @@ def entries(dss: LocalDSS, file: str, names: Iterable[Any]) -> list[dict[str, An
 
 
 def bundle_of(dss: LocalDSS, file: str, names: Iterable[Any]) -> str:
-    """Make a bundle of one file under these names; return its uuid."""
+    """Create a bundle with one file under several names; return its UUID."""
     uuid = new_uuid()
     assert dss.put_bundle(entries(dss, file, names), uuid).status_code == 201
     return uuid
@@ -44,7 +46,7 @@ def names_in(dss: LocalDSS, uuid: str, version: str) -> list[str]:
     while len(names) % 500 == 0:
         answer = dss.call("GET", f"/bundles/{uuid}", start_at=len(names), **query)
         assert answer.ok, answer.text
-        names += [each["name"] for each in answer.json()["bundle"]["files"]]
+        names += [file["name"] for file in answer.json()["bundle"]["files"]]
         if answer.status_code == 200:
             break
     return names
@@ -52,18 +54,17 @@ def names_in(dss: LocalDSS, uuid: str, version: str) -> list[str]:
 
 def versions_of(dss: LocalDSS, uuid: str) -> list[str]:
     listed = dss.call("GET", "/bundles/all", replica="aws", prefix=uuid, per_page=500).json()["bundles"]
-    return [each["version"] for each in listed]
+    return [bundle["version"] for bundle in listed]
 
 
-def fault(dss: LocalDSS, **what: Any) -> None:
-    dss.control("POST", "faults", {"method": "PATCH", "path": "/bundles/", **what})
+def fault(dss: LocalDSS, **action: Any) -> None:
+    dss.control("POST", "faults", {"method": "PATCH", "path": "/bundles/", **action})
 
 
 # Changing
 
 
-def test_files_come_and_go(dss: LocalDSS, file: str) -> None:
-    """What mapped tasks registered comes into a bundle, other files go, and the new version is told by XComs."""
+def test_patch_in_a_dag_adds_and_removes_files(dss: LocalDSS, file: str) -> None:
     uuid = bundle_of(dss, file, ["a", "b"])
     sources = [dss.stage(b"one", "p/c.txt"), dss.stage(b"two", "p/d.json")]
     with new_dag("patch_bundle") as dag:
@@ -96,8 +97,7 @@ def test_files_come_and_go(dss: LocalDSS, file: str) -> None:
     assert versions_of(dss, uuid) == [VERSION, result["version"], last["version"]]
 
 
-def test_the_same_run_again_changes_nothing(dss: LocalDSS, file: str) -> None:
-    """Running the same DAG run a second time finds the version that the first one made."""
+def test_patch_of_the_same_run_changes_nothing(dss: LocalDSS, file: str) -> None:
     uuid, context = bundle_of(dss, file, ["a"]), new_context()
     options: dict[str, Any] = {"bundle_uuid": uuid, "bundle_version": VERSION, "add_files": entries(dss, file, ["b"])}
     first = DSSPatchBundleOperator(task_id="patch", **options).execute(context)
@@ -108,8 +108,7 @@ def test_the_same_run_again_changes_nothing(dss: LocalDSS, file: str) -> None:
 
 
 @pytest.mark.parametrize("version", [VERSION, None])
-def test_a_retry_goes_on(dss: LocalDSS, file: str, version: str | None) -> None:
-    """After a try that ended between two PATCHes the retry sends the rest, and each version is made once."""
+def test_patch_retry_sends_only_the_rest(dss: LocalDSS, file: str, version: str | None) -> None:
     uuid, context = bundle_of(dss, file, ["a"]), new_context()
     fault(dss, action="slow", seconds=0, times=1)
     fault(dss, action="status", status=408)
@@ -124,7 +123,7 @@ def test_a_retry_goes_on(dss: LocalDSS, file: str, version: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "sent"),
+    ("failure", "sent"),
     [
         ({"action": "status", "status": 500, "after": True}, 1),
         ({"action": "status", "status": 500}, 2),
@@ -133,25 +132,24 @@ def test_a_retry_goes_on(dss: LocalDSS, file: str, version: str | None) -> None:
         ({"action": "status", "status": 503}, 2),  # read-only
     ],
 )
-def test_an_unclear_answer_makes_nothing_twice(dss: LocalDSS, file: str, what: dict[str, Any], sent: int) -> None:
-    """A PATCH that failed in an unclear way is looked for, and sent again only if it was not done."""
+def test_patch_after_an_unclear_response_is_not_applied_twice(
+    dss: LocalDSS, file: str, failure: dict[str, Any], sent: int
+) -> None:
     uuid = bundle_of(dss, file, ["a"])
-    fault(dss, **what)
+    fault(dss, **failure)
     operator = DSSPatchBundleOperator(task_id="t", bundle_uuid=uuid, add_files=entries(dss, file, ["b"]))
     result = operator.execute(new_context())
     assert versions_of(dss, uuid) == [VERSION, result["version"]]
     assert requests_of(dss, "PATCH", "/v1/bundles/") == sent
 
 
-def test_a_missing_file_is_named_and_may_come_yet(dss: LocalDSS, file: str) -> None:
-    """A file that is not there is named, and the error is one that a retry may turn."""
+def test_patch_with_a_missing_file_can_be_retried(dss: LocalDSS, file: str) -> None:
     uuid, gone = bundle_of(dss, file, ["a"]), new_uuid()
     operator = DSSPatchBundleOperator(
         task_id="t", bundle_uuid=uuid, add_files=[dss.entry("b", file), dss.entry("c", gone)]
     )
-    with pytest.raises(Exception, match=f"500 file_missing: there is no file {gone}.*'c'.* in aws") as caught:
+    with pytest.raises(DSSResponseError, match=f"500 file_missing: there is no file {gone}.*'c'.* in aws"):
         operator.execute(new_context())
-    assert type(caught.value).__name__ == "DSSResponseError"
     assert versions_of(dss, uuid) == [VERSION]
 
 
@@ -176,26 +174,25 @@ def test_a_missing_file_is_named_and_may_come_yet(dss: LocalDSS, file: str) -> N
         ({"bundle_uuid": new_uuid()}, "404 not_found"),
     ],
 )
-def test_wrong_changes_spend_no_retry(dss: LocalDSS, file: str, change: dict[str, Any], message: str) -> None:
-    """What no retry can mend fails at once, says why, and changes nothing."""
+def test_patch_with_invalid_arguments_fails_without_retries(
+    dss: LocalDSS, file: str, change: dict[str, Any], message: str
+) -> None:
     options = {"bundle_uuid": bundle_of(dss, file, ["a"]), "add_files": entries(dss, file, ["b"]), **change}
-    with pytest.raises(Exception, match=message) as caught:
+    with pytest.raises(AirflowFailException, match=message):
         DSSPatchBundleOperator(task_id="t", **options).execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PATCH", "/v1/") == 0
 
 
 # Deleting
 
 
-def test_a_bundle_is_deleted_once_and_again(dss: LocalDSS, file: str) -> None:
-    """A bundle that a run made is deleted; deleting it again for the same reason succeeds and changes nothing."""
-    with new_dag("delete_bundle", params={"why": "it was a test"}) as dag:
+def test_delete_again_for_the_same_reason_succeeds(dss: LocalDSS, file: str) -> None:
+    with new_dag("delete_bundle", params={"why": "a test"}) as dag:
         put = DSSPutBundleOperator(task_id="put", files=entries(dss, file, ["a"]))
         delete = DSSDeleteBundleOperator(
             task_id="delete", bundle_uuid=output(put, "uuid"), reason="{{ params.why }}: {{ ds }}"
         )
-        DSSDeleteBundleOperator(task_id="again", bundle_uuid=output(delete, "uuid"), reason="it was a test: {{ ds }}")
+        DSSDeleteBundleOperator(task_id="again", bundle_uuid=output(delete, "uuid"), reason="a test: {{ ds }}")
     dag_run = run(dag)
     uuid = xcom(dag_run, "put", "uuid")
     assert set(states(dag_run).values()) == {"success"}
@@ -204,8 +201,7 @@ def test_a_bundle_is_deleted_once_and_again(dss: LocalDSS, file: str) -> None:
     assert dss.call("GET", f"/bundles/{uuid}", replica="aws").status_code == 404
 
 
-def test_one_version_is_deleted(dss: LocalDSS, file: str) -> None:
-    """With a version the others stay."""
+def test_delete_with_a_version_keeps_the_others(dss: LocalDSS, file: str) -> None:
     uuid, later = bundle_of(dss, file, ["a"]), "2025-01-01T000000.000000Z"
     dss.put_bundle(entries(dss, file, ["b"]), uuid, later)
     options: dict[str, Any] = {"task_id": "t", "bundle_uuid": uuid.upper(), "bundle_version": VERSION, "reason": "r"}
@@ -227,31 +223,27 @@ def test_one_version_is_deleted(dss: LocalDSS, file: str) -> None:
         ({"reason": None}, "a bundle is deleted for a reason"),
     ],
 )
-def test_wrong_deletions_spend_no_retry(dss: LocalDSS, file: str, change: dict[str, Any], message: str) -> None:
-    """An unknown bundle, no reason, or what is not well-formed fails at once, and nothing is deleted."""
+def test_delete_with_invalid_arguments_fails_without_retries(
+    dss: LocalDSS, file: str, change: dict[str, Any], message: str
+) -> None:
     uuid = bundle_of(dss, file, ["a"])
-    with pytest.raises(Exception, match=message) as caught:
+    with pytest.raises(AirflowFailException, match=message):
         DSSDeleteBundleOperator(task_id="t", **{"bundle_uuid": uuid, "reason": "r", **change}).execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
     assert versions_of(dss, uuid) == [VERSION]
 
 
-def test_another_reason_is_a_conflict(dss: LocalDSS, file: str) -> None:
-    """What was deleted for another reason fails at once, in the DSS's own words."""
+def test_delete_for_another_reason_is_a_conflict(dss: LocalDSS, file: str) -> None:
     uuid = bundle_of(dss, file, ["a"])
     DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="one").execute(new_context())
-    with pytest.raises(Exception, match=r"409 bundle_tombstone_already_exists.*request id") as caught:
+    with pytest.raises(AirflowFailException, match=r"409 bundle_tombstone_already_exists.*request id"):
         DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="two").execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
 
 
-def test_only_administrators_delete(dss: LocalDSS, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else's token is refused at once, and the bundle stays."""
+def test_delete_by_another_account_is_refused(dss: LocalDSS, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uuid = bundle_of(dss, file, ["a"])
-    token = dss.token(claims={EMAIL: "somebody@example.org"})
+    token = dss.token(claims={EMAIL: "another@example.org"})
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, password=token, key_path=None))
-    with pytest.raises(Exception, match=r"403 Forbidden.*Check whether the account") as caught:
+    with pytest.raises(AirflowFailException, match=r"403 Forbidden.*Check whether the account") as caught:
         DSSDeleteBundleOperator(task_id="t", bundle_uuid=uuid, reason="r").execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
     assert token not in str(caught.value)
     assert versions_of(dss, uuid) == [VERSION]

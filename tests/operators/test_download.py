@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator
 from tests.download.server import OneBundle
 from tests.local.server import VERSION, LocalDSS, new_uuid
+from tests.operators.stopping import join_worker_threads, killed_after_first_request
 from tests.running import connection, ending, new_context, new_dag, next_try, requests_of, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
@@ -37,8 +37,7 @@ def operator(bundle: str, directory: Path | str, **options: Any) -> DSSDownloadB
     return DSSDownloadBundleOperator(task_id="download", bundle_uuid=bundle, directory=str(directory), **options)
 
 
-def test_a_bundle_is_downloaded(bundle: str, tmp_path: Path) -> None:
-    """The files are in the directory, and the XComs say what and where."""
+def test_download_in_a_dag(bundle: str, tmp_path: Path) -> None:
     with new_dag("download") as dag:
         operator("{{ params.bundle }}", tmp_path / "{{ params.bundle }}", params={"bundle": bundle})
     dag_run = run(dag)
@@ -60,8 +59,7 @@ def test_a_bundle_is_downloaded(bundle: str, tmp_path: Path) -> None:
     }
 
 
-def test_what_was_uploaded_comes_back(dss: LocalDSS, tmp_path: Path) -> None:
-    """Fifty files and a large one go up as a bundle and come down the same, byte for byte."""
+def test_download_of_an_upload_is_identical(dss: LocalDSS, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     contents = {f"d{number % 7}/{number}.json": b"%d" % number for number in range(50)}
     contents["large.bin"] = new_uuid().encode() * 250_000
@@ -72,16 +70,15 @@ def test_what_was_uploaded_comes_back(dss: LocalDSS, tmp_path: Path) -> None:
     upload = DSSUploadDirectoryOperator(task_id="up", directory=str(source), staging_bucket=dss.bucket)
     up = upload.execute(new_context())
     down = operator(up["uuid"], target, bundle_version=up["version"]).execute(new_context())
-    there = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
-    assert {name: path.read_bytes() for name, path in there.items()} == contents
+    downloaded = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
+    assert {name: path.read_bytes() for name, path in downloaded.items()} == contents
     assert (down["fqid"], down["byte_count"]) == (up["fqid"], up["byte_count"])
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/../../x"])
-def test_a_hostile_bundle_spends_no_retry(
+def test_names_outside_the_directory_fail_without_retries(
     dss: LocalDSS, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A manifest that wants to write elsewhere fails the task at its first try, and nothing is written."""
     with OneBundle() as served:
         served.add("good")
         served.add(name)
@@ -90,8 +87,7 @@ def test_a_hostile_bundle_spends_no_retry(
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_filters(bundle: str, tmp_path: Path) -> None:
-    """Data files and metadata files are chosen apart, also by templates."""
+def test_patterns_are_templated(bundle: str, tmp_path: Path) -> None:
     chosen = {"data_files": ["*{{ params.read }}*"], "metadata_files": []}
     download = operator(bundle, tmp_path / "t", bundle_version=VERSION, **chosen)
     context = new_context(params={"read": "r1"})
@@ -100,12 +96,11 @@ def test_filters(bundle: str, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "t").rglob("*") if path.is_file()] == ["r1.gz"]
 
 
-def test_a_retry_fetches_what_is_missing(
+def test_retry_downloads_only_the_missing_file(
     dss: LocalDSS, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a try that failed for one file, the next one leaves the others alone."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
-    # From now on the DSS serves each file at once; else the last one would be asked for before the others are served.
+    # Afterwards the DSS serves each file at once; otherwise the last file could be requested before the others.
     operator(bundle, tmp_path / "before").execute(new_context())
     files = dss.call("GET", f"/bundles/{bundle}", replica="aws").json()["bundle"]["files"]
     dss.control("POST", "faults", {"method": "GET", "path": files[-1]["uuid"], "action": "status", "status": 503})
@@ -127,34 +122,22 @@ def test_a_retry_fetches_what_is_missing(
         ({"max_workers": 0}, "max_workers must be at least 1"),
     ],
 )
-def test_what_cannot_be_fails_at_once(bundle: str, tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    """Bad input spends no retry, says what to change, and makes no directory."""
-    with pytest.raises(Exception, match=message) as caught:
+def test_invalid_arguments_fail_without_retries(
+    bundle: str, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         operator(**{"bundle": bundle, "directory": tmp_path / "t", **change}).execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
     assert not (tmp_path / "t").exists()
 
 
-def test_a_killed_task_stops_within_seconds(dss: LocalDSS, tmp_path: Path) -> None:
-    """`on_kill` ends the download, and no thread goes on."""
+def test_on_kill_stops_the_download(dss: LocalDSS, tmp_path: Path) -> None:
     uuid, file = new_uuid(), dss.new_file()
     files = [dss.entry(f"{number}", file) for number in range(400)]
     assert dss.put_bundle(files, uuid).status_code == 201
     fault = {"method": "GET", "path": "/v1/files/", "action": "slow", "seconds": 0.3, "times": 999}
     dss.control("POST", "faults", fault)
-    killed = operator(uuid, tmp_path / "t", max_workers=2)
-    told: list[float] = []
-
-    def kill() -> None:
-        while not requests_of(dss, "GET", "/v1/files/"):
-            time.sleep(0.05)
-        told.append(time.monotonic())
-        killed.on_kill()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with pytest.raises(DSSAbortedError):
-        killed.execute(new_context())
-    killer.join()
-    assert time.monotonic() - told[0] < 4
-    assert not [each for each in threading.enumerate() if each.name.startswith("dss-download")]
+    download = operator(uuid, tmp_path / "t", max_workers=2)
+    with killed_after_first_request(download, dss, "GET"), pytest.raises(DSSAbortedError):
+        download.execute(new_context())
+    join_worker_threads()
+    assert 0 < requests_of(dss, "GET", "/v1/files/") < 400

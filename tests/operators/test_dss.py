@@ -3,8 +3,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -12,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, Context
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, Context
 
 from airflow_provider_hca.client.identifiers import derive_uuid
-from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.exceptions import DSSAbortedError, DSSCopyError
 from airflow_provider_hca.operators.dss import (
     DSSOperator,
     DSSPutBundleOperator,
@@ -23,6 +21,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
+from tests.operators.stopping import join_worker_threads, killed_after_first_request
 from tests.running import (
     LOGICAL_DATE,
     connection,
@@ -44,7 +43,7 @@ VERSION = "2026-03-01T123000.000000Z"
 
 
 def large() -> bytes:
-    """Return content that the DSS of the tests copies asynchronously, and does not have."""
+    """Return content that is new to the DSS and that it copies asynchronously."""
     return (new_uuid().encode() * 5_000)[:150_000]
 
 
@@ -71,9 +70,8 @@ def bundle_in(dss: LocalDSS, uuid: str, **query: str) -> dict[str, Any]:
     return bundle
 
 
-def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directory: Path) -> None:
-    """A directory becomes a bundle whose uuid, version and counts are XComs."""
-    with new_dag("upload_says") as dag:
+def test_upload_in_a_dag_creates_a_bundle(dss: LocalDSS, directory: Path) -> None:
+    with new_dag("upload_in_a_dag") as dag:
         upload(directory, dss.bucket, content_types={"*.gz": "application/gzip; dcp-type=data"}, creator_uid="7")
     dag_run = run(dag, logical_date=LOGICAL_DATE)
     result = xcom(dag_run, "upload")
@@ -108,19 +106,17 @@ def test_upload_makes_a_bundle_and_says_what_it_is_called(dss: LocalDSS, directo
     }
 
 
-def test_the_same_run_again_changes_nothing(dss: LocalDSS, directory: Path) -> None:
-    """Running the same DAG run a second time leaves the DSS exactly as it was."""
+def test_upload_of_the_same_run_changes_nothing(dss: LocalDSS, directory: Path) -> None:
     context = new_context()
     first = upload(directory, dss.bucket).execute(context)
     before = dss.control("GET", "store")
-    context["dag_run"].run_id = "manual__2"  # as `airflow dags test` does for the same logical date
+    context["dag_run"].run_id = "manual__2"  # `airflow dags test` uses a new id for the same logical date
     second = upload(directory, dss.bucket).execute(context)
     assert dss.control("GET", "store") == before
     assert (second["fqid"], second["created"]) == (first["fqid"], False)
 
 
-def test_another_run_makes_another_bundle(dss: LocalDSS, directory: Path) -> None:
-    """A bundle whose uuid is not given belongs to its DAG run; given, the run makes a version of it."""
+def test_upload_of_another_run_creates_another_bundle_or_version(dss: LocalDSS, directory: Path) -> None:
     contexts = [new_context(dag_id="upload_runs", logical_date=LOGICAL_DATE + timedelta(days=day)) for day in (0, 1)]
     one, two = (upload(directory, dss.bucket).execute(context) for context in contexts)
     given = new_uuid()
@@ -130,10 +126,9 @@ def test_another_run_makes_another_bundle(dss: LocalDSS, directory: Path) -> Non
     assert three["version"] < four["version"]
 
 
-def test_a_retry_goes_on_where_the_try_before_stopped(
+def test_upload_retry_registers_only_missing_files(
     dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a try that failed half-way, the next one registers only what is missing, and makes one bundle."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=0))
     bundle = new_uuid()
     broken = derive_uuid(bundle, "reads/r1.fastq.gz")
@@ -142,7 +137,7 @@ def test_a_retry_goes_on_where_the_try_before_stopped(
         upload(directory, dss.bucket, bundle_uuid=bundle, bundle_version=VERSION, retries=1)
     dag_run = run(dag)
     result = xcom(dag_run, "upload")
-    # By uuid: what an upload that another test stopped still sends may arrive late.
+    # By UUID: requests of an upload that another test stopped may arrive late.
     own = {derive_uuid(bundle, path.relative_to(directory).as_posix()) for path in directory.rglob("*")}
     puts = [request for request in dss.control("GET", "requests") if _is_put_file(request)]
     registered = sum(put["status"] in {200, 201, 202} for put in puts if put["path"].rpartition("/")[2] in own)
@@ -175,29 +170,25 @@ def _is_put_file(request: dict[str, Any]) -> bool:
         ({"exclude": None}, "exclude must be a list of patterns"),
     ],
 )
-def test_bad_input_fails_at_once_and_changes_nothing(
+def test_upload_with_invalid_arguments_fails_without_retries(
     dss: LocalDSS, directory: Path, change: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What no retry can mend spends none, says what to change, and sends the DSS nothing."""
     options = {"directory": directory, "bucket": dss.bucket, **change}
     if "staging_bucket" in options:
         options["bucket"] = options.pop("staging_bucket")
     operator = upload(**options, retries=3)
-    with pytest.raises(Exception, match=message) as caught:
+    with pytest.raises(AirflowFailException, match=message):
         operator.execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
-def test_hopeless_errors_spend_no_retry(dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused token fails the task at its first try, although it has retries."""
+def test_refused_token_fails_without_retries(dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = dss.token(claims={"aud": "https://another.example.org/"})
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, password=token, key_path=None))
     assert ending(upload(directory, dss.bucket)) == "failed"
 
 
-def test_put_file_and_put_bundle_compose_by_mapping(dss: LocalDSS) -> None:
-    """What mapped put-file tasks return is what a bundle takes, in the order in which they were mapped."""
+def test_put_bundle_takes_the_output_of_mapped_put_file_tasks(dss: LocalDSS) -> None:
     sources = [dss.stage(b"one", "m/z.txt"), dss.stage(large(), "m/a.json"), dss.stage(b"three", "m/b c#1.txt")]
     with new_dag("mapped") as dag:
         files = DSSPutFileOperator.partial(task_id="put_file", file_version=VERSION).expand(source_url=sources)
@@ -217,37 +208,34 @@ def test_put_file_and_put_bundle_compose_by_mapping(dss: LocalDSS) -> None:
     assert xcom(dag_run, "put_file", "name", map_index=1) == "a.json"
 
 
-def test_put_operators_in_the_same_run_again_change_nothing(dss: LocalDSS) -> None:
+def test_put_operators_of_the_same_run_change_nothing(dss: LocalDSS) -> None:
     context, source = new_context(), dss.stage(new_uuid().encode())
     file = DSSPutFileOperator(task_id="t", source_url=source).execute(context)
-    made = DSSPutBundleOperator(task_id="t", files=[file]).execute(context)
+    first = DSSPutBundleOperator(task_id="t", files=[file]).execute(context)
     before = dss.control("GET", "store")
     assert DSSPutFileOperator(task_id="t", source_url=source).execute(next_try(context)) == file
     again = DSSPutBundleOperator(task_id="t", files=[file]).execute(next_try(context))
-    assert (made["created"], again["created"], made["fqid"]) == (True, False, again["fqid"])
+    assert (first["created"], again["created"], first["fqid"]) == (True, False, again["fqid"])
     assert dss.control("GET", "store") == before
 
 
-def test_put_file_waits_for_the_copy_and_compares_it(dss: LocalDSS) -> None:
-    """An asynchronous copy that lost against other content is a conflict, although the DSS answered 202."""
+def test_put_file_compares_the_asynchronous_copy(dss: LocalDSS) -> None:
+    """The DSS accepts other content under the same name with 202, and drops it later."""
     uuid = new_uuid()
     first, second = dss.stage(large()), dss.stage(large())
     DSSPutFileOperator(task_id="t", source_url=first, file_uuid=uuid, file_version=VERSION).execute(new_context())
     operator = DSSPutFileOperator(task_id="t", source_url=second, file_uuid=uuid, file_version=VERSION)
-    with pytest.raises(Exception, match="the content changed, so it needs another version") as caught:
+    with pytest.raises(AirflowFailException, match="the content changed, so it needs another version"):
         operator.execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
 
 
-def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
-    """Waiting for an asynchronous copy has a deadline, and what passes it can be retried."""
+def test_put_file_copy_timeout_can_be_retried(dss: LocalDSS) -> None:
     dss.control(
         "POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 999}
     )
     operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(large()), copy_timeout=timedelta(seconds=0.3))
-    with pytest.raises(Exception, match="has not stored it in time") as caught:
+    with pytest.raises(DSSCopyError, match="has not stored it in time"):
         operator.execute(new_context())
-    assert type(caught.value).__name__ == "DSSCopyError"
 
 
 @pytest.mark.parametrize(
@@ -265,33 +253,29 @@ def test_put_file_gives_up_on_a_copy_that_takes_too_long(dss: LocalDSS) -> None:
         ("[{}]", "files must be a list of mappings"),
     ],
 )
-def test_put_bundle_refuses_wrong_members_before_sending(dss: LocalDSS, files: Any, message: str) -> None:
-    """Members that cannot make a bundle are refused before the DSS hears of them."""
+def test_put_bundle_with_invalid_files_sends_no_request(dss: LocalDSS, files: Any, message: str) -> None:
     with pytest.raises(Exception, match=message):
         DSSPutBundleOperator(task_id="t", files=files).execute(new_context())
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
-def test_a_conflict_names_what_conflicts(dss: LocalDSS) -> None:
-    """Another manifest under the same uuid and version fails at once, with the DSS's own words and request id."""
+def test_put_bundle_conflict_reports_the_response(dss: LocalDSS) -> None:
     options: dict[str, Any] = {"task_id": "t", "bundle_uuid": new_uuid(), "bundle_version": VERSION}
     DSSPutBundleOperator(files=[dss.entry("a")], **options).execute(new_context())
-    with pytest.raises(Exception, match=r"409 bundle_already_exists: .*request id [0-9a-f-]{36}") as caught:
+    with pytest.raises(AirflowFailException, match=r"409 bundle_already_exists: .*request id [0-9a-f-]{36}"):
         DSSPutBundleOperator(files=[dss.entry("b")], **options).execute(new_context())
-    assert type(caught.value).__name__ == "AirflowFailException"
 
 
 @pytest.mark.parametrize("operator", [DSSPutFileOperator, DSSPutBundleOperator, DSSUploadDirectoryOperator])
-def test_every_field_that_names_something_is_templated(operator: type[DSSOperator]) -> None:
-    """All parameters but those that are about how, not what, are templated, the connection among them."""
+def test_template_fields_are_all_but_options(operator: type[DSSOperator]) -> None:
     import inspect
 
-    how = {
+    options = {
         *("self", "kwargs", "hidden", "symlinks", "copy_timeout", "file_missing_timeout", "multiple_outputs"),
         *("max_workers", "max_bytes_per_second", "max_requests_per_second", "delete_staged"),
     }
     parameters = {*inspect.signature(operator.__init__).parameters, *inspect.signature(DSSOperator.__init__).parameters}
-    assert set(operator.template_fields) == parameters - how
+    assert set(operator.template_fields) == parameters - options
     documented = operator.__doc__ or ""
     for name in parameters - {"self", "kwargs", "multiple_outputs"}:
         assert f":param {name}:" in documented
@@ -299,8 +283,7 @@ def test_every_field_that_names_something_is_templated(operator: type[DSSOperato
         assert ("(templated)" in paragraph) == (name in operator.template_fields), name
 
 
-def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
-    """Fields may come from params and macros, numbers and lists among them."""
+def test_upload_renders_templates(dss: LocalDSS, directory: Path) -> None:
     params = {"where": str(directory), "creator": 11, "only": ["*.json"], "prefix": f"runs/{new_uuid()}"}
     with new_dag("templated", render_template_as_native_obj=True):
         operator = upload(
@@ -317,20 +300,19 @@ def test_templates_are_rendered(dss: LocalDSS, directory: Path) -> None:
     assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=f"{params['prefix']}/20260301/")["KeyCount"] == 1
 
 
-def test_results_are_plain_json(dss: LocalDSS) -> None:
-    """What a task returns survives JSON, whatever backend XComs have."""
+def test_results_are_json(dss: LocalDSS) -> None:
     file = DSSPutFileOperator(task_id="t", source_url=dss.stage(b"json")).execute(new_context())
     assert json.loads(json.dumps(file)) == file
 
 
-def test_operator_after_its_run_can_be_copied_and_pickled(dss: LocalDSS, directory: Path) -> None:
+def test_operator_can_be_copied_and_pickled_after_its_run(dss: LocalDSS, directory: Path) -> None:
     operator = upload(directory, dss.bucket)
     operator.execute(new_context())
     assert copy.deepcopy(operator).directory == str(directory)
     assert pickle.loads(pickle.dumps(operator)).directory == str(directory)  # noqa: S301 - its own
 
 
-def test_hook_is_one_during_a_run_and_stopped_by_on_kill(dss: LocalDSS) -> None:
+def test_hook_is_cached_and_stopped_by_on_kill(dss: LocalDSS) -> None:
     class Operator(DSSOperator):
         def execute(self, context: Context) -> None:  # noqa: ARG002 - Airflow's signature
             with self._open_hook() as hook:
@@ -348,7 +330,7 @@ def test_hook_is_one_during_a_run_and_stopped_by_on_kill(dss: LocalDSS) -> None:
 
 @pytest.fixture
 def slow_directory(dss: LocalDSS, tmp_path: Path) -> Iterator[Path]:
-    """Give a directory whose registration takes much longer than the test."""
+    """Return a directory whose files the DSS registers slowly."""
     root = tmp_path / "slow"
     root.mkdir()
     for number in range(1000):
@@ -359,37 +341,20 @@ def slow_directory(dss: LocalDSS, tmp_path: Path) -> Iterator[Path]:
     dss.control("DELETE", "faults")
 
 
-def test_a_killed_task_stops_within_seconds(dss: LocalDSS, slow_directory: Path) -> None:
-    """`on_kill` ends a running upload in less than Airflow's 5 s, and nothing is registered afterwards."""
+def test_on_kill_stops_the_upload(dss: LocalDSS, slow_directory: Path) -> None:
     operator = upload(slow_directory, dss.bucket)
-    killed: list[float] = []
-
-    def kill() -> None:
-        while not requests_of(dss, "PUT", "/v1/files/"):
-            time.sleep(0.05)
-        operator.on_kill()
-        killed.append(time.monotonic())
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with pytest.raises(DSSAbortedError):
+    with killed_after_first_request(operator, dss, "PUT"), pytest.raises(DSSAbortedError):
         operator.execute(new_context())
-    took = time.monotonic() - killed[0]
-    seen = requests_of(dss, "PUT", "/v1/files/")
-    time.sleep(0.7)  # longer than a request takes
-    assert took < 4
-    assert 0 < seen == requests_of(dss, "PUT", "/v1/files/") < 1000
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-")]
+    join_worker_threads()
+    assert 0 < requests_of(dss, "PUT", "/v1/files/") < 1000
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 0
 
 
-def test_a_task_that_runs_out_of_time_stops(dss: LocalDSS, slow_directory: Path) -> None:
-    """`execution_timeout` ends a running upload together with its threads."""
+def test_execution_timeout_stops_the_upload(dss: LocalDSS, slow_directory: Path) -> None:
     with new_dag("upload_timeout") as dag:
         upload(slow_directory, dss.bucket, execution_timeout=timedelta(seconds=2))
-    with suppress(AirflowTaskTimeout):  # Airflow 2 lets it out of `dag.test()`
+    with suppress(AirflowTaskTimeout):  # raised by `dag.test()` of Airflow 2
         assert states(run(dag)) == {"upload": "failed"}
-    time.sleep(0.7)  # longer than a request takes
-    seen = requests_of(dss, "PUT", "/v1/files/")
-    time.sleep(0.7)
-    assert seen == requests_of(dss, "PUT", "/v1/files/") < 1000
+    join_worker_threads()
+    assert requests_of(dss, "PUT", "/v1/files/") < 1000
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0

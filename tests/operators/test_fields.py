@@ -1,4 +1,4 @@
-"""What the operators for changes and collections have in common: templated fields, documentation, serialisation."""
+"""Test the template fields and outputs of the operators."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_hca.operators import dss as operators
 from airflow_provider_hca.operators.dss import (
     DSSDeleteBundleOperator,
     DSSDeleteCollectionOperator,
@@ -23,11 +24,11 @@ OPERATORS = [
     DSSPatchCollectionOperator,
     DSSPutCollectionOperator,
 ]
+ALL = [getattr(operators, name) for name in operators.__all__ if name.endswith("Operator")]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_every_field_that_names_something_is_templated(operator: type[DSSOperator]) -> None:
-    """All parameters are templated, the connection among them, and documented as such."""
+def test_template_fields_are_all_parameters(operator: type[DSSOperator]) -> None:
     parameters = {*inspect.signature(operator.__init__).parameters, "dss_conn_id"}
     assert set(operator.template_fields) == parameters - {"self", "kwargs", "multiple_outputs"}
     documented = operator.__doc__ or ""
@@ -35,9 +36,8 @@ def test_every_field_that_names_something_is_templated(operator: type[DSSOperato
         assert "(templated)" in documented.split(f":param {name}:")[1].split(":param")[0], name
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_they_push_each_result(operator: type[DSSOperator]) -> None:
-    """Each result is an XCom of its own unless the DAG says otherwise."""
+@pytest.mark.parametrize("operator", ALL)
+def test_multiple_outputs_by_default(operator: type[DSSOperator]) -> None:
     options: dict[str, Any] = {
         name: "x"
         for name, parameter in inspect.signature(operator.__init__).parameters.items()

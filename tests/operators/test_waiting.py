@@ -1,4 +1,4 @@
-"""What the operators wait for, in the worker and in the triggerer: copies, and checkouts."""
+"""Test the operators that wait, in the worker and in the triggerer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOW = {"retry_delay": timedelta(0), "poll_interval": timedelta(seconds=1)}
 
 
 def large() -> bytes:
-    """Return content that the DSS of the tests copies later, and does not have."""
+    """Return content that is new to the DSS and that it copies asynchronously."""
     return new_uuid().encode() * 4_000
 
 
@@ -66,7 +66,6 @@ def put_file(dss: LocalDSS, content: bytes, **options: Any) -> DSSPutFileOperato
 
 @WAYS
 def test_put_file_waits_for_the_copy(dss: LocalDSS, deferrable: bool) -> None:
-    """The task ends when the copy is there, and returns the same in both ways."""
     content = large()
     file = execute(put_file(dss, content, name="a.bin", deferrable=deferrable))
     assert (file["name"], file["indexed"], list(file)) == (
@@ -74,8 +73,8 @@ def test_put_file_waits_for_the_copy(dss: LocalDSS, deferrable: bool) -> None:
         False,
         ["uuid", "version", "fqid", "replica", "name", "indexed"],
     )
-    found = dss.call("HEAD", f"/files/{file['uuid']}", replica="aws", version=file["version"])
-    assert found.headers["x-dss-sha256"] == sums(content)["hca-dss-sha256"]
+    response = dss.call("HEAD", f"/files/{file['uuid']}", replica="aws", version=file["version"])
+    assert response.headers["x-dss-sha256"] == sums(content)["hca-dss-sha256"]
 
 
 def test_put_file_in_a_dag_waits_in_the_triggerer(dss: LocalDSS) -> None:
@@ -88,15 +87,13 @@ def test_put_file_in_a_dag_waits_in_the_triggerer(dss: LocalDSS) -> None:
 
 
 @WAYS
-def test_put_file_ends_with_a_copy_that_fails(dss: LocalDSS, deferrable: bool) -> None:
-    """A copy that the DSS refuses fails the task for good, in both ways."""
+def test_put_file_failed_copy_fails_without_retries(dss: LocalDSS, deferrable: bool) -> None:
     dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422})
     assert ending(put_file(dss, large(), deferrable=deferrable)) == "failed"
 
 
 @WAYS
-def test_put_file_tries_again_when_a_copy_takes_too_long(dss: LocalDSS, deferrable: bool) -> None:
-    """The end of copy_timeout fails the try; the next one finds the file there."""
+def test_put_file_retry_after_copy_timeout_succeeds(dss: LocalDSS, deferrable: bool) -> None:
     dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404})
     context, uuid = new_context(), new_uuid()
     operator = put_file(dss, large(), copy_timeout=0, file_uuid=uuid, file_version=VERSION, deferrable=deferrable)
@@ -106,28 +103,24 @@ def test_put_file_tries_again_when_a_copy_takes_too_long(dss: LocalDSS, deferrab
 
 
 @WAYS
-def test_put_file_takes_a_sha256_in_either_case(dss: LocalDSS, deferrable: bool) -> None:
-    """A sum in upper case, as some tools write it, is that of the same content."""
+def test_put_file_accepts_an_uppercase_sha256(dss: LocalDSS, deferrable: bool) -> None:
     content = large()
     execute(put_file(dss, content, sha256=sums(content)["hca-dss-sha256"].upper(), deferrable=deferrable))
 
 
-def test_put_file_refuses_what_is_no_sha256(dss: LocalDSS) -> None:
-    """A sum of another kind is a wrong argument, and nothing is registered."""
+def test_put_file_invalid_sha256_sends_no_request(dss: LocalDSS) -> None:
     with pytest.raises(AirflowFailException, match="sha256 must be 64 hexadecimal digits, not 'abab'"):
         put_file(dss, large(), sha256="abab").execute(new_context())
     assert requests_of(dss, "PUT", "/v1/files/") == 0
 
 
-def test_what_is_stored_at_once_is_not_deferred(dss: LocalDSS) -> None:
-    """A small file ends in its worker."""
+def test_put_file_small_file_is_not_deferred(dss: LocalDSS) -> None:
     put_file(dss, new_uuid().encode(), deferrable=True).execute(new_context())
     assert requests_of(dss, "HEAD", "/v1/files/") == 0
 
 
 @WAYS
-def test_an_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
-    """A directory of large files becomes one bundle, with the same report in both ways."""
+def test_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
     result = execute(upload(directory, dss.bucket, deferrable=deferrable))
     bundle = dss.call("GET", f"/bundles/{result['uuid']}", replica="aws", version=result["version"]).json()["bundle"]
     size = sum(path.stat().st_size for path in directory.iterdir())
@@ -148,25 +141,24 @@ def test_an_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrab
 
 
 def deferred(operator: Any, context: Context) -> TaskDeferred:
-    """Run an operator until it leaves its worker."""
+    """Run an operator until it defers."""
     with pytest.raises(TaskDeferred) as caught:
         operator.execute(context)
     return caught.value
 
 
 @pytest.fixture
-def begun(dss: LocalDSS, directory: Path) -> tuple[DSSUploadDirectoryOperator, Context, dict[str, Any]]:
-    """Give an upload that has left its worker to wait for copies, and the event of their end."""
+def deferred_upload(dss: LocalDSS, directory: Path) -> tuple[DSSUploadDirectoryOperator, Context, dict[str, Any]]:
+    """Return an upload that waits in the triggerer, its context, and the event of a success."""
     operator, context = upload(directory, dss.bucket, deferrable=True, bundle_uuid=new_uuid()), new_context()
-    left = deferred(operator, context)
-    assert left.method_name == "execute_complete"
-    carried = left.trigger.serialize()[1]["carried"]
+    deferral = deferred(operator, context)
+    assert deferral.method_name == "execute_complete"
+    carried = deferral.trigger.serialize()[1]["carried"]
     return operator, context, {"status": "success", "result": {}, "carried": carried}
 
 
-def test_the_copies_are_what_the_trigger_carries(begun: Any) -> None:
-    """What travels through the event is small, and the same for one copy and for thousands."""
-    _, _, event = begun
+def test_trigger_carries_counts_but_no_files(deferred_upload: Any) -> None:
+    _, _, event = deferred_upload
     assert set(event["carried"]) == {
         "bundle",
         "digest",
@@ -181,9 +173,8 @@ def test_the_copies_are_what_the_trigger_carries(begun: Any) -> None:
     }
 
 
-def test_after_the_copies_only_the_bundle_is_put(dss: LocalDSS, begun: Any) -> None:
-    """The resumed task stages and registers nothing, and looks at no file."""
-    operator, context, event = begun
+def test_resumed_upload_only_puts_the_bundle(dss: LocalDSS, deferred_upload: Any) -> None:
+    operator, context, event = deferred_upload
     for path in Path(operator.directory).glob("*.bin"):
         dss.wait_for_head(_uuid_of(dss, operator, path.name), 200, version=_version(operator, context))
     dss.control("DELETE", "requests")
@@ -208,35 +199,33 @@ def _version(operator: DSSUploadDirectoryOperator, context: Context) -> str:
     return operator.bundle_version or run_version(context)
 
 
-def test_a_directory_that_changed_meanwhile_is_refused(dss: LocalDSS, begun: Any) -> None:
-    """A file that came while the DSS was copying would make another bundle: an error says so, and no bundle is put."""
-    operator, context, event = begun
+def test_resumed_upload_of_a_changed_directory_fails(dss: LocalDSS, deferred_upload: Any) -> None:
+    operator, context, event = deferred_upload
     (Path(operator.directory) / "new.json").write_text("{}")
     dss.control("DELETE", "requests")
-    with pytest.raises(InvalidDirectoryError, match="files came or went"):
+    with pytest.raises(InvalidDirectoryError, match="while the DSS was copying"):
         operator.execute_complete(context, event)
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
-def test_a_clear_of_another_task_meanwhile_changes_no_name(dss: LocalDSS, begun: Any) -> None:
-    """Whatever is cleared in the run during the wait, the bundle that was registered is the one that is put."""
-    operator, context, event = begun
+def test_resumed_upload_keeps_its_name_when_another_task_is_cleared(dss: LocalDSS, deferred_upload: Any) -> None:
+    operator, context, event = deferred_upload
     context["dag_run"].clear_number += 1
     assert operator.execute_complete(context, event)["fqid"] == ".".join(event["carried"]["bundle"])
 
 
-def test_copies_that_take_too_long_are_told(begun: Any) -> None:
-    """At the end of copy_timeout the try fails and says what to change."""
-    operator, context, event = begun
+def test_resumed_upload_after_copy_timeout_fails(deferred_upload: Any) -> None:
+    operator, context, event = deferred_upload
     with pytest.raises(DSSWaitError, match="copy_timeout"):
         operator.execute_complete(context, {"status": "timeout", "carried": event["carried"]})
 
 
 @WAYS
-def test_an_upload_goes_on_after_copies_that_took_too_long(dss: LocalDSS, directory: Path, deferrable: bool) -> None:
-    """The next try stages and registers nothing again, and there is one bundle."""
+def test_upload_retry_after_copy_timeout_registers_nothing_again(
+    dss: LocalDSS, directory: Path, deferrable: bool
+) -> None:
     context, options = new_context(), {"bundle_uuid": new_uuid(), "bundle_version": VERSION, "copy_timeout": 0}
-    # The first look of the wait comes before the copies: where it does not, the test would hold nothing.
+    # Without this fault the files could be copied before the first poll.
     dss.control("POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 9})
     operator = upload(directory, dss.bucket, deferrable=deferrable, **options)
     assert ending(operator, context) == "up_for_retry"
@@ -264,13 +253,13 @@ def test_put_bundle_missing_file_is_waited_for(dss: LocalDSS, deferrable: bool) 
     file, source = new_uuid(), dss.stage(new_uuid().encode())
 
     def register() -> None:
-        while not requests_of(dss, "PUT", "/v1/bundles/"):  # counted when it is answered
+        while not requests_of(dss, "PUT", "/v1/bundles/"):  # counted with the response
             time.sleep(0.05)
         assert dss.put_file(source, file).status_code == 201
 
     with ThreadPoolExecutor() as pool:
         registered = pool.submit(register)
-        result = execute(put_bundle_of(file, timedelta(seconds=60), deferrable=deferrable))
+        result = execute(put_bundle_of(file, timedelta(seconds=600), deferrable=deferrable))
         registered.result()
     assert result["created"]
     assert requests_of(dss, "PUT", "/v1/bundles/") >= 2
@@ -314,11 +303,10 @@ def bundle(dss: LocalDSS) -> str:
 
 
 @WAYS
-def test_a_checkout_is_waited_for(dss: LocalDSS, bundle: str, deferrable: bool) -> None:
-    """The files are in the bucket when the task is done, and their place is told."""
+def test_checkout_waits_for_the_files(dss: LocalDSS, bundle: str, deferrable: bool) -> None:
     result = execute(checkout(bundle, destination=dss.bucket, deferrable=deferrable))
     listed = dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=result["location"].split(f"{dss.bucket}/")[1])
-    assert any(each["Key"].endswith("/a.txt") for each in listed["Contents"])
+    assert any(copy["Key"].endswith("/a.txt") for copy in listed["Contents"])
 
 
 def test_checkout_in_a_dag_waits_in_the_triggerer(dss: LocalDSS, bundle: str) -> None:
@@ -330,8 +318,9 @@ def test_checkout_in_a_dag_waits_in_the_triggerer(dss: LocalDSS, bundle: str) ->
 
 
 @WAYS
-def test_a_checkout_that_fails_tells_why(dss: LocalDSS, bundle: str, deferrable: bool) -> None:
-    """The DSS's cause is in the error, and the next try begins another checkout."""
+def test_checkout_failure_reports_the_cause_and_retries_start_anew(
+    dss: LocalDSS, bundle: str, deferrable: bool
+) -> None:
     context = new_context()
     operator = checkout(bundle, destination="no-such-bucket-here", deferrable=deferrable)
     for _ in range(2):
@@ -341,8 +330,7 @@ def test_a_checkout_that_fails_tells_why(dss: LocalDSS, bundle: str, deferrable:
     assert requests_of(dss, "POST", "/v1/bundles/") == 2
 
 
-def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle: str) -> None:
-    """Where Airflow keeps a task's state, a second try waits for the first one's checkout; a clear begins another."""
+def test_checkout_retry_resumes_and_a_clear_starts_anew(dss: LocalDSS, bundle: str) -> None:
     store = TaskState()
     context = new_context(state=store)
     first = deferred(checkout(bundle, deferrable=True), context)
@@ -354,8 +342,7 @@ def test_a_retry_goes_on_with_the_checkout_that_was_begun(dss: LocalDSS, bundle:
 
 
 @pytest.mark.parametrize("change", [{"destination": "another-bucket"}, {"bundle_version": VERSION}, {"bundle": ""}])
-def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
-    """Who mends a task's arguments and clears it gets the checkout asked for, not the one that was begun before."""
+def test_checkout_retry_with_other_arguments_starts_anew(dss: LocalDSS, bundle: str, change: dict[str, Any]) -> None:
     store = TaskState()
     context = new_context(state=store)
     jobs = []
@@ -363,21 +350,19 @@ def test_a_checkout_of_something_else_is_another(dss: LocalDSS, bundle: str, cha
         if not options["bundle"]:
             options["bundle"] = new_uuid()
             assert dss.put_bundle([dss.entry("b.txt")], options["bundle"]).status_code == 201
-        left = deferred(checkout(**options, deferrable=True), context)
-        jobs.append(left.trigger.serialize()[1]["wait"]["checkout_job_id"])
+        deferral = deferred(checkout(**options, deferrable=True), context)
+        jobs.append(deferral.trigger.serialize()[1]["wait"]["checkout_job_id"])
     assert len(set(jobs)) == 2
     assert requests_of(dss, "POST", "/v1/bundles/") == 2
 
 
 @pytest.mark.parametrize("interval", ["soon", None])
-def test_an_interval_that_is_none_is_refused(interval: Any) -> None:
-    """A poll_interval that is no time is told when the DAG is read."""
+def test_invalid_poll_interval_is_an_error_when_the_dag_is_parsed(interval: Any) -> None:
     with pytest.raises(ValueError, match="poll_interval must be a number of seconds or a timedelta"):
         checkout(new_uuid(), poll_interval=interval)
 
 
-def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is not done within checkout_timeout is an error that says what to change."""
+def test_checkout_timeout_is_an_error(dss: LocalDSS, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss))
     with pytest.raises(Exception, match="checkout_timeout"):
         checkout(bundle, checkout_timeout=0).execute(new_context())
@@ -387,8 +372,7 @@ def test_a_checkout_has_an_end(dss: LocalDSS, bundle: str, monkeypatch: pytest.M
     ("options", "message"),
     [({"bundle": "x"}, "bundle uuid"), ({"bundle_version": "1"}, "bundle version"), ({"replica": "x"}, "replica must")],
 )
-def test_a_checkout_of_what_cannot_be_is_refused(dss: LocalDSS, options: dict[str, Any], message: str) -> None:
-    """Bad input is told before anything is sent."""
+def test_checkout_with_invalid_arguments_sends_no_request(dss: LocalDSS, options: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         checkout(**{"bundle": new_uuid(), **options}).execute(new_context())
     assert requests_of(dss, "POST", "/v1/") == 0

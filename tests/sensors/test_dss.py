@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Context
 
+from airflow_provider_hca.exceptions import DSSResponseError
 from airflow_provider_hca.links import dss as links
 from airflow_provider_hca.operators.base import DSSDeferrableOperator
 from airflow_provider_hca.operators.dss import (
@@ -23,10 +24,10 @@ pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 
 def sensor(uuid: str, **options: Any) -> DSSBundleSensor:
-    return DSSBundleSensor(task_id="wait", bundle_uuid=uuid, **{"poke_interval": 0.1, "timeout": 60, **options})
+    return DSSBundleSensor(task_id="wait", bundle_uuid=uuid, **{"poke_interval": 0.1, "timeout": 600, **options})
 
 
-# The ways to wait, in which everything else is to be the same.
+# Results do not depend on these.
 WAYS = pytest.mark.parametrize("way", [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}], ids=str)
 
 
@@ -40,8 +41,7 @@ def new_bundle(dss: LocalDSS, uuid: str = "") -> str:
     return uuid
 
 
-def test_a_bundle_that_is_there_ends_the_wait(dss: LocalDSS) -> None:
-    """A bundle of any version is found by its uuid in either case, and its version is handed on."""
+def test_bundle_sensor_returns_uuid_and_version(dss: LocalDSS) -> None:
     uuid = new_bundle(dss)
     with new_dag("sensor_there") as dag:
         sensor(uuid.upper())
@@ -52,8 +52,7 @@ def test_a_bundle_that_is_there_ends_the_wait(dss: LocalDSS) -> None:
 
 
 @WAYS
-def test_it_waits_until_the_bundle_is_there(dss: LocalDSS, way: dict[str, Any]) -> None:
-    """While the DSS answers 404 it goes on waiting, in each way, and is not counted as a failure."""
+def test_bundle_sensor_waits_while_the_dss_answers_404(dss: LocalDSS, way: dict[str, Any]) -> None:
     uuid = new_bundle(dss)
     fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "status": 404, "times": 2}
     dss.control("POST", "faults", fault)
@@ -66,25 +65,23 @@ def test_it_waits_until_the_bundle_is_there(dss: LocalDSS, way: dict[str, Any]) 
     assert requests_of(dss, "GET", f"/v1/bundles/{uuid}") == 3
 
 
-def test_another_version_is_not_the_one_waited_for(dss: LocalDSS) -> None:
-    """With a version given, only that version will do."""
+def test_bundle_sensor_with_a_version_ignores_others(dss: LocalDSS) -> None:
     uuid = new_bundle(dss)
     other = "2025-01-01T000000.000000Z"
     assert not sensor(uuid, bundle_version=other).poke(Context()).is_done
     assert sensor(uuid, bundle_version=VERSION).poke(Context()).is_done
 
 
-def test_all_replicas_must_have_it(dss: LocalDSS) -> None:
-    """With two replicas given, one that has the bundle is not enough."""
+def test_bundle_sensor_waits_for_all_replicas(dss: LocalDSS) -> None:
     uuid = new_bundle(dss)
     both = sensor(uuid, replicas=["aws", "gcp"])
     assert not both.poke(Context()).is_done
     file, content = new_uuid(), b"in gcp too"
     assert dss.put_file(dss.stage_gcs(content, sums(content)), file).status_code == 201
     assert dss.put_bundle([dss.entry("a", file)], uuid, replica="gcp").status_code == 201
-    found = both.poke(Context())
-    assert found.is_done
-    assert found.xcom_value == {"uuid": uuid, "version": VERSION, "versions": {"aws": VERSION, "gcp": VERSION}}
+    poke = both.poke(Context())
+    assert poke.is_done
+    assert poke.xcom_value == {"uuid": uuid, "version": VERSION, "versions": {"aws": VERSION, "gcp": VERSION}}
 
 
 @WAYS
@@ -119,8 +116,7 @@ def test_sensor_past_its_timeout_ends_as_configured(
         ({"dss_conn_id": "unknown_conn"}, "unknown_conn"),
     ],
 )
-def test_what_never_comes_true_fails_at_once(options: dict[str, Any], message: str) -> None:
-    """Waiting for what cannot be ends at the first poke, and says what to change."""
+def test_invalid_arguments_fail_at_the_first_poke(options: dict[str, Any], message: str) -> None:
     options = {"uuid": new_uuid(), **options}
     with pytest.raises(Exception, match=message):
         sensor(**options).poke(Context())
@@ -134,10 +130,9 @@ REFUSED = pytest.mark.parametrize(
 @WAYS
 @REFUSED
 @pytest.mark.parametrize("looks", [0, 1])
-def test_refusal_ends_the_wait_without_retry(
+def test_refusal_ends_the_wait_without_retries(
     dss: LocalDSS, way: dict[str, Any], options: dict[str, Any], state: str, looks: int
 ) -> None:
-    """A 4xx other than 404 is permanent, at the first look and later."""
     uuid = new_uuid()
     fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status"}
     if looks:
@@ -148,7 +143,7 @@ def test_refusal_ends_the_wait_without_retry(
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_refusal_in_a_dag_spends_no_retry(dss: LocalDSS, deferrable: bool) -> None:
+def test_refusal_in_a_dag_fails_without_retries(dss: LocalDSS, deferrable: bool) -> None:
     uuid = new_uuid()
     fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "times": 1}
     dss.control("POST", "faults", {**fault, "status": 404})
@@ -173,7 +168,6 @@ def test_refusal_in_a_dag_spends_no_retry(dss: LocalDSS, deferrable: bool) -> No
 def test_unavailable_dss_fails_the_try(
     dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, way: dict[str, Any], options: dict[str, Any], state: str
 ) -> None:
-    """A DSS that is down for longer than retry_seconds fails the try, which may be repeated."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
     uuid = new_bundle(dss)
     fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "times": 1}
@@ -198,28 +192,30 @@ def test_unavailable_dss_in_a_dag_is_retried(dss: LocalDSS, monkeypatch: pytest.
 @WAYS
 @REFUSED
 @pytest.mark.parametrize("to_page", [True, False], ids=["link to the page", "link to the DSS"])
-def test_malformed_connection_ends_the_wait_at_once(
+def test_invalid_connection_ends_the_wait(
     monkeypatch: pytest.MonkeyPatch, way: dict[str, Any], options: dict[str, Any], state: str, to_page: bool
 ) -> None:
-    """A host that is not a URL is permanent, whichever link to the bundle is made of it."""
     monkeypatch.setattr(links, "AIRFLOW_V_3_1_PLUS", to_page)
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", '{"conn_type": "hca_dss", "host": "dss"}')
     assert ending(sensor(new_uuid(), **way, **options)) == state
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_silent_sensor_times_out(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, deferrable: bool) -> None:
-    """A silent sensor looks again after each temporary error, until its timeout."""
+def test_silent_sensor_ignores_temporary_errors_until_its_timeout(
+    dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
-    uuid = new_uuid()
-    dss.control("POST", "faults", {"method": "GET", "path": uuid, "action": "status", "status": 503, "times": 999})
-    silent = sensor(uuid, timeout=0.5, poke_interval=0.1, silent_fail=True, deferrable=deferrable)
-    assert ending(silent) == "failed"
-    assert 2 <= requests_of(dss, "GET", f"/v1/bundles/{uuid}") < 20
+    uuid = new_bundle(dss)
+    fault = {"method": "GET", "path": uuid, "action": "status", "status": 503}
+    dss.control("POST", "faults", {**fault, "times": 2})
+    assert ending(sensor(uuid, silent_fail=True, deferrable=deferrable)) == "success"
+    assert requests_of(dss, "GET", f"/v1/bundles/{uuid}") == 3
+    dss.control("POST", "faults", {**fault, "times": 999})
+    assert ending(sensor(uuid, timeout=0.5, silent_fail=True, deferrable=deferrable)) == "failed"
 
 
 def test_deferrable_defaults_to_the_configuration_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`deferrable` is `[operators] default_deferrable`, as it is when the module is imported."""
+    """The default is read when the module is imported."""
     assert not sensor(new_uuid()).deferrable
     assert not files_sensor().deferrable
     assert not DSSDeferrableOperator(task_id="t").deferrable
@@ -235,23 +231,21 @@ def test_deferrable_defaults_to_the_configuration_of_airflow(monkeypatch: pytest
 
 
 def files_sensor(*files: dict[str, Any], **options: Any) -> DSSFileSensor:
-    return DSSFileSensor(task_id="wait", files=list(files), **{"poke_interval": 0.1, "timeout": 60, **options})
+    return DSSFileSensor(task_id="wait", files=list(files), **{"poke_interval": 0.1, "timeout": 600, **options})
 
 
 @WAYS
-def test_files_are_waited_for(dss: LocalDSS, way: dict[str, Any]) -> None:
-    """All files have to be there; while one is being copied the wait goes on."""
-    there, content = dss.new_file(), b"8" * 150_000 + new_uuid().encode()  # copied later by the tests' DSS
+def test_file_sensor_waits_for_all_files(dss: LocalDSS, way: dict[str, Any]) -> None:
+    stored, content = dss.new_file(), b"8" * 150_000 + new_uuid().encode()  # copied asynchronously
     copied = new_uuid()
     assert dss.put_file(dss.stage(content), copied).status_code == 202
-    files = {"uuid": there}, {"uuid": copied, "sha256": sums(content)["hca-dss-sha256"]}
+    files = {"uuid": stored}, {"uuid": copied, "sha256": sums(content)["hca-dss-sha256"]}
     result = execute(files_sensor(*files, **way))
     assert result == {"file_count": 2, "byte_count": len(b"content") + len(content)}
 
 
 @pytest.mark.parametrize("way", [{"mode": "poke"}, {"deferrable": True}], ids=str)
-def test_many_files_cost_few_requests(dss: LocalDSS, way: dict[str, Any]) -> None:
-    """What has come is not looked at again, in a process that goes on: the worker's, or the triggerer's."""
+def test_file_sensor_does_not_look_up_available_files_again(dss: LocalDSS, way: dict[str, Any]) -> None:
     first, last = dss.new_file(), dss.new_file()
     fault = {"method": "HEAD", "path": f"/files/{last}", "action": "status", "status": 404, "times": 2}
     dss.control("POST", "faults", fault)
@@ -260,8 +254,7 @@ def test_many_files_cost_few_requests(dss: LocalDSS, way: dict[str, Any]) -> Non
     assert requests_of(dss, "HEAD", f"/v1/files/{first}") == (2 if way.get("deferrable") else 1)
 
 
-def test_a_worker_is_not_held_to_look_at_many_files(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deferrable sensor looks for a while in the worker, and at all the others in the triggerer."""
+def test_file_sensor_leaves_most_files_to_the_triggerer(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_hca.sensors.dss._FIRST_POKE", 0.0)
     files = [dss.new_file() for _ in range(4)]
     with new_dag("files_many") as dag:
@@ -273,8 +266,7 @@ def test_a_worker_is_not_held_to_look_at_many_files(dss: LocalDSS, monkeypatch: 
 
 
 @WAYS
-def test_a_copy_that_fails_is_not_waited_out(dss: LocalDSS, way: dict[str, Any]) -> None:
-    """A copy that the DSS gave up is an error at once, and spends no retry."""
+def test_file_sensor_failed_copy_fails_without_retries(dss: LocalDSS, way: dict[str, Any]) -> None:
     dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "fail_copy", "status": 422})
     file = new_uuid()
     assert dss.put_file(dss.stage(b"9" * 150_000 + new_uuid().encode()), file).status_code == 202
@@ -282,20 +274,17 @@ def test_a_copy_that_fails_is_not_waited_out(dss: LocalDSS, way: dict[str, Any])
 
 
 @pytest.mark.parametrize("files", ["abc", {"uuid": "u"}, None, [], [{"name": "a"}]])
-def test_files_that_are_none(files: Any) -> None:
-    """What is no list of files is told at once."""
+def test_file_sensor_with_invalid_files_fails(files: Any) -> None:
     with pytest.raises(Exception, match="file"):
         DSSFileSensor(task_id="wait", files=files).poke(Context())
 
 
-def test_a_dss_in_trouble_is_asked_again(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A passing 503 is ridden out within the poke; one that lasts fails the try with the DSS's answer."""
+def test_temporary_error_is_retried_within_a_poke(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=2))
     uuid = new_bundle(dss)
     fault = {"method": "GET", "path": f"/bundles/{uuid}", "action": "status", "status": 503, "times": 1}
     dss.control("POST", "faults", fault)
     assert sensor(uuid).poke(Context()).is_done
     dss.control("POST", "faults", {**fault, "times": 99})
-    with pytest.raises(Exception, match="503") as caught:
+    with pytest.raises(DSSResponseError, match="503"):
         sensor(uuid).poke(Context())
-    assert type(caught.value).__name__ == "DSSResponseError"

@@ -1,4 +1,4 @@
-"""A DSS of which only GET /bundles/all is there, and which loses versions at the edges of its pages."""
+"""DSS with only GET /bundles/all, which omits versions at page boundaries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.local.server import new_uuid
 
 
 class LossyDSS:
-    """Answers from a thread.
+    """Server that runs in a thread.
 
-    :param uuids: bundles that it has at first
-    :param versions: of each
-    :ivar lost: how many versions the listings have left out
-    :ivar page_sizes: what was asked for
+    :param uuids: number of bundles at the start
+    :param versions: number of versions of each
+    :ivar lost: number of versions omitted by listings
+    :ivar page_sizes: page sizes requested
     """
 
     def __init__(self, *, uuids: int, versions: int) -> None:
@@ -29,18 +29,18 @@ class LossyDSS:
         self.more()
 
     def more(self) -> None:
-        """Have as many bundles more."""
+        """Add as many bundles again."""
         new = [new_uuid() for _ in range(self._count)]
-        made = [(uuid, make_version(later=number)) for uuid in new for number in range(self._versions)]
-        self.bundles = sorted([*self.bundles, *made])
+        bundles = [(uuid, make_version(later=number)) for uuid in new for number in range(self._versions)]
+        self.bundles = sorted([*self.bundles, *bundles])
 
     @property
     def fqids(self) -> list[str]:
-        """All that it has."""
+        """FQIDs of all bundles."""
         return [f"{uuid}.{version}" for uuid, version in self.bundles]
 
     def page(self, per_page: int, after: str) -> tuple[list[dict[str, str]], str]:
-        """Return a page, and after which uuid the next one begins: where other versions of it are lost."""
+        """Return a page, and the UUID that the next page starts after; further versions of that UUID are lost."""
         self.page_sizes.add(per_page)
         rest = [(uuid, version) for uuid, version in self.bundles if uuid > after]
         shown, others = rest[:per_page], rest[per_page:]
@@ -60,7 +60,7 @@ class LossyDSS:
 
     @property
     def url(self) -> str:
-        """Where its API is."""
+        """URL of the API."""
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
 
@@ -82,4 +82,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

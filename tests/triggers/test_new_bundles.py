@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def file(shared_dss: LocalDSS) -> str:
-    """Put the file that all bundles of these tests hold."""
+    """Return the UUID of the file of all bundles."""
     return shared_dss.new_file()
 
 
@@ -35,7 +35,7 @@ def ago(**time: float) -> str:
 
 
 class Bundles:
-    """Bundles of one test, whose uuids begin alike."""
+    """Bundles of one test, with a common UUID prefix."""
 
     def __init__(self, dss: LocalDSS, file: str) -> None:
         self._dss, self._file = dss, file
@@ -43,7 +43,7 @@ class Bundles:
         self.fqids: list[str] = []
 
     def put(self, version: str = "", uuid: str = "", replica: str = "aws") -> str:
-        """Put a bundle with a version of now; return its FQID."""
+        """Create a bundle, with the current time as its version by default; return its FQID."""
         uuid, version = uuid or self.prefix + new_uuid()[8:], version or make_version()
         answer = self._dss.put_bundle([self._dss.entry("a", self._file)], uuid, version, replica=replica)
         assert answer.status_code == 201, answer.text
@@ -61,7 +61,7 @@ def bundles(dss: LocalDSS, file: str) -> Bundles:
 
 
 def script_of(bundles: Bundles) -> Script:
-    """Return puts at some seconds, of all kinds that could be missed."""
+    """Return bundles to create at certain seconds, of all kinds that a trigger could miss."""
     same_version = ago(seconds=1)
     uuid = bundles.prefix + new_uuid()[8:]
     return {
@@ -76,7 +76,7 @@ def script_of(bundles: Bundles) -> Script:
 
 
 def test_each_new_bundle_fires(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is an event a version, small and closed, none for what was there before, and one more for several."""
+    """Bundles that exist before fire no event; if a poll finds several, the last one fires again."""
     bundles.put()
     assert Triggerer(store, monkeypatch, script=script_of(bundles)).run(bundles.trigger(), until=500)
     _, newest, *same_version, older, other_version, future, after = bundles.fqids
@@ -90,16 +90,16 @@ def test_each_new_bundle_fires(bundles: Bundles, store: Store, monkeypatch: pyte
     }
 
 
-def test_no_event_is_lost_wherever_it_is_killed(
+def test_no_event_is_lost_by_a_kill_at_any_step(
     dss: LocalDSS, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at any step and started again, each bundle has been reported; a kill repeats at most a poll's events."""
+    """A kill repeats at most the events of one poll."""
     kill_at, finished, doubled = 0, False, 0
     while not finished:
         kill_at += 1
         bundles, store = Bundles(dss, file), Store(tmp_path / str(kill_at))
         script = script_of(bundles)
-        random.seed(kill_at)  # so that a failure can be repeated: polls come with jitter
+        random.seed(kill_at)  # reproducible jitter
         before = bundles.put()
         first = Triggerer(store, monkeypatch, script=script, kill_at=kill_at)
         finished = first.run(bundles.trigger(), until=500)
@@ -113,10 +113,9 @@ def test_no_event_is_lost_wherever_it_is_killed(
     assert doubled > 0
 
 
-def test_a_restart_reports_what_came_meanwhile_and_nothing_twice(
+def test_restart_fires_only_bundles_created_meanwhile(
     bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the triggerer was down, what was put then is new, and what was reported is not."""
     known = [bundles.put(), bundles.put(ago(days=400))]
     first = Triggerer(store, monkeypatch, script={1: bundles.put})
     assert first.run(bundles.trigger(), until=200)
@@ -131,10 +130,9 @@ def test_a_restart_reports_what_came_meanwhile_and_nothing_twice(
     assert not set(known) & set(store.fqids)
 
 
-def test_lookback_says_how_late_a_version_may_come(
+def test_lookback_limits_the_age_of_a_new_version(
     dss: LocalDSS, file: str, bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A version that is older than `lookback` when it appears is taken for known; a longer one finds it."""
     trigger = bundles.trigger(lookback=timedelta(hours=1))
     script: Script = {10: lambda: bundles.put(ago(minutes=50)), 20: lambda: bundles.put(ago(minutes=70))}
     assert Triggerer(store, monkeypatch, script=script).run(trigger, until=200)
@@ -145,8 +143,9 @@ def test_lookback_says_how_late_a_version_may_come(
     assert store.fqids == [bundles.fqids[0], other.fqids[0]]
 
 
-def test_the_state_follows_the_time(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is older than `lookback`, by a day, is no longer remembered, so that the state does not grow for ever."""
+def test_state_forgets_versions_older_than_lookback(
+    bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day = 86_400
     script: Script = {60 * minute: lambda: bundles.put() and None for minute in range(1, 20)}
     script[4 * day] = lambda: bundles.put(ago(days=-4))
@@ -161,10 +160,9 @@ def test_the_state_follows_the_time(bundles: Bundles, store: Store, monkeypatch:
     assert ago(days=-2) < state["newer_than"] < ago(days=-4)
 
 
-def test_since_reports_what_is_newer_at_the_first_start(
+def test_since_fires_newer_bundles_at_the_first_start_only(
     bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `since` the first start fires for all that is newer, in the versions' order; a later start goes on."""
     since = ago(days=10)
     newer = [bundles.put(), bundles.put(ago(days=9)), bundles.put(ago(days=3))]
     bundles.put(since)
@@ -174,10 +172,9 @@ def test_since_reports_what_is_newer_at_the_first_start(
         assert store.fqids == [newer[1], newer[2], newer[0], newer[0]]
 
 
-def test_replicas_and_prefixes_are_apart(
+def test_replicas_and_prefixes_have_separate_states(
     dss: LocalDSS, bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watcher reports its replica and prefix only, names the replica, and keeps a state for each."""
     upper = DSSNewBundleTrigger(prefix=bundles.prefix.upper())
     script: Script = {
         10: lambda: bundles.put(uuid=new_uuid()),
@@ -191,8 +188,9 @@ def test_replicas_and_prefixes_are_apart(
     assert store.fqids == [bundles.fqids[1]]
 
 
-def test_a_version_that_one_listing_lost_comes_with_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A DSS that loses versions at the edges of its pages loses no event, makes none twice, and nothing old new."""
+def test_versions_lost_at_page_boundaries_fire_with_the_next_poll(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with LossyDSS(uuids=300, versions=3) as lossy:
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps({"conn_type": "hca_dss", "host": lossy.url}))
         before = {*lossy.fqids}
@@ -204,31 +202,30 @@ def test_a_version_that_one_listing_lost_comes_with_the_next(store: Store, monke
         assert len(lossy.page_sizes) >= 3
 
 
-def test_a_version_that_is_none_stops_no_other(
+def test_invalid_version_is_logged_once_and_does_not_block_others(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bundle whose version is no DSS_VERSION fires nothing and is told once; the others fire, after a restart too."""
-    odd = ["latest", "2099-13-01T000000.000000Z"]
+    invalid = ["latest", "2099-13-01T000000.000000Z"]
     with LossyDSS(uuids=2, versions=1) as lossy:
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps({"conn_type": "hca_dss", "host": lossy.url}))
         before = {*lossy.fqids}
 
         def put() -> None:
-            lossy.bundles += [(new_uuid(), version) for version in odd]
+            lossy.bundles += [(new_uuid(), version) for version in invalid]
             lossy.more()
 
         assert Triggerer(store, monkeypatch, script={10: put}).run(DSSNewBundleTrigger(), until=500)
-        assert [caplog.text.count(f"not {version!r}") for version in odd] == [1, 1]
+        assert [caplog.text.count(f"not {version!r}") for version in invalid] == [1, 1]
         assert Triggerer(store, monkeypatch, script={10: lossy.more}).run(DSSNewBundleTrigger(), until=500)
-        assert {*store.fqids} == {fqid for fqid in lossy.fqids if not fqid.endswith(tuple(odd))} - before
+        assert {*store.fqids} == {fqid for fqid in lossy.fqids if not fqid.endswith(tuple(invalid))} - before
         assert len({*store.fqids}) == 4
 
 
-def test_many_at_once_come_in_portions(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of new bundles fire a hundred at a time with seconds between, each kept before the next portion."""
+def test_many_bundles_fire_in_batches(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is saved after each batch."""
     with LossyDSS(uuids=350, versions=1) as lossy:
         monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps({"conn_type": "hca_dss", "host": lossy.url}))
-        # All of them are older than what a watcher that runs looks back on.
+        # All versions are older than `lookback`.
         late: dict[str, Any] = {"since": ago(days=1), "lookback": 0}
         triggerer = Triggerer(store, monkeypatch, script={})
         assert triggerer.run(DSSNewBundleTrigger(**late), until=100)
@@ -245,10 +242,9 @@ def test_many_at_once_come_in_portions(store: Store, tmp_path: Path, monkeypatch
         assert len(again.fqids) < 350 + 1 + 100
 
 
-def test_a_dss_in_trouble_is_asked_less_and_less(
+def test_failed_polls_back_off_and_the_fifth_raises(
     dss: LocalDSS, bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Failed polls wait longer each time; the fifth in a row raises what is wrong; a good one begins anew."""
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=1))
     trouble = {"method": "GET", "path": "/bundles/all", "action": "status", "status": 503}
     assert Triggerer(store, monkeypatch).run(bundles.trigger(), until=10)
@@ -278,7 +274,7 @@ def test_a_dss_in_trouble_is_asked_less_and_less(
         (404, "404"),
     ],
 )
-def test_what_would_fail_again_is_told_at_once(
+def test_permanent_errors_are_logged_and_raised_after_one_interval(
     dss: LocalDSS,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
@@ -286,7 +282,6 @@ def test_what_would_fail_again_is_told_at_once(
     wrong: Any,
     message: str,
 ) -> None:
-    """A wrong connection or a refusal is logged at once and raised a poll later, as the triggerer then starts again."""
     if wrong is None:
         monkeypatch.delenv("AIRFLOW_CONN_HCA_DSS_DEFAULT")
     elif isinstance(wrong, int):
@@ -303,10 +298,8 @@ def test_what_would_fail_again_is_told_at_once(
     assert message in caplog.text
 
 
-def test_a_state_of_somebody_else_is_no_beginning(
-    bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A state that cannot be read is an error that says what to delete: beginning anew would lose events."""
+def test_unreadable_state_is_an_error(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting again would lose events."""
     key = f"dss-new-bundles-aws-{bundles.prefix}"
     store.state = {key: {"newer_than": "yesterday"}}
     with pytest.raises(ValueError, match=f"state '{key}' of the asset: not written by .* Delete it to start again"):
@@ -314,8 +307,9 @@ def test_a_state_of_somebody_else_is_no_beginning(
     assert store.state == {key: {"newer_than": "yesterday"}}
 
 
-def test_two_assets_cannot_share_a_watcher(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Airflow's store says when a trigger has two assets becomes an error that says what to change."""
+def test_two_assets_with_the_same_watcher_are_an_error(
+    bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from airflow.sdk import Asset
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 
@@ -325,7 +319,7 @@ def test_two_assets_cannot_share_a_watcher(bundles: Bundles, store: Store, monke
 
 
 class BlockingStore:
-    """The asset's state store of Airflow 3.3.0 and 3.3.1."""
+    """Asset state store of Airflow 3.3.0 and 3.3.1."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -335,28 +329,26 @@ class BlockingStore:
         return self._store.state.get(key)
 
     def set(self, key: str, value: Any) -> None:
-        """Write a value."""
+        """Store a value."""
         self._store.state = {**self._store.state, key: value}
 
 
-def test_a_store_with_blocking_calls_only(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store of Airflow 3.3.0, which has no calls for an event loop, is used from a thread."""
+def test_state_store_without_async_methods(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blocking = BlockingStore(store)
     assert Triggerer(store, monkeypatch, script={10: bundles.put}).run(bundles.trigger(), until=200, state=blocking)
     assert Triggerer(store, monkeypatch).run(bundles.trigger(), until=200, state=blocking)
     assert store.fqids == bundles.fqids
 
 
-def test_a_store_in_trouble_stops_nothing(
+def test_failed_save_does_not_stop_events(
     bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the state cannot be saved, events go on; the next state has it all. Without a first state none is sent."""
     triggerer = Triggerer(store, monkeypatch, script={10: bundles.put, 100: bundles.put})
-    left = {"failures": 1}
+    remaining = {"failures": 1}
 
     async def aset(key: str, value: Any) -> None:
-        if store.fqids and left["failures"]:
-            left["failures"] -= 1
+        if store.fqids and remaining["failures"]:
+            remaining["failures"] -= 1
             raise OSError("database is locked")
         store.state = {**store.state, key: value}
 
@@ -367,8 +359,7 @@ def test_a_store_in_trouble_stops_nothing(
     assert store.fqids == bundles.fqids
 
 
-def test_no_beginning_without_its_state(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If what is there at first cannot be saved as known, the trigger raises after a poll and is started again."""
+def test_failed_first_save_is_raised(bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     triggerer = Triggerer(store, monkeypatch, script={10: bundles.put})
 
     async def aset(*_: Any) -> None:
@@ -381,10 +372,10 @@ def test_no_beginning_without_its_state(bundles: Bundles, store: Store, monkeypa
     assert store.fqids == []
 
 
-def test_without_a_store_it_works_in_memory(
+def test_without_a_state_store_no_error_is_raised(
     dss: LocalDSS, bundles: Bundles, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On Airflow 3.0 to 3.2 a watcher rides out any trouble, since raising would forget; `since` repeats all."""
+    """As on Airflow 3.0 to 3.2, where a restart would lose the state."""
     refused = {"method": "GET", "path": "/bundles/all", "action": "status", "status": 403, "times": 7}
 
     def trouble() -> None:
@@ -414,20 +405,18 @@ def test_without_a_store_it_works_in_memory(
         ({"poll_interval": float("inf")}, "poll_interval must be 5 seconds or more"),
     ],
 )
-def test_wrong_arguments_fail_where_the_dag_is_parsed(options: dict[str, Any], message: str) -> None:
-    """A mistake is an error of the DAG, not of the triggerer."""
+def test_invalid_arguments_are_errors_when_the_dag_is_parsed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DSSNewBundleTrigger(**options)
 
 
-def test_equal_arguments_are_one_watcher() -> None:
-    """However they are written, equal arguments are equal to Airflow, also after a round through its database."""
+def test_equal_arguments_are_the_same_watcher() -> None:
     trigger = DSSNewBundleTrigger(prefix="0F3A", lookback=timedelta(hours=2), poll_interval=30)
     same = DSSNewBundleTrigger(prefix="0f3a", lookback=7200.0, poll_interval=timedelta(seconds=30))
     other = DSSNewBundleTrigger(prefix="0f3b", lookback=7200)
     hashes = []
-    for each in (trigger, same, other):
-        path, arguments = each.serialize()
+    for variant in (trigger, same, other):
+        path, arguments = variant.serialize()
         row = Trigger(path, arguments)
         hashes += [BaseEventTrigger.hash(path, arguments), BaseEventTrigger.hash(row.classpath, row.kwargs)]
         assert path == "airflow_provider_hca.triggers.dss.DSSNewBundleTrigger"

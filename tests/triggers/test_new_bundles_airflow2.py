@@ -18,7 +18,7 @@ with DAG("watch", schedule=[Asset("dss_new_bundles", watchers=[DSSNewBundleTrigg
 
 
 def _import_error(dag: str, directory: Path) -> str:
-    """Return what Airflow's UI shows of a DAG file that cannot be read: the last line."""
+    """Return the last line of the import error of a DAG file."""
     from airflow.models.dagbag import DagBag
 
     (directory / "dag.py").write_text(dag)
@@ -26,23 +26,20 @@ def _import_error(dag: str, directory: Path) -> str:
     return str(error).splitlines()[-1]
 
 
-def test_it_says_what_to_do_on_airflow_2() -> None:
-    """On Airflow 2 the module can be imported, and using the trigger says what there is instead."""
+def test_trigger_on_airflow_2_is_an_error_with_an_alternative() -> None:
     with pytest.raises(RuntimeError, match=r"available since Airflow 3.*example_dss_new_bundles_scheduled\.py"):
         DSSNewBundleTrigger()
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_dag_with_a_watcher_says_so_too(tmp_path: Path) -> None:
-    """A DAG that makes the trigger is not read, and the error that Airflow shows of it says what there is instead."""
+def test_dag_with_a_watcher_has_the_same_import_error(tmp_path: Path) -> None:
     error = _import_error(_WITH_WHAT_BOTH_HAVE, tmp_path)
     assert error.startswith("RuntimeError: DSSNewBundleTrigger needs an AssetWatcher, available since Airflow 3")
     assert error.endswith("as in example_dss_new_bundles_scheduled.py")
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_dag_for_airflow_3_gets_the_error_of_the_table(tmp_path: Path) -> None:
-    """The DAG of the page on events fails at Airflow's own import, with the message that the table explains."""
+def test_dag_for_airflow_3_has_the_documented_import_error(tmp_path: Path) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", (_PAGES / "events.md").read_text(), re.DOTALL)
     error = _import_error(snippet, tmp_path)
     assert error == "ModuleNotFoundError: No module named 'airflow.sdk'"

@@ -1,4 +1,4 @@
-"""What only Airflow's own processes show: kills of the triggerer and of the scheduler, and free slots meanwhile."""
+"""Test triggers in Airflow's own processes: kills of triggerer and scheduler, and free slots."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with DAG("upload", schedule="@once"):
 
     @task
     def other() -> None:
-        print("a slot is free")
+        print("running")
 
     other()
 """
@@ -40,45 +40,45 @@ _EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_dss_new_bundles
 
 @pytest.fixture(scope="module")
 def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """Start a local DSS of its own: what others put would start DAGs."""
+    """Start a separate local DSS: bundles of other tests would start DAGs."""
     with LocalDSS(tmp_path_factory.mktemp("dss"), "--copy-delay", "60") as dss:
         yield dss
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, own_dss: LocalDSS) -> Iterator[Airflow]:
-    """Give an Airflow whose triggerer watches for new bundles, as example_dss_new_bundles.py tells it to."""
+    """Start an Airflow whose triggerer runs example_dss_new_bundles.py."""
     airflow = Airflow(tmp_path_factory.mktemp("airflow"), airflow_db, own_dss.about["env"])
     source = _EXAMPLE.read_text()
     assert source.count("poll_interval=60") == 1
     try:
         airflow.add_dag(_EXAMPLE.name, source.replace("poll_interval=60", "poll_interval=5"))
         airflow.start("triggerer")
-        airflow.wait_for("what is known at first", lambda: airflow.rows("SELECT 1 FROM asset_state_store"))
+        airflow.wait_for("the first state", lambda: airflow.rows("SELECT 1 FROM asset_state_store"))
         yield airflow
     finally:
         airflow.stop()
 
 
 def put_bundle(dss: LocalDSS, file: str) -> str:
-    """Put a bundle; return its FQID."""
+    """Create a bundle; return its FQID."""
     uuid, version = new_uuid(), new_version()
     assert dss.put_bundle([dss.entry("a.json", file)], uuid, version).status_code == 201
     return f"{uuid}.{version}"
 
 
 def reported(airflow: Airflow) -> set[str]:
-    """Return the bundles for which there are asset events."""
+    """Return the FQIDs of all asset events."""
     extras = [json.loads(extra) for (extra,) in airflow.rows("SELECT extra FROM asset_event")]
     return {extra["payload"]["fqid"] for extra in extras}
 
 
-def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) -> None:
-    """Killed between a trigger's event and its storage, the triggerer has it and what came meanwhile after a start."""
+def test_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) -> None:
+    """Killed after the trigger fires an event and before Airflow stores it."""
     file = own_dss.new_file()
     put: set[str] = set()
     lost: set[str] = set()
-    for _ in range(10):  # a kill that comes too late shows nothing: once more then
+    for _ in range(10):  # repeated if the kill was too late to lose an event
         new = {put_bundle(own_dss, file) for _ in range(3)}
         put |= new
         airflow.wait_for("an event", functools.partial(fired, airflow, new), every=0.01)
@@ -93,13 +93,12 @@ def test_a_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) 
 
 
 def fired(airflow: Airflow, fqids: set[str]) -> bool:
-    """Return whether the triggerer says that it was given an event of these bundles."""
+    """Return whether the triggerer has logged an event of these bundles."""
     lines = airflow.log("triggerer").read_text().splitlines()
     return any("Trigger fired event" in line and any(fqid in line for fqid in fqids) for line in lines)
 
 
-def test_events_start_the_dag_of_the_example(airflow: Airflow, own_dss: LocalDSS) -> None:
-    """The example's tasks look at each new bundle, also of several that one poll finds."""
+def test_events_start_the_example(airflow: Airflow, own_dss: LocalDSS) -> None:
     airflow.start("api-server", "scheduler")
     query = "SELECT 1 FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'"
     airflow.wait_for("the scheduler", lambda: airflow.rows(query))
@@ -109,10 +108,7 @@ def test_events_start_the_dag_of_the_example(airflow: Airflow, own_dss: LocalDSS
     airflow.wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(looks)})
 
 
-def test_a_deferred_upload_frees_its_slot_and_outlasts_kills(
-    airflow: Airflow, own_dss: LocalDSS, tmp_path: Path
-) -> None:
-    """While the DSS copies files above 64 MiB, the only slot runs another task; kills meanwhile make nothing twice."""
+def test_deferred_upload_frees_its_slot_and_survives_kills(airflow: Airflow, own_dss: LocalDSS, tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / f"reads_{number}.fastq").write_bytes(os.urandom(MIB) * 70)
         (tmp_path / f"cell_{number}.json").write_text(f'{{"cell": {number}}}')

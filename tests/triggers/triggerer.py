@@ -1,4 +1,4 @@
-"""A triggerer in miniature: with Airflow's delay between a trigger's event and its storage, and with kills anywhere."""
+"""Simulated triggerer: delays between events and their storage, and kills at any step."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Script = dict[float, Callable[[], object]]
 
 
 class KilledError(BaseException):
-    """The triggerer's process is gone."""
+    """The triggerer was killed."""
 
 
 class OverError(BaseException):
-    """The time of the test is over."""
+    """The test has reached its end."""
 
 
 class Store:
-    """What outlives a kill: events and the asset's state, in files."""
+    """Persistent data: events and the asset's state, in files."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -37,12 +37,12 @@ class Store:
 
     @property
     def events(self) -> list[dict[str, str]]:
-        """The payloads that were stored, in order."""
+        """Payloads of the stored events, in order."""
         return [json.loads(line) for line in self._events.read_text().splitlines()] if self._events.exists() else []
 
     @property
     def fqids(self) -> list[str]:
-        """Which bundles were reported, in order."""
+        """FQIDs of the stored events, in order."""
         return [event["fqid"] for event in self.events]
 
     def keep(self, event: dict[str, str]) -> None:
@@ -52,7 +52,7 @@ class Store:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The asset's state."""
+        """State of the asset."""
         return json.loads(self._state.read_text()) if self._state.exists() else {}
 
     @state.setter
@@ -63,11 +63,11 @@ class Store:
 
 
 class Triggerer:
-    """Runs a trigger with a clock of its own, which moves only where the trigger sleeps.
+    """Run a trigger with a simulated clock, which advances only while the trigger sleeps.
 
-    :ivar now: seconds since the test began; goes on when another triggerer takes over
-    :ivar script: what happens meanwhile, by the second
-    :ivar kill_at: the step at which it is killed: an event yielded or stored, a state read or written, a sleep over
+    :ivar now: seconds since the start of the test, also across triggerers
+    :ivar script: calls to make, by second
+    :ivar kill_at: step to kill at: an event yielded or stored, a state read or written, a sleep ended
     """
 
     def __init__(
@@ -89,12 +89,14 @@ class Triggerer:
         patch.setattr(new_bundles, "datetime", _Clock(self))
 
     def run(self, trigger: DSSNewBundleTrigger, until: float, *, state: Any = ...) -> bool:
-        """Run a trigger until a second of the clock; return whether it came so far and was not killed.
+        """Run a trigger until a time of the clock; return whether it was not killed before.
 
-        The asset's state store is this one unless another is given, or None.
+        :param trigger: trigger to run
+        :param until: seconds since the start of the test
+        :param state: state store of the asset, which may be None; this triggerer by default
         """
         self._until = until
-        trigger.asset_state_store = self if state is ... else state  # type: ignore[assignment]  # the methods are there
+        trigger.asset_state_store = self if state is ... else state  # type: ignore[assignment]  # it has the methods
         try:
             asyncio.run(self._consume(trigger))
         except OverError:
@@ -132,23 +134,23 @@ class Triggerer:
         await asyncio.sleep(0)
 
     async def aget(self, key: str) -> Any:
-        """Return what the asset's state store has."""
+        """Return a value of the asset's state."""
         self._step()
         return self.store.state.get(key)
 
     async def aset(self, key: str, value: Any) -> None:
-        """Write into the asset's state store."""
+        """Set a value of the asset's state."""
         self._step()
         self.store.state = {**self.store.state, key: value}
         self._step()
 
 
 class _Clock:
-    """What the trigger takes for `datetime`."""
+    """Replacement for `datetime` in the trigger."""
 
     def __init__(self, triggerer: Triggerer) -> None:
         self._triggerer = triggerer
 
     def now(self, zone: tzinfo) -> datetime:
-        """Return the time by the triggerer's clock."""
+        """Return the time of the triggerer's clock."""
         return datetime.now(zone) + timedelta(seconds=self._triggerer.now)

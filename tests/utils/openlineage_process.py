@@ -1,6 +1,6 @@
-"""Runs DAGs with OpenLineage in a process of its own: `python -m tests.utils.openlineage_process`.
+"""Run DAGs with OpenLineage in a separate process: `python -m tests.utils.openlineage_process`.
 
-OpenLineage's settings are read once in a process, and its listener then hears of every task.
+OpenLineage reads its settings once in a process, and its listener then receives all tasks.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.running import LOGICAL_DATE, new_dag, output, run, states
 
 
 @task
-def by_hand(uuid: str, version: str, source_url: str) -> None:
-    """Make a bundle of one file, read it, and make a version without that file, all with the hook."""
+def use_hook(uuid: str, version: str, source_url: str) -> None:
+    """Create, read and change a bundle with the hook."""
     with DSSHook() as hook:
         hook.put_file(uuid, version, source_url=source_url)
         files: Any = [{"uuid": uuid, "version": version, "name": "a", "indexed": False}]
@@ -36,10 +36,10 @@ def by_hand(uuid: str, version: str, source_url: str) -> None:
 
 
 def main(directory: str, target: str, bucket: str, source_url: str, small_url: str) -> None:
-    """Run one task of each kind that reads or makes data of a DSS."""
-    # First, and alone: in one process all tasks have the same collector of hooks' lineage.
+    """Run one task of each kind that reads or creates data of a DSS."""
+    # First and alone: all tasks of a process share one collector of hook-level lineage.
     with new_dag("openlineage_hook") as dag:
-        by_hand(new_uuid(), VERSION, small_url)
+        use_hook(new_uuid(), VERSION, small_url)
     assert set(states(run(dag, logical_date=LOGICAL_DATE)).values()) == {"success"}
     stage: dict[str, Any] = {"directory": directory, "staging_bucket": bucket}
     with new_dag("openlineage") as dag:
@@ -52,13 +52,13 @@ def main(directory: str, target: str, bucket: str, source_url: str, small_url: s
             data_files=[],
         )
         file = DSSPutFileOperator(task_id="file", source_url=source_url, deferrable=True, poll_interval=1)
-        made: Any = file.output
-        bundle = DSSPutBundleOperator(task_id="bundle", files=[made])
+        member: Any = file.output
+        bundle = DSSPutBundleOperator(task_id="bundle", files=[member])
         DSSPatchBundleOperator(
             task_id="patch",
             bundle_uuid=output(bundle, "uuid"),
             bundle_version=output(bundle, "version"),
-            remove_files=[made],
+            remove_files=[member],
         )
         DSSUploadTaskGroup("group", max_shard_files=2, **stage)
     assert set(states(run(dag, logical_date=LOGICAL_DATE)).values()) == {"success"}

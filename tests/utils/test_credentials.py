@@ -1,4 +1,4 @@
-"""Staging with Airflow's own connections to Amazon and Google, through their providers' hooks and real stores."""
+"""Test staging with Airflow connections to Amazon and Google, through their providers' hooks and real stores."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalDSS
 
 @pytest.fixture
 def dss(started: tuple[LocalDSS, S3Endpoint], monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
-    """Name the DSS in the environment, and credentials for its S3 store only in the connection `minio`."""
+    """Return the DSS, with the credentials of its S3 store only in the connection `minio`."""
     dss, s3 = started
     dss.control("DELETE", "requests")
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss))
@@ -61,8 +61,8 @@ def dss(started: tuple[LocalDSS, S3Endpoint], monkeypatch: pytest.MonkeyPatch) -
 
 
 def set_aws(monkeypatch: pytest.MonkeyPatch, conn_id: str, s3: S3Endpoint, extra: dict[str, Any]) -> None:
-    made = {"conn_type": "aws", "login": s3.access_key, "password": s3.secret_key, "extra": extra}
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(made))
+    settings = {"conn_type": "aws", "login": s3.access_key, "password": s3.secret_key, "extra": extra}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(settings))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def directory(tmp_path: Path) -> Path:
     root = tmp_path / "cells"
     root.mkdir()
     (root / "a.json").write_text("{}")
-    (root / "b.bin").write_bytes(os.urandom(5_000))  # else the DSS has it, and copies nothing
+    (root / "b.bin").write_bytes(os.urandom(5_000))  # new to the DSS, so that it copies them
     return root
 
 
@@ -81,31 +81,29 @@ def upload(directory: Path, **options: Any) -> DSSUploadDirectoryOperator:
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_deferred_upload_in_a_dag_stages_with_the_connection(
+def test_deferred_upload_in_a_dag_uses_the_connection_and_logs_no_key(
     dss: LocalDSS, directory: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Keys and endpoint are those of aws_conn_id, which is templated, before and after a wait; no key is logged."""
     with new_dag("aws_conn") as dag:
         upload(directory, aws_conn_id="{{ 'minio' }}", deferrable=True, poll_interval=1, delete_staged=True)
     dag_run = run(dag)
     out, err = capfd.readouterr()
-    told = out + err + caplog.text + json.dumps(xcom(dag_run, "upload"))
+    output = out + err + caplog.text + json.dumps(xcom(dag_run, "upload"))
     assert states(dag_run) == {"upload": "success"}
     assert xcom(dag_run, "upload", "file_count") == 2
     assert xcom(dag_run, "upload", "statistics")["copied_file_count"] == 1
-    assert "only-for-tests" not in told.replace("only-for-tests-", "")  # that of Airflow's own test settings
+    assert "only-for-tests" not in output.replace("only-for-tests-", "")  # which is in Airflow's test settings
 
 
-def test_upload_that_waits_in_its_worker_stages_with_the_connection(dss: LocalDSS, directory: Path) -> None:
+def test_upload_uses_the_connection(dss: LocalDSS, directory: Path) -> None:
     result = upload(directory, aws_conn_id="minio", delete_staged=True).execute(new_context())
     assert (result["file_count"], result["statistics"]["copied_file_count"]) == (2, 1)
 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
-def test_a_source_is_read_with_the_connection(
-    dss: LocalDSS, started: tuple[LocalDSS, S3Endpoint], google_key: list[str], replica: str
+def test_source_prefix_is_read_with_the_connection(
+    dss: LocalDSS, started: tuple[LocalDSS, S3Endpoint], google_accounts: list[str], replica: str
 ) -> None:
-    """A prefix is listed, and its objects are read and copied, with the same connection."""
     prefix = f"incoming/{replica}"
     if replica == "aws":
         started[1].client().put_object(Bucket=BUCKET, Key=f"{prefix}/a.json", Body=b"{}")
@@ -125,8 +123,7 @@ def test_a_source_is_read_with_the_connection(
     assert task.execute(new_context())["statistics"]["staged_file_count"] == 1
 
 
-def test_tasks_of_a_group_have_the_connection() -> None:
-    """All tasks of DSSUploadTaskGroup, which are upload operators, take aws_conn_id."""
+def test_group_passes_the_connection_to_all_tasks() -> None:
     with new_dag("aws_conn_group") as dag:
         DSSUploadTaskGroup(directory="/data", staging_bucket=BUCKET, aws_conn_id="minio")
     tasks: Any = (dag.get_task(f"upload.{name}") for name in ("plan", "shard", "bundle"))
@@ -135,17 +132,15 @@ def test_tasks_of_a_group_have_the_connection() -> None:
     assert connections == ["minio"] * 3
 
 
-def test_without_the_connection_the_sdk_is_asked(dss: LocalDSS, directory: Path) -> None:
-    """What this test's environment lacks is not taken from a connection that nobody named."""
+def test_without_a_connection_the_sdk_finds_no_credentials(dss: LocalDSS, directory: Path) -> None:
     with pytest.raises(AirflowFailException, match=r"no AWS credentials.*aws_conn_id"):
         upload(directory).execute(new_context())
     assert requests_of(dss, "PUT", "/v1/") == 0
 
 
-def test_the_endpoint_may_be_that_of_the_service(
+def test_service_config_overrides_the_endpoint(
     dss: LocalDSS, started: tuple[LocalDSS, S3Endpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`service_config` of the connection goes before its `endpoint_url`; what `config_kwargs` says is kept."""
     s3 = started[1]
     extra = {
         "endpoint_url": "http://127.0.0.1:1",
@@ -162,8 +157,7 @@ def test_the_endpoint_may_be_that_of_the_service(
     assert s3.secret_key not in repr(access)
 
 
-def test_put_file_reads_the_sum_with_the_connection(dss: LocalDSS) -> None:
-    """The sum of a staged object that is copied later is read with aws_conn_id, also before a wait in the triggerer."""
+def test_put_file_reads_the_checksum_with_the_connection(dss: LocalDSS) -> None:
     put: dict[str, Any] = {"source_url": f"s3://{BUCKET}/staged.bin", "aws_conn_id": "minio"}
     content = b"\5" * 5_000
     open_staging("aws", BUCKET, access=cloud_access("aws", aws_conn_id="minio")).put(
@@ -175,8 +169,7 @@ def test_put_file_reads_the_sum_with_the_connection(dss: LocalDSS) -> None:
     assert DSSPutFileOperator(task_id="put", deferrable=False, **put).execute(new_context())["name"] == "staged.bin"
 
 
-def test_an_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of a role, which end after 15 minutes, are renewed by the session that the staging keeps."""
+def test_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -187,7 +180,7 @@ def test_an_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
             "endpoint_url": url,
             "service_config": {"sts": {"endpoint_url": url}},
             "role_arn": "arn:aws:iam::123456789012:role/stager",
-            "assume_role_kwargs": {"DurationSeconds": 900},  # so short that botocore renews them at each look
+            "assume_role_kwargs": {"DurationSeconds": 900},  # so short that botocore renews them at each use
         }
         set_aws(monkeypatch, "role", S3Endpoint(url), extra)
         access = cloud_access("aws", aws_conn_id="role")
@@ -202,23 +195,21 @@ def test_an_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("code", "permanent"), [("Throttling", False), ("AccessDenied", True)])
-def test_a_role_that_is_asked_for_too_often_may_be_had_later(
-    monkeypatch: pytest.MonkeyPatch, code: str, permanent: bool
-) -> None:
-    """Amazon answers 400 to who asks too often, which a retry mends, as to who may not, which none does."""
+def test_throttled_role_is_temporary(monkeypatch: pytest.MonkeyPatch, code: str, permanent: bool) -> None:
+    """Amazon answers 400 to throttled and to refused requests."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    told = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
+    body = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
 
     class Refusing(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(400)
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -240,8 +231,8 @@ def test_a_role_that_is_asked_for_too_often_may_be_had_later(
 
 
 @pytest.fixture
-def google_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Make the connection `google` with a service account's key; give who has asked its token server for a token."""
+def google_accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Define the connection `google` with a service account; return the accounts that requested tokens."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     asked: list[str] = []
 
@@ -258,7 +249,7 @@ def google_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Tokens) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -285,13 +276,10 @@ def set_google(monkeypatch: pytest.MonkeyPatch, extra: Any, kind: str = "google_
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE", json.dumps({"conn_type": kind, "extra": extra}))
 
 
-def test_an_upload_to_google_uses_the_key_of_the_connection(
-    dss: LocalDSS, directory: Path, google_key: list[str]
-) -> None:
-    """The token that objects are staged with is that of the account of gcp_conn_id; aws_conn_id is not looked at."""
+def test_upload_to_google_uses_the_connection(dss: LocalDSS, directory: Path, google_accounts: list[str]) -> None:
     task = upload(directory, replica="gcp", gcp_conn_id="google", aws_conn_id="not_there")
     assert task.execute(new_context())["file_count"] == 2
-    assert set(google_key) == {ACCOUNT}
+    assert set(google_accounts) == {ACCOUNT}
     access = cloud_access("gcp", gcp_conn_id="google")
     assert isinstance(access, GCSAccess)
     assert "PRIVATE" not in repr(access)
@@ -314,14 +302,13 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("replica", "made", "message"), BAD)
-def test_a_bad_connection_is_told_before_anything_is_staged(
-    dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch, replica: str, made: Any, message: str,
+@pytest.mark.parametrize(("replica", "settings", "message"), BAD)
+def test_invalid_connection_fails_without_retries_and_quotes_no_secret(
+    dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch, replica: str, settings: Any, message: str,
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """The error names the connection and the parameter, quotes no setting, spends no retry, and nothing was sent."""
-    if made is not None:
-        monkeypatch.setenv("AIRFLOW_CONN_BAD", json.dumps(made))
+    if settings is not None:
+        monkeypatch.setenv("AIRFLOW_CONN_BAD", json.dumps(settings))
     bad: dict[str, Any] = {"aws": {"aws_conn_id": "bad"}, "gcp": {"gcp_conn_id": "bad"}}[replica]
     url = f"{'s3' if replica == 'aws' else 'gs'}://{BUCKET}/k"
     for task in (upload(directory, replica=replica, **bad), DSSPutFileOperator(task_id="p", source_url=url, **bad)):
@@ -339,8 +326,9 @@ def test_a_bad_connection_is_told_before_anything_is_staged(
         ("gcp", "airflow.providers.google.common.hooks.base_google", "google"),
     ],
 )
-def test_a_missing_provider_is_told(monkeypatch: pytest.MonkeyPatch, replica: str, module: str, extra: str) -> None:
-    """Where the provider's hook cannot be imported the error names the extra to install; unused, it is not missed."""
+def test_missing_provider_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, replica: str, module: str, extra: str
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=rf"airflow-provider-hca\[{extra}\]"):
         cloud_access(replica, aws_conn_id="any", gcp_conn_id="any")
@@ -348,8 +336,7 @@ def test_a_missing_provider_is_told(monkeypatch: pytest.MonkeyPatch, replica: st
 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
-def test_the_access_of_another_cloud_is_refused(replica: str) -> None:
-    """A bucket is not opened with another cloud's credentials."""
+def test_access_to_another_cloud_is_an_error(replica: str) -> None:
     access = GCSAccess(None) if replica == "aws" else S3Access(None)
     with pytest.raises(ValueError, match=f"replica {replica} is staged in"):
         open_staging(replica, "b", access=access)

@@ -1,4 +1,4 @@
-"""What the hook tells of bundles by itself; what OpenLineage makes of it is in tests/utils/test_openlineage.py."""
+"""Test hook-level lineage; tests/utils/test_openlineage.py has the OpenLineage events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tests.running import new_context
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
 
-def test_where_nothing_collects_nothing_is_kept(dss: LocalDSS) -> None:
-    """Without a reader of lineage, as in a plain Airflow, the hook's calls leave nothing behind."""
+def test_without_a_reader_nothing_is_collected(dss: LocalDSS) -> None:
     uuid = new_uuid()
     with DSSHook() as hook:
         hook.put_bundle(uuid, VERSION, replica="aws", files=[dss.entry("a")])
@@ -23,14 +22,13 @@ def test_where_nothing_collects_nothing_is_kept(dss: LocalDSS) -> None:
     assert not get_hook_lineage_collector().has_collected  # type: ignore[no-untyped-call]  # it has no types
 
 
-def test_what_cannot_be_told_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
-    """A bundle whose lineage cannot be told is a warning in the log, and the call has its result all the same."""
+def test_failed_report_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with DSSHook() as hook:
         report_bundle(hook, hook.api.url, "output", uuid="no-uuid", version=VERSION, replica="aws")
     assert "cannot report the lineage of bundle no-uuid" in caplog.text
 
 
-def test_operator_bundle_is_not_reported_by_its_hook_too(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_does_not_report_its_bundle_at_hook_level(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[str] = []
 
     def add(context: object, uri: str) -> None:

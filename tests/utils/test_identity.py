@@ -23,14 +23,12 @@ def context(**changes: Any) -> Any:
     return {"dag_run": SimpleNamespace(**run), "ti": SimpleNamespace(**ti)}
 
 
-def test_tries_share_their_names() -> None:
-    """A retry has the same uuid and version as the try before."""
+def test_tries_have_the_same_uuid_and_version() -> None:
     one, two = context(try_number=1), context(try_number=2)
     assert (task_uuid(one), run_version(one)) == (task_uuid(two), run_version(two))
 
 
-def test_everything_that_is_another_bundle_has_another_uuid() -> None:
-    """DAG, run, task, map index and given parts each make another uuid."""
+def test_uuid_depends_on_dag_run_task_map_index_and_parts() -> None:
     others = [
         task_uuid(context()),
         task_uuid(context(dag_id="dag2")),
@@ -45,21 +43,19 @@ def test_everything_that_is_another_bundle_has_another_uuid() -> None:
     assert len(set(others)) == len(others)
 
 
-def test_a_cleared_run_is_a_new_version_of_the_same_bundle() -> None:
-    """Clearing keeps the uuid and makes the version later."""
+def test_cleared_run_has_the_same_uuid_and_a_later_version() -> None:
     once, cleared = context(), context(clear_number=1)
     assert task_uuid(once) == task_uuid(cleared)
     assert (run_version(once), run_version(cleared)) == ("2026-03-01T000000.000000Z", "2026-03-01T000000.000001Z")
 
 
-def test_a_version_is_the_end_of_the_runs_interval() -> None:
-    """A scheduled run's version is when its data were complete; a run without dates has the time it was due."""
+def test_version_is_the_end_of_the_data_interval() -> None:
     scheduled = context(data_interval_end=MIDNIGHT + timedelta(days=1))
     by_asset = context(logical_date=None, data_interval_end=None, run_after=MIDNIGHT + timedelta(hours=5))
     assert run_version(scheduled) == "2026-03-02T000000.000000Z"
     assert run_version(by_asset) == "2026-03-01T050000.000000Z"
 
 
-def test_names_stay_what_they_are() -> None:
-    """A new release derives the same uuid as this one, else every pipeline would upload everything again."""
+def test_uuid_is_the_same_in_all_releases() -> None:
+    """Otherwise every pipeline would upload everything again."""
     assert task_uuid(context()) == "c929c29f-c8d6-50ea-ab61-073b27c7ef59"

@@ -1,4 +1,4 @@
-"""What OpenLineage is told of each kind of task: the events that its own provider emits while DAGs run."""
+"""Test the events that Airflow's OpenLineage provider emits for tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Emitted:
-    """What came of the run."""
+    """Events and data of a run."""
 
     dss: LocalDSS
     directory: Path
@@ -46,7 +46,7 @@ class Emitted:
 
 @pytest.fixture(scope="module")
 def emitted(airflow_db: Path, shared_dss: LocalDSS, tmp_path_factory: pytest.TempPathFactory) -> Emitted:
-    """Run the DAG once, in a process that writes OpenLineage's events into a file."""
+    """Run the DAGs once, in a process that writes OpenLineage's events to a file."""
     shared_dss.control("DELETE", "faults")
     root = tmp_path_factory.mktemp("openlineage")
     directory = root / "cells"
@@ -80,26 +80,22 @@ def emitted(airflow_db: Path, shared_dss: LocalDSS, tmp_path_factory: pytest.Tem
 
 
 def short(dataset: dict[str, Any]) -> tuple[Any, ...]:
-    """Return namespace, name, version, number of files and bytes of an input or output."""
+    """Return namespace, name, version, number of files and bytes of a dataset."""
     version = dataset["facets"].get("version", {}).get("datasetVersion")
     facets = dataset.get("inputFacets", {}) | dataset.get("outputFacets", {})
-    told = facets.get("inputStatistics") or facets.get("outputStatistics") or {}
-    return dataset["namespace"], dataset["name"], version, told.get("fileCount"), told.get("size")
+    statistics = facets.get("inputStatistics") or facets.get("outputStatistics") or {}
+    return dataset["namespace"], dataset["name"], version, statistics.get("fileCount"), statistics.get("size")
 
 
 def whole(emitted: Emitted) -> tuple[Any, ...]:
-    """Return how the directory that is uploaded is to be told."""
+    """Return the expected dataset of the uploaded directory."""
     size = sum(path.stat().st_size for path in emitted.directory.iterdir())
     return f"file://{socket.gethostname()}", str(emitted.directory), None, 3, size
 
 
 @pytest.mark.parametrize("task", ["upload", "group.bundle"])
 @pytest.mark.system
-def test_an_upload_makes_a_bundle_of_a_directory(emitted: Emitted, task: str) -> None:
-    """The input is the directory, the output the bundle with its version, both with their files and bytes.
-
-    The operator has waited in the triggerer between.
-    """
+def test_upload_reads_the_directory_and_writes_the_bundle(emitted: Emitted, task: str) -> None:
     event = emitted.of(task)
     (directory,), (bundle,) = event["inputs"], event["outputs"]
     namespace, name, version, *counts = short(bundle)
@@ -111,89 +107,81 @@ def test_an_upload_makes_a_bundle_of_a_directory(emitted: Emitted, task: str) ->
 
 
 @pytest.mark.system
-def test_the_tasks_before_the_bundle_read_the_directory(emitted: Emitted) -> None:
-    """Plan and shards of a group read the directory, each as much as it has to do, and have made no bundle yet."""
+def test_plan_and_shards_read_the_directory_and_write_nothing(emitted: Emitted) -> None:
     plan, shards = emitted.of("group.plan"), emitted.all_of("group.shard")
     large = (emitted.directory / "large.bin").stat().st_size
     *which, _, size = whole(emitted)
-    assert [short(each) for each in plan["inputs"]] == [whole(emitted)]
+    assert [short(dataset) for dataset in plan["inputs"]] == [whole(emitted)]
     read = sorted([*map(short, shard["inputs"])] for shard in shards)
     assert read == [[(*which, 1, large)], [(*which, 2, size - large)]]
     assert plan["outputs"] == shards[0]["outputs"] == shards[1]["outputs"] == []
 
 
 @pytest.mark.system
-def test_a_download_reads_the_bundle_that_was_made(emitted: Emitted) -> None:
-    """The input is what the upload's output was, as much of it as was asked for; the output is the directory."""
-    (made,) = emitted.of("upload")["outputs"]
+def test_download_reads_the_bundle_and_writes_the_directory(emitted: Emitted) -> None:
+    (written,) = emitted.of("upload")["outputs"]
     event = emitted.of("download")
     (bundle,), (directory,) = event["inputs"], event["outputs"]
     size = (emitted.target / "a.json").stat().st_size
-    assert short(bundle) == (*short(made)[:3], 1, size)
+    assert short(bundle) == (*short(written)[:3], 1, size)
     assert short(directory) == (f"file://{socket.gethostname()}", str(emitted.target), None, 1, size)
 
 
 @pytest.mark.system
-def test_a_bundle_of_files_comes_from_the_staged_objects(emitted: Emitted) -> None:
-    """A file is made of an object, a bundle of files, and a patched bundle of the version before."""
+def test_put_file_put_bundle_and_patch_are_a_chain(emitted: Emitted) -> None:
     file, bundle, patch = (emitted.of(task) for task in ("file", "bundle", "patch"))
     bucket, _, key = emitted.source.removeprefix("s3://").partition("/")
-    assert [short(each) for each in file["inputs"]] == [(f"s3://{bucket}", key, None, None, None)]
-    (made,) = file["outputs"]
-    assert re.fullmatch(r"aws/files/[-0-9a-f]{36}\.2026-03-01T123000\.000000Z", made["name"])
-    assert [short(each) for each in bundle["inputs"]] == [short(made)]
+    assert [short(dataset) for dataset in file["inputs"]] == [(f"s3://{bucket}", key, None, None, None)]
+    (written,) = file["outputs"]
+    assert re.fullmatch(r"aws/files/[-0-9a-f]{36}\.2026-03-01T123000\.000000Z", written["name"])
+    assert [short(dataset) for dataset in bundle["inputs"]] == [short(written)]
     (put,), (patched,) = bundle["outputs"], patch["outputs"]
     assert short(put)[3:] == (1, None)
-    assert [short(each)[:3] for each in patch["inputs"]] == [short(put)[:3]]
+    assert [short(dataset)[:3] for dataset in patch["inputs"]] == [short(put)[:3]]
     assert patched["name"].startswith(put["name"].partition(".")[0])
     assert short(patched)[2] > short(put)[2]
 
 
 @pytest.mark.system
-def test_a_task_that_calls_the_hook_has_lineage_too(emitted: Emitted) -> None:
-    """A bundle that a task of one's own reads with the hook is its input, those that it makes are its outputs."""
-    (event,) = emitted.all_of("by_hand", "openlineage_hook")
-    (read,), made = event["inputs"], event["outputs"]
-    versions = sorted(each["name"].partition(".")[2] for each in made)
-    assert read["namespace"] == made[0]["namespace"] == f"dss://{dss_host(emitted.dss.url)}"
-    assert read["name"] in {each["name"] for each in made}
-    assert {each["name"].partition(".")[0] for each in made} == {read["name"].partition(".")[0]}
+def test_hook_calls_report_lineage(emitted: Emitted) -> None:
+    (event,) = emitted.all_of("use_hook", "openlineage_hook")
+    (read,), written = event["inputs"], event["outputs"]
+    versions = sorted(dataset["name"].partition(".")[2] for dataset in written)
+    assert read["namespace"] == written[0]["namespace"] == f"dss://{dss_host(emitted.dss.url)}"
+    assert read["name"] in {dataset["name"] for dataset in written}
+    assert {dataset["name"].partition(".")[0] for dataset in written} == {read["name"].partition(".")[0]}
     assert versions[0] == VERSION
     assert len(versions) == 2
 
 
 @pytest.mark.system
-def test_no_secret_is_told(emitted: Emitted) -> None:
-    """Neither the connection's credentials nor the bucket's are in any event."""
-    told = json.dumps(emitted.events)
-    made = json.loads(emitted.dss.about["connection"])
-    secrets = [made.get("password"), emitted.dss.about["env"]["AWS_SECRET_ACCESS_KEY"], "PRIVATE KEY", "Bearer"]
-    assert len(told) > 1000
-    assert not [secret for secret in filter(None, secrets) if secret in told]
+def test_events_hold_no_secrets(emitted: Emitted) -> None:
+    events = json.dumps(emitted.events)
+    settings = json.loads(emitted.dss.about["connection"])
+    secrets = [settings.get("password"), emitted.dss.about["env"]["AWS_SECRET_ACCESS_KEY"], "PRIVATE KEY", "Bearer"]
+    assert len(events) > 1000
+    assert not [secret for secret in filter(None, secrets) if secret in events]
 
 
 def test_upload_reports_directory_and_bundle_to_openlineage(dss: LocalDSS, tmp_path: Path) -> None:
-    """The input is the directory, the output the bundle, as the provider of OpenLineage asks for them."""
     (tmp_path / "a.json").write_text("{}")
     upload = DSSUploadDirectoryOperator(task_id="up", directory=str(tmp_path), staging_bucket=dss.bucket)
-    made = upload.execute(new_context())
+    result = upload.execute(new_context())
     facets = upload.get_openlineage_facets_on_complete(None)
     assert facets is not None
     (read,), (bundle,) = facets.inputs, facets.outputs
     assert (read.namespace, read.name) == (f"file://{socket.gethostname()}", str(tmp_path))
-    assert (bundle.namespace, bundle.name) == (f"dss://{dss_host(dss.url)}", f"aws/{made['fqid']}")
-    assert bundle.facets["version"].datasetVersion == made["version"]
+    assert (bundle.namespace, bundle.name) == (f"dss://{dss_host(dss.url)}", f"aws/{result['fqid']}")
+    assert bundle.facets["version"].datasetVersion == result["version"]
     assert (bundle.outputFacets["outputStatistics"].fileCount, read.inputFacets["inputStatistics"].size) == (1, 2)
 
 
-def test_a_task_that_failed_has_nothing_to_tell() -> None:
-    """Before a try has come to its end there is nothing that it has read or made."""
+def test_failed_task_has_no_lineage() -> None:
     put = DSSPutBundleOperator(task_id="put", files=[])
     assert put.get_openlineage_facets_on_complete(None) is None
 
 
-def test_thousands_of_files_are_not_told_one_by_one() -> None:
-    """The files of a bundle are its inputs up to a hundred; of more, none is told."""
+def test_more_than_100_files_are_not_listed() -> None:
     files = [{"uuid": new_uuid(), "version": VERSION} for _ in range(101)]
     assert len(file_inputs("https://dss.example.org/v1", "aws", files[1:])) == 100
     assert file_inputs("https://dss.example.org/v1", "aws", files) == []

@@ -21,16 +21,14 @@ VERSION = "2026-03-01T123000.000000Z"
         ("https://example.org/tools/airflow/", "/tools/airflow/plugin/dss/tools/airflow/hca-dss/bundle"),
     ],
 )
-def test_an_address_survives_its_link(conn_id: str, version: str | None, base_url: str, path: str) -> None:
-    """A link is a path of Airflow, wherever that is, and tells all of the address that it was made of."""
+def test_address_can_be_read_from_its_link(conn_id: str, version: str | None, base_url: str, path: str) -> None:
     address = BundleAddress(conn_id, "gcp", UUID, version)
     link = address.on_page(base_url)
     assert link.split("?")[0] == path
     assert BundleAddress.of(link) == address
 
 
-def test_an_address_is_checked() -> None:
-    """What names no bundle makes no address; an upper-case uuid is lower-cased."""
+def test_address_is_validated() -> None:
     assert BundleAddress.checked("c", "aws", UUID.upper(), "").uuid == UUID
     for replica, uuid, version in (("azure", UUID, VERSION), ("aws", "x", VERSION), ("aws", UUID, "1")):
         with pytest.raises(ValueError, match="must be"):
@@ -50,20 +48,17 @@ def test_an_address_is_checked() -> None:
         "http://[/plugin/dss?x",
     ],
 )
-def test_another_link_is_no_address(link: Any) -> None:
-    """A link that was not made so, or was changed, is no address."""
+def test_other_links_have_no_address(link: Any) -> None:
     assert BundleAddress.of(link) is None
 
 
-def test_the_dss_itself_is_asked_with_version_and_replica() -> None:
-    """The other link is that of the DSS's own interface."""
+def test_link_to_the_dss_has_replica_and_version() -> None:
     api = "https://dss.example.org/v1"
     assert BundleAddress("c", "aws", UUID).at_dss(api) == f"{api}/bundles/{UUID}?replica=aws"
-    told = BundleAddress("c", "aws", UUID, VERSION).at_dss(api)
-    assert told == f"{api}/bundles/{UUID}?replica=aws&version={VERSION}"
+    link = BundleAddress("c", "aws", UUID, VERSION).at_dss(api)
+    assert link == f"{api}/bundles/{UUID}?replica=aws&version={VERSION}"
 
 
-def test_the_link_is_kept_where_airflow_looks_for_it() -> None:
-    """The key is the one under which Airflow 3 keeps what a link class of this name returns."""
+def test_link_key_is_that_of_airflow() -> None:
     assert f"_link_{DSSBundleLink.__name__}" == LINK_KEY
     assert getattr(DSSBundleLink(), "xcom_key", LINK_KEY) == LINK_KEY
