@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
 from airflow_provider_hca.exceptions import DSSError, DSSResponseError
 from airflow_provider_hca.hooks.dss import DSSHook
 
@@ -156,7 +154,7 @@ def _report_errors(command: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit(_print_error(command, "stopped; run it again to resume", _INTERRUPTED))
-    except (DSSError, ValueError, OSError, AirflowNotFoundException) as error:
+    except (DSSError, ValueError, OSError) as error:
         sys.exit(_print_error(command, str(error), 1))
 
 

@@ -122,7 +122,7 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
         missing_seconds: float,
     ) -> dict[str, Any]:
         # Not hook.put_bundle(), which reports the bundle to hook-level lineage: the operator reports it.
-        call = hook.api.put_bundle(
+        put = hook.get_conn().put_bundle(
             uuid,
             version,
             replica=self.replica,
@@ -130,7 +130,6 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
             creator_uid=resolve_creator_uid(self.creator_uid, hook),
             missing_seconds=missing_seconds,
         )
-        put = hook.get_conn().run(call)
         self.log.info("bundle %s.%s of %d files: %s", put.uuid, put.version, len(files), put.outcome)
         result = {
             **identity(put.uuid, put.version, self.replica),
@@ -208,14 +207,13 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             added = mappings("add_files", self.add_files)
             # Not hook.change_bundle(), which reports the bundle to hook-level lineage: the operator reports it.
-            call = hook.api.change_bundle(
+            change = hook.get_conn().change_bundle(
                 self.bundle_uuid,
                 version=self.bundle_version,
                 replica=self.replica,
                 add_files=added,
                 remove_files=mappings("remove_files", self.remove_files),
             )
-            change = hook.get_conn().run(call)
             show_bundle(context, hook, replica=self.replica, uuid=change.uuid, version=change.version)
             self.log.info("bundle %s.%s after %d PATCH requests", change.uuid, change.version, change.patches)
             result = {

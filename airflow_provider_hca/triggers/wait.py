@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_hca.exceptions import DSSError, DSSWaitError
@@ -93,7 +93,7 @@ class DSSWaitTrigger(BaseTrigger):
         """Wait, and yield one event."""
         try:
             event = await self._event()
-        except (DSSError, ValueError, AirflowNotFoundException) as error:
+        except (DSSError, ValueError) as error:
             permanent = error.permanent if isinstance(error, DSSError) else isinstance(error, ValueError)
             event = {"status": "failed", "message": str(error), "permanent": permanent}
         yield TriggerEvent({**event, "carried": self.carried})  # type: ignore[no-untyped-call]  # Airflow does not type it
