@@ -1,1 +1,1 @@
-"""A page in the Airflow UI: connections, bundles, ingests. Airflow 3.1 or newer; lives in the API server only."""
+"""Page in the Airflow UI: connections, bundles and ingests. Needs Airflow 3.1; runs in the API server only."""

@@ -1,9 +1,11 @@
-"""Who may see what: the same that Airflow lets them see elsewhere.
+"""Permissions of the page, which are those that Airflow requires elsewhere.
 
-- Those who may see plugins see the page, its bundles and files: what a DSS tells everybody.
-- The health of connections is for those who may read connections.
-- Their credentials are tried for those who may also test them, which to Airflow is to create one.
-- What tasks left, which are XComs, is for those who may read the XComs of that DAG.
+| view | permission |
+|---|---|
+| page, bundles, files (public in a DSS) | see plugins |
+| health of connections | read connections |
+| test of their credentials | create connections, as for Airflow's own test |
+| data that tasks report, which are XComs | read the XComs of that DAG |
 """
 
 from __future__ import annotations
@@ -44,12 +46,12 @@ READS_XCOMS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 
 
 def reads_connections(user: BaseUser) -> bool:
-    """Return whether somebody may read connections."""
+    """Return whether a user may read connections."""
     return get_auth_manager().is_authorized_connection(method="GET", user=user)
 
 
 def tests_connection(conn_id: str, user: BaseUser) -> bool:
-    """Return whether somebody may have the credentials of a connection tried, as by Airflow's own form."""
+    """Return whether a user may test the credentials of a connection, as in Airflow's form."""
     details = ConnectionDetails(conn_id=conn_id)
     if _has_teams():
         details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
@@ -57,10 +59,10 @@ def tests_connection(conn_id: str, user: BaseUser) -> bool:
 
 
 def readable_dags(user: BaseUser) -> set[str]:
-    """Return the ids of the DAGs whose XComs somebody may read, of those that left some for the page."""
-    left = select(XComModel.dag_id).where(XComModel.key.in_((LINK_KEY, PROGRESS_KEY))).distinct()
+    """Return the ids of DAGs that have XComs for the page which the user may read."""
+    reported = select(XComModel.dag_id).where(XComModel.key.in_((LINK_KEY, PROGRESS_KEY))).distinct()
     with create_session() as session:
-        dag_ids = set(session.scalars(left))
+        dag_ids = set(session.scalars(reported))
     return {
         dag_id
         for dag_id in dag_ids & get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
@@ -81,7 +83,7 @@ def _has_teams() -> bool:
 
 
 def of_own_team(conn_ids: Iterable[str], user: BaseUser) -> list[str]:
-    """Return those connections that are not another team's."""
+    """Return the connections that do not belong to another team."""
     if not _has_teams():
         return list(conn_ids)
     manager = get_auth_manager()

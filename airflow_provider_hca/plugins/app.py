@@ -1,4 +1,4 @@
-"""The page put together: its routes, who may use them, and what every answer says to the browser."""
+"""The page as an application: routes, permissions and response headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_hca.plugins import access, bundles, connections, files, in
 from airflow_provider_hca.plugins.dss import sendable
 
 _HEADERS = {
-    # Names of files come from whoever uploaded them. Should one ever get into the page as markup, nothing in it runs.
+    # Uploaders choose file names. If one ever ended up in the page as markup, no script in it would run.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "x-content-type-options": "nosniff",
@@ -21,25 +21,25 @@ _HEADERS = {
 
 
 def make_app() -> FastAPI:
-    """Return the application that Airflow mounts. None of its routes answers to those who may not see plugins."""
+    """Return the application that Airflow mounts; all routes need the permission to see plugins."""
     app = FastAPI(title="DSS", openapi_url=None, dependencies=[access.SEES_PAGE])
     for module in (pages, connections, bundles, files, ingests):
         app.include_router(module.router)
-    app.add_exception_handler(DSSError, _told)  # type: ignore[arg-type]  # it is called with no other errors
+    app.add_exception_handler(DSSError, _report_error)  # type: ignore[arg-type]  # it is called with no other errors
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
         for name, value in _HEADERS.items():
             response.headers[name] = value
-        # What somebody was allowed to see is not for the next one at the same computer.
+        # The next user of the same browser may have fewer permissions.
         response.headers.setdefault("cache-control", "no-store")
         return response
 
     return app
 
 
-async def _told(_: Request, error: DSSError) -> JSONResponse:
-    """Answer with what the DSS, or the way there, had to say; no message of this package holds a secret."""
-    missing = isinstance(error, DSSNotFoundError)  # and may come yet, unlike what is not there in Airflow
+async def _report_error(_: Request, error: DSSError) -> JSONResponse:
+    """Return the message of an error of the DSS or of the connection to it; messages contain no secrets."""
+    missing = isinstance(error, DSSNotFoundError)  # a running upload may still create it
     return JSONResponse({"detail": sendable(str(error)), "missing": missing}, 404 if missing else 502)

@@ -1,4 +1,4 @@
-"""The bundles of a replica, and what is in one."""
+"""Bundles of a replica, and the files of one bundle."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from airflow_provider_hca.client.models import REPLICAS
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport
 from airflow_provider_hca.plugins import access
-from airflow_provider_hca.plugins.dss import LatestVersionQuery, ReplicaQuery, UuidPath, asking, sendable
+from airflow_provider_hca.plugins.dss import LatestVersionQuery, ReplicaQuery, UuidPath, open_api, sendable
 
 router = APIRouter(prefix="/api/connections/{connection_id}/bundles", dependencies=[access.USES_CONNECTION])
 
-_MOST_LISTED = 10_000  # versions; a DSS lists by uuid, so to find the newest all have to be looked at, 500 a request
-_MOST_SHOWN = 200
-_MOST_FILES = 10_000
+_MAX_LISTED = 10_000  # versions; a DSS lists by uuid, so finding the newest means reading all, 500 per request
+_MAX_SHOWN = 200
+_MAX_FILES = 10_000
 
 
 class BundleName(BaseModel):
-    """A version of a bundle."""
+    """Version of a bundle."""
 
     uuid: str
     version: str
 
 
 class Bundles(BaseModel):
-    """The newest bundles.
+    """Newest bundles of a replica.
 
-    :ivar bundles: newest first
-    :ivar looked_at: how many versions were looked at
-    :ivar complete: whether those are all there are
+    :ivar bundles: Bundle versions, newest first
+    :ivar listed: Number of versions that the DSS listed
+    :ivar complete: Whether these are all versions of the replica
     """
 
     bundles: list[BundleName]
-    looked_at: int
+    listed: int
     complete: bool
 
 
 class File(BaseModel):
-    """A file of a bundle.
+    """File of a bundle.
 
-    :ivar size: in bytes; 0 if the DSS does not say it
+    :ivar size: Size in bytes; 0 if unknown
     """
 
     name: str
@@ -63,14 +63,14 @@ class File(BaseModel):
 
 
 class Bundle(BaseModel):
-    """A bundle.
+    """Bundle with its files.
 
-    :ivar creator_uid: None if the DSS does not say it
-    :ivar files: the first of them, and `links.json`
-    :ivar omitted: how many files were too many to list
-    :ivar byte_count: of all files
-    :ivar versions: all there are of it in this replica, newest first
-    :ivar replicas: for each replica whether this version is there; None if the DSS did not say
+    :ivar creator_uid: uid of the creator; None if unknown
+    :ivar files: First files of the bundle, and `links.json`
+    :ivar omitted: Number of files that are not listed
+    :ivar byte_count: Size of all files in bytes
+    :ivar versions: Versions of the bundle in this replica, newest first
+    :ivar replicas: Whether each replica has this version; None if unknown
     """
 
     uuid: str
@@ -88,13 +88,13 @@ async def list_bundles(
     connection_id: str, replica: ReplicaQuery, prefix: Annotated[str, Query(pattern=r"^[0-9a-fA-F-]{0,36}$")] = ""
 ) -> Bundles:
     """Return the newest bundles of a replica (`GET /bundles/all`)."""
-    async with asking(connection_id) as (api, transport):
-        found = await transport.run(api.get_bundles_all(replica=replica, prefix=prefix, at_most=_MOST_LISTED))
-    found.sort(key=lambda each: (each["version"], each["uuid"]), reverse=True)
+    async with open_api(connection_id) as (api, transport):
+        found = await transport.run(api.get_bundles_all(replica=replica, prefix=prefix, at_most=_MAX_LISTED))
+    found.sort(key=lambda bundle: (bundle["version"], bundle["uuid"]), reverse=True)
     return Bundles(
-        bundles=[BundleName(uuid=_text(each, "uuid"), version=_text(each, "version")) for each in found[:_MOST_SHOWN]],
-        looked_at=len(found),
-        complete=len(found) < _MOST_LISTED,
+        bundles=[_bundle_name(bundle) for bundle in found[:_MAX_SHOWN]],
+        listed=len(found),
+        complete=len(found) < _MAX_LISTED,
     )
 
 
@@ -103,55 +103,59 @@ async def get_bundle(
     connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: LatestVersionQuery = None
 ) -> Response:
     """Return a bundle with its files (`GET /bundles/{uuid}`)."""
-    async with asking(connection_id) as (api, transport):
+    async with open_api(connection_id) as (api, transport):
         manifest = await transport.run(api.get_bundle(uuid, replica=replica, version=version))
-        there, versions = await asyncio.gather(
+        replicas, versions = await asyncio.gather(
             _replicas(api, transport, uuid, manifest["version"], replica),
             _versions(api, transport, uuid, manifest["version"], replica),
         )
-    # Of a large bundle this takes so long that others would have to wait.
-    told = await run_in_threadpool(_tell, manifest, versions, there)
-    return Response(told, media_type="application/json")
+    # In a thread: a large bundle would block the event loop.
+    content = await run_in_threadpool(_to_json, manifest, versions, replicas)
+    return Response(content, media_type="application/json")
 
 
-def _tell(manifest: Mapping[str, Any], versions: list[str], there: dict[str, bool | None]) -> str:
+def _bundle_name(bundle: Mapping[str, Any]) -> BundleName:
+    return BundleName(uuid=_text(bundle, "uuid"), version=_text(bundle, "version"))
+
+
+def _to_json(manifest: Mapping[str, Any], versions: list[str], replicas: dict[str, bool | None]) -> str:
     files = manifest["files"]
-    links = [each for each in files[_MOST_FILES:] if each.get("name") == "links.json"]
-    shown = [*files[:_MOST_FILES], *links[:1]]
+    links = [file for file in files[_MAX_FILES:] if file.get("name") == "links.json"]
+    shown = [*files[:_MAX_FILES], *links[:1]]
     bundle = Bundle(
         uuid=_text(manifest, "uuid"),
         version=_text(manifest, "version"),
         creator_uid=_number(manifest, "creator_uid"),
-        files=[_file(each) for each in shown],
+        files=[_file(file) for file in shown],
         omitted=len(files) - len(shown),
-        byte_count=sum(_size(each) for each in files),
+        byte_count=sum(_size(file) for file in files),
         versions=versions,
-        replicas=there,
+        replicas=replicas,
     )
     return bundle.model_dump_json()
 
 
 async def _replicas(
-    api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, version: str, seen_in: str
+    api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, version: str, source: str
 ) -> dict[str, bool | None]:
-    there: dict[str, bool | None] = {replica: replica == seen_in for replica in REPLICAS}
+    available: dict[str, bool | None] = {replica: replica == source for replica in REPLICAS}
     for replica in REPLICAS:
-        if replica != seen_in:
+        if replica != source:
             try:
                 found = await transport.run(api.find_bundle(uuid, replica=replica, version=version))
-                there[replica] = found is not None
-            except (DSSError, ValueError):  # the bundle itself is there, so the page has something to show
-                there[replica] = None
-    return there
+                available[replica] = found is not None
+            except (DSSError, ValueError):  # the page can show the bundle without it
+                available[replica] = None
+    return available
 
 
 async def _versions(api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, version: str, replica: str) -> list[str]:
     try:
-        found = await transport.run(api.get_bundles_all(replica=replica, prefix=uuid, at_most=_MOST_LISTED))
-    except DSSError:  # same
+        found = await transport.run(api.get_bundles_all(replica=replica, prefix=uuid, at_most=_MAX_LISTED))
+    except DSSError:  # the page can show the bundle without it
         found = []
-    # A DSS that has just stored a version may not list it yet.
-    return sorted({sendable(each) for each in (version, *(each["version"] for each in found))}, reverse=True)
+    # The list of a DSS may lack a version that was just stored.
+    return sorted({sendable(name) for name in (version, *(bundle["version"] for bundle in found))}, reverse=True)
 
 
 def _file(entry: Mapping[str, Any]) -> File:
@@ -174,7 +178,7 @@ def _text(entry: Mapping[str, Any], key: str) -> str:
 
 
 def _number(entry: Mapping[str, Any], key: str) -> int | None:
-    """Return a number if it is one that can be a size or an id."""
+    """Return a value if it is a number from 0 up, as sizes and ids are."""
     value = entry.get(key)
     return value if isinstance(value, int) and value >= 0 else None
 

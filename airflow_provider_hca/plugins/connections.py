@@ -1,4 +1,4 @@
-"""The connections to DSSs: which there are, and how they are."""
+"""Connections of the type `hca_dss` and their health."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from sqlalchemy import select
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.plugins import access
-from airflow_provider_hca.plugins.dss import asking, sendable
+from airflow_provider_hca.plugins.dss import open_api, sendable
 
 router = APIRouter(prefix="/api/connections")
 
-# A DSS that does not answer holds a thread for as long as its connection says; Airflow's own routes have others.
-_LOOKING = CapacityLimiter(4)
+# Own threads: a DSS that does not answer holds one until its time-out, and Airflow's routes need theirs.
+_LIMITER = CapacityLimiter(4)
 _CREDENTIALS = {
     "StaticToken": "token",
     "ServiceAccountKey": "service account key",
     "UserToken": "OAuth2 login",
-    "NoneType": "none: reads only",
+    "NoneType": "none, read only",
 }
 
 
 class Connections(BaseModel):
-    """The connections of the type `hca_dss`, by their ids.
+    """Ids of the connections of the type `hca_dss`.
 
-    :ivar readable: whether the user may read connections, and so ask for their health
+    :ivar readable: Whether the user may read connections, and therefore see their health
     """
 
     connections: list[str]
@@ -43,13 +43,13 @@ class Connections(BaseModel):
 
 
 class Health(BaseModel):
-    """How a connection is.
+    """Health of a connection.
 
-    :ivar ok: whether the DSS answers, and takes the token if there is one and it may be tried
-    :ivar message: what "Test" in the connection's form says
-    :ivar host: of the API, with scheme and path
-    :ivar credentials: their kind; empty if they were not tried
-    :ivar seconds: it took to find out
+    :ivar ok: Whether the DSS answers and accepts the token, if there is one that may be tested
+    :ivar message: Result of "Test" in the form of the connection
+    :ivar host: URL of the API
+    :ivar credentials: Kind of the credentials; empty if not tested
+    :ivar seconds: Duration of the test in seconds
     """
 
     ok: bool
@@ -61,7 +61,7 @@ class Health(BaseModel):
 
 @router.get("")
 def list_connections(user: access.User, session: SessionDep) -> Connections:
-    """Return the connections that are stored, those of the API server's environment, and the default one."""
+    """Return stored connections, those in the environment of the API server, and the default one."""
     stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type == DSSHook.conn_type)).all()
     named = {name.removeprefix(CONN_ENV_PREFIX).lower() for name in os.environ if name.startswith(CONN_ENV_PREFIX)}
     found = {*stored, *filter(_is_dss_in_environment, named)}
@@ -73,22 +73,22 @@ def list_connections(user: access.User, session: SessionDep) -> Connections:
 
 @router.get("/{connection_id}/health", dependencies=[access.READS_CONNECTIONS])
 async def health(connection_id: str, user: access.User) -> Health:
-    """Return how a connection is, by asking its DSS; its credentials are tried where Airflow's own form would."""
-    if not await to_thread.run_sync(_is_dss, connection_id, limiter=_LOOKING):
-        raise HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
-    reason = await to_thread.run_sync(_not_to_test, connection_id, user, limiter=_LOOKING)
+    """Return the health of a connection; its credentials are tested only if Airflow's form would test them."""
+    if not await to_thread.run_sync(_is_dss, connection_id, limiter=_LIMITER):
+        raise HTTPException(404, f"no connection {connection_id!r} of type {DSSHook.conn_type!r}")
+    reason = await to_thread.run_sync(_reason_not_to_test, connection_id, user, limiter=_LIMITER)
     if not reason:
-        return await to_thread.run_sync(_test, connection_id, limiter=_LOOKING)
+        return await to_thread.run_sync(_test, connection_id, limiter=_LIMITER)
     started = time.monotonic()
     ok, message = await _reach(connection_id)
     if ok:
-        message = f"{message} answers. Credentials were not tried: {reason}"
-    host = await to_thread.run_sync(_host, connection_id, limiter=_LOOKING)
+        message = f"{message} answers. Credentials were not tested: {reason}"
+    host = await to_thread.run_sync(_host, connection_id, limiter=_LIMITER)
     return Health(ok=ok, message=message, host=host, credentials="", seconds=round(time.monotonic() - started, 3))
 
 
-def _not_to_test(conn_id: str, user: BaseUser) -> str:
-    """Return why a connection's credentials are not to be tried; nothing if they may be."""
+def _reason_not_to_test(conn_id: str, user: BaseUser) -> str:
+    """Return why the credentials of a connection must not be tested; empty if they may be."""
     setting = conf.get("core", "test_connection", fallback="Disabled").strip()
     if setting.lower() != "enabled":
         return f"[core] test_connection is {setting}"
@@ -96,11 +96,11 @@ def _not_to_test(conn_id: str, user: BaseUser) -> str:
 
 
 async def _reach(conn_id: str) -> tuple[bool, str]:
-    """Return whether the DSS answers without a token, and where it is, or what is wrong."""
+    """Return whether the DSS answers without a token, and its URL or the problem."""
     try:
-        async with asking(conn_id) as (api, transport):
+        async with open_api(conn_id) as (api, transport):
             await transport.run(api.check_reachable())
-    except HTTPException as error:  # the connection is not well-formed
+    except HTTPException as error:  # malformed connection
         return False, error.detail
     except DSSError as error:
         return False, sendable(str(error))
@@ -120,27 +120,27 @@ def _test(conn_id: str) -> Health:
 def _is_dss(conn_id: str) -> bool:
     try:
         return bool(BaseHook.get_connection(conn_id).conn_type == DSSHook.conn_type)
-    except (AirflowNotFoundException, ValueError):  # not there, or not well-formed
+    except (AirflowNotFoundException, ValueError):  # missing or malformed
         return False
 
 
 def _is_dss_in_environment(conn_id: str) -> bool:
-    # Not through all of Airflow's secrets backends, each of which may be a service to be asked over the network.
+    # Not through all secrets backends: each may be a remote service.
     try:
         connection = EnvironmentVariablesBackend().get_connection(conn_id)
-    except ValueError:  # not well-formed
+    except ValueError:  # malformed
         return False
     return connection is not None and connection.conn_type == DSSHook.conn_type
 
 
 def _host(conn_id: str) -> str:
     host = str(BaseHook.get_connection(conn_id).host or "")
-    return "" if "@" in host else host  # somebody may have put a password there
+    return "" if "@" in host else host  # may contain a password
 
 
 def _credentials(hook: DSSHook) -> str:
     try:
         with hook:
             return _CREDENTIALS[type(hook.api.auth).__name__]
-    except (DSSError, ValueError):  # the message says what is wrong
+    except (DSSError, ValueError):  # reported by the test
         return ""

@@ -1,4 +1,4 @@
-"""Asking a DSS for somebody who looks on: through a connection of Airflow, and without the patience of a task."""
+"""Requests to a DSS for a user who waits for the page: through a connection, with few retries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_hca.client.models import Replica
 from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport, Settings
 from airflow_provider_hca.hooks.dss import DSSHook
 
-# Checked as the client does, which a pattern cannot: there is no 13th month. What is wrong is answered 422.
+# Checked by the client, since a pattern accepts a 13th month. Invalid values are answered with 422.
 _Uuid = Annotated[str, AfterValidator(lambda value: check_uuid(value))]
 _Version = Annotated[str, AfterValidator(lambda value: check_version(value))]
 
@@ -28,23 +28,26 @@ VersionQuery = Annotated[_Version, Query()]
 LatestVersionQuery = Annotated[_Version | None, Query()]
 
 
-_SECONDS = 30.0  # a DSS that has to make a copy of a file first asks to come again every 10 s
+_SECONDS = 30.0  # a DSS that copies a file before a download asks to retry every 10 s
 
 
 @asynccontextmanager
-async def asking(
-    connection_id: str, *, patient: bool = False, late: str = "the DSS takes too long to answer: come again later"
+async def open_api(
+    connection_id: str,
+    *,
+    patient: bool = False,
+    timeout_message: str = "the DSS takes too long to answer; try again later",
 ) -> AsyncIterator[tuple[DSSAPI, AsyncAdvisingTransport]]:
-    """Give the calls of a connection, and what runs them.
+    """Yield the API of a connection's DSS and a driver for it.
 
-    They carry no token, since what the page shows needs none: nobody sees by another's credentials.
+    Requests carry no token: the page shows only data that a DSS shows without login.
 
-    :param connection_id: of an Airflow connection of the type `hca_dss`; any other counts as not there
-    :param patient: whether to retry as the connection says
-    :param late: what to say when it takes longer than somebody waits who looks on
-    :raises HTTPException: when there is no such connection, it is not well-formed, or it takes too long
+    :param connection_id: Id of an Airflow connection of type `hca_dss`; others are answered like missing ones
+    :param patient: Whether to retry as often as the connection allows
+    :param timeout_message: Message of the 504 after 30 s
+    :raises HTTPException: if the connection is missing or malformed, or the DSS takes too long
     """
-    unknown = HTTPException(404, f"there is no connection {connection_id!r} of the type {DSSHook.conn_type!r}")
+    unknown = HTTPException(404, f"no connection {connection_id!r} of type {DSSHook.conn_type!r}")
     try:
         connection = await get_async_connection(connection_id)
     except AirflowNotFoundException:
@@ -63,9 +66,9 @@ async def asking(
         ):
             yield api, transport
     except TimeoutError:
-        raise HTTPException(504, late) from None
+        raise HTTPException(504, timeout_message) from None
 
 
 def sendable(text: str) -> str:
-    """Return a text without the halves of characters that JSON may hold, and that cannot be sent."""
+    """Return a text without lone surrogates, which JSON can contain and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode()

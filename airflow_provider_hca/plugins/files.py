@@ -1,4 +1,4 @@
-"""What is in the small files of a bundle that the page shows: `links.json`, and the metadata that it links."""
+"""Content of `links.json` and of the metadata documents that it links."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_hca.plugins import access
-from airflow_provider_hca.plugins.dss import ReplicaQuery, UuidPath, VersionQuery, asking
+from airflow_provider_hca.plugins.dss import ReplicaQuery, UuidPath, VersionQuery, open_api
 from airflow_provider_hca.plugins.graph import read_links, shown
 
 router = APIRouter(prefix="/api/connections/{connection_id}/files", dependencies=[access.USES_CONNECTION])
 
 _LINKS_SIZE = 8 * 1024 * 1024
 _DOCUMENT_SIZE = 1024 * 1024
-# A version of a file never changes; but whoever logs in next at that browser may not be allowed to see it.
-_KEPT = {"cache-control": "private, max-age=86400", "vary": "Cookie, Authorization"}
-# How the metadata of the Human Cell Atlas names things, each in the core of its kind of document.
+# A version of a file never changes, but the next user of the same browser may have fewer permissions.
+_CACHED = {"cache-control": "private, max-age=86400", "vary": "Cookie, Authorization"}
+# Names in the metadata of the Human Cell Atlas, each in the core object of its kind of document.
 _NAMES = ("biomaterial_id", "file_name", "protocol_id", "process_id", "project_short_name", "project_shortname")
 
 
 class Document(BaseModel):
-    """What a metadata document describes.
+    """Entity that a metadata document describes.
 
-    :ivar id: by which `links.json` names it; empty if it has none
-    :ivar type: such as `donor_organism`
-    :ivar name: that people gave it
+    :ivar id: Id of the entity in `links.json`; may be empty
+    :ivar type: Type of the entity, such as `donor_organism`
+    :ivar name: Name of the entity for people
     """
 
     id: str
@@ -38,26 +38,26 @@ class Document(BaseModel):
 
 @router.get("/{uuid}/links")
 async def get_links(connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery) -> Response:
-    """Return the graph of a `links.json`, laid out."""
+    """Return the graph of a `links.json` with positions."""
     content = await _read(connection_id, uuid, replica, version, _LINKS_SIZE)
-    graph = await run_in_threadpool(_draw, content)  # which takes so long that others would have to wait
-    return Response(graph, media_type="application/json", headers=_KEPT)
+    graph = await run_in_threadpool(_draw, content)  # in a thread: it would block the event loop
+    return Response(graph, media_type="application/json", headers=_CACHED)
 
 
 def _draw(content: bytes) -> str:
     try:
         return read_links(json.loads(content)).model_dump_json()
     except (ValueError, RecursionError) as error:
-        raise HTTPException(422, f"this links.json cannot be drawn: {error}") from None
+        raise HTTPException(422, f"cannot draw this links.json: {error}") from None
 
 
 @router.get("/{uuid}/document")
 async def get_document(
     connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery, response: Response
 ) -> Document:
-    """Return what a metadata document describes."""
+    """Return the entity that a metadata document describes."""
     content = await _read(connection_id, uuid, replica, version, _DOCUMENT_SIZE)
-    response.headers.update(_KEPT)
+    response.headers.update(_CACHED)
     return await run_in_threadpool(_describe, content)
 
 
@@ -79,22 +79,22 @@ def _describe(content: bytes) -> Document:
     )
 
 
-class _Few:
-    """Bytes, up to a number."""
+class _BoundedBuffer:
+    """Buffer that refuses to grow beyond a number of bytes."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_size: int) -> None:
         self.content = bytearray()
-        self._most = most
+        self._max_size = max_size
 
     def write(self, data: bytes, /) -> None:
         self.content += data
-        if len(self.content) > self._most:
-            raise HTTPException(413, f"the file is larger than {self._most:,} bytes: too large to be shown here")
+        if len(self.content) > self._max_size:
+            raise HTTPException(413, f"the file is larger than {self._max_size:,} bytes and cannot be shown here")
 
 
-async def _read(connection_id: str, uuid: str, replica: str, version: str, most: int) -> bytes:
-    content = _Few(most)
-    late = "the DSS is still preparing the file: come again in a minute"
-    async with asking(connection_id, patient=True, late=late) as (api, transport):
+async def _read(connection_id: str, uuid: str, replica: str, version: str, max_size: int) -> bytes:
+    content = _BoundedBuffer(max_size)
+    message = "the DSS is still preparing the file; try again in a minute"
+    async with open_api(connection_id, patient=True, timeout_message=message) as (api, transport):
         await transport.run(api.get_file(uuid, replica=replica, version=version, to=content))
     return bytes(content.content)

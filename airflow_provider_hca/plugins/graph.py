@@ -1,4 +1,4 @@
-"""The graph of `links.json`, laid out to be drawn: which process made what from what. Pure."""
+"""Graph of `links.json` with positions for drawing: processes, their inputs and their outputs. No I/O."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-_MOST_NODES = 400
-_MOST_READ = 20_000  # nodes, edges and protocols; a document of 8 MiB can hold half a million
-_LONGEST = 200  # characters; to fit a longer text into a node, a browser is busy for seconds
-_GROUPED_FROM = 6  # as many siblings of one kind become one node: the 96 reads of a plate are one thing to look at
+_MAX_NODES = 400
+_MAX_READ = 20_000  # nodes, edges and protocols; 8 MiB can hold half a million
+_MAX_TEXT = 200  # characters; fitting longer texts into nodes keeps a browser busy for seconds
+_GROUP_SIZE = 6  # siblings of one kind that are drawn as one node, such as the 96 reads of a plate
 _SWEEPS = 6
 
 
 class Protocol(BaseModel):
-    """How a process was done."""
+    """Protocol of a process."""
 
     id: str
     type: str
 
 
 class Node(BaseModel):
-    """A process, or what goes in or out of one.
+    """Process, or entity that is an input or output of processes.
 
-    :ivar type: such as `cell_suspension` or `biomaterial`, as the links say; may be empty
-    :ivar members: ids of the entities it stands for; more than one when siblings are drawn as one
-    :ivar protocols: of a process
-    :ivar x: column, from the left
-    :ivar y: row, from the top; between two rows it is fractional
+    :ivar type: Type in the links, such as `cell_suspension` or `biomaterial`; may be empty
+    :ivar members: Ids of the entities that the node represents; several if siblings are grouped
+    :ivar protocols: Protocols of a process
+    :ivar x: Column, from the left
+    :ivar y: Row, from the top; fractional between rows
     """
 
     id: str
@@ -43,19 +43,18 @@ class Node(BaseModel):
 
 
 class Edge(BaseModel):
-    """From what goes in to the process, or from the process to what comes out."""
+    """Edge from an input to a process, or from a process to an output."""
 
     source: str
     target: str
 
 
 class Graph(BaseModel):
-    """What is drawn.
+    """Graph with positions.
 
-    :ivar columns: how many there are
-    :ivar rows: how many the longest column has
-    :ivar omitted: how many nodes were too many to draw, or of how many nodes, edges and protocols it was seen that they
-        are too many; then there are none at all
+    :ivar columns: Number of columns
+    :ivar rows: Number of rows of the longest column
+    :ivar omitted: Number of nodes, edges and protocols read if they are too many to draw; then there are no nodes
     """
 
     nodes: list[Node]
@@ -66,34 +65,34 @@ class Graph(BaseModel):
 
 
 def read_links(document: Any) -> Graph:
-    """Return the graph of a `links.json`, laid out.
+    """Return the graph of a `links.json` with positions.
 
-    Both forms that the Human Cell Atlas has used are read: ids with one type for all of them, and ids with a type each.
+    Supports both forms of the Human Cell Atlas: ids with one common type, and ids with a type each.
 
-    :param document: the parsed JSON
-    :raises ValueError: when it is no such document
+    :param document: Parsed JSON
+    :raises ValueError: if the document has no list of links
     """
     links = document.get("links") if isinstance(document, Mapping) else None
     if not isinstance(links, list) or not all(isinstance(link, Mapping) for link in links):
-        raise ValueError("links.json holds no list of links")
-    read = _Read()
+        raise ValueError("links.json has no list of links")
+    reader = _Reader()
     for number, link in enumerate(links):
-        read.add_link(link, number)
-        if read.too_much:
-            return Graph(nodes=[], edges=[], omitted=read.count)
-    graph = _with_siblings_grouped(read.nodes, list(read.edges))
-    if len(graph.nodes) > _MOST_NODES:
+        reader.add_link(link, number)
+        if reader.too_much:
+            return Graph(nodes=[], edges=[], omitted=reader.count)
+    graph = _group_siblings(reader.nodes, list(reader.edges))
+    if len(graph.nodes) > _MAX_NODES:
         return Graph(nodes=[], edges=[], omitted=len(graph.nodes))
-    return _laid_out(graph)
+    return _lay_out(graph)
 
 
 def shown(value: Any) -> str:
-    """Return a value as text that can be sent and drawn: JSON may hold halves of characters, and whole books."""
-    return str(value)[:_LONGEST].encode("utf-8", "replace").decode()
+    """Return a value as text of bounded length without lone surrogates."""
+    return str(value)[:_MAX_TEXT].encode("utf-8", "replace").decode()
 
 
-class _Read:
-    """What has been read of a document, up to too much."""
+class _Reader:
+    """Collector of nodes and edges that stops at a maximum."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
@@ -106,14 +105,14 @@ class _Read:
 
     @property
     def too_much(self) -> bool:
-        return self.count > _MOST_READ
+        return self.count > _MAX_READ
 
     def add_link(self, link: Mapping[str, Any], number: int) -> None:
-        if "entity" in link:  # a supplementary file: made by no process
-            of = [self._entity(*each) for each in _entities([link["entity"]], "entity", "")]
-            for id_, type_ in self._up_to_too_much(_entities(link.get("files"), "file", "file")):
+        if "entity" in link:  # a supplementary file, without a process
+            owners = [self._entity(*entity) for entity in _entities([link["entity"]], "entity", "")]
+            for id_, type_ in self._bounded(_entities(link.get("files"), "file", "file")):
                 file = self._entity(id_, type_)
-                self.edges.update({(one, file): None for one in of})
+                self.edges.update({(owner, file): None for owner in owners})
             return
         process_id = shown(link.get("process_id") or link.get("process") or number)
         process = self.nodes.setdefault(
@@ -122,16 +121,16 @@ class _Read:
                 id=f"p:{process_id}", kind="process", type=shown(link.get("process_type") or ""), members=[process_id]
             ),
         )
-        for id_, type_ in self._up_to_too_much(_entities(link.get("protocols"), "protocol", "")):
+        for id_, type_ in self._bounded(_entities(link.get("protocols"), "protocol", "")):
             if (process.id, id_) not in self._protocols:
                 self._protocols.add((process.id, id_))
                 process.protocols.append(Protocol(id=id_, type=type_))
-        for id_, type_ in self._up_to_too_much(_entities(link.get("inputs"), "input", link.get("input_type"))):
+        for id_, type_ in self._bounded(_entities(link.get("inputs"), "input", link.get("input_type"))):
             self.edges[self._entity(id_, type_), process.id] = None
-        for id_, type_ in self._up_to_too_much(_entities(link.get("outputs"), "output", link.get("output_type"))):
+        for id_, type_ in self._bounded(_entities(link.get("outputs"), "output", link.get("output_type"))):
             self.edges[process.id, self._entity(id_, type_)] = None
 
-    def _up_to_too_much(self, entities: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    def _bounded(self, entities: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         return takewhile(lambda _: not self.too_much, entities)
 
     def _entity(self, id_: str, type_: str) -> str:
@@ -142,29 +141,34 @@ class _Read:
         return node.id
 
 
-def _entities(listed: Any, what: str, kind: Any) -> Iterator[tuple[str, str]]:
-    """Return the id and the type of each; `what` is how its keys begin, `kind` its type if it does not tell."""
-    for each in listed if isinstance(listed, list) else []:
-        if isinstance(each, str):
-            yield shown(each), shown(kind or "")
-        elif isinstance(each, Mapping) and each.get(f"{what}_id"):
-            yield shown(each[f"{what}_id"]), shown(each.get(f"{what}_type") or kind or "")
+def _entities(entities: Any, prefix: str, default_type: Any) -> Iterator[tuple[str, str]]:
+    """Yield id and type of entities.
+
+    :param entities: List of ids, or of objects
+    :param prefix: Prefix of the keys of objects, as in `input_id`
+    :param default_type: Type of entities without one
+    """
+    for entity in entities if isinstance(entities, list) else []:
+        if isinstance(entity, str):
+            yield shown(entity), shown(default_type or "")
+        elif isinstance(entity, Mapping) and entity.get(f"{prefix}_id"):
+            yield shown(entity[f"{prefix}_id"]), shown(entity.get(f"{prefix}_type") or default_type or "")
 
 
-def _with_siblings_grouped(nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]) -> Graph:
+def _group_siblings(nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]) -> Graph:
     before, after = _neighbours(edges)
-    alike: defaultdict[tuple[Any, ...], list[Node]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[Node]] = defaultdict(list)
     for node in nodes.values():
         own = node.id if node.kind == "process" else ""
-        alike[own, node.type, frozenset(before[node.id]), frozenset(after[node.id])].append(node)
-    stands_for = {id_: id_ for id_ in nodes}
-    for siblings in alike.values():
-        if len(siblings) >= _GROUPED_FROM:
+        groups[own, node.type, frozenset(before[node.id]), frozenset(after[node.id])].append(node)
+    representative = {id_: id_ for id_ in nodes}
+    for siblings in groups.values():
+        if len(siblings) >= _GROUP_SIZE:
             siblings[0].members = [member for node in siblings for member in node.members]
-            stands_for.update({node.id: siblings[0].id for node in siblings})
-    drawn = dict.fromkeys((stands_for[source], stands_for[target]) for source, target in edges)
+            representative.update({node.id: siblings[0].id for node in siblings})
+    drawn = dict.fromkeys((representative[source], representative[target]) for source, target in edges)
     return Graph(
-        nodes=[node for id_, node in nodes.items() if stands_for[id_] == id_],
+        nodes=[node for id_, node in nodes.items() if representative[id_] == id_],
         edges=[Edge(source=source, target=target) for source, target in drawn],
     )
 
@@ -177,7 +181,7 @@ def _neighbours(edges: Iterable[tuple[str, str]]) -> tuple[dict[str, list[str]],
     return before, after
 
 
-def _laid_out(graph: Graph) -> Graph:
+def _lay_out(graph: Graph) -> Graph:
     if not graph.nodes:
         return graph
     before, after = _neighbours((edge.source, edge.target) for edge in graph.edges)
@@ -198,32 +202,32 @@ def _laid_out(graph: Graph) -> Graph:
 
 
 def _columns(ids: Sequence[str], before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> dict[str, int]:
-    """Return the column of each node: right of all that lead to it. Links may go round in a circle, which is cut."""
+    """Return the column of each node, right of all its predecessors. Cycles are cut."""
     column: dict[str, int] = {}
-    waits_for = {id_: len(before.get(id_, ())) for id_ in ids}
-    ready = [id_ for id_ in ids if not waits_for[id_]]
-    left = dict.fromkeys(ids)
-    while left:
-        id_ = ready.pop(0) if ready else next(iter(left))
-        if id_ not in left:
+    open_inputs = {id_: len(before.get(id_, ())) for id_ in ids}
+    ready = [id_ for id_ in ids if not open_inputs[id_]]
+    pending = dict.fromkeys(ids)
+    while pending:
+        id_ = ready.pop(0) if ready else next(iter(pending))
+        if id_ not in pending:
             continue
-        del left[id_]
-        column[id_] = max((column[each] + 1 for each in before.get(id_, ()) if each in column), default=0)
-        for each in after.get(id_, ()):
-            waits_for[each] -= 1
-            if not waits_for[each]:
-                ready.append(each)
-    for id_ in ids:  # what has nothing before it stands beside what it goes into, not far away at the left
+        del pending[id_]
+        column[id_] = max((column[source] + 1 for source in before.get(id_, ()) if source in column), default=0)
+        for target in after.get(id_, ()):
+            open_inputs[target] -= 1
+            if not open_inputs[target]:
+                ready.append(target)
+    for id_ in ids:  # nodes without inputs go next to their targets, not to the far left
         if not before.get(id_) and after.get(id_):
-            column[id_] = max(0, min(column[each] for each in after[id_]) - 1)
+            column[id_] = max(0, min(column[target] for target in after[id_]) - 1)
     return column
 
 
 def _place(column: list[str], y: dict[str, float], neighbours: Mapping[str, list[str]]) -> None:
-    """Order a column by where its neighbours are, and move each node towards them, one row apart at least."""
+    """Sort a column by the rows of its neighbours, and move nodes towards them, at least one row apart."""
     wanted = {}
     for id_ in column:
-        others = [y[each] for each in neighbours.get(id_, ())]
+        others = [y[neighbour] for neighbour in neighbours.get(id_, ())]
         wanted[id_] = sum(others) / len(others) if others else y[id_]
     column.sort(key=lambda id_: wanted[id_])
     row = float("-inf")

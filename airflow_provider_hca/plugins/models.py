@@ -1,4 +1,4 @@
-"""What tasks tell of bundles, as the page has it; and the shards of a `DSSUploadTaskGroup` as one."""
+"""Tasks that use bundles, as the page shows them; shards of an upload group are merged into one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic import BaseModel
 
 _OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _FAILED = {"failed", "upstream_failed"}
-_NAMES = 5  # of files that failed alike, as a task tells them
+_MAX_NAMES = 5  # of files with the same failure, as in the XCom
 
-Action = Literal["make", "shard", "fetch", "see"]
+Action = Literal["create", "shard", "download", "use"]
 
 
 class Failure(BaseModel):
-    """Files that failed alike.
+    """Files that failed for the same reason.
 
-    :ivar cause: why, and what to change
-    :ivar count: how many files
-    :ivar names: of the first of them
+    :ivar cause: Reason and remedy
+    :ivar count: Number of files
+    :ivar names: Names of the first files
     """
 
     cause: str
@@ -30,17 +30,17 @@ class Failure(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far an upload is.
+    """Progress of an upload.
 
-    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`; the one that it failed in; of a group's
-        shards together, `shards`
-    :ivar phase_done: files that the phase is done with, of `phase_files`
-    :ivar sent_byte_count: bytes that are staged
-    :ivar rate: in bytes per second, over the last seconds; at the end over the whole of staging
-    :ivar error: why the try failed
-    :ivar failures: the files that failed, by cause
-    :ivar shard_number: of a shard, from 1
-    :ivar shard_count: how many shards there are
+    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`; after a failure the failed phase; `shards` for
+        merged shards
+    :ivar phase_done: Number of files that finished the phase, of `phase_files`
+    :ivar sent_byte_count: Bytes staged
+    :ivar rate: Bytes per second over the last seconds; at the end over all of staging
+    :ivar error: Reason of the failure
+    :ivar failures: Failed files by cause
+    :ivar shard_number: Number of the shard, from 1
+    :ivar shard_count: Number of shards
     """
 
     phase: str = ""
@@ -57,9 +57,9 @@ class Progress(BaseModel):
 
 
 class Bundle(BaseModel):
-    """The bundle that a task makes or waits for.
+    """Bundle that a task creates, downloads or waits for.
 
-    :ivar version: None is the latest
+    :ivar version: Version; the latest if None
     """
 
     connection: str
@@ -69,14 +69,14 @@ class Bundle(BaseModel):
 
 
 class Ingest(BaseModel):
-    """A task that makes or waits for a bundle.
+    """Task that uses a bundle.
 
-    :ivar run_state: of the DAG run
-    :ivar state: of the task instance
-    :ivar bundle: None if the task did not say in time
-    :ivar action: whether it makes the bundle, registers a shard of it, fetches it, or only has to do with it
-    :ivar told: when it last said how far it is
-    :ivar shards: for the shards of a `DSSUploadTaskGroup` together, each of them
+    :ivar run_state: State of the DAG run
+    :ivar state: State of the task instance
+    :ivar bundle: Bundle; None if the task failed before it was known
+    :ivar action: Whether the task creates the bundle, registers a shard of it, downloads it, or uses it otherwise
+    :ivar updated: Time of the last progress report
+    :ivar shards: Shards of an upload group, if merged
     """
 
     dag_id: str
@@ -94,125 +94,130 @@ class Ingest(BaseModel):
     file_count: int | None
     byte_count: int | None
     progress: Progress | None
-    told: datetime | None
+    updated: datetime | None
     shards: list[Ingest] = []
 
 
-def shards_as_one(ingests: Iterable[Ingest]) -> list[Ingest]:
-    """Return ingests with one in place of all shards of a group.
+def merge_shards(ingests: Iterable[Ingest]) -> list[Ingest]:
+    """Return ingests with the shards of each group merged into one.
 
-    :param ingests: of any tasks
+    :param ingests: Ingests of any tasks
     """
     groups: defaultdict[tuple[str, str, str], list[Ingest]] = defaultdict(list)
     others = []
-    for each in ingests:
-        if each.action == "shard":
-            groups[each.dag_id, each.run_id, each.task_id].append(each)
+    for ingest in ingests:
+        if ingest.action == "shard":
+            groups[ingest.dag_id, ingest.run_id, ingest.task_id].append(ingest)
         else:
-            others.append(each)
-    return [*others, *(_as_one(sorted(shards, key=lambda each: each.map_index)) for shards in groups.values())]
+            others.append(ingest)
+    return [*others, *(_merge(sorted(shards, key=lambda shard: shard.map_index)) for shards in groups.values())]
 
 
-def bundles_once(ingests: Sequence[Ingest]) -> list[Ingest]:
-    """Return ingests without the shards of which the task that makes the bundle tells already.
+def drop_finished_shards(ingests: Sequence[Ingest]) -> list[Ingest]:
+    """Return ingests without merged shards whose bundle already has a task of its own.
 
-    Until it does, a group whose shards are all done is still under way.
+    Until that task reports, a group with only successful shards is still running.
 
-    :param ingests: as `shards_as_one` returns them
+    :param ingests: Result of `merge_shards`
     """
-    told = {_bundle_of(each) for each in ingests if not each.shards and each.action == "make"}
-    kept = [each for each in ingests if not each.shards or _bundle_of(each) not in told]
+    created = {_bundle_key(ingest) for ingest in ingests if not ingest.shards and ingest.action == "create"}
+    kept = [ingest for ingest in ingests if not ingest.shards or _bundle_key(ingest) not in created]
     return [
-        each.model_copy(update={"state": "running"})
-        if each.shards and each.state == "success" and not _is_over(each)
-        else each
-        for each in kept
+        ingest.model_copy(update={"state": "running"})
+        if ingest.shards and ingest.state == "success" and not _run_is_over(ingest)
+        else ingest
+        for ingest in kept
     ]
 
 
-def most_telling(ingests: Sequence[Ingest], most: int) -> tuple[list[Ingest], int]:
-    """Return as many ingests as can be shown, in their order, and how many others there are, shards too.
+def select_most_relevant(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
+    """Return the most relevant ingests in their order, and the number of omitted ingests and shards.
 
-    Those that failed or are under way go before those that are done, and of these the newest.
+    Failed and running ingests are preferred, then the newest others.
 
-    :param ingests: as `shards_as_one` returns them
-    :param most: how many tasks, and how many shards of each
+    :param ingests: Result of `merge_shards`
+    :param limit: Maximum number of tasks, and of shards of each
     """
-    whole, omitted = _first(ingests, most)
+    tasks, omitted = _select(ingests, limit)
     shown = []
-    for each in whole:
-        shards, others = _first(each.shards, most)
+    for task in tasks:
+        shards, others = _select(task.shards, limit)
         omitted += others
-        shown.append(each.model_copy(update={"shards": shards}) if others else each)
+        shown.append(task.model_copy(update={"shards": shards}) if others else task)
     return shown, omitted
 
 
-def _first(ingests: Sequence[Ingest], most: int) -> tuple[list[Ingest], int]:
-    def interest(place: int) -> tuple[bool, float]:
-        each = ingests[place]
-        return each.state in _OVER - _FAILED, -(each.started.timestamp() if each.started else float("inf"))
+def _select(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
+    def rank(index: int) -> tuple[bool, float]:
+        ingest = ingests[index]
+        return ingest.state in _OVER - _FAILED, -(ingest.started.timestamp() if ingest.started else float("inf"))
 
-    kept = sorted(sorted(range(len(ingests)), key=interest)[:most])
-    return [ingests[place] for place in kept], len(ingests) - len(kept)
+    kept = sorted(sorted(range(len(ingests)), key=rank)[:limit])
+    return [ingests[index] for index in kept], len(ingests) - len(kept)
 
 
-def _bundle_of(ingest: Ingest) -> tuple[str, ...]:
+def _bundle_key(ingest: Ingest) -> tuple[str, ...]:
     return ingest.dag_id, ingest.run_id, str(ingest.bundle)
 
 
-def _is_over(ingest: Ingest) -> bool:
-    """Return whether the DAG run of a task is over."""
+def _run_is_over(ingest: Ingest) -> bool:
     return ingest.run_state in {"success", "failed"}
 
 
-def _as_one(shards: Sequence[Ingest]) -> Ingest:
-    told = [(each, each.progress) for each in shards if each.progress is not None]
-    files, size = sum(progress.file_count for _, progress in told), sum(progress.byte_count for _, progress in told)
-    count = max(progress.shard_count or 0 for _, progress in told)
-    state = _state(shards, count)
-    progress = Progress(
-        phase="shards",
-        phase_done=sum(each.state == "success" for each in shards),
-        phase_files=count,
-        file_count=files,
-        byte_count=size,
-        sent_byte_count=sum(progress.sent_byte_count for _, progress in told),
-        rate=sum(progress.rate for each, progress in told if each.state not in _OVER),
-        error=next((progress.error for _, progress in told if progress.error), ""),
-        failures=_together(failure for _, progress in told for failure in progress.failures),
-    )
+def _merge(shards: Sequence[Ingest]) -> Ingest:
+    progress = _merge_progress(shards)
+    state = _state(shards, progress.phase_files)
     return shards[0].model_copy(
         update={
             "map_index": -1,
             "state": state,
             "try_number": 1,
-            "started": min((each.started for each in shards if each.started), default=None),
-            "ended": max((each.ended for each in shards if each.ended), default=None) if state in _OVER else None,
-            "bundle": next((each.bundle for each in shards if each.bundle), None),
-            "action": "make",
-            "file_count": files,
-            "byte_count": size,
+            "started": min((shard.started for shard in shards if shard.started), default=None),
+            "ended": max((shard.ended for shard in shards if shard.ended), default=None) if state in _OVER else None,
+            "bundle": next((shard.bundle for shard in shards if shard.bundle), None),
+            "action": "create",
+            "file_count": progress.file_count,
+            "byte_count": progress.byte_count,
             "progress": progress,
-            "told": max((each.told for each in shards if each.told), default=None),
+            "updated": max((shard.updated for shard in shards if shard.updated), default=None),
             "shards": list(shards),
         }
     )
 
 
+def _merge_progress(shards: Sequence[Ingest]) -> Progress:
+    known = [shard.progress for shard in shards if shard.progress is not None]
+    running = [shard.progress for shard in shards if shard.progress is not None and shard.state not in _OVER]
+    return Progress(
+        phase="shards",
+        phase_done=sum(shard.state == "success" for shard in shards),
+        phase_files=max(progress.shard_count or 0 for progress in known),
+        file_count=sum(progress.file_count for progress in known),
+        byte_count=sum(progress.byte_count for progress in known),
+        sent_byte_count=sum(progress.sent_byte_count for progress in known),
+        rate=sum(progress.rate for progress in running),
+        error=next((progress.error for progress in known if progress.error), ""),
+        failures=_merge_failures(failure for progress in known for failure in progress.failures),
+    )
+
+
 def _state(shards: Sequence[Ingest], count: int) -> str:
-    """Return the state of all shards; those that have not begun tell nothing."""
-    states = {each.state for each in shards}
+    """Return the state of all shards together; shards that have not started are not among them.
+
+    :param count: Number of shards of the group
+    """
+    states = {shard.state for shard in shards}
     if states == {"success"} and len(shards) == count:
         return "success"
-    if _is_over(shards[0]) or (states <= _OVER and "failed" in states):
+    if _run_is_over(shards[0]) or (states <= _OVER and "failed" in states):
         return "failed"
     return "running"
 
 
-def _together(failures: Iterable[Failure]) -> list[Failure]:
+def _merge_failures(failures: Iterable[Failure]) -> list[Failure]:
     by_cause: dict[str, Failure] = {}
-    for each in failures:
-        known = by_cause.get(each.cause, Failure(cause=each.cause, count=0, names=[]))
-        names = [*known.names, *each.names][:_NAMES]
-        by_cause[each.cause] = Failure(cause=each.cause, count=known.count + each.count, names=names)
+    for failure in failures:
+        known = by_cause.get(failure.cause, Failure(cause=failure.cause, count=0, names=[]))
+        names = [*known.names, *failure.names][:_MAX_NAMES]
+        by_cause[failure.cause] = Failure(cause=failure.cause, count=known.count + failure.count, names=names)
     return list(by_cause.values())

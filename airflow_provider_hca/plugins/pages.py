@@ -1,4 +1,4 @@
-"""What the browser loads: one HTML page for all views, and what belongs to it. Everything comes from here."""
+"""Static files of the page: one HTML page for all views, scripts, style sheet and icons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml",
 @router.get("/connections", dependencies=[access.READS_CONNECTIONS])
 @router.get("/run", dependencies=[access.READS_XCOMS])
 async def page() -> FileResponse:
-    """Return the page; its script looks at the address to know which view it is."""
+    """Return the page, whose script selects the view by the address."""
     return _file(_STATIC / "page.html")
 
 
@@ -35,6 +35,6 @@ async def static(name: str) -> FileResponse:
 
 
 def _file(path: Path) -> FileResponse:
-    # By a registry of the machine, a script could be text/plain, which browsers do not run.
-    kept = {"cache-control": "private, no-cache"}  # asked again each time whether it is still the same
-    return FileResponse(path, media_type=_TYPES[path.suffix], headers=kept)
+    # Types of our own: the machine's registry may call scripts text/plain, which browsers do not run.
+    headers = {"cache-control": "private, no-cache"}  # revalidate at each request
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)

@@ -1,7 +1,7 @@
-"""What Airflow loads of the page.
+"""Airflow plugin of the page.
 
-Every part of Airflow loads its plugins when it starts, workers too. So nothing of the page is imported here before the
-API server, which alone asks for it, asks.
+Every component of Airflow, workers too, loads plugins at start. So the page is imported only when the API server reads
+`fastapi_apps`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ log = logging.getLogger(__name__)
 
 
 class DSSPlugin(AirflowPlugin):
-    """Puts the page into the navigation, and a tab on every DAG run."""
+    """Add the page to the navigation, and a tab to every DAG run."""
 
     name = "hca_dss"
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made when it is asked for
-        """The page, for the API server."""
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # created on first access
+        """Application of the page, for the API server."""
         if not AIRFLOW_V_3_1_PLUS:
             return []
         try:
             from airflow_provider_hca.plugins.app import make_app
             from airflow_provider_hca.utils.ui_links import ROUTE
         except ImportError:
-            # An Airflow that has moved what the page uses is to start all the same, without it.
-            log.exception("this Airflow cannot show the DSS page")
+            # A future Airflow may move what the page imports; it must start without the page then.
+            log.exception("cannot load the DSS page in this version of Airflow")
             return []
         return [{"app": make_app(), "url_prefix": ROUTE, "name": "DSS"}]
 
     @cached_property
-    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made when it is asked for
-        """Where the UI shows it."""
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]  # created on first access
+        """Places of the page in the UI."""
         if not self.fastapi_apps:
             return []
         from airflow_provider_hca.utils.ui_links import FRAME, ROUTE

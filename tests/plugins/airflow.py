@@ -1,4 +1,4 @@
-"""An Airflow with its UI, and a user for each role, and what tests ask of it."""
+"""Airflow with its UI and a user for each role."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ROOT = Path(__file__).parents[2]
 
 
 class AirflowWithUI(Airflow):
-    """An Airflow whose pages can be looked at, and whose scheduler runs DAGs.
+    """Airflow with UI and scheduler.
 
-    :param home: an empty directory
-    :param database: an Airflow database in SQLite, which is copied
-    :param environment: what its processes need besides, such as connections
+    :param home: Empty directory for `AIRFLOW_HOME`
+    :param database: Initialized SQLite database of Airflow; it is copied
+    :param environment: Environment variables for its processes, such as connections
     """
 
     def __init__(self, home: Path, database: Path, environment: Mapping[str, str]) -> None:
@@ -30,7 +30,7 @@ class AirflowWithUI(Airflow):
         passwords.write_text(json.dumps({name: name for name in USERS}))
         users = {
             "AIRFLOW__CORE__AUTH_MANAGER": "tests.plugins.auth_manager.PickyAuthManager",
-            "PYTHONPATH": str(_ROOT),  # where the auth manager is
+            "PYTHONPATH": str(_ROOT),  # has the auth manager
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         }
@@ -38,9 +38,9 @@ class AirflowWithUI(Airflow):
         self._tokens: dict[str, str] = {}
 
     def begin(self, dags: Path) -> None:
-        """Read the DAGs, start what is needed, and wait until it answers.
+        """Parse the DAGs, start the processes and wait until the API answers.
 
-        :param dags: the file that defines them
+        :param dags: Path of the file that defines them
         """
         self.start("ui")
         self.add_dag(dags.name, dags.read_text())
@@ -54,7 +54,7 @@ class AirflowWithUI(Airflow):
             return False
 
     def token(self, user: str) -> str:
-        """Return the token of a user, who logs in at the first time."""
+        """Return the token of a user; log in at the first call."""
         if user not in self._tokens:
             body = {"username": user, "password": user}
             answer = requests.post(f"{self.url}/auth/token", json=body, timeout=60)
@@ -63,29 +63,29 @@ class AirflowWithUI(Airflow):
         return self._tokens[user]
 
     def call(self, method: str, path: str, user: str | None = "admin", **options: Any) -> requests.Response:
-        """Send a request as a user, or without login."""
+        """Send a request as a user, or without a login."""
         headers = {} if user is None else {"Authorization": f"Bearer {self.token(user)}"}
         return requests.request(method, self.url + path, headers=headers, timeout=60, allow_redirects=False, **options)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Use Airflow's own interface as an administrator."""
+        """Call Airflow's REST API as an administrator."""
         answer = self.call(method, f"/api/v2{path}", json=body)
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
 
     def page(self, path: str, user: str = "admin", **query: Any) -> Any:
-        """Return what the page's own interface answers to a user."""
+        """Return the JSON of the page's API for a user."""
         answer = self.call("GET", f"/hca-dss/api/{path}", user, params=query)
         assert answer.ok, answer.text
         return answer.json()
 
     def start_run(self, dag_id: str, **conf: Any) -> str:
-        """Begin a run of a DAG; return its id."""
+        """Trigger a run of a DAG; return its id."""
         run_id: str = self.api("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
         return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """Return how a run is."""
+        """Return the state of a run."""
         state: str = self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
         return state
 

@@ -1,4 +1,4 @@
-"""An auth manager with finer permissions than roles, as those for production have."""
+"""Auth manager with finer permissions than roles, like those for production."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ READER = "reader"  # may read connections, and do nothing else with them
 
 
 class PickyAuthManager(SimpleAuthManager):
-    """Airflow's simple one, in which four users may not all that their role allows."""
+    """Simple auth manager in which four users have fewer permissions than their role."""
 
     def is_authorized_view(self, *, access_view: AccessView, user: Any) -> bool:
-        """Keep the stranger from plugins."""
+        """Deny plugins to the stranger."""
         if user.username == STRANGER and access_view == AccessView.PLUGINS:
             return False
         return super().is_authorized_view(access_view=access_view, user=user)
 
     def is_authorized_connection(self, *, method: Any, user: Any, details: Any = None) -> bool:
-        """Keep the reader from all but reading."""
+        """Deny the reader all but reading."""
         if user.username == READER and method != "GET":
             return False
         return super().is_authorized_connection(method=method, user=user, details=details)
 
     def is_authorized_dag(self, *, user: Any, details: Any = None, **options: Any) -> bool:
-        """Keep the outsider from the hidden DAG, and the onlooker from its XComs."""
+        """Deny the hidden DAG to the outsider, and its XComs to the onlooker."""
         if details is not None and details.id == HIDDEN_DAG:
             xcom = options.get("access_entity") == DagAccessEntity.XCOM
             if user.username == OUTSIDER or (user.username == ONLOOKER and xcom):

@@ -1,4 +1,4 @@
-"""One Airflow with its UI, one local DSS and one browser for all tests of the page."""
+"""Fixtures of the page: one Airflow with its UI, one local DSS and one browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.plugins.airflow import AirflowWithUI
 
 SECRET = "a-secret-of-a-connection"
-# As root and without a network: else it does not start, or looks for hosts that are not there.
+# Needed as root and without a network.
 _CHROMIUM_OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -34,7 +34,7 @@ _CHROMIUM_OPTIONS = (
 
 @pytest.fixture(scope="session")
 def ui_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """Start a local DSS of its own: what other tests put would be on the page too."""
+    """Start a separate local DSS, so that bundles of other tests are not on the page."""
     options = ("--async-above", "2000000", "--copy-delay", "3", "--sync-delay", "0.2")
     with LocalDSS(tmp_path_factory.mktemp("ui-dss"), "--gcs", *options) as dss:
         yield dss
@@ -42,7 +42,7 @@ def ui_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: LocalDSS) -> Iterator[AirflowWithUI]:
-    """Start an Airflow that has a good connection, one without a DSS, and one to something else."""
+    """Start an Airflow with a good connection, one to a missing DSS and one of another type."""
     from tests.plugins.airflow import AirflowWithUI
 
     about = json.loads(ui_dss.about["connection"])
@@ -66,7 +66,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: 
 
 @pytest.fixture(autouse=True)
 def no_faults_remain(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Remove the faults that a test which failed has left in the DSS of all."""
+    """Remove faults that a failed test left in the shared DSS."""
     yield
     if "ui_dss" in request.fixturenames:
         request.getfixturevalue("ui_dss").control("DELETE", "faults")
@@ -77,15 +77,15 @@ def _stored(dss: LocalDSS) -> dict[str, Any]:
 
 
 class Ingested:
-    """What a DAG run has made.
+    """Bundle that a DAG run created.
 
-    :ivar task: whose bundle it is, as the page tells of it
+    :ivar task: Task that created it, from the API of the page
     """
 
     def __init__(self, airflow: AirflowWithUI, dag_id: str, run_id: str) -> None:
         self.dag_id, self.run_id = dag_id, run_id
         run = airflow.page("run", dag_id=dag_id, run_id=run_id)
-        self.task = next(each for each in run["ingests"] if each["task_id"] == "upload")
+        self.task = next(task for task in run["ingests"] if task["task_id"] == "upload")
         self.uuid: str = self.task["bundle"]["uuid"]
         self.version: str = self.task["bundle"]["version"]
         self.query = {"connection": "hca_dss_default", "replica": "aws", "uuid": self.uuid, "version": self.version}
@@ -93,7 +93,7 @@ class Ingested:
 
 @pytest.fixture(scope="session")
 def ingested(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
-    """Have a bundle uploaded that has metadata, links, and a file with a hostile name."""
+    """Upload a bundle with metadata, links and a file whose name is markup."""
     directory = tmp_path_factory.mktemp("islets")
     write_bundle(directory)
     (directory / HOSTILE).write_text("hostile")
@@ -102,7 +102,7 @@ def ingested(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def hidden(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
-    """Have a bundle uploaded by the DAG that not everybody may see."""
+    """Upload a bundle by a DAG that some users may not read."""
     directory = tmp_path_factory.mktemp("hidden")
     (directory / "a.txt").write_text("a")
     return Ingested(airflow, "hidden", airflow.run("hidden", directory=str(directory)))
@@ -110,12 +110,12 @@ def hidden(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
-    """Have an upload fail: the DSS says of all its files that they conflict."""
+    """Run an upload that fails because all its files conflict."""
     directory = tmp_path_factory.mktemp("failing")
     for number in range(7):
         (directory / f"read_{number}.fastq").write_text(f"{number}")
-    refused = {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 99}
-    ui_dss.control("POST", "faults", refused)
+    conflict = {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 99}
+    ui_dss.control("POST", "faults", conflict)
     run_id = airflow.run("ingest", directory=str(directory))
     ui_dss.control("DELETE", "faults")
     return Ingested(airflow, "ingest", run_id)
@@ -123,55 +123,54 @@ def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="session")
 def grouped(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Have a bundle of ten files uploaded by a group of three shards; return the id of the run."""
+    """Upload ten files by a group of three shards; return the run id."""
     directory = tmp_path_factory.mktemp("grouped")
     for number in range(10):
         (directory / f"{number}.json").write_text(f"grouped {number}")
     return airflow.run("grouped", directory=str(directory))
 
 
-# No longer than for a module: as long as it is there, Playwright's event loop counts as running in this thread, and no
-# other test could run one.
+# Scope: while it is open, Playwright's event loop counts as running in this thread, so no other test can run one.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Chromium."""
     from playwright.sync_api import sync_playwright
 
-    found = shutil.which(os.environ.get("CHROMIUM", "chromium"))
-    assert found, "the tests of the page need Chromium: `scripts/setup chromium`, or name one in the variable CHROMIUM"
+    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+    assert path, "tests of the page need Chromium: run `scripts/setup chromium`, or set CHROMIUM to its path"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(_CHROMIUM_OPTIONS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(_CHROMIUM_OPTIONS))
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def open_page(airflow: AirflowWithUI, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Give a function that opens a page of Airflow, as a user who has logged in.
+    """Return a function that opens a page of Airflow as a logged-in user.
 
-    In the end no page may have asked another host for anything, nor have had an error in its script.
+    At the end, fail if a page sent a request to another host or had an error in a script.
     """
-    asked: list[str] = []
-    wrong: list[str] = []
+    requested: list[str] = []
+    errors: list[str] = []
     contexts = []
 
     def opened(path: str, user: str = "admin", *, width: int = 1280, dark: bool = False) -> Page:
         theme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900})
-        context.set_default_timeout(120_000)  # ms: as long as a busy machine may take
+        context.set_default_timeout(120_000)  # ms, for a busy machine
         contexts.append(context)
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
-        # Not in frames that have no storage yet, since they have no address yet.
+        # Frames without an address have no storage.
         context.add_init_script(f"if (location.origin === '{airflow.url}') localStorage.setItem('theme', '{theme}')")
-        context.on("request", lambda request: asked.append(request.url))
-        context.on("weberror", lambda error: wrong.append(str(error.error)))
+        context.on("request", lambda request: requested.append(request.url))
+        context.on("weberror", lambda error: errors.append(str(error.error)))
         page = context.new_page()
-        page.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))
+        page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
         page.goto(airflow.url + path)
         return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert not [url for url in asked if not url.startswith((airflow.url, "data:", "blob:"))]
-    assert not wrong
+    assert not [url for url in requested if not url.startswith((airflow.url, "data:", "blob:"))]
+    assert not errors

@@ -1,4 +1,4 @@
-"""A bundle as the Human Cell Atlas had them, made up: metadata, reads, and the links between them."""
+"""Invented bundle in the form of the Human Cell Atlas: metadata, reads and links."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READS = ("R1", "R2", "I1")
-HOSTILE = "<img src=x onerror=alert(1)>.txt"  # what a file may be called at a DSS
+HOSTILE = "<img src=x onerror=alert(1)>.txt"  # a valid file name in a DSS
 
 
 def write_bundle(directory: Path) -> None:
-    """Write the files of a bundle: a donor, what was taken of it, the reads, and an analysis of them."""
+    """Write the files of a bundle: donor, specimen, suspension, reads and an analysis."""
     directory.mkdir(parents=True, exist_ok=True)
-    made = {
+    metadata = {
         "donor_organism_0": _document("biomaterial", "donor_organism", biomaterial_id="donor_17"),
         "specimen_from_organism_0": _document("biomaterial", "specimen_from_organism", biomaterial_id="pancreas_17"),
         "cell_suspension_0": _document("biomaterial", "cell_suspension", biomaterial_id="islets_17"),
@@ -31,10 +31,10 @@ def write_bundle(directory: Path) -> None:
     reads = [f"islets_17_S1_L001_{read}_001.fastq.gz" for read in READS]
     results = ["islets_17.bam", "islets_17.loom"]
     for number, name in enumerate(reads):
-        made[f"sequence_file_{number}"] = _document("file", "sequence_file", file_name=name)
+        metadata[f"sequence_file_{number}"] = _document("file", "sequence_file", file_name=name)
     for number, name in enumerate(results):
-        made[f"analysis_file_{number}"] = _document("file", "analysis_file", file_name=name)
-    ids = {name: document["provenance"]["document_id"] for name, document in made.items()}
+        metadata[f"analysis_file_{number}"] = _document("file", "analysis_file", file_name=name)
+    ids = {name: document["provenance"]["document_id"] for name, document in metadata.items()}
     links = [
         _link(0, ids, ["donor_organism_0"], ["specimen_from_organism_0"]),
         _link(
@@ -56,7 +56,7 @@ def write_bundle(directory: Path) -> None:
             "analysis_protocol",
         ),
     ]
-    documents = {**made, "links": {"describedBy": "made up", "schema_type": "links", "links": links}}
+    documents = {**metadata, "links": {"describedBy": "invented", "schema_type": "links", "links": links}}
     for name, document in documents.items():
         (directory / f"{name}.json").write_text(json.dumps(document, indent=2))
     for number, name in enumerate([*reads, *results]):
@@ -73,8 +73,8 @@ def _document(kind: str, type_: str, **core: str) -> dict[str, Any]:
 
 
 def _link(number: int, ids: dict[str, str], inputs: list[str], outputs: list[str], *protocols: str) -> dict[str, Any]:
-    def typed(names: list[str], what: str) -> list[dict[str, str]]:
-        return [{f"{what}_type": name.rsplit("_", 1)[0], f"{what}_id": ids[name]} for name in names]
+    def typed(names: list[str], kind: str) -> list[dict[str, str]]:
+        return [{f"{kind}_type": name.rsplit("_", 1)[0], f"{kind}_id": ids[name]} for name in names]
 
     return {
         "link_type": "process_link",

@@ -26,46 +26,42 @@ _HEALTH = f"{_CONNECTIONS}/hca_dss_default/health"
 
 
 def _addresses() -> list[str]:
-    """Return an address for each route of the page, with all that it wants."""
+    """Return an address for each route of the page, with all parameters."""
     values = {"{connection_id}": "hca_dss_default", "{uuid}": new_uuid(), "{name}": "main.js"}
-    found = []
+    addresses = []
     for route in make_app().routes:
         assert isinstance(route, APIRoute), f"{route} has no permissions"
         path = route.path
         for name, value in values.items():
             path = path.replace(name, value)
-        found.append(f"/hca-dss{path}?replica=aws&version={VERSION}&dag_id=ingest&run_id=x&fqid=x")
-    return found
+        addresses.append(f"/hca-dss{path}?replica=aws&version={VERSION}&dag_id=ingest&run_id=x&fqid=x")
+    return addresses
 
 
 def _statuses(airflow: AirflowWithUI, user: str | None) -> dict[str, int]:
     return {address: airflow.call("GET", address, user).status_code for address in _addresses()}
 
 
-def test_without_login_no_route_answers(airflow: AirflowWithUI) -> None:
-    """Without login every route, also those of scripts, style and icons, answers 401."""
+def test_routes_without_login_answer_401(airflow: AirflowWithUI) -> None:
     statuses = _statuses(airflow, None)
     assert len(statuses) == 15
     assert set(statuses.values()) == {401}
 
 
-def test_a_wrong_token_is_no_login(airflow: AirflowWithUI) -> None:
-    """A token that is none, or another server's, is refused by every route."""
+def test_routes_with_an_invalid_token_answer_401(airflow: AirflowWithUI) -> None:
     for address in _addresses():
         answer = _with_token(airflow, address, "eyJhbGciOiJIUzI1NiJ9.e30.xyz")
         assert answer.status_code in {401, 403}, address
 
 
-def test_who_may_not_see_plugins_sees_nothing(airflow: AirflowWithUI) -> None:
-    """An administrator who is kept from plugins gets 403 from every route, and no entry in the navigation."""
+def test_routes_without_permission_to_see_plugins_answer_403(airflow: AirflowWithUI) -> None:
     assert set(_statuses(airflow, STRANGER).values()) == {403}
     assert airflow.call("GET", "/api/v2/plugins", STRANGER).status_code == 403
 
 
-def test_a_user_without_a_role_sees_nothing(airflow: AirflowWithUI) -> None:
-    """Who has logged in and may do nothing at all gets 403 from every route."""
-    manager = SimpleAuthManager()  # type: ignore[no-untyped-call]  # Airflow ships it so
-    token = manager.generate_jwt(SimpleAuthManagerUser(username="nobody", role=None))
+def test_routes_without_a_role_answer_403(airflow: AirflowWithUI) -> None:
+    manager = SimpleAuthManager()  # type: ignore[no-untyped-call]  # untyped in Airflow
+    token = manager.generate_jwt(SimpleAuthManagerUser(username="roleless", role=None))
     for address in _addresses():
         assert _with_token(airflow, address, token).status_code == 403, address
 
@@ -75,66 +71,61 @@ def _with_token(airflow: AirflowWithUI, address: str, token: str) -> requests.Re
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_each_role_sees_what_it_may_see_elsewhere(airflow: AirflowWithUI, ingested: Ingested, role: str) -> None:
-    """All roles see bundles and runs; the health of connections is for those who may read connections."""
+def test_roles_have_the_permissions_of_airflow(airflow: AirflowWithUI, ingested: Ingested, role: str) -> None:
     may_read = role in {"op", "admin"}
     assert airflow.call("GET", "/api/v2/connections", role).status_code == (200 if may_read else 403)
     assert airflow.call("GET", _HEALTH, role).status_code == (200 if may_read else 403)
     assert airflow.call("GET", "/hca-dss/connections", role).status_code == (200 if may_read else 403)
     assert airflow.page("connections", role)["readable"] is may_read
     bundles = airflow.page("connections/hca_dss_default/bundles", role, replica="aws")["bundles"]
-    assert ingested.uuid in {each["uuid"] for each in bundles}
+    assert ingested.uuid in {bundle["uuid"] for bundle in bundles}
     assert airflow.page("run", role, dag_id="ingest", run_id=ingested.run_id)["ingests"]
     assert airflow.call("GET", "/hca-dss/", role).status_code == 200
 
 
 @pytest.mark.parametrize("user", [OUTSIDER, ONLOOKER])
-def test_a_dag_that_somebody_may_not_read_is_not_there_for_him(
+def test_unreadable_dag_is_hidden_everywhere(
     airflow: AirflowWithUI, ingested: Ingested, hidden: Ingested, user: str
 ) -> None:
-    """Its run answers 403, neither its ingests are listed nor who made its bundle: its XComs are what counts."""
     run = {"dag_id": "hidden", "run_id": hidden.run_id}
     for address in ("/hca-dss/run", "/hca-dss/api/run"):
         assert airflow.call("GET", address, user, params=run).status_code == 403
         assert airflow.call("GET", address, "viewer", params=run).status_code == 200
-    fqids = [f"{each.uuid}.{each.version}" for each in (ingested, hidden)]
-    assert set(airflow.page("makers", "viewer", fqid=fqids)["makers"]) == set(fqids)
-    assert set(airflow.page("makers", user, fqid=fqids)["makers"]) == {fqids[0]}
-    assert "hidden" in {each["dag_id"] for each in airflow.page("ingests", "viewer")["ingests"]}
-    assert "hidden" not in {each["dag_id"] for each in airflow.page("ingests", user)["ingests"]}
+    fqids = [f"{bundle.uuid}.{bundle.version}" for bundle in (ingested, hidden)]
+    assert set(airflow.page("creators", "viewer", fqid=fqids)["creators"]) == set(fqids)
+    assert set(airflow.page("creators", user, fqid=fqids)["creators"]) == {fqids[0]}
+    assert "hidden" in {ingest["dag_id"] for ingest in airflow.page("ingests", "viewer")["ingests"]}
+    assert "hidden" not in {ingest["dag_id"] for ingest in airflow.page("ingests", user)["ingests"]}
 
 
-def test_only_connections_to_a_dss_are_used(airflow: AirflowWithUI) -> None:
-    """Through a connection of another type nothing is sent, nor is it told whether there is one."""
+def test_connection_of_another_type_is_answered_like_a_missing_one(airflow: AirflowWithUI) -> None:
     for path in ("health", "bundles?replica=aws", f"bundles/{new_uuid()}?replica=aws"):
         other = airflow.call("GET", f"{_CONNECTIONS}/not_a_dss/{path}")
-        missing = airflow.call("GET", f"{_CONNECTIONS}/not_there/{path}")
+        missing = airflow.call("GET", f"{_CONNECTIONS}/missing/{path}")
         assert (other.status_code, missing.status_code) == (404, 404)
-        assert other.text.replace("not_a_dss", "") == missing.text.replace("not_there", "")
+        assert other.text.replace("not_a_dss", "") == missing.text.replace("missing", "")
 
 
-def test_no_secret_reaches_the_browser(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
-    """Neither the token nor the key of a connection is in any answer, also when something is wrong."""
+def test_responses_contain_no_secrets(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
     bundle = f"bundles/{ingested.uuid}?replica=aws"
-    refused = {"method": "GET", "path": "/bundles", "action": "status", "status": 401, "times": 4}
-    ui_dss.control("POST", "faults", refused)
-    told = [
+    unauthorized = {"method": "GET", "path": "/bundles", "action": "status", "status": 401, "times": 4}
+    ui_dss.control("POST", "faults", unauthorized)
+    texts = [
         airflow.call("GET", f"{_CONNECTIONS}/{connection}/{path}").text
         for connection in ("dss_token", "hca_dss_default", "dss_down", "not_a_dss")
         for path in ("health", "bundles?replica=aws", bundle)
     ]
     ui_dss.control("DELETE", "faults")
-    told += [airflow.call("GET", address).text for address in _addresses()]
+    texts += [airflow.call("GET", address).text for address in _addresses()]
     stored = airflow.api("GET", "/connections/dss_token")
     assert stored["password"] in {"***", None}
-    for text in told:
+    for text in texts:
         assert "eyJ" not in text
         assert "PRIVATE KEY" not in text
         assert SECRET not in text
 
 
-def test_every_answer_forbids_foreign_scripts_and_is_kept_by_nobody(airflow: AirflowWithUI) -> None:
-    """All answers say that nothing but the page's own scripts runs, and that no cache is to keep them for others."""
+def test_responses_forbid_foreign_scripts_and_caching(airflow: AirflowWithUI) -> None:
     for address in _addresses():
         headers = airflow.call("GET", address).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';"), address

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi import HTTPException
 
-from airflow_provider_hca.plugins import dss as ui_of_dss
+from airflow_provider_hca.plugins import dss as plugin_dss
 from airflow_provider_hca.plugins.bundles import get_bundle, list_bundles
 from tests.local.server import UNUSED_UUID, VERSION, new_uuid
 from tests.plugins.conftest import Ingested
@@ -25,61 +25,56 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 _BUNDLES = "connections/hca_dss_default/bundles"
 
 
-def test_the_newest_are_first(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """Bundles are listed by their versions, newest first, whatever their uuids."""
+def test_bundles_are_listed_newest_first(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     file = ui_dss.new_file()
     versions = [f"2999-01-01T00000{number}.000000Z" for number in (3, 1, 2)]
-    put = {version: new_uuid() for version in versions}
-    for version, uuid in put.items():
+    uuids = {version: new_uuid() for version in versions}
+    for version, uuid in uuids.items():
         assert ui_dss.put_bundle([ui_dss.entry("a", file)], uuid, version).status_code == 201
     listed = airflow.page(_BUNDLES, replica="aws")
-    newest = [(each["uuid"], each["version"]) for each in listed["bundles"][:3]]
-    assert newest == [(put[version], version) for version in sorted(versions, reverse=True)]
+    newest = [(bundle["uuid"], bundle["version"]) for bundle in listed["bundles"][:3]]
+    assert newest == [(uuids[version], version) for version in sorted(versions, reverse=True)]
     assert listed["complete"]
-    assert listed["looked_at"] >= 3
+    assert listed["listed"] >= 3
 
 
-def test_a_prefix_finds_those_that_begin_with_it(airflow: AirflowWithUI, ingested: Ingested) -> None:
-    """A search by the beginning of the uuid, in either case, finds that bundle and no other."""
+def test_prefix_in_either_case_filters_bundles(airflow: AirflowWithUI, ingested: Ingested) -> None:
     for prefix in (ingested.uuid[:9], ingested.uuid[:9].upper(), ingested.uuid):
         found = airflow.page(_BUNDLES, replica="aws", prefix=prefix)["bundles"]
         assert found == [{"uuid": ingested.uuid, "version": ingested.version}]
 
 
-def test_a_replica_has_its_own(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """A bundle of a replica is listed there; of the other it is told whether it is there, if the DSS can say."""
+def test_bundle_reports_its_replicas(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     uuid = new_uuid()
     assert ui_dss.put_bundle([ui_dss.entry("a")], uuid).status_code == 201
     assert airflow.page(_BUNDLES, replica="aws", prefix=uuid)["bundles"]
 
-    def replicas(seen_in: str) -> dict[str, bool | None]:
-        told: dict[str, bool | None] = airflow.page(f"{_BUNDLES}/{uuid}", replica=seen_in)["replicas"]
-        return told
+    def replicas(replica: str) -> dict[str, bool | None]:
+        available: dict[str, bool | None] = airflow.page(f"{_BUNDLES}/{uuid}", replica=replica)["replicas"]
+        return available
 
     airflow.wait_for("the bundle to be synced", lambda: replicas("aws") == {"aws": True, "gcp": True})
-    there = {"method": "GET", "path": f"/bundles/{uuid}", "action": "slow", "seconds": 0}
-    ui_dss.control("POST", "faults", there)
-    ui_dss.control("POST", "faults", {**there, "action": "status", "status": 500, "times": 9})
+    first = {"method": "GET", "path": f"/bundles/{uuid}", "action": "slow", "seconds": 0}
+    ui_dss.control("POST", "faults", first)
+    ui_dss.control("POST", "faults", {**first, "action": "status", "status": 500, "times": 9})
     assert replicas("gcp") == {"aws": None, "gcp": True}
     ui_dss.control("DELETE", "faults")
 
 
-def test_a_bundle_has_its_files(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
-    """A bundle is shown with name, type, size, version and all four checksums of each file, as the DSS says."""
+def test_bundle_lists_files_with_checksums(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
     shown = airflow.page(f"{_BUNDLES}/{ingested.uuid}", replica="aws", version=ingested.version)
-    there = ui_dss.call("GET", f"/bundles/{ingested.uuid}", replica="aws", version=ingested.version).json()["bundle"]
-    assert shown["byte_count"] == sum(file["size"] for file in there["files"])
+    stored = ui_dss.call("GET", f"/bundles/{ingested.uuid}", replica="aws", version=ingested.version).json()["bundle"]
+    assert shown["byte_count"] == sum(file["size"] for file in stored["files"])
     assert (shown["uuid"], shown["version"]) == (ingested.uuid, ingested.version)
     assert shown["versions"] == [ingested.version]
     assert HOSTILE in {file["name"] for file in shown["files"]}
     keys = ["name", "uuid", "version", "size", "indexed", "sha256", "sha1", "s3_etag", "crc32c"]
-    for one, other in zip(shown["files"], there["files"], strict=True):
+    for one, other in zip(shown["files"], stored["files"], strict=True):
         assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
         assert one["content_type"] == other["content-type"]
 
 
-def test_all_versions_of_a_bundle_are_told(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """Without a version the latest is shown, and the others are listed."""
+def test_bundle_without_version_is_the_latest_and_lists_all(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     uuid, file = new_uuid(), ui_dss.new_file()
     versions = ["2025-01-01T000000.000000Z", "2025-01-02T000000.000000Z"]
     for version in versions:
@@ -89,17 +84,16 @@ def test_all_versions_of_a_bundle_are_told(airflow: AirflowWithUI, ui_dss: Local
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "told"),
+    ("path", "status", "detail"),
     [
         (f"{_BUNDLES}/{UNUSED_UUID}?replica=aws", 404, "404 not_found"),
         ("connections/dss_down/bundles?replica=aws", 502, "Check the host of connection 'dss_down'"),
     ],
 )
-def test_errors_are_told_in_the_words_of_the_package(airflow: AirflowWithUI, path: str, status: int, told: str) -> None:
-    """What the DSS, or the way there, says is what the page says, with what to change."""
+def test_errors_of_the_dss_are_passed_on(airflow: AirflowWithUI, path: str, status: int, detail: str) -> None:
     answer = airflow.call("GET", f"/hca-dss/api/{path}")
     assert answer.status_code == status
-    assert told in answer.json()["detail"]
+    assert detail in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -114,15 +108,13 @@ def test_errors_are_told_in_the_words_of_the_package(airflow: AirflowWithUI, pat
         f"connections/hca_dss_default/files/{UNUSED_UUID}/links?replica=aws",
     ],
 )
-def test_what_is_not_well_formed_is_not_sent(airflow: AirflowWithUI, ui_dss: LocalDSS, path: str) -> None:
-    """An address that is no such thing is refused before the DSS hears of it."""
+def test_malformed_parameters_are_not_sent_to_the_dss(airflow: AirflowWithUI, ui_dss: LocalDSS, path: str) -> None:
     ui_dss.control("DELETE", "requests")
     assert airflow.call("GET", f"/hca-dss/api/{path}").status_code == 422
     assert ui_dss.control("GET", "requests") == []
 
 
-def test_a_connection_that_is_not_well_formed_says_why(airflow: AirflowWithUI) -> None:
-    """A connection whose host is no URL is told to be so, on the page as in a task."""
+def test_malformed_connection_is_explained(airflow: AirflowWithUI) -> None:
     airflow.api("POST", "/connections", {"connection_id": "dss_wrong", "conn_type": "hca_dss", "host": "dss"})
     try:
         answer = airflow.call("GET", "/hca-dss/api/connections/dss_wrong/bundles?replica=aws")
@@ -132,21 +124,22 @@ def test_a_connection_that_is_not_well_formed_says_why(airflow: AirflowWithUI) -
         airflow.api("DELETE", "/connections/dss_wrong")
 
 
-def test_of_very_many_files_the_first_are_listed(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """Of a bundle with more than 10,000 files those and `links.json` are listed, and the others counted."""
+def test_bundle_of_more_than_10000_files_lists_the_first_and_links_json(
+    airflow: AirflowWithUI, ui_dss: LocalDSS
+) -> None:
     uuid, file = new_uuid(), ui_dss.new_file()
     names = [*(f"{number}.txt" for number in range(10_002)), "links.json"]
     assert ui_dss.put_bundle([ui_dss.entry(name, file) for name in names], uuid).status_code == 201
     shown = airflow.page(f"{_BUNDLES}/{uuid}", replica="aws")
-    assert [each["name"] for each in shown["files"]] == [*names[:10_000], "links.json"]
+    assert [file["name"] for file in shown["files"]] == [*names[:10_000], "links.json"]
     assert (shown["omitted"], shown["byte_count"]) == (2, len(names) * len(b"content"))
 
 
-class OddDSS:
-    """A DSS that answers what a test tells it to, and has nothing in `gcp`.
+class MalformedDSS:
+    """Content of a DSS that answers with malformed data, and has nothing in `gcp`.
 
-    :ivar bundle: what it says of any bundle
-    :ivar listed: what it says that there are
+    :ivar bundle: Manifest of each bundle
+    :ivar listed: List of bundles
     """
 
     def __init__(self, url: str) -> None:
@@ -164,18 +157,18 @@ class OddDSS:
     def answer(self, path: str) -> tuple[int, dict[str, Any]]:
         """Return status and body."""
         if "replica=aws" not in path:
-            return 404, {"status": 404, "code": "not_found", "title": "not there, half \ud800"}
+            return 404, {"status": 404, "code": "not_found", "title": "missing, half \ud800"}
         return 200, {"bundles": self.listed} if "/bundles/all" in path else {"bundle": self.bundle}
 
 
 @pytest.fixture
-def odd_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[OddDSS]:
-    """Start a DSS whose answers are odd, and name it in a connection of this process."""
+def malformed_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[MalformedDSS]:
+    """Start a DSS with malformed answers, and add a connection to it to the environment."""
 
-    class Odd(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, told = dss.answer(self.path)
-            body = json.dumps(told).encode()
+            status, content = dss.answer(self.path)
+            body = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
             self.send_header("Content-Length", str(len(body)))
@@ -183,78 +176,76 @@ def odd_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[OddDSS]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
-        dss = OddDSS(f"http://127.0.0.1:{server.server_address[1]}/v1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        dss = MalformedDSS(f"http://127.0.0.1:{server.server_address[1]}/v1")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "hca_dss", "host": dss.url}))
+        monkeypatch.setenv("AIRFLOW_CONN_MALFORMED", json.dumps({"conn_type": "hca_dss", "host": dss.url}))
         yield dss
         server.shutdown()
         thread.join()
 
 
-def _shown(dss: OddDSS) -> Any:
-    return json.loads(bytes(asyncio.run(get_bundle("odd", dss.uuid, "aws")).body))
+def _shown(dss: MalformedDSS) -> Any:
+    return json.loads(bytes(asyncio.run(get_bundle("malformed", dss.uuid, "aws")).body))
 
 
-def test_an_odd_bundle_is_shown(odd_dss: OddDSS) -> None:
-    """What cannot be sent of a name is a question mark, and a replica without the bundle is told to be so."""
-    odd_dss.file["name"] = "half \ud800"
-    shown = _shown(odd_dss)
+def test_bundle_with_lone_surrogates_is_shown(malformed_dss: MalformedDSS) -> None:
+    malformed_dss.file["name"] = "half \ud800"
+    shown = _shown(malformed_dss)
     assert [file["name"] for file in shown["files"]] == ["half ?"]
     assert shown["replicas"] == {"aws": True, "gcp": False}
 
 
 @pytest.mark.parametrize("size", ["twelve", "12", -1, [], {"a": 1}, float("inf"), float("nan"), None])
-def test_an_odd_size_counts_as_none(odd_dss: OddDSS, size: Any) -> None:
-    """A size that is no number of bytes is shown as 0, and the bundle is shown all the same."""
-    odd_dss.bundle["files"].append({**odd_dss.file, "name": "b", "size": size})
-    shown = _shown(odd_dss)
+def test_invalid_size_is_shown_as_zero(malformed_dss: MalformedDSS, size: Any) -> None:
+    malformed_dss.bundle["files"].append({**malformed_dss.file, "name": "b", "size": size})
+    shown = _shown(malformed_dss)
     assert ([file["size"] for file in shown["files"]], shown["byte_count"]) == ([1, 0], 1)
 
 
-def test_a_bundle_of_an_odd_version_is_shown(odd_dss: OddDSS) -> None:
-    """Of a version that is none nothing can be asked in the other replica, which is told to be so."""
-    odd_dss.bundle["version"] = odd = "half \ud800 of a version"
-    shown = _shown(odd_dss)
-    assert shown["version"] == shown["versions"][0] == odd.replace("\ud800", "?")
+def test_bundle_of_an_invalid_version_is_shown_without_replicas(malformed_dss: MalformedDSS) -> None:
+    malformed_dss.bundle["version"] = version = "half \ud800 of a version"
+    shown = _shown(malformed_dss)
+    assert shown["version"] == shown["versions"][0] == version.replace("\ud800", "?")
     assert shown["replicas"] == {"aws": True, "gcp": None}
 
 
-def test_what_a_dss_leaves_out_is_no_error_of_the_server(airflow: AirflowWithUI, odd_dss: OddDSS) -> None:
-    """Without a creator a bundle is shown; without files, names or sense an answer is told to be no DSS's."""
-    stored = {"connection_id": "dss_odd", "conn_type": "hca_dss", "host": odd_dss.url}
+def test_incomplete_manifest_is_an_error_of_the_dss(airflow: AirflowWithUI, malformed_dss: MalformedDSS) -> None:
+    stored = {"connection_id": "dss_malformed", "conn_type": "hca_dss", "host": malformed_dss.url}
     airflow.api("POST", "/connections", stored)
-    page = "/hca-dss/api/connections/dss_odd/bundles"
+    page = "/hca-dss/api/connections/dss_malformed/bundles"
 
     def statuses() -> list[int]:
-        return [airflow.call("GET", f"{page}{path}?replica=aws").status_code for path in ("", f"/{odd_dss.uuid}")]
+        return [airflow.call("GET", f"{page}{path}?replica=aws").status_code for path in ("", f"/{malformed_dss.uuid}")]
 
     try:
-        del odd_dss.bundle["creator_uid"]
-        assert airflow.page("connections/dss_odd/bundles/" + odd_dss.uuid, replica="aws")["creator_uid"] is None
-        odd_dss.listed = [{"uuid": "half \ud800", "version": "half \ud800"}]
+        del malformed_dss.bundle["creator_uid"]
+        assert (
+            airflow.page("connections/dss_malformed/bundles/" + malformed_dss.uuid, replica="aws")["creator_uid"]
+            is None
+        )
+        malformed_dss.listed = [{"uuid": "half \ud800", "version": "half \ud800"}]
         assert statuses() == [200, 200]
-        for wrong in ({"uuid": odd_dss.uuid}, {"version": VERSION}, {"uuid": 1, "version": 2}, "text"):
-            odd_dss.listed = [wrong]
+        for wrong in ({"uuid": malformed_dss.uuid}, {"version": VERSION}, {"uuid": 1, "version": 2}, "text"):
+            malformed_dss.listed = [wrong]
             assert statuses() == [502, 200]
-        del odd_dss.bundle["files"]
+        del malformed_dss.bundle["files"]
         assert statuses() == [502, 502]
-        assert airflow.call("GET", f"{page}/{odd_dss.uuid}?replica=gcp").json()["detail"].endswith("half ?")
+        assert airflow.call("GET", f"{page}/{malformed_dss.uuid}?replica=gcp").json()["detail"].endswith("half ?")
     finally:
-        airflow.api("DELETE", "/connections/dss_odd")
+        airflow.api("DELETE", "/connections/dss_malformed")
 
 
-def test_nobody_waits_for_ever(ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A DSS that takes too long is given up, and it is told so."""
-    monkeypatch.setattr(ui_of_dss, "_SECONDS", 0.5)
+def test_slow_dss_is_answered_with_504(ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_dss, "_SECONDS", 0.5)
     monkeypatch.setenv("AIRFLOW_CONN_SLOW", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url}))
     slow = {"method": "GET", "path": "/bundles/", "action": "slow", "seconds": 3, "times": 2}
     ui_dss.control("POST", "faults", slow)
-    for ask in (list_bundles("slow", "aws"), get_bundle("slow", new_uuid(), "aws")):
+    for request in (list_bundles("slow", "aws"), get_bundle("slow", new_uuid(), "aws")):
         with pytest.raises(HTTPException, match="takes too long") as caught:
-            asyncio.run(ask)
+            asyncio.run(request)
         assert caught.value.status_code == 504
     ui_dss.control("DELETE", "faults")

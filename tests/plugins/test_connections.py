@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 
-def test_stored_ones_and_those_of_the_environment_are_listed(airflow: AirflowWithUI) -> None:
-    """All connections of the type are listed by id, the default one first, and none of another type."""
+def test_list_has_stored_connections_and_those_of_the_environment(airflow: AirflowWithUI) -> None:
     assert airflow.page("connections")["connections"] == ["hca_dss_default", "dss_down", "dss_token"]
 
 
-def test_a_good_connection_is_healthy(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """A connection whose DSS takes its token is healthy; told are host and kind of credentials."""
+def test_health_of_a_good_connection(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     for connection, kind in (("hca_dss_default", "service account key"), ("dss_token", "token")):
         health = airflow.page(f"connections/{connection}/health")
         assert health.pop("seconds") < 60
@@ -39,15 +37,14 @@ def test_a_good_connection_is_healthy(airflow: AirflowWithUI, ui_dss: LocalDSS) 
         }
 
 
-def test_a_bad_connection_says_what_is_wrong(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """A DSS that is down, and one that refuses the token, are told in the words of the connection's own test."""
+def test_health_of_a_bad_connection_names_the_problem(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     down = airflow.page("connections/dss_down/health")
     assert not down["ok"]
     assert "connection refused" in down["message"]
-    assert down["credentials"] == "none: reads only"
-    refused = {"action": "status", "status": 401, "times": 9}
+    assert down["credentials"] == "none, read only"
+    unauthorized = {"action": "status", "status": 401, "times": 9}
     for method, path in (("GET", "/collections"), ("PUT", "/files/")):
-        ui_dss.control("POST", "faults", {"method": method, "path": path, **refused})
+        ui_dss.control("POST", "faults", {"method": method, "path": path, **unauthorized})
     health = airflow.page("connections/dss_token/health")
     ui_dss.control("DELETE", "faults")
     assert not health["ok"]
@@ -55,10 +52,9 @@ def test_a_bad_connection_says_what_is_wrong(airflow: AirflowWithUI, ui_dss: Loc
 
 
 @pytest.mark.parametrize("scheme", ["https://", ""])
-def test_a_password_in_the_host_is_not_shown(airflow: AirflowWithUI, scheme: str) -> None:
-    """A host with a user and a password in it is wrong, and is told to be without being repeated."""
-    wrong = {"connection_id": "dss_user", "conn_type": "hca_dss", "host": f"{scheme}me:hunter22@dss.example.org/v1"}
-    airflow.api("POST", "/connections", wrong)
+def test_health_hides_a_password_in_the_host(airflow: AirflowWithUI, scheme: str) -> None:
+    stored = {"connection_id": "dss_user", "conn_type": "hca_dss", "host": f"{scheme}me:hunter22@dss.example.org/v1"}
+    airflow.api("POST", "/connections", stored)
     try:
         bundles = airflow.call("GET", "/hca-dss/api/connections/dss_user/bundles?replica=aws")
         assert bundles.status_code == 409
@@ -70,14 +66,13 @@ def test_a_password_in_the_host_is_not_shown(airflow: AirflowWithUI, scheme: str
         airflow.api("DELETE", "/connections/dss_user")
 
 
-def test_credentials_are_not_tried_for_who_may_only_read(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """Who may not test connections in Airflow's form learns whether the DSS answers, and why no more."""
+def test_health_without_permission_to_test_sends_no_token(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     ui_dss.control("DELETE", "requests")
-    told = airflow.page("connections/dss_token/health", READER)
-    assert told.pop("seconds") < 60
-    assert told == {
+    answer = airflow.page("connections/dss_token/health", READER)
+    assert answer.pop("seconds") < 60
+    assert answer == {
         "ok": True,
-        "message": f"{ui_dss.url} answers. Credentials were not tried: you may read connections, but not test them",
+        "message": f"{ui_dss.url} answers. Credentials were not tested: you may read connections, but not test them",
         "host": ui_dss.url,
         "credentials": "",
     }
@@ -87,46 +82,44 @@ def test_credentials_are_not_tried_for_who_may_only_read(airflow: AirflowWithUI,
 
 
 @pytest.mark.parametrize("setting", ["Disabled", "Hidden"])
-def test_credentials_are_not_tried_where_airflow_tests_no_connections(
+def test_health_with_tests_disabled_sends_no_token(
     ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
-    """Without `[core] test_connection` only whether the DSS answers is looked at: no key is read, no token is sent."""
     monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", setting)
     extra = {"key_path": "/no/such/key.json"}
     monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url, "extra": extra}))
     ui_dss.control("DELETE", "requests")
-    told = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
-    assert told.ok
-    assert told.message == (f"{ui_dss.url} answers. Credentials were not tried: [core] test_connection is {setting}")
-    assert (told.host, told.credentials) == (ui_dss.url, "")
+    answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
+    assert answer.ok
+    assert answer.message == (f"{ui_dss.url} answers. Credentials were not tested: [core] test_connection is {setting}")
+    assert (answer.host, answer.credentials) == (ui_dss.url, "")
     assert requests_of(ui_dss, "GET", "/v1/collections") == 0
     assert requests_of(ui_dss, "GET", "/v1/bundles") + requests_of(ui_dss, "HEAD", "/v1/bundles") == 1
     monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": "me:hunter22@dss"}))
-    told = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
-    assert (told.ok, told.host) == (False, "")
-    assert "hunter22" not in told.message
+    answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
+    assert (answer.ok, answer.host) == (False, "")
+    assert "hunter22" not in answer.message
 
 
-class Asked(BaseSecretsBackend):
-    """A secrets backend that has nothing, and remembers what it was asked for."""
+class RecordingBackend(BaseSecretsBackend):
+    """Empty secrets backend that records requested ids."""
 
     conn_ids: ClassVar[list[str]] = []
 
     def get_conn_value(self, conn_id: str, *_: Any, **__: Any) -> None:
-        """Remember the id."""
+        """Record the id."""
         self.conn_ids.append(conn_id)
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_those_of_the_environment_are_asked_for_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To list connections of the environment, a secrets backend is asked for the default only."""
-    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{Asked.__module__}.{Asked.__name__}")
-    for name, made in (("ONE", {"conn_type": "hca_dss"}), ("OTHER", {"conn_type": "http"}), ("BROKEN", "{")):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", made if isinstance(made, str) else json.dumps(made))
+def test_list_asks_secrets_backends_for_the_default_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{RecordingBackend.__module__}.{RecordingBackend.__name__}")
+    for name, connection in (("ONE", '{"conn_type": "hca_dss"}'), ("OTHER", '{"conn_type": "http"}'), ("BROKEN", "{")):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", connection)
     create_auth_manager()
-    Asked.conn_ids.clear()
+    RecordingBackend.conn_ids.clear()
     with create_session() as session:
         listed = list_connections(SimpleAuthManagerUser(username="a", role="admin"), session)
     assert "one" in listed.connections
     assert not {"other", "broken"} & set(listed.connections)
-    assert set(Asked.conn_ids) == {"hca_dss_default"}
+    assert set(RecordingBackend.conn_ids) == {"hca_dss_default"}

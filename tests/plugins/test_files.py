@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 _FILES = "connections/hca_dss_default/files"
-_WHICH: dict[str, Any] = {"replica": "aws", "version": VERSION}
+_VERSION: dict[str, Any] = {"replica": "aws", "version": VERSION}
 _DEEP = b"[" * 100_000
 
 
-def test_the_links_of_a_bundle_are_read(airflow: AirflowWithUI, ingested: Ingested) -> None:
-    """The `links.json` of a bundle becomes its graph: from the donor to the results, in columns."""
+def test_links_are_a_graph_in_columns(airflow: AirflowWithUI, ingested: Ingested) -> None:
     bundle = airflow.page(f"connections/hca_dss_default/bundles/{ingested.uuid}", replica="aws")
     links = next(file for file in bundle["files"] if file["name"] == "links.json")
     graph = airflow.page(f"{_FILES}/{links['uuid']}/links", replica="aws", version=links["version"])
@@ -30,8 +29,7 @@ def test_the_links_of_a_bundle_are_read(airflow: AirflowWithUI, ingested: Ingest
     assert len(graph["edges"]) == 13
 
 
-def test_metadata_is_called_by_its_name(airflow: AirflowWithUI, ingested: Ingested) -> None:
-    """A metadata document gives the id that links know it by, its type, and the name that people gave it."""
+def test_document_has_id_type_and_name(airflow: AirflowWithUI, ingested: Ingested) -> None:
     bundle = airflow.page(f"connections/hca_dss_default/bundles/{ingested.uuid}", replica="aws")
     file = next(file for file in bundle["files"] if file["name"] == "cell_suspension_0.json")
     document = airflow.page(f"{_FILES}/{file['uuid']}/document", replica="aws", version=file["version"])
@@ -39,43 +37,37 @@ def test_metadata_is_called_by_its_name(airflow: AirflowWithUI, ingested: Ingest
     assert document == {"type": "cell_suspension", "name": "islets_17"}
 
 
-def test_a_name_is_cut_to_what_can_be_sent_and_drawn(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """Of a book as a name the first 200 characters are told, without the halves of characters that JSON may hold."""
+def test_document_name_is_cut_to_200_characters_without_surrogates(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     content = json.dumps({"describedBy": "x/" + "t" * 9000, "x_core": {"file_name": "\ud800" + "n" * 9000}}).encode()
-    document = airflow.page(f"{_FILES}/{ui_dss.new_file(content)}/document", **_WHICH)
+    document = airflow.page(f"{_FILES}/{ui_dss.new_file(content)}/document", **_VERSION)
     assert document == {"id": "", "type": "t" * 200, "name": "?" + "n" * 199}
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'{"provenance": 3, "x_core": []}', b"\xff\xfe", _DEEP])
-def test_what_is_no_metadata_has_no_name(airflow: AirflowWithUI, ui_dss: LocalDSS, content: bytes) -> None:
-    """A file that is something else describes nothing, and is no error."""
-    document = airflow.page(f"{_FILES}/{ui_dss.new_file(content)}/document", **_WHICH)
+def test_document_of_other_content_is_empty(airflow: AirflowWithUI, ui_dss: LocalDSS, content: bytes) -> None:
+    document = airflow.page(f"{_FILES}/{ui_dss.new_file(content)}/document", **_VERSION)
     assert document == {"id": "", "type": "", "name": ""}
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"links": [1]}', b'{"links": {"a": 1}}', b"\xff\xfe", _DEEP])
-def test_links_that_are_none_are_told_to_be(airflow: AirflowWithUI, ui_dss: LocalDSS, content: bytes) -> None:
-    """A `links.json` that holds no links is told so."""
-    answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(content)}/links", params=_WHICH)
+def test_links_without_a_list_are_answered_with_422(airflow: AirflowWithUI, ui_dss: LocalDSS, content: bytes) -> None:
+    answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(content)}/links", params=_VERSION)
     assert answer.status_code == 422
-    assert "this links.json cannot be drawn" in answer.json()["detail"]
+    assert "cannot draw this links.json" in answer.json()["detail"]
 
 
-def test_what_is_too_large_is_not_read(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """Of a document of more than a MiB no more than that is read."""
+def test_document_above_1_mib_is_answered_with_413(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
     content = json.dumps({"x": "y" * 1_100_000}).encode()
-    answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(content)}/document", params=_WHICH)
+    answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(content)}/document", params=_VERSION)
     assert answer.status_code == 413
-    assert "too large" in answer.json()["detail"]
+    assert "is larger than 1,048,576 bytes" in answer.json()["detail"]
 
 
-def test_a_file_that_is_not_there_is_told(airflow: AirflowWithUI) -> None:
-    """The DSS's own 404 is passed on."""
-    assert airflow.call("GET", f"/hca-dss/api/{_FILES}/{new_uuid()}/document", params=_WHICH).status_code == 404
+def test_missing_file_is_answered_with_404(airflow: AirflowWithUI) -> None:
+    assert airflow.call("GET", f"/hca-dss/api/{_FILES}/{new_uuid()}/document", params=_VERSION).status_code == 404
 
 
-def test_what_never_changes_is_kept_by_the_browser(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    """A version of a file is for ever, so the browser of who asked need not ask again."""
-    answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(b'{}')}/document", params=_WHICH)
+def test_responses_for_a_file_version_may_be_cached_privately(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+    answer = airflow.call("GET", f"/hca-dss/api/{_FILES}/{ui_dss.new_file(b'{}')}/document", params=_VERSION)
     assert answer.headers["cache-control"] == "private, max-age=86400"
-    assert "Cookie, Authorization" in answer.headers["vary"]  # of who asked, and of nobody else there
+    assert "Cookie, Authorization" in answer.headers["vary"]  # not for the next user of the same browser

@@ -31,8 +31,7 @@ def _overlaps(graph: Graph) -> list[tuple[str, str]]:
     ]
 
 
-def test_both_forms_of_links_are_one_graph() -> None:
-    """Links with one type for all ids, and links with a type for each, give the same nodes and edges."""
+def test_both_forms_of_links_give_the_same_graph() -> None:
     older = _read(
         {
             "process": "p",
@@ -62,30 +61,26 @@ def test_both_forms_of_links_are_one_graph() -> None:
     assert [protocol.type for protocol in older.nodes[0].protocols] == ["sequencing_protocol"]
 
 
-def test_a_chain_goes_from_left_to_right() -> None:
-    """What comes of something is right of it, in whatever order the links are listed."""
+def test_outputs_are_right_of_inputs_in_any_order() -> None:
     links = [_link("p1", ["a"], ["b"]), _link("p2", ["b"], ["c"]), _link("p3", ["c"], ["d"])]
     for _ in range(5):
         random.shuffle(links)
         assert _columns(_read(*links)) == {"a": 0, "p1": 1, "b": 2, "p2": 3, "c": 4, "p3": 5, "d": 6}
 
 
-def test_a_late_ingredient_stands_beside_its_process() -> None:
-    """What goes into the last process only is drawn next to it, not at the far left."""
+def test_input_of_the_last_process_is_next_to_it() -> None:
     graph = _read(_link("p1", ["a"], ["b"]), _link("p2", ["b", "reference"], ["c"]))
     assert _columns(graph)["reference"] == 2
 
 
-def test_a_circle_is_drawn_all_the_same() -> None:
-    """Links that go round in a circle have a place each, and all their edges."""
+def test_cycle_has_all_nodes_and_edges() -> None:
     graph = _read(_link("p1", ["a"], ["b"]), _link("p2", ["b"], ["a"]))
     assert len(graph.nodes) == 4
     assert len(graph.edges) == 4
     assert not _overlaps(graph)
 
 
-def test_siblings_become_one_node() -> None:
-    """Ninety-six reads of one process are one node that stands for all of them; five are five."""
+def test_six_or_more_siblings_become_one_node() -> None:
     many = _read(_link("p", ["a"], [f"r{number}" for number in range(96)]))
     few = _read(_link("p", ["a"], [f"r{number}" for number in range(5)]))
     assert sorted(len(node.members) for node in many.nodes) == [1, 1, 96]
@@ -93,15 +88,13 @@ def test_siblings_become_one_node() -> None:
     assert len(few.nodes) == 7
 
 
-def test_only_siblings_of_one_kind_become_one() -> None:
-    """Outputs of which one goes on into another process are not all the same."""
+def test_siblings_with_different_neighbours_are_not_grouped() -> None:
     names = [f"r{number}" for number in range(8)]
     graph = _read(_link("p", ["a"], names), _link("q", ["r0"], ["z"]))
     assert sorted(len(node.members) for node in graph.nodes if node.kind == "entity") == [1, 1, 1, 7]
 
 
-def test_a_supplementary_file_hangs_on_what_it_belongs_to() -> None:
-    """A file that no process made is linked to its entity."""
+def test_supplementary_file_is_linked_to_its_entity() -> None:
     graph = _read(
         {
             "link_type": "supplementary_file_link",
@@ -113,13 +106,11 @@ def test_a_supplementary_file_hangs_on_what_it_belongs_to() -> None:
     assert _columns(graph) == {"p": 0, "f": 1}
 
 
-def test_a_process_and_an_entity_of_one_name_are_two() -> None:
-    """Ids of processes and of entities do not get into each other's way."""
+def test_process_and_entity_of_the_same_id_are_two_nodes() -> None:
     assert len(_read(_link("x", ["x"], ["y"])).nodes) == 3
 
 
-def test_what_is_too_much_to_draw_is_counted() -> None:
-    """Of more nodes than can be looked at, only their number is told."""
+def test_more_than_400_nodes_are_only_counted() -> None:
     graph = _read(*[_link(f"p{number}", [f"a{number}"], [f"b{number}"]) for number in range(200)])
     assert (graph.nodes, graph.edges, graph.omitted) == ([], [], 600)
 
@@ -134,24 +125,21 @@ def test_what_is_too_much_to_draw_is_counted() -> None:
     ],
     ids=["outputs", "inputs", "protocols", "files"],
 )
-def test_what_is_far_too_much_is_not_read_to_its_end(link: dict[str, Any]) -> None:
-    """Also of what would be drawn as few nodes no more is read than some 20,000 things."""
+def test_reading_stops_after_20000_nodes_and_links(link: dict[str, Any]) -> None:
     graph = _read(link)
     assert graph.nodes == []
     assert 20_000 < graph.omitted < 20_010
 
 
 @pytest.mark.system  # measures CPU time
-def test_many_links_of_one_process_are_read_in_no_time() -> None:
-    """How long a document takes does not grow with the square of its links."""
+def test_reading_many_links_of_one_process_is_not_quadratic() -> None:
     started = time.process_time()
     graph = _read(*[_link("p", [], [], protocols=[{"protocol_id": str(number)}]) for number in range(16_000)])
     assert time.process_time() - started < 2
     assert len(graph.nodes[0].protocols) == 16_000
 
 
-def test_what_nobody_can_read_is_cut() -> None:
-    """Ids and types are no longer than 200 characters, and hold no halves of characters, which cannot be sent."""
+def test_ids_and_types_are_cut_to_200_characters_without_surrogates() -> None:
     graph = _read(_link("p" * 1000, ["a" * 1000], ["\ud800"], output_type="t" * 1000))
     process, before, after = graph.nodes
     assert (len(process.members[0]), len(before.members[0]), len(after.type)) == (200, 200, 200)
@@ -160,9 +148,8 @@ def test_what_nobody_can_read_is_cut() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nothing_overlaps(seed: int) -> None:
-    """In a graph of any shape no two nodes share a place, and all lie within the picture."""
-    chance = random.Random(seed)  # noqa: S311 - shapes, not secrets
+def test_nodes_of_random_graphs_do_not_overlap(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
     names = [f"n{number}" for number in range(25)]
     links = [
         _link(f"p{number}", chance.sample(names, chance.randint(0, 4)), chance.sample(names, chance.randint(0, 4)))
@@ -176,8 +163,7 @@ def test_nothing_overlaps(seed: int) -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"links": None}, {"links": ["x"]}, {"links": {"a": {}}}])
-def test_what_is_no_links_is_refused(document: Any) -> None:
-    """Anything but a list of links is an error."""
+def test_document_without_a_list_of_links_is_refused(document: Any) -> None:
     with pytest.raises(ValueError, match="no list of links"):
         read_links(document)
 
@@ -185,13 +171,11 @@ def test_what_is_no_links_is_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     "link", [{}, {"process": None, "inputs": 3}, {"inputs": [None, 3, {}, {"input_id": ""}], "outputs": {"a": 1}}]
 )
-def test_a_link_with_nonsense_in_it_is_a_process_alone(link: dict[str, Any]) -> None:
-    """What cannot be read of a link is left out, and the rest is drawn."""
+def test_unreadable_parts_of_a_link_are_skipped(link: dict[str, Any]) -> None:
     graph = _read(link, _link("p", ["a"], ["b"]))
     assert len([node for node in graph.nodes if node.kind == "process"]) == 2
     assert len(graph.edges) == 2
 
 
-def test_no_links_are_an_empty_graph() -> None:
-    """A document without links has nothing to draw."""
+def test_document_with_no_links_is_an_empty_graph() -> None:
     assert _read() == Graph(nodes=[], edges=[])

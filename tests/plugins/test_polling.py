@@ -1,4 +1,4 @@
-"""How often the page asks for a bundle that is not there."""
+"""Test how often the page requests a missing bundle."""
 
 from __future__ import annotations
 
@@ -20,52 +20,50 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 
-def _asked(page: Page) -> list[str]:
-    """Return a list to which each question for a bundle is added."""
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/bundles/" in request.url else None)
+def _record_requests(page: Page) -> list[str]:
+    """Return a list that grows by each request for a bundle, and replace the clock of the page."""
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url) if "/bundles/" in request.url else None)
     page.clock.install()
-    return asked
+    return requested
 
 
 def _let_pass(page: Page, minutes: int) -> None:
     for _ in range(minutes * 12):
         page.clock.run_for(5_000)
-        page.evaluate("() => fetch('/hca-dss/static/icon.svg')")  # after which earlier answers are there, too
+        page.evaluate("() => fetch('/hca-dss/static/icon.svg')")  # answered after all earlier requests
 
 
-def test_a_missing_bundle_is_asked_for_more_and_more_rarely(open_page: OpenPage, ui_dss: LocalDSS) -> None:
-    """The page goes on waiting for a bundle, once a minute in the end, in a hidden tab never, and shows it at last."""
+def test_missing_bundle_is_polled_with_growing_pauses(open_page: OpenPage, ui_dss: LocalDSS) -> None:
     page = open_page("/hca-dss/static/style.css")
-    asked = _asked(page)
+    requested = _record_requests(page)
     uuid = new_uuid()
-    which = urlencode({"connection": "hca_dss_default", "replica": "aws", "uuid": uuid})
-    page.goto(page.url.replace("static/style.css", f"bundle?{which}"))
-    page.get_by_role("alert").get_by_text("at most a minute after it is made").wait_for()
+    query = urlencode({"connection": "hca_dss_default", "replica": "aws", "uuid": uuid})
+    page.goto(page.url.replace("static/style.css", f"bundle?{query}"))
+    page.get_by_role("alert").get_by_text("within a minute after its creation").wait_for()
     _let_pass(page, 10)
-    assert 10 <= len(asked) <= 25
+    assert 10 <= len(requested) <= 25
     page.evaluate("() => Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
-    before = len(asked)
+    before = len(requested)
     _let_pass(page, 10)
-    assert len(asked) <= before + 1
+    assert len(requested) <= before + 1
     page.evaluate("() => Object.defineProperty(document, 'hidden', { value: false })")
     assert ui_dss.put_bundle([ui_dss.entry("a")], uuid).status_code == 201
     _let_pass(page, 2)
     page.get_by_role("heading", name="1 file").wait_for()
-    before = len(asked)
+    before = len(requested)
     _let_pass(page, 2)
-    assert len(asked) == before
+    assert len(requested) == before
 
 
-@pytest.mark.parametrize("change", [{"connection": "not_there"}, {"connection": "not_a_dss"}, {"uuid": "none"}])
-def test_what_never_comes_is_asked_for_once(open_page: OpenPage, change: dict[str, str]) -> None:
-    """Through a connection that is not there, or for what is no uuid, the page does not ask again, and says why."""
+@pytest.mark.parametrize("change", [{"connection": "missing"}, {"connection": "not_a_dss"}, {"uuid": "none"}])
+def test_invalid_bundle_is_requested_once(open_page: OpenPage, change: dict[str, str]) -> None:
     page = open_page("/hca-dss/static/style.css")
-    asked = _asked(page)
-    which = urlencode({"connection": "hca_dss_default", "replica": "aws", "uuid": new_uuid(), **change})
-    page.goto(page.url.replace("static/style.css", f"bundle?{which}"))
+    requested = _record_requests(page)
+    query = urlencode({"connection": "hca_dss_default", "replica": "aws", "uuid": new_uuid(), **change})
+    page.goto(page.url.replace("static/style.css", f"bundle?{query}"))
     alert = page.get_by_role("alert")
-    alert.get_by_text("This bundle cannot be shown").wait_for()
-    assert ("uuid must be a uuid" if "uuid" in change else "there is no connection") in alert.inner_text()
+    alert.get_by_text("Cannot show this bundle").wait_for()
+    assert ("uuid must be" if "uuid" in change else "no connection") in alert.inner_text()
     _let_pass(page, 5)
-    assert len(asked) == 1
+    assert len(requested) == 1

@@ -1,27 +1,27 @@
-// Asking the server, and going from page to page.
+// Requests to the server, and links between pages.
 
 const ROOT = new URL(".", location.href);
 const framed = window.parent !== window;
 
-/** What the server has under a path; an error says what it said, and whether the DSS does not have it. A `signal` ends the request. */
+/** Fetch a path of the API. Errors have the message of the server and `missing`, if the DSS does not have the object. A `signal` aborts the request. */
 export async function get(path, query = {}, signal = undefined) {
   const url = new URL(`api/${path}`, ROOT);
   for (const [name, value] of Object.entries(query)) {
-    for (const each of [value].flat()) if (each !== undefined && each !== null && each !== "") url.searchParams.append(name, each);
+    for (const item of [value].flat()) if (item !== undefined && item !== null && item !== "") url.searchParams.append(name, item);
   }
   let response;
   try {
     response = await fetch(url, { headers: { accept: "application/json" }, signal });
   } catch {
-    throw new Error("Airflow's API server does not answer");
+    throw new Error("Airflow's API server does not answer.");
   }
   const body = await response.json().catch(() => ({}));
   if (response.ok) return body;
-  if (response.status === 401) throw new Error("Your session has ended: log in to Airflow again");
-  if (response.status === 403) throw new Error("You may not see this: ask an administrator of this Airflow");
-  const first = Array.isArray(body.detail) ? body.detail[0]?.msg?.replace(/^Value error, /, "") : body.detail; // of what is not well-formed
-  const said = typeof first === "string" ? first : `the server answered ${response.status}`;
-  throw Object.assign(new Error(said), { missing: body.missing === true });
+  if (response.status === 401) throw new Error("Your session has expired. Log in to Airflow again.");
+  if (response.status === 403) throw new Error("You do not have permission to see this. Ask an administrator of this Airflow.");
+  const first = Array.isArray(body.detail) ? body.detail[0]?.msg?.replace(/^Value error, /, "") : body.detail; // validation errors
+  const message = typeof first === "string" ? first : `The server answered ${response.status}.`;
+  throw Object.assign(new Error(message), { missing: body.missing === true });
 }
 
 /** The address of a view of this page. */
@@ -43,8 +43,8 @@ export function runPath(task) {
   return airflow(`${run}/tasks/${encodeURIComponent(task.task_id)}${mapped}`);
 }
 
-/** Let a link lead the whole window away: Airflow's frame forbids it to the page in it, but not to its own links. */
-export function leaves(link) {
+/** Make a link open in the whole window. Airflow's frame forbids that to links inside it, but not to its own links. */
+export function openOutside(link) {
   if (framed) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
@@ -58,8 +58,8 @@ export function leaves(link) {
   return link;
 }
 
-/** Airflow 3.1 and 3.2 open the frame at its first page, whatever its own address says: go where that leads. */
-export function followAirflow() {
+/** Follow the address of the outer window: Airflow 3.1 and 3.2 always open the frame at its first page. */
+export function followOuterAddress() {
   if (!framed) return false;
   let wanted;
   try {

@@ -1,16 +1,16 @@
-// The newest bundles of a replica, and those whose uuids begin as asked.
+// Newest bundles of a replica, filtered by the prefix of the uuid.
 
-import { get, leaves, runPath, view } from "./api.js";
+import { get, openOutside, runPath, view } from "./api.js";
 import { copyButton, empty, h, icon, notice, skeleton, table } from "./dom.js";
 import { ago, clock, count, moment, number } from "./format.js";
 
-const AT_ONCE = 50;
+const PAGE_SIZE = 50;
 const REPLICAS = ["aws", "gcp"];
 
 export async function showBundles(main, query, session) {
   if (!session.connections.length) {
     main.replaceChildren(
-      empty("There is no connection to a DSS yet", "Add one of the type “HCA Data Storage System (DSS)” under Admin, Connections."),
+      empty("No connection to a DSS yet", "Add one of the type “HCA Data Storage System (DSS)” under Admin, Connections."),
     );
     return;
   }
@@ -23,7 +23,7 @@ export async function showBundles(main, query, session) {
   let asked = new AbortController();
 
   async function refresh() {
-    asked.abort(); // a DSS may take long for each letter that is typed
+    asked.abort(); // each typed letter starts a request
     asked = new AbortController();
     const { signal } = asked;
     history.replaceState(null, "", view("", state));
@@ -33,7 +33,7 @@ export async function showBundles(main, query, session) {
       const listed = await get(`connections/${encodeURIComponent(connection)}/bundles`, { replica, prefix }, signal);
       if (!signal.aborted) found.replaceChildren(...list(listed, state));
     } catch (error) {
-      if (!signal.aborted) found.replaceChildren(notice("error", `The bundles of ${state.connection} cannot be listed`, error.message));
+      if (!signal.aborted) found.replaceChildren(notice("error", `Cannot list the bundles of ${state.connection}`, error.message));
     }
   }
 
@@ -42,12 +42,12 @@ export async function showBundles(main, query, session) {
 }
 
 function controls(state, session, refresh) {
-  const wrong = h("p", { class: "hint", id: "wrong" });
+  const problem = h("p", { class: "hint", id: "problem" });
   const input = h("input", {
     type: "search",
-    placeholder: "Search bundles by the beginning of their uuid",
-    "aria-label": "Beginning of the uuid",
-    "aria-describedby": "wrong",
+    placeholder: "Search bundles by prefix of the uuid",
+    "aria-label": "Prefix of the uuid",
+    "aria-describedby": "problem",
     spellcheck: "false",
     autocomplete: "off",
     maxlength: 36,
@@ -57,10 +57,10 @@ function controls(state, session, refresh) {
   input.addEventListener("input", () => {
     clearTimeout(timer);
     const prefix = input.value.trim().toLowerCase();
-    const fine = /^[0-9a-f-]*$/.test(prefix);
-    wrong.textContent = fine ? "" : "A uuid has only the digits 0 to 9, the letters a to f, and dashes.";
-    input.toggleAttribute("aria-invalid", !fine);
-    if (fine && prefix !== state.prefix) {
+    const valid = /^[0-9a-f-]*$/.test(prefix);
+    problem.textContent = valid ? "" : "A uuid contains only digits, the letters a to f, and dashes.";
+    input.toggleAttribute("aria-invalid", !valid);
+    if (valid && prefix !== state.prefix) {
       timer = setTimeout(() => {
         state.prefix = prefix;
         refresh();
@@ -70,7 +70,7 @@ function controls(state, session, refresh) {
   const select = h(
     "select",
     { "aria-label": "Connection" },
-    session.connections.map((each) => h("option", { value: each, selected: each === state.connection }, each)),
+    session.connections.map((id) => h("option", { value: id, selected: id === state.connection }, id)),
   );
   select.addEventListener("change", () => {
     state.connection = select.value;
@@ -80,7 +80,7 @@ function controls(state, session, refresh) {
   for (const button of replicas) {
     button.addEventListener("click", () => {
       state.replica = button.textContent;
-      for (const each of replicas) each.setAttribute("aria-pressed", String(each === button));
+      for (const other of replicas) other.setAttribute("aria-pressed", String(other === button));
       refresh();
     });
   }
@@ -90,8 +90,8 @@ function controls(state, session, refresh) {
     h("div", { class: "search" }, icon("search"), input),
     h("label", { class: "field" }, h("span", {}, "Connection"), select),
     h("div", { class: "field" }, h("span", {}, "Replica"), h("div", { class: "segments", role: "group", "aria-label": "Replica" }, replicas)),
-    h("button", { title: "Look again", "aria-label": "Look again", onclick: refresh }, icon("refresh")),
-    wrong,
+    h("button", { title: "Refresh", "aria-label": "Refresh", onclick: refresh }, icon("refresh")),
+    problem,
   );
 }
 
@@ -100,20 +100,20 @@ function list(listed, state) {
   if (!bundles.length) {
     return [
       state.prefix
-        ? empty("No bundle begins like that", `There is no bundle in ${state.replica} whose uuid begins with ${state.prefix}.`)
-        : empty(`There are no bundles in ${state.replica}`, "A DAG with DSSUploadDirectoryOperator makes the first one."),
+        ? empty("No matching bundle", `No bundle in ${state.replica} has a uuid that starts with ${state.prefix}.`)
+        : empty(`No bundles in ${state.replica}`, "Create the first one by a DAG with DSSUploadDirectoryOperator."),
     ];
   }
-  const rows = table([["Bundle", ""], ["Version", ""], ["Made", ""], ["Made by", "wide"]], [], "Bundles");
+  const rows = table([["Bundle", ""], ["Version", ""], ["Created", ""], ["Created by", "wide"]], [], "Bundles");
   const more = h("button", {}, "Show more");
   let shown = 0;
 
   function showMore() {
-    const next = bundles.slice(shown, shown + AT_ONCE).map((each) => bundleRow(each, state));
+    const next = bundles.slice(shown, shown + PAGE_SIZE).map((bundle) => bundleRow(bundle, state));
     rows.querySelector("tbody").append(...next);
     shown += next.length;
     more.hidden = shown >= bundles.length;
-    addMakers(next);
+    addCreators(next);
   }
   more.addEventListener("click", showMore);
   showMore();
@@ -122,8 +122,8 @@ function list(listed, state) {
     !listed.complete &&
       notice(
         "info",
-        `There are more than ${number(listed.looked_at)} versions`,
-        "A DSS lists bundles by uuid, so these are the newest of the first ones only. Search to see others.",
+        `More than ${number(listed.listed)} versions`,
+        "A DSS lists bundles by uuid, so these are the newest of the first ones. Search to see others.",
       ),
     rows,
     h("div", { class: "more" }, more),
@@ -131,9 +131,9 @@ function list(listed, state) {
 }
 
 function title(listed, state) {
-  const all = count(listed.looked_at, "bundle version");
-  if (state.prefix) return `${all} of bundles that begin with ${state.prefix}`;
-  return listed.looked_at > listed.bundles.length ? `The newest of ${all}` : all;
+  const all = count(listed.listed, "bundle version");
+  if (state.prefix) return `${all} with prefix ${state.prefix}`;
+  return listed.listed > listed.bundles.length ? `The newest of ${all}` : all;
 }
 
 function bundleRow({ uuid, version }, { connection, replica }) {
@@ -144,24 +144,24 @@ function bundleRow({ uuid, version }, { connection, replica }) {
     h("td", { class: "nowrap" }, h("a", { class: "mono", href: view("bundle", { connection, replica, uuid, version }) }, uuid), copyButton(fqid, "FQID")),
     h("td", { class: "mono nowrap" }, version),
     h("td", { class: "nowrap", title: `${clock(moment(version))} UTC` }, ago(moment(version))),
-    h("td", { class: "maker wide" }),
+    h("td", { class: "creator wide" }),
   );
 }
 
-/** Say of each bundle which task made it, where Airflow knows and the reader may. */
-async function addMakers(rows) {
-  const { makers } = await get("makers", { fqid: rows.map((row) => row.dataset.fqid) }).catch(() => ({ makers: {} }));
+/** Add to each bundle the task that created it, if Airflow knows it and the user may see it. */
+async function addCreators(rows) {
+  const { creators } = await get("creators", { fqid: rows.map((row) => row.dataset.fqid) }).catch(() => ({ creators: {} }));
   for (const row of rows) {
-    const maker = makers[row.dataset.fqid];
-    if (maker) row.querySelector(".maker").replaceChildren(...makerLinks(maker));
+    const creator = creators[row.dataset.fqid];
+    if (creator) row.querySelector(".creator").replaceChildren(...creatorLinks(creator));
   }
 }
 
-export function makerLinks(maker) {
-  const { dag_id, run_id, task_id } = maker;
+export function creatorLinks(creator) {
+  const { dag_id, run_id, task_id } = creator;
   return [
-    leaves(h("a", { href: runPath({ dag_id, run_id }), title: `${dag_id}, ${run_id}` }, dag_id)),
+    openOutside(h("a", { href: runPath({ dag_id, run_id }), title: `${dag_id}, ${run_id}` }, dag_id)),
     h("span", { class: "quiet" }, " / "),
-    leaves(h("a", { href: runPath(maker) }, task_id + (maker.map_index >= 0 ? ` [${maker.map_index}]` : ""))),
+    openOutside(h("a", { href: runPath(creator) }, task_id + (creator.map_index >= 0 ? ` [${creator.map_index}]` : ""))),
   ];
 }

@@ -1,4 +1,4 @@
-// How the connections are.
+// Health of the connections.
 
 import { get, view } from "./api.js";
 import { empty, h, icon, notice, skeleton } from "./dom.js";
@@ -6,18 +6,18 @@ import { duration } from "./format.js";
 
 export async function showConnections(main, query, session) {
   if (!session.readable) {
-    main.replaceChildren(notice("error", "You may not read connections", "Ask an administrator of this Airflow."));
+    main.replaceChildren(notice("error", "No permission to read connections", "Ask an administrator of this Airflow."));
     return;
   }
   if (!session.connections.length) {
-    main.replaceChildren(empty("There is no connection to a DSS yet", "Add one of the type “HCA Data Storage System (DSS)” under Admin, Connections."));
+    main.replaceChildren(empty("No connection to a DSS yet", "Add one of the type “HCA Data Storage System (DSS)” under Admin, Connections."));
     return;
   }
   const cards = session.connections.map(card);
   main.replaceChildren(
     h("h2", {}, `${session.connections.length === 1 ? "1 connection" : `${session.connections.length} connections`} to a DSS`),
     h("div", { class: "cards" }, cards.map(({ element }) => element)),
-    h("p", { class: "hint" }, "These are the connections of the type hca_dss that are stored in Airflow, or in the environment of its API server."),
+    h("p", { class: "hint" }, "Connections of the type hca_dss that are stored in Airflow or set in the environment of its API server."),
   );
   await Promise.all(cards.map(({ test }) => test()));
 }
@@ -31,7 +31,7 @@ function card(conn_id) {
     { class: "card", "data-connection": conn_id },
     h("header", {}, h("h3", {}, conn_id), badge),
     body,
-    h("footer", {}, h("a", { href: view("", { connection: conn_id }) }, "Its bundles"), again),
+    h("footer", {}, h("a", { href: view("", { connection: conn_id }) }, "Bundles"), again),
   );
 
   async function test() {
@@ -43,11 +43,11 @@ function card(conn_id) {
       const health = await get(`connections/${encodeURIComponent(conn_id)}/health`);
       badge.className = `badge ${health.ok ? "success" : "failed"}`;
       badge.textContent = !health.ok ? "failing" : health.credentials ? "healthy" : "answers";
-      body.replaceChildren(told(health));
+      body.replaceChildren(details(health));
     } catch (error) {
       badge.className = "badge failed";
       badge.textContent = "unknown";
-      body.replaceChildren(notice("error", "It could not be tested", error.message));
+      body.replaceChildren(notice("error", "Cannot test this connection", error.message));
     }
     again.disabled = false;
   }
@@ -55,16 +55,16 @@ function card(conn_id) {
   return { element, test };
 }
 
-function told(health) {
+function details(health) {
   return h(
     "div",
     {},
-    health.ok ? h("p", {}, health.message) : notice("error", "What is wrong", health.message),
+    health.ok ? h("p", {}, health.message) : notice("error", "Problem", health.message),
     h(
       "dl",
       {},
       h("div", {}, h("dt", {}, "Host"), h("dd", { class: "mono" }, health.host || "-")),
-      h("div", {}, h("dt", {}, "Credentials"), h("dd", {}, health.credentials || "not tried")),
+      h("div", {}, h("dt", {}, "Credentials"), h("dd", {}, health.credentials || "not tested")),
       h("div", {}, h("dt", {}, "Answered in"), h("dd", {}, duration(health.seconds))),
     ),
   );

@@ -1,4 +1,4 @@
-// Making elements. Text goes in as text nodes only, whatever a file is called: nothing here parses markup.
+// Elements. Text is inserted as text nodes only, so that names of files cannot become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -34,9 +34,9 @@ export function icon(name) {
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 }
 
-/** A button that copies a text, and shows that it did. */
-export function copyButton(text, what) {
-  const button = h("button", { class: "quiet", title: `Copy ${what}`, "aria-label": `Copy ${what}` }, icon("copy"));
+/** Create a button that copies a text and confirms it. */
+export function copyButton(text, name) {
+  const button = h("button", { class: "quiet", title: `Copy ${name}`, "aria-label": `Copy ${name}` }, icon("copy"));
   button.addEventListener("click", async (event) => {
     event.stopPropagation();
     await copy(text);
@@ -50,7 +50,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without TLS a browser has no clipboard but this one.
+    // Browsers offer navigator.clipboard only with TLS.
     const area = h("textarea", { class: "offscreen" });
     area.value = text;
     document.body.append(area);
@@ -60,7 +60,7 @@ async function copy(text) {
   }
 }
 
-/** What stands where content will be. */
+/** Create a placeholder for content that is loading. */
 export function skeleton(lines = 3) {
   return h("div", { class: "skeleton", role: "status", "aria-label": "Loading" }, Array.from({ length: lines }, () => h("div")));
 }
@@ -73,7 +73,7 @@ export function empty(title, text) {
   return h("div", { class: "empty" }, h("strong", {}, title), h("p", {}, text));
 }
 
-/** A table; `columns` are pairs of a heading and a class of its cells. */
+/** Create a table; `columns` are pairs of a heading and a class of its cells. */
 export function table(columns, rows, name) {
   return h(
     "div",
@@ -87,8 +87,8 @@ export function table(columns, rows, name) {
   );
 }
 
-/** Make what is shown like `wanted`, changing only what differs, so that focus, selection and movement stay.
- * An element with another `data-key` is another, though it looks the same: what it listens to is not for this one. */
+/** Change a node to equal `wanted` where it differs, so that focus, selection and animations remain.
+ * Elements with different `data-key` are replaced, because their event listeners differ. */
 export function morph(shown, wanted) {
   if (shown.nodeType !== wanted.nodeType || shown.nodeName !== wanted.nodeName || shown.dataset?.key !== wanted.dataset?.key) return shown.replaceWith(wanted);
   if (shown.nodeType === Node.TEXT_NODE) {
@@ -98,15 +98,15 @@ export function morph(shown, wanted) {
   for (const { name } of [...shown.attributes]) if (!wanted.hasAttribute(name)) shown.removeAttribute(name);
   for (const { name, value } of wanted.attributes) {
     if (shown.getAttribute(name) === value) continue;
-    if (name === "style") shown.style.cssText = value; // the policy of the page forbids it as an attribute
+    if (name === "style") shown.style.cssText = value; // as an attribute, the content security policy forbids it
     else shown.setAttribute(name, value);
   }
-  const [old, young] = [[...shown.childNodes], [...wanted.childNodes]];
-  for (const [place, child] of young.entries()) {
-    if (old[place]) morph(old[place], child);
+  const [before, after] = [[...shown.childNodes], [...wanted.childNodes]];
+  for (const [index, child] of after.entries()) {
+    if (before[index]) morph(before[index], child);
     else shown.append(child);
   }
-  for (const child of old.slice(young.length)) child.remove();
+  for (const child of before.slice(after.length)) child.remove();
   return undefined;
 }
 

@@ -1,9 +1,9 @@
-// The files of a bundle: filtered, sorted, and with all their checksums when asked.
+// Files of a bundle with filter, order and details.
 
 import { copyButton, h, icon, table } from "./dom.js";
 import { bytes, count, number } from "./format.js";
 
-const AT_ONCE = 100;
+const PAGE_SIZE = 100;
 const SUMS = [["sha256", "SHA-256"], ["sha1", "SHA-1"], ["s3_etag", "S3 ETag"], ["crc32c", "CRC-32C"]];
 const COLUMNS = [
   ["Name", "name", (a, b) => a.name.localeCompare(b.name)],
@@ -14,9 +14,9 @@ const COLUMNS = [
   ["Version", "wide"],
 ];
 
-/** Show the files; returns what brings one of them into view. */
+/** Show the files; return a function that scrolls to a file. */
 export function showFiles(section, files) {
-  const state = { text: "", column: undefined, downwards: false, shown: AT_ONCE };
+  const state = { text: "", column: undefined, descending: false, shown: PAGE_SIZE };
   const title = h("h2", {});
   const filter = h("input", { type: "search", placeholder: "Filter by name or type", "aria-label": "Filter files", spellcheck: "false" });
   const rows = table(COLUMNS, [], "Files");
@@ -27,19 +27,19 @@ export function showFiles(section, files) {
     const wanted = state.text.toLowerCase();
     const found = files.filter((file) => `${file.name}\n${file.content_type}`.toLowerCase().includes(wanted));
     const compare = COLUMNS[state.column]?.[2];
-    if (compare) found.sort((a, b) => (state.downwards ? compare(b, a) : compare(a, b)));
+    if (compare) found.sort((a, b) => (state.descending ? compare(b, a) : compare(a, b)));
     title.textContent = state.text ? `${number(found.length)} of ${count(files.length, "file")}` : count(files.length, "file");
     body.replaceChildren(...found.slice(0, state.shown).flatMap(row));
-    if (!found.length) body.append(h("tr", {}, h("td", { colspan: COLUMNS.length, class: "quiet" }, "No file is called like that.")));
+    if (!found.length) body.append(h("tr", {}, h("td", { colspan: COLUMNS.length, class: "quiet" }, "No matching file.")));
     more.hidden = found.length <= state.shown;
   }
 
   filter.addEventListener("input", () => {
-    Object.assign(state, { text: filter.value.trim(), shown: AT_ONCE });
+    Object.assign(state, { text: filter.value.trim(), shown: PAGE_SIZE });
     draw();
   });
   more.addEventListener("click", () => {
-    state.shown += AT_ONCE;
+    state.shown += PAGE_SIZE;
     draw();
   });
   sortable(rows, state, draw);
@@ -63,21 +63,21 @@ function sortable(rows, state, draw) {
     const button = h("button", { class: "sort" }, heading.textContent);
     heading.replaceChildren(button);
     button.addEventListener("click", () => {
-      state.downwards = state.column === column && !state.downwards;
+      state.descending = state.column === column && !state.descending;
       state.column = column;
-      rows.querySelectorAll("th").forEach((each) => each.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", state.downwards ? "descending" : "ascending");
+      rows.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
       draw();
     });
   });
 }
 
 function row(file) {
-  const opener = h("button", { class: "opener", "aria-expanded": "false", "aria-label": `All about ${file.name}` }, icon("open"));
-  const about = h("tr", { class: "about", hidden: true }, h("td", { colspan: COLUMNS.length }, details(file)));
+  const opener = h("button", { class: "opener", "aria-expanded": "false", "aria-label": `Details of ${file.name}` }, icon("open"));
+  const detailsRow = h("tr", { class: "about", hidden: true }, h("td", { colspan: COLUMNS.length }, details(file)));
   opener.addEventListener("click", () => {
-    about.hidden = !about.hidden;
-    opener.setAttribute("aria-expanded", String(!about.hidden));
+    detailsRow.hidden = !detailsRow.hidden;
+    opener.setAttribute("aria-expanded", String(!detailsRow.hidden));
   });
   return [
     h(
@@ -90,7 +90,7 @@ function row(file) {
       h("td", { class: "mono nowrap", title: file.sha256 }, file.sha256.slice(0, 12), copyButton(file.sha256, "SHA-256")),
       h("td", { class: "mono nowrap wide" }, file.version),
     ),
-    about,
+    detailsRow,
   ];
 }
 

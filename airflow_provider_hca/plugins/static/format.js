@@ -1,4 +1,4 @@
-// Numbers and times for people.
+// Format numbers, sizes and times.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -28,7 +28,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-/** A DSS_VERSION as a time. */
+/** Parse a DSS_VERSION as a time. */
 export function moment(version) {
   const parts = /^(\d{4}-\d{2}-\d{2})T(\d{2})(\d{2})(\d{2}\.\d{3})\d{3}Z$/.exec(version);
   return parts ? new Date(`${parts[1]}T${parts[2]}:${parts[3]}:${parts[4]}Z`) : new Date(NaN);
@@ -41,9 +41,9 @@ export function ago(date) {
   let value = Math.abs(seconds);
   for (const [size, unit] of steps) {
     if (value < size) {
-      const told = count(Math.floor(value), unit);
+      const text = count(Math.floor(value), unit);
       if (unit === "second") return seconds < 0 ? "soon" : "just now";
-      return seconds < 0 ? `in ${told}` : `${told} ago`;
+      return seconds < 0 ? `in ${text}` : `${text} ago`;
     }
     value /= size;
   }

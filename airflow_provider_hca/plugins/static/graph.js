@@ -1,23 +1,23 @@
-// The graph of links.json as a picture: what went into which process, and what came out. The server laid it out.
+// Drawing of links.json: processes with their inputs and outputs. The server computes the positions.
 
 import { h, svg } from "./dom.js";
 
 const HEIGHT = 46;
-const WIDEST = [320, 280, 240, 210]; // of a node: the first with which all fits, as deep as the graph is; else the last
-const NARROWEST = 84;
-const ROOM = { entity: 30, process: 26 }; // beside the text: the stripe, the round ends
+const MAX_WIDTHS = [320, 280, 240, 210]; // of a node: the first with which all columns fit, else the last
+const MIN_WIDTH = 84;
+const ROOM = { entity: 30, process: 26 }; // beside the text, for stripe and round ends
 const GAP = { x: 26, y: 16 };
 const PAD = 8;
-const FRAME = 34; // of the panel around
-const LITTLE_SMALLER = 0.92; // rather than that texts are cut
-const SMALLEST = 0.75; // of its size: any smaller, nobody could read it; then it scrolls
+const FRAME = 34; // of the surrounding panel
+const SHRINK = 0.92; // before texts are cut
+const MIN_SCALE = 0.75; // smaller is not readable, so it scrolls
 const FONTS = { title: "600 12px", subtitle: "11.5px" };
 const pen = document.createElement("canvas").getContext("2d");
 
-/** Draw the graph. `named` tells of an id what it is called, and which file it is; `find` shows that file. */
+/** Draw the graph. `named` maps ids to names and files; `find` shows a file. */
 export function showGraph(graph, named, find) {
   const texts = new Map(graph.nodes.map((node) => [node.id, text(node, knownOf(node, named))]));
-  const lefts = columns(graph, texts, (document.querySelector("main").clientWidth - FRAME) / LITTLE_SMALLER);
+  const lefts = columns(graph, texts, (document.querySelector("main").clientWidth - FRAME) / SHRINK);
   const boxes = new Map(graph.nodes.map((node) => [node.id, box(node, lefts)]));
   const width = Math.max(...[...boxes.values()].map(({ x, width }) => x + width)) + PAD;
   const height = Math.max(...[...boxes.values()].map(({ y, height }) => y + height)) + PAD;
@@ -31,9 +31,9 @@ export function showGraph(graph, named, find) {
     svg("g", { class: "edges" }, edges.map(([, path]) => path)),
     svg("g", { class: "nodes" }, nodes.map(([, group]) => group)),
   );
-  drawing.style.minWidth = `${Math.round(width * SMALLEST)}px`;
+  drawing.style.minWidth = `${Math.round(width * MIN_SCALE)}px`;
   for (const [node, group] of nodes) {
-    group.addEventListener("mouseenter", () => light(node.id, drawing, edges, nodes));
+    group.addEventListener("mouseenter", () => highlight(node.id, drawing, edges, nodes));
     group.addEventListener("mouseleave", () => drawing.classList.remove("lit"));
   }
   return h("div", {}, h("div", { class: "graph" }, drawing), legend(graph, named));
@@ -49,7 +49,7 @@ function measure(words, kind) {
 }
 
 function columns(graph, texts, room) {
-  const wanted = Array.from({ length: graph.columns }, () => NARROWEST);
+  const wanted = Array.from({ length: graph.columns }, () => MIN_WIDTH);
   for (const node of graph.nodes) {
     const { title, subtitle } = texts.get(node.id);
     const needed = Math.max(measure(title, "title"), measure(subtitle, "subtitle")) + ROOM[node.kind];
@@ -58,7 +58,7 @@ function columns(graph, texts, room) {
   const gaps = 2 * PAD + (graph.columns - 1) * GAP.x;
   const atMost = (widest) => wanted.map((width) => Math.min(width, widest));
   const fits = (widest) => gaps + atMost(widest).reduce((sum, width) => sum + width, 0) <= room;
-  const widths = atMost(WIDEST.find(fits) ?? WIDEST.at(-1));
+  const widths = atMost(MAX_WIDTHS.find(fits) ?? MAX_WIDTHS.at(-1));
   let left = PAD;
   return widths.map((width) => {
     const here = { left, width };
@@ -100,7 +100,7 @@ function picture(node, { x, y, width, height }, { title, subtitle }, named, find
 
 function label(whole, kind, width, node, y) {
   const fits = width - ROOM[node.kind] + 1;
-  let cut = whole.slice(0, 200); // no more can fit, and each character that goes costs a measurement
+  let cut = whole.slice(0, 200); // longer texts never fit, and each removed character costs a measurement
   while (measure(cut, kind) > fits) cut = `${cut.slice(0, cut.endsWith("…") ? -2 : -1).trimEnd()}…`;
   const process = node.kind === "process";
   return svg("text", { class: kind, x: process ? width / 2 : 20, y, "text-anchor": process ? "middle" : "start" }, cut);
@@ -147,8 +147,8 @@ function hint(node, known, named) {
   return [words(known[0]?.type || node.type || node.kind), ...names, ...more, ...protocols].join("\n");
 }
 
-/** Show what leads to a node, and what comes of it. */
-function light(id, drawing, edges, nodes) {
+/** Highlight the ancestors and descendants of a node. */
+function highlight(id, drawing, edges, nodes) {
   const lit = new Set([id]);
   for (const [from, to] of [["source", "target"], ["target", "source"]]) {
     const todo = [id];

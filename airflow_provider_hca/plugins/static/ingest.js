@@ -1,14 +1,14 @@
-// One ingest: a row among others, or a card of its own.
+// One ingest: a row of a table, or a card.
 
-import { framed, leaves, runPath, view } from "./api.js";
+import { framed, openOutside, runPath, view } from "./api.js";
 import { h, icon, table } from "./dom.js";
 import { ago, bytes, clock, count, duration, number } from "./format.js";
 
 export const COLUMNS = [["State", ""], ["Task", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
-const SHARD_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Bundle"); // it is the same for all
+const SHARD_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Bundle"); // the same for all shards
 
-const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Make bundle"]];
-const ACTIONS = { make: "Makes bundle", fetch: "Fetches bundle", see: "Bundle" };
+const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Put bundle"]];
+const ACTIONS = { create: "Creates bundle", download: "Downloads bundle", use: "Bundle" };
 const OVER = ["success", "failed", "upstream_failed", "skipped", "removed"];
 
 export function isOver(ingest) {
@@ -25,7 +25,7 @@ function seconds(ingest) {
   return (end - new Date(ingest.started)) / 1000;
 }
 
-function trouble(ingest) {
+function problemOf(ingest) {
   const { progress } = ingest;
   return progress && (progress.error || progress.failures.length) ? progress : undefined;
 }
@@ -39,10 +39,10 @@ function rate(ingest) {
   return ingest.progress?.rate ? `${bytes(ingest.progress.rate)}/s` : "-";
 }
 
-/** The rows of an ingest in a table; `open` remembers which failures are unfolded. */
+/** Create the table rows of an ingest; `open` has the names of unfolded failures. */
 export function row(ingest, open) {
   const name = [ingest.dag_id, ingest.run_id, ingest.task_id, ingest.map_index].join("\n");
-  const wrong = trouble(ingest);
+  const problem = problemOf(ingest);
   const shard = ingest.action === "shard";
   const columns = (shard ? SHARD_COLUMNS : COLUMNS).length;
   const took = seconds(ingest);
@@ -62,21 +62,21 @@ export function row(ingest, open) {
     ),
   ];
   if (!isOver(ingest) && ingest.progress?.phase) rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, bar(ingest), numbers(ingest))));
-  if (wrong) {
-    rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, unfolding(wrong, name, open))));
+  if (problem) {
+    rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, problemDetails(problem, name, open))));
   }
   return rows;
 }
 
-function unfolding(wrong, name, open) {
-  const more = failures(wrong);
-  if (!more) return h("p", { class: "wrong" }, summary(wrong));
-  const details = h("details", { open: open.has(name), "data-key": name }, h("summary", {}, summary(wrong)), more);
+function problemDetails(problem, name, open) {
+  const more = failures(problem);
+  if (!more) return h("p", { class: "wrong" }, summary(problem));
+  const details = h("details", { open: open.has(name), "data-key": name }, h("summary", {}, summary(problem)), more);
   details.addEventListener("toggle", () => (details.open ? open.add(name) : open.delete(name)));
   return details;
 }
 
-/** What a task is called; a shard by its number. */
+/** Return the name of a task, or the number of a shard. */
 function taskName(ingest) {
   const { progress } = ingest;
   if (ingest.action === "shard") return `${ingest.task_id} ${progress.shard_number} of ${progress.shard_count}`;
@@ -84,42 +84,42 @@ function taskName(ingest) {
 }
 
 function taskLinks(ingest) {
-  const task = leaves(h("a", { href: runPath(ingest) }, taskName(ingest)));
+  const task = openOutside(h("a", { href: runPath(ingest) }, taskName(ingest)));
   if (ingest.action === "shard") return task;
   return [
-    leaves(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }), title: ingest.run_id }, ingest.dag_id)),
+    openOutside(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }), title: ingest.run_id }, ingest.dag_id)),
     h("span", { class: "quiet" }, " / "),
     task,
   ];
 }
 
-/** The card of an ingest on its DAG run's tab; `open` remembers which failures are unfolded. */
+/** Create the card of an ingest on the tab of its DAG run; `open` has the names of unfolded failures. */
 export function card(ingest, open) {
   const { progress } = ingest;
-  const wrong = trouble(ingest);
+  const problem = problemOf(ingest);
   return h(
     "article",
     { class: "card", "data-task": ingest.task_id },
     h(
       "header",
       {},
-      h("h3", {}, leaves(h("a", { href: runPath(ingest) }, taskName(ingest))), h("small", {}, ingest.operator)),
+      h("h3", {}, openOutside(h("a", { href: runPath(ingest) }, taskName(ingest))), h("small", {}, ingest.operator)),
       ingest.try_number > 1 && h("span", { class: "quiet" }, `try ${ingest.try_number}`),
       stateBadge(ingest.state),
     ),
-    ingest.bundle && h("p", { class: "bundle" }, `${ACTIONS[ingest.action]} `, outward(ingest.bundle)),
+    ingest.bundle && h("p", { class: "bundle" }, `${ACTIONS[ingest.action]} `, pageLink(ingest.bundle)),
     progress?.phase && [progress.phase !== "shards" && steps(ingest), bar(ingest), numbers(ingest)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
-    wrong && h("div", { class: "notice error", role: "alert" }, h("strong", {}, summary(wrong)), failures(wrong)),
+    problem && h("div", { class: "notice error", role: "alert" }, h("strong", {}, summary(problem)), failures(problem)),
     ingest.shards.length > 0 && table(SHARD_COLUMNS, ingest.shards.flatMap((shard) => row(shard, open)), "Shards"),
   );
 }
 
-/** A link from a tab of a DAG run to the page, which is elsewhere in Airflow. */
-function outward(bundle) {
+/** Create a link from the tab of a DAG run to the page, which has another address in Airflow. */
+function pageLink(bundle) {
   const link = bundleLink(bundle, bundle.uuid);
   if (framed) link.href = new URL(`../plugin/dss${link.pathname}${link.search}`, new URL(".", location.href)).pathname + link.search;
-  return [leaves(link), h("span", { class: "quiet" }, ` in ${bundle.replica}`)];
+  return [openOutside(link), h("span", { class: "quiet" }, ` in ${bundle.replica}`)];
 }
 
 function steps(ingest) {
@@ -136,9 +136,9 @@ function steps(ingest) {
   );
 }
 
-/** Whether this try failed, or has been killed. */
+/** Return whether this try failed or was killed. */
 function failed(ingest) {
-  return Boolean(trouble(ingest)) || ["failed", "up_for_retry"].includes(ingest.state);
+  return Boolean(problemOf(ingest)) || ["failed", "up_for_retry"].includes(ingest.state);
 }
 
 function share({ progress }) {
@@ -159,37 +159,37 @@ function numbers(ingest) {
   const { progress } = ingest;
   const { phase } = progress;
   const parts = [];
-  if (phase === "plan") parts.push("Looking at the directory");
+  if (phase === "plan") parts.push("Reading the directory");
   if (phase === "stage") parts.push(`${bytes(progress.sent_byte_count)} of ${bytes(progress.byte_count)}`);
   if (["stage", "register", "copy"].includes(phase)) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
-  if (phase === "bundle") parts.push(`The bundle of ${count(progress.file_count, "file")} is being made`);
+  if (phase === "bundle") parts.push(`Creating the bundle of ${count(progress.file_count, "file")}`);
   if (phase === "shards") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "shard")}`);
   if (phase === "done" || phase === "shards") parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
   if (progress.rate) parts.push(`${bytes(progress.rate)}/s`);
   if (phase === "stage" && progress.rate && !failed(ingest)) parts.push(`${duration((progress.byte_count - progress.sent_byte_count) / progress.rate)} left`);
   const took = seconds(ingest);
   if (took !== undefined && phase !== "stage") parts.push(duration(took));
-  if (ingest.told && !isOver(ingest)) parts.push(`updated ${ago(new Date(ingest.told))}`);
+  if (ingest.updated && !isOver(ingest)) parts.push(`updated ${ago(new Date(ingest.updated))}`);
   return h("p", { class: "numbers" }, parts.map((part) => h("span", {}, part)));
 }
 
-function summary(wrong) {
-  const files = wrong.failures.reduce((sum, each) => sum + each.count, 0);
-  if (!files) return wrong.error.split("\n")[0];
-  return `${count(files, "file")} failed, for ${count(wrong.failures.length, "reason")}`;
+function summary(problem) {
+  const files = problem.failures.reduce((sum, failure) => sum + failure.count, 0);
+  if (!files) return problem.error.split("\n")[0];
+  return `${count(files, "file")} failed, for ${count(problem.failures.length, "reason")}`;
 }
 
-function failures(wrong) {
-  if (!wrong.failures.length) return wrong.error.includes("\n") ? h("pre", {}, wrong.error.split("\n").slice(1).join("\n")) : "";
+function failures(problem) {
+  if (!problem.failures.length) return problem.error.includes("\n") ? h("pre", {}, problem.error.split("\n").slice(1).join("\n")) : "";
   return h(
     "ul",
     { class: "failures" },
-    wrong.failures.map((each) =>
+    problem.failures.map((failure) =>
       h(
         "li",
         {},
-        h("p", {}, h("strong", {}, count(each.count, "file")), ": ", each.cause),
-        h("p", { class: "names" }, each.names.map((name) => h("code", {}, name)), each.count > each.names.length && h("span", { class: "quiet" }, `and ${number(each.count - each.names.length)} more`)),
+        h("p", {}, h("strong", {}, count(failure.count, "file")), ": ", failure.cause),
+        h("p", { class: "names" }, failure.names.map((name) => h("code", {}, name)), failure.count > failure.names.length && h("span", { class: "quiet" }, `and ${number(failure.count - failure.names.length)} more`)),
       ),
     ),
   );

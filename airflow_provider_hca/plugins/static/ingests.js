@@ -1,4 +1,4 @@
-// The newest ingests.
+// Newest ingests.
 
 import { get } from "./api.js";
 import { empty, h, notice, show, table } from "./dom.js";
@@ -14,17 +14,17 @@ export async function showIngests(main) {
       show(main, list(ingests, open));
       return ingests.every(isOver) ? RARELY : OFTEN;
     },
-    (error) => main.replaceChildren(notice("error", "The ingests cannot be listed", error.message)),
+    (error) => main.replaceChildren(notice("error", "Cannot list the ingests", error.message)),
   );
 }
 
 function list(ingests, open) {
   if (!ingests.length) {
-    return [empty("No ingests yet", "What tasks upload and which bundles they make is shown here, newest first.")];
+    return [empty("No ingests yet", "Uploads and other tasks that create bundles appear here, newest first.")];
   }
-  const running = ingests.filter((each) => !isOver(each)).length;
+  const running = ingests.filter((ingest) => !isOver(ingest)).length;
   return [
-    h("h2", {}, count(ingests.length, "recent ingest"), running ? h("small", {}, ` ${running} under way`) : ""),
+    h("h2", {}, count(ingests.length, "recent ingest"), running ? h("small", {}, ` ${running} running`) : ""),
     table(COLUMNS, ingests.flatMap((ingest) => row(ingest, open)), "Ingests"),
   ];
 }

@@ -1,6 +1,6 @@
-// Which view this is, and what stands above it.
+// Select the view by the address, and show the tabs.
 
-import { followAirflow, framed, get, leaves, airflow, view } from "./api.js";
+import { followOuterAddress, framed, get, openOutside, airflow, view } from "./api.js";
 import { showBundle } from "./bundle.js";
 import { showBundles } from "./bundles.js";
 import { showConnections } from "./connections.js";
@@ -13,14 +13,14 @@ const TABS = [["", "Bundles"], ["ingests", "Ingests"], ["connections", "Connecti
 const VIEWS = { "": showBundles, bundle: showBundle, ingests: showIngests, connections: showConnections, run: showRun };
 
 const name = location.pathname.split("/").pop();
-// Airflow 3.1 puts the id of a run into the tab's address as it is, where a plus would count as a space.
+// Airflow 3.1 does not encode the run id in the address of the tab, so a plus would be read as a space.
 const query = Object.fromEntries(new URLSearchParams(name === "run" ? location.search.replaceAll("+", "%2B") : location.search));
 const header = document.getElementById("header");
 const main = document.getElementById("main");
 
 async function start() {
   followTheme();
-  if (followAirflow()) return;
+  if (followOuterAddress()) return;
   main.append(skeleton(6));
   document.body.dataset.view = name || "bundles";
   const session = name === "run" ? { connections: [], readable: false } : await get("connections");
@@ -38,9 +38,9 @@ function showTabs(session) {
       TABS.filter(([tab]) => tab !== "connections" || session.readable).map(([tab, title]) =>
         h("a", { href: view(tab, kept), "aria-current": tab === here ? "page" : undefined }, title),
       ),
-      !framed && h("span", { class: "home" }, leaves(h("a", { href: airflow("/") }, "Airflow"))),
+      !framed && h("span", { class: "home" }, openOutside(h("a", { href: airflow("/") }, "Airflow"))),
     ),
   );
 }
 
-start().catch((error) => main.replaceChildren(notice("error", "This cannot be shown", error.message)));
+start().catch((error) => main.replaceChildren(notice("error", "Cannot show this page", error.message)));

@@ -1,9 +1,9 @@
-// Looking again and again at what changes: often while it does, rarely when it does not, never when nobody looks.
+// Polling: often while something changes, rarely otherwise, not while the page is hidden.
 
 export const OFTEN = 2000;
 export const RARELY = 15000;
 
-/** Call `look` until the page is left; it says after how many milliseconds to look again, or nothing to end it. */
+/** Call `look` repeatedly; it returns the pause in milliseconds until the next call, or undefined to end. */
 export async function poll(look, failed) {
   let shown = false;
   for (;;) {
@@ -13,7 +13,7 @@ export async function poll(look, failed) {
         pause = await look();
         shown = true;
       } catch (error) {
-        if (!shown) failed(error); // else what is shown is still true of a moment ago
+        if (!shown) failed(error); // otherwise the page keeps showing the last state
       }
     } else {
       pause = OFTEN;

@@ -1,4 +1,4 @@
-// What the tasks of one DAG run do with bundles, live.
+// Tasks of one DAG run that use bundles, updated while they run.
 
 import { get } from "./api.js";
 import { empty, h, notice, show } from "./dom.js";
@@ -14,14 +14,14 @@ export async function showRun(main, { dag_id, run_id }) {
       show(main, tasks(run, open));
       return run.ingests.every(isOver) && ["success", "failed"].includes(run.state) ? RARELY : OFTEN;
     },
-    (error) => main.replaceChildren(notice("error", "This run cannot be shown", error.message)),
+    (error) => main.replaceChildren(notice("error", "Cannot show this run", error.message)),
   );
 }
 
 function tasks(run, open) {
   if (!run.ingests.length) {
-    return empty("No bundles here yet", "Tasks of this run that make a bundle, or wait for one, are shown here while they run.");
+    return empty("No bundles here yet", "Tasks of this run that create a bundle or wait for one appear here while they run.");
   }
-  const more = run.omitted && notice("info", `${count(run.omitted, "task")} not shown`, "Shown are those that failed or are under way, and the newest of the others.");
+  const more = run.omitted && notice("info", `${count(run.omitted, "task")} not shown`, "Failed and running tasks are shown, and the newest others.");
   return [more, h("div", { class: "cards single" }, run.ingests.map((ingest) => card(ingest, open)))].filter(Boolean);
 }

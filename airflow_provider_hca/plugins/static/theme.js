@@ -1,4 +1,4 @@
-// Light and dark, and the colours of the Airflow around this page, so that it looks like a part of it.
+// Light and dark mode and colours, taken from the surrounding Airflow page.
 
 const STATES = ["success", "failed", "running", "queued", "scheduled", "deferred", "up_for_retry", "upstream_failed", "skipped"];
 const NAMES = [
@@ -9,7 +9,7 @@ const NAMES = [
 ];
 const root = document.documentElement;
 
-function outside() {
+function outerRoot() {
   try {
     return window.parent === window ? undefined : window.parent.document.documentElement;
   } catch {
@@ -17,15 +17,15 @@ function outside() {
   }
 }
 
-function alone() {
+function ownTheme() {
   const chosen = localStorage.getItem("theme");
   if (chosen === "dark" || chosen === "light") return chosen;
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
 function apply() {
-  const frame = outside();
-  const dark = frame ? frame.classList.contains("dark") : alone() === "dark";
+  const frame = outerRoot();
+  const dark = frame ? frame.classList.contains("dark") : ownTheme() === "dark";
   root.classList.toggle("dark", dark);
   if (!frame) return;
   const style = window.parent.getComputedStyle(frame);
@@ -37,7 +37,7 @@ function apply() {
 
 export function followTheme() {
   apply();
-  const frame = outside();
+  const frame = outerRoot();
   if (frame) new MutationObserver(apply).observe(frame, { attributes: true, attributeFilter: ["class"] });
   addEventListener("storage", apply);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);

@@ -1,4 +1,4 @@
-"""The DAGs that the tests of the page run."""
+"""DAGs for the tests of the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ with DAG("fetch", schedule=None, params={**DIRECTORY, "bundle_uuid": Param("", t
         task_id="download", bundle_uuid="{{ params.bundle_uuid }}", directory="{{ params.directory }}"
     )
 
-# Those whom `PickyAuthManager` keeps from it see nothing of this one.
+# Some users of `PickyAuthManager` may not read this one.
 with DAG("hidden", schedule=None, params=DIRECTORY):
     DSSUploadDirectoryOperator(task_id="upload", **UPLOAD)
 

@@ -1,12 +1,12 @@
-// What a person would see at once: text that is cut off, lies on other text, leaves the window, or is hard to read.
+// Return layout problems: text that is clipped, covers other text, leaves the window, is small or has low contrast.
 () => {
-  const wrong = [];
+  const problems = [];
   const visible = (element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: true });
   const scrolls = (element) => element.closest(".scroll, .graph");
   const name = (element) => `${element.tagName}.${element.className?.baseVal ?? element.className}: ${element.textContent.trim().slice(0, 40)}`;
   const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
-  const seen = new Map(); // to look at a pixel takes a while
+  const seen = new Map(); // reading a pixel is slow
 
   function rgb(colour) {
     if (!seen.has(colour)) {
@@ -31,7 +31,7 @@
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   }
 
-  if (document.documentElement.scrollWidth > innerWidth) wrong.push(`the page is ${document.documentElement.scrollWidth} px wide`);
+  if (document.documentElement.scrollWidth > innerWidth) problems.push(`the page is ${document.documentElement.scrollWidth} px wide`);
   const boxes = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
@@ -41,25 +41,25 @@
     range.selectNodeContents(node);
     for (const box of range.getClientRects()) {
       if (!box.width || !box.height) continue;
-      if (!scrolls(element) && (box.left < -1 || box.right > innerWidth + 1)) wrong.push(`outside: ${name(element)}`);
+      if (!scrolls(element) && (box.left < -1 || box.right > innerWidth + 1)) problems.push(`outside: ${name(element)}`);
       boxes.push([element, box]);
     }
     const style = getComputedStyle(element);
     const svg = element instanceof SVGElement;
-    if (parseFloat(style.fontSize) < 11) wrong.push(`small, ${style.fontSize}: ${name(element)}`);
-    if (!svg && style.overflow !== "visible" && element.scrollWidth > element.clientWidth + 1) wrong.push(`cut off: ${name(element)}`);
+    if (parseFloat(style.fontSize) < 11) problems.push(`small, ${style.fontSize}: ${name(element)}`);
+    if (!svg && style.overflow !== "visible" && element.scrollWidth > element.clientWidth + 1) problems.push(`cut off: ${name(element)}`);
     const front = luminance(rgb(svg ? style.fill : style.color));
     const back = luminance(behind(element));
     const contrast = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
-    if (contrast < 4.5) wrong.push(`contrast ${contrast.toFixed(1)}: ${name(element)}`);
+    if (contrast < 4.5) problems.push(`contrast ${contrast.toFixed(1)}: ${name(element)}`);
   }
   for (const [place, [one, a]] of boxes.entries()) {
     for (const [other, b] of boxes.slice(place + 1)) {
       if (one === other || one.contains(other) || other.contains(one)) continue;
       const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
       const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (wide > 2 && high > 4) wrong.push(`${name(one)} lies on ${name(other)}`);
+      if (wide > 2 && high > 4) problems.push(`${name(one)} lies on ${name(other)}`);
     }
   }
-  return [...new Set(wrong)];
+  return [...new Set(problems)];
 }
