@@ -142,7 +142,7 @@ class Downloader:
         started, directory = time.monotonic(), Path(directory)
         bundle = self._transport.run(self._dss.get_bundle(uuid, replica=self._replica, version=version))
         plan = partial(plan_download, bundle, data_files=data_files, metadata_files=metadata_files)
-        wanted = plan()  # before a directory is made
+        wanted = plan()  # before the directory is created
         size = sum(file.size for file in wanted)
         log.info("downloading %s of %s files (%s MiB)", f"{len(wanted):,}", f"{len(bundle['files']):,}", _mib(size))
         with TargetDirectory(directory) as target:
@@ -254,10 +254,10 @@ class Downloader:
         if resume:
             content.begin_with(opened)
         call = self._dss.get_content(file.uuid, replica=self._replica, version=file.version, content=content, wait=wait)
-        found = self._transport.run(call)
-        if (found.size, found.sha256) != (file.size, file.sha256):
+        metadata = self._transport.run(call)
+        if (metadata.size, metadata.sha256) != (file.size, file.sha256):
             reason = (
-                f"the manifest has {file.size:,} bytes with sha256 {file.sha256}, the file has sha256 {found.sha256}"
+                f"the manifest has {file.size:,} bytes with sha256 {file.sha256}, the file has sha256 {metadata.sha256}"
             )
             raise DSSContentError(file.uuid, file.version, reason)
 

@@ -24,7 +24,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """File of a bundle that is to be downloaded.
+    """File to download.
 
     :ivar parts: Parts of the path below the directory; the last one is the file name
     :ivar size: Size in bytes
@@ -108,7 +108,7 @@ def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:
 
 
 def _collisions(wanted: list[WantedFile], *, ignores_case: bool) -> Iterator[tuple[str, str]]:
-    """Yield names whose path is also that of another file, a directory or a partial file."""
+    """Yield names that collide with another file, a directory or a partial file."""
 
     def place(*parts: str) -> tuple[str, ...]:
         if not ignores_case:

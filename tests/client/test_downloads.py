@@ -269,7 +269,7 @@ def test_what_cannot_be_written_is_told_as_that(run: Run, served: OneBundle) -> 
     with pytest.raises(OSError, match="No space left") as caught:
         run(DSSAPI(served.url, retry=QUICK).get_file(file["uuid"], replica="aws", to=Full()))
     assert not isinstance(caught.value, DSSConnectionError)
-    assert served.asked[f"GET /content/{file['uuid']}"] == 1
+    assert served.requests[f"GET /content/{file['uuid']}"] == 1
 
 
 def test_a_file_of_the_dss(run: Run, dss_of_session: LocalDSS) -> None:

@@ -10,12 +10,12 @@ from .server import OneBundle
 
 @pytest.fixture
 def served() -> Iterator[OneBundle]:
-    """Give a server of one bundle, empty at first."""
+    """Start a server of one bundle without files."""
     with OneBundle() as bundle:
         yield bundle
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """Give a directory inside another one, in which nothing else is to appear."""
+    """Return the path of a directory inside another one, so that files beside it are noticed."""
     return tmp_path / "outside" / "target"

@@ -1,7 +1,7 @@
-"""Downloads a bundle in a process of its own, which tests may kill or measure.
+"""Download a bundle in a process of its own, which tests can kill or measure.
 
-Takes one JSON object, and prints one: the report, and the most memory that the process ever had, in bytes; or, of a
-download that fails, what its error says.
+The argument is JSON. The output is JSON too: the report and the peak memory of the process in bytes, or the data of the
+error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from airflow_provider_hca.exceptions import DownloadError
 
 
 def main() -> None:
-    """Download what the command line says."""
-    wish = json.loads(sys.argv[1])
-    if "most" in wish:  # bytes that a file may have
-        resource.setrlimit(resource.RLIMIT_FSIZE, (wish["most"], wish["most"]))
-    downloader = Downloader(DSSAPI(wish["url"]), RequestsTransport(pool_size=4), replica="aws", workers=4)
+    options = json.loads(sys.argv[1])
+    if "max_file_size" in options:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options["max_file_size"], options["max_file_size"]))
+    downloader = Downloader(DSSAPI(options["url"]), RequestsTransport(pool_size=4), replica="aws", workers=4)
     print("ready", flush=True)
     try:
-        report = downloader.download(wish["bundle"], wish["directory"])
+        report = downloader.download(options["bundle"], options["directory"])
     except DownloadError as error:
         print(json.dumps(vars(error)), flush=True)
         return

@@ -1,9 +1,8 @@
-"""A server that speaks as much of a DSS as a download needs, with any manifest, and breaks connections when told."""
+"""Server of one bundle with any manifest, which can break connections, answer slowly and fail."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import threading
@@ -17,16 +16,16 @@ from tests.local.server import VERSION, new_uuid, sums
 
 
 class OneBundle:
-    """Serves one bundle.
+    """Server of one bundle.
 
-    :ivar break_after: how many bytes of an answer come before the connection breaks; all of them if None
-    :ivar breaks: how often it breaks at most
-    :ivar slow: seconds between 64 KiB and the next
-    :ivar fails_after: after how many questions for files each further one is answered 503; never if None
-    :ivar checkout: seconds from the first question for a file until it is ready for download
-    :ivar sent: bytes of content sent
-    :ivar asked: requests by `METHOD path`
-    :ivar order: paths of the requests, in their order
+    :ivar break_after: Bytes of content after which the connection breaks; never if None
+    :ivar breaks: Maximum number of broken connections
+    :ivar slow: Pause in seconds after each 64 KiB
+    :ivar fails_after: Number of requests for files after which further ones are answered with 503; unlimited if None
+    :ivar checkout: Seconds from the first request for a file until it is ready
+    :ivar sent: Bytes of content sent
+    :ivar requests: Number of requests by `METHOD path`
+    :ivar order: Paths of the requests in their order
     """
 
     def __init__(self) -> None:
@@ -40,16 +39,16 @@ class OneBundle:
         self.checkout = 0.0
         self.ready: dict[str, float] = {}
         self.sent = 0
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.order: list[str] = []
         self.tokens: list[str | None] = []
         self.lock = threading.Lock()
 
     def add(self, name: Any, content: bytes = b"content", *, indexed: bool = False, **changes: Any) -> dict[str, Any]:
-        """Add a file to the manifest, as it is described there."""
+        """Add a file; return its entry in the manifest."""
         uuid = new_uuid()
         self.contents[uuid] = content
-        described = {
+        entry = {
             "uuid": uuid,
             "version": VERSION,
             "name": name,
@@ -58,13 +57,13 @@ class OneBundle:
             "content-type": "text/plain",
             **{key.removeprefix("hca-dss-"): value for key, value in sums(content).items()},
         }
-        self.files.append(described | changes)
+        self.files.append(entry | changes)
         return self.files[-1]
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"bundle": self}))
         self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that went away
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that disconnected
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
@@ -74,25 +73,25 @@ class OneBundle:
 
     @property
     def origin(self) -> str:
-        """Where it listens."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def url(self) -> str:
-        """What a client takes for the address of a DSS."""
+        """URL of the API."""
         return f"{self.origin}/v1"
 
     def manifest(self) -> bytes:
-        """Return the answer to GET bundle."""
+        """Return the body of `GET /bundles/{uuid}`."""
         bundle = {"uuid": self.uuid, "version": VERSION, "creator_uid": 1, "files": self.files}
         return json.dumps({"bundle": bundle}).encode()
 
     def describe(self, uuid: str) -> dict[str, str]:
         """Return the headers of a file."""
         content = self.contents[uuid]
-        told = {key.removeprefix("hca-dss-").replace("_", "-"): value for key, value in sums(content).items()}
-        told |= {"version": VERSION, "size": str(len(content)), "content-type": "text/plain", "creator-uid": "1"}
-        return {f"X-DSS-{key.upper()}": value for key, value in told.items()}
+        headers = {key.removeprefix("hca-dss-").replace("_", "-"): value for key, value in sums(content).items()}
+        headers |= {"version": VERSION, "size": str(len(content)), "content-type": "text/plain", "creator-uid": "1"}
+        return {f"X-DSS-{key.upper()}": value for key, value in headers.items()}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -102,24 +101,24 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         with self.bundle.lock:
-            self.bundle.asked[f"GET {path}"] += 1
+            self.bundle.requests[f"GET {path}"] += 1
             self.bundle.order.append(path)
             self.bundle.tokens.append(self.headers.get("authorization"))
         uuid = path.rsplit("/", 1)[-1]
-        with contextlib.suppress(OSError):  # the client may be gone
+        with contextlib.suppress(OSError):  # the client may have disconnected
             if path.startswith("/v1/bundles/"):
-                self._say(200, {}, self.bundle.manifest())
+                self._respond(200, {}, self.bundle.manifest())
             elif path.startswith("/v1/files/") and self._fails():
-                self._say(503, {}, json.dumps({"status": 503, "code": "x", "title": "Trouble"}).encode())
+                self._respond(503, {}, json.dumps({"status": 503, "code": "x", "title": "Trouble"}).encode())
             elif path.startswith("/v1/files/") and uuid in self.bundle.contents and not self._is_ready(uuid):
-                self._say(301, {"Location": f"{self.bundle.origin}{self.path}", "Retry-After": "1"}, b"")
+                self._respond(301, {"Location": f"{self.bundle.origin}{self.path}", "Retry-After": "1"}, b"")
             elif path.startswith("/v1/files/") and uuid in self.bundle.contents:
                 location = f"{self.bundle.origin}/content/{uuid}?Signature=s3cr3t"
-                self._say(302, {"Location": location, **self.bundle.describe(uuid)}, b"")
+                self._respond(302, {"Location": location, **self.bundle.describe(uuid)}, b"")
             elif path.startswith("/content/"):
                 self._content(self.bundle.contents[uuid])
             else:
-                self._say(404, {}, json.dumps({"status": 404, "code": "not_found", "title": "No"}).encode())
+                self._respond(404, {}, json.dumps({"status": 404, "code": "not_found", "title": "No"}).encode())
 
     def _is_ready(self, uuid: str) -> bool:
         now = time.monotonic()
@@ -128,15 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fails(self) -> bool:
         with self.bundle.lock:
-            asked = sum(count for what, count in self.bundle.asked.items() if what.startswith("GET /v1/files/"))
-            return self.bundle.fails_after is not None and asked > self.bundle.fails_after
+            requested = sum(
+                count for request, count in self.bundle.requests.items() if request.startswith("GET /v1/files/")
+            )
+            return self.bundle.fails_after is not None and requested > self.bundle.fails_after
 
     def _content(self, content: bytes) -> None:
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))
-        begin = int(found[1]) if found else 0
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))
+        begin = int(match[1]) if match else 0
         part = content[begin:]
-        self.send_response(206 if found else 200)
-        if found:
+        self.send_response(206 if match else 200)
+        if match:
             self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
@@ -147,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
                 end = self.bundle.break_after
         for start in range(0, end, 1 << 16):
             piece = part[start : min(start + (1 << 16), end)]
-            with self.bundle.lock:  # before, since whoever has all of it may look at once
+            with self.bundle.lock:  # before sending, so that a client that has all sees the full count
                 self.bundle.sent += len(piece)
             self.wfile.write(piece)
             time.sleep(self.bundle.slow)
@@ -156,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
 
-    def _say(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -165,9 +166,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def sha256(content: bytes) -> str:
-    """Return a sum in another way than the download does."""
-    return hashlib.new("sha256", content).hexdigest()
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""What the tests of downloads share."""
+"""Helpers of the tests of downloads."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def download(served: OneBundle, target: Path, *, stop: threading.Event | None = 
 
 
 def start(served: OneBundle, target: Path, **more: Any) -> subprocess.Popen[str]:
-    """Download the bundle of a server in a process of its own; return it when it has begun."""
-    wish = {"url": served.url, "bundle": served.uuid, "directory": str(target), **more}
-    command = [sys.executable, "-m", "tests.download.download_process", json.dumps(wish)]
+    """Start a process that downloads the bundle of a server; return it when it is ready."""
+    options = {"url": served.url, "bundle": served.uuid, "directory": str(target), **more}
+    command = [sys.executable, "-m", "tests.download.download_process", json.dumps(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -52,10 +52,10 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 
 def wanted_of(served: OneBundle) -> list[WantedFile]:
-    """Return the files of a server's bundle as they are planned."""
+    """Return the planned files of the bundle."""
     return plan_download(json.loads(served.manifest())["bundle"])
 
 
 def working_threads() -> list[str]:
-    """Return the names of the download threads that are alive."""
-    return [each.name for each in threading.enumerate() if each.name.startswith("dss-download")]
+    """Return the names of running download threads."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-download")]

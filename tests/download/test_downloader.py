@@ -1,4 +1,4 @@
-"""Downloads into real directories, from a server that may be hostile or break, and from the local DSS."""
+"""Test downloads into real directories, from a server with faults and from the local DSS."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from .server import OneBundle
 from .support import MIB, QUICK, WORKERS, download, start, tree, wanted_of, working_threads
 
 
-def test_a_bundle_becomes_a_directory(served: OneBundle, target: Path) -> None:
-    """Files of all sizes get their names and contents, and the report counts them."""
+def test_download_writes_files_and_counts_them(served: OneBundle, target: Path) -> None:
     contents = {"a.json": b"{}", "empty": b"", "reads/r1/x.gz": os.urandom(3 * MIB + 7), "ü b/ c": b"1"}
     for name, content in contents.items():
         served.add(name, content)
@@ -38,23 +37,21 @@ def test_a_bundle_becomes_a_directory(served: OneBundle, target: Path) -> None:
     assert (report.uuid, report.directory) == (served.uuid, str(target))
 
 
-def test_files_have_the_usual_permissions(served: OneBundle, target: Path) -> None:
-    """What is downloaded can be read by whom the umask lets."""
+def test_files_have_the_permissions_of_the_umask(served: OneBundle, target: Path) -> None:
     served.add("a")
     download(served, target)
-    beside = target / "beside"
-    beside.touch()
-    assert (target / "a").stat().st_mode == beside.stat().st_mode
+    other = target / "other"
+    other.touch()
+    assert (target / "a").stat().st_mode == other.stat().st_mode
 
 
 def _written(path: Path) -> tuple[int, int]:
-    """Return what differs once a file has been written or replaced; reading it may change when it was read last."""
+    """Return metadata that changes when a file is written or replaced, but not when it is read."""
     stat = path.stat()
     return stat.st_ino, stat.st_mtime_ns
 
 
-def test_again_downloads_nothing(served: OneBundle, target: Path) -> None:
-    """What is there and right is left alone, and other files too; what is wrong is replaced."""
+def test_second_download_replaces_only_wrong_files(served: OneBundle, target: Path) -> None:
     served.add("a", b"right")
     served.add("b/c", b"right too")
     download(served, target)
@@ -68,15 +65,15 @@ def test_again_downloads_nothing(served: OneBundle, target: Path) -> None:
     assert _written(target / "a") == before
 
 
-def test_the_token_goes_to_nobody_else(served: OneBundle, target: Path) -> None:
-    """Neither the manifest nor the contents need a token, and none is sent."""
+def test_requests_have_no_token(served: OneBundle, target: Path) -> None:
+    """Neither the manifest nor the contents need one."""
     served.add("a")
     download(served, target)
     assert set(served.tokens) == {None}
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(served: OneBundle, target: Path) -> None:
-    """However often it breaks, as long as something comes, no byte is fetched twice."""
+def test_broken_connection_is_resumed(served: OneBundle, target: Path) -> None:
+    """Repeatedly, while each connection delivers something."""
     content = os.urandom(5 * MIB)
     served.add("a", content)
     served.break_after, served.breaks = MIB // 2, 8
@@ -85,27 +82,25 @@ def test_a_broken_connection_is_taken_up_where_it_broke(served: OneBundle, targe
     assert served.sent < len(content) * 1.3
 
 
-@pytest.mark.parametrize("left", [b"right beginning", b"wrong", b"x" * 100_000, b""])
-def test_what_an_earlier_try_left(served: OneBundle, target: Path, left: bytes) -> None:
-    """The right beginning of a file is completed; anything else is downloaded whole; nothing of it stays."""
+@pytest.mark.parametrize("partial", [b"right beginning", b"wrong", b"x" * 100_000, b""])
+def test_partial_file_is_resumed_or_replaced(served: OneBundle, target: Path, partial: bytes) -> None:
     content = b"right beginning" + os.urandom(50_000)
     served.add("d/a", content)
     download(served, target)
     (target / "d" / "a").unlink()
     (wanted,) = wanted_of(served)
-    (target / "d" / wanted.partial_name).write_bytes(left)
+    (target / "d" / wanted.partial_name).write_bytes(partial)
     served.sent = 0
     download(served, target)
     assert tree(target) == {"d/a": content}
-    if left == b"right beginning":
+    if partial == b"right beginning":
         assert served.sent == 50_000
     assert served.sent <= 2 * len(content)
 
 
-def test_wrong_content_is_never_in_its_place(served: OneBundle, target: Path) -> None:
-    """A file whose content is not what the manifest says fails by name, and the others are there."""
+def test_file_with_wrong_content_fails_and_others_are_complete(served: OneBundle, target: Path) -> None:
     served.add("good", b"good")
-    served.contents[served.add("bad", b"what was promised")["uuid"]] = b"what is delivered"
+    served.contents[served.add("bad", b"in the manifest")["uuid"]] = b"in the download"
     with pytest.raises(DownloadError, match="'bad'") as caught:
         download(served, target)
     assert (caught.value.done, caught.value.total, caught.value.permanent) == (1, 2, False)
@@ -113,8 +108,7 @@ def test_wrong_content_is_never_in_its_place(served: OneBundle, target: Path) ->
     assert "bad" not in tree(target)
 
 
-def test_a_file_that_is_gone_fails_by_name(served: OneBundle, target: Path) -> None:
-    """A file of the manifest that the DSS does not have is told, and the others are there."""
+def test_missing_file_fails_and_others_are_complete(served: OneBundle, target: Path) -> None:
     served.add("good", b"good")
     del served.contents[served.add("gone")["uuid"]]
     with pytest.raises(DownloadError, match="'gone'"):
@@ -122,8 +116,8 @@ def test_a_file_that_is_gone_fails_by_name(served: OneBundle, target: Path) -> N
     assert tree(target) == {"good": b"good"}
 
 
-def test_one_wait_for_the_checkouts_of_all(served: OneBundle, target: Path) -> None:
-    """Each file is asked for before any is waited for, so that a hundred checkouts take little longer than one."""
+def test_all_files_are_requested_before_waiting_for_a_checkout(served: OneBundle, target: Path) -> None:
+    """So a hundred checkouts take little longer than one."""
     contents = {f"{number}": b"%d" % number for number in range(100)}
     for name, content in contents.items():
         served.add(name, content)
@@ -131,13 +125,12 @@ def test_one_wait_for_the_checkouts_of_all(served: OneBundle, target: Path) -> N
     report = download(served, target)
     assert tree(target) == contents
     assert report.downloaded_files == 100
-    asked = [path for path in served.order if path.startswith("/v1/files/")]
-    assert len(set(asked[:100])) == 100
-    assert all(count <= 3 for count in served.asked.values())
+    requested = [path for path in served.order if path.startswith("/v1/files/")]
+    assert len(set(requested[:100])) == 100
+    assert all(count <= 3 for count in served.requests.values())
 
 
-def test_a_file_that_was_begun_waits_for_its_checkout_too(served: OneBundle, target: Path) -> None:
-    """What an earlier try left outlasts the question that comes too early."""
+def test_partial_file_survives_waiting_for_its_checkout(served: OneBundle, target: Path) -> None:
     content = os.urandom(100_000)
     served.add("a", content)
     target.mkdir(parents=True)
@@ -148,12 +141,13 @@ def test_a_file_that_was_begun_waits_for_its_checkout_too(served: OneBundle, tar
     assert served.sent == 40_000
 
 
-# What must not be
+# Hostile names and links
 
 
 @pytest.mark.parametrize("name", ["../x", "../../x", "{outside}/x", "a/../../x", "..", "\\..\\x"])
-def test_a_name_never_leaves_the_directory(served: OneBundle, target: Path, tmp_path: Path, name: str) -> None:
-    """A hostile manifest writes nothing at all, not even its good files."""
+def test_name_outside_the_directory_prevents_the_download(
+    served: OneBundle, target: Path, tmp_path: Path, name: str
+) -> None:
     served.add("good")
     served.add(name.format(outside=tmp_path))
     with pytest.raises(InvalidManifestError):
@@ -163,8 +157,7 @@ def test_a_name_never_leaves_the_directory(served: OneBundle, target: Path, tmp_
 
 @pytest.mark.parametrize("absolute", [True, False])
 @pytest.mark.parametrize("name", ["link/x", "d/link/x", "link/d/x"])
-def test_a_link_to_a_directory_in_the_way(served: OneBundle, target: Path, name: str, absolute: bool) -> None:
-    """A link below the directory is not followed, wherever it leads; the error names it."""
+def test_link_to_a_directory_is_not_followed(served: OneBundle, target: Path, name: str, absolute: bool) -> None:
     outside = target.parent / "elsewhere"
     outside.mkdir(parents=True)
     above = target / name.split("link")[0]
@@ -176,8 +169,7 @@ def test_a_link_to_a_directory_in_the_way(served: OneBundle, target: Path, name:
     assert list(outside.iterdir()) == []
 
 
-def test_a_link_in_the_place_of_a_partial_file(served: OneBundle, target: Path) -> None:
-    """Whoever guesses what a file is called until it is whole cannot have it written elsewhere."""
+def test_link_with_the_name_of_a_partial_file_is_not_followed(served: OneBundle, target: Path) -> None:
     served.add("a", b"content")
     (wanted,) = wanted_of(served)
     victim = target.parent / "victim"
@@ -189,14 +181,13 @@ def test_a_link_in_the_place_of_a_partial_file(served: OneBundle, target: Path) 
     assert victim.read_text() == "mine"
 
 
-@pytest.mark.parametrize("what", ["file", "fifo", "directory"])
-def test_other_things_in_the_way(served: OneBundle, target: Path, what: str) -> None:
-    """A file where a directory is needed, or a directory where a file is, is told by name and left alone."""
+@pytest.mark.parametrize("kind", ["file", "fifo", "directory"])
+def test_existing_object_of_another_kind_is_an_error(served: OneBundle, target: Path, kind: str) -> None:
     target.mkdir(parents=True)
-    if what == "file":
+    if kind == "file":
         (target / "d").write_text("mine")
         served.add("d/a")
-    elif what == "fifo":
+    elif kind == "fifo":
         os.mkfifo(target / "d")
         served.add("d/a")
     else:
@@ -204,11 +195,10 @@ def test_other_things_in_the_way(served: OneBundle, target: Path, what: str) -> 
         served.add("a")
     with pytest.raises(DownloadError, match="blocks this path"):
         download(served, target)
-    assert (target / ("a" if what == "directory" else "d")).exists()
+    assert (target / ("a" if kind == "directory" else "d")).exists()
 
 
-def test_the_directory_itself_may_be_a_link(served: OneBundle, target: Path) -> None:
-    """Whoever gives a link as the directory wants the files where it leads."""
+def test_target_directory_may_be_a_link(served: OneBundle, target: Path) -> None:
     real = target.parent / "real"
     real.mkdir(parents=True)
     target.symlink_to(real)
@@ -217,31 +207,28 @@ def test_the_directory_itself_may_be_a_link(served: OneBundle, target: Path) -> 
     assert tree(real) == {"a": b"content"}
 
 
-def test_names_that_differ_only_in_case(served: OneBundle, target: Path) -> None:
-    """Where the file system tells them apart there are two files, and nothing anywhere else."""
+def test_names_differing_only_in_case_are_two_files(served: OneBundle, target: Path) -> None:
     served.add("A.txt", b"upper")
     served.add("a.TXT", b"lower")
     download(served, target)
     assert tree(target.parent) == {"target/A.txt": b"upper", "target/a.TXT": b"lower"}
 
 
-def test_a_directory_that_cannot_be_made(served: OneBundle, tmp_path: Path) -> None:
-    """A directory that is a file is an error that names it."""
+def test_target_below_a_file_is_an_error(served: OneBundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     served.add("a")
     with pytest.raises(NotADirectoryError, match="file/sub"):
         download(served, tmp_path / "file" / "sub")
 
 
-def test_a_bundle_that_is_not_there(dss: LocalDSS, target: Path) -> None:
-    """Nothing is made for a bundle that does not exist."""
+def test_missing_bundle_creates_no_directory(dss: LocalDSS, target: Path) -> None:
     with RequestsTransport() as transport, pytest.raises(DSSNotFoundError):
         Downloader(DSSAPI(dss.url, retry=QUICK), transport, replica="aws").download(new_uuid(), target)
     assert not target.exists()
 
 
-def test_from_a_dss(dss: LocalDSS, target: Path) -> None:
-    """What was put into a DSS comes out of it, the wait for its checkout included."""
+def test_download_from_the_local_dss(dss: LocalDSS, target: Path) -> None:
+    """Includes the wait for its checkout."""
     contents = {f"d{number % 3}/{number}": os.urandom(number * 1000) for number in range(40)}
     bundle, entries = new_uuid(), []
     for name, content in contents.items():
@@ -253,11 +240,10 @@ def test_from_a_dss(dss: LocalDSS, target: Path) -> None:
     assert tree(target) == contents
 
 
-# Stopping, killing, memory
+# Stop, kill, memory
 
 
-def test_it_stops_when_told(served: OneBundle, target: Path) -> None:
-    """No thread works any more, long before all has come, and no half of a file has a name."""
+def test_stop_ends_threads_and_names_no_incomplete_file(served: OneBundle, target: Path) -> None:
     for number in range(6):
         served.add(f"{number}", os.urandom(4 * MIB))
     served.slow = 0.05
@@ -270,11 +256,10 @@ def test_it_stops_when_told(served: OneBundle, target: Path) -> None:
     assert not [name for name in tree(target) if not name.endswith(".part")]
 
 
-def test_it_stops_while_it_reads_what_an_earlier_try_left(served: OneBundle, target: Path) -> None:
-    """Nothing is too large to stop at, neither a partial file nor a whole one that is only compared."""
+def test_stop_ends_the_reading_of_existing_files(served: OneBundle, target: Path) -> None:
     huge = 2 << 40
     served.add("whole", size=huge)
-    served.add("begun", size=huge)
+    served.add("partial", size=huge)
     target.mkdir(parents=True)
     for name in ("whole", wanted_of(served)[1].partial_name):
         with (target / name).open("wb") as file:
@@ -288,8 +273,7 @@ def test_it_stops_while_it_reads_what_an_earlier_try_left(served: OneBundle, tar
     assert working_threads() == []
 
 
-def test_a_kill_costs_next_to_nothing(served: OneBundle, target: Path) -> None:
-    """After kills in the middle the directory is whole; of each file under way at most a few chunks came twice."""
+def test_download_after_kills_repeats_few_bytes(served: OneBundle, target: Path) -> None:
     contents = {f"{number}": os.urandom(8 * MIB) for number in range(WORKERS)}
     for name, content in contents.items():
         served.add(name, content)
@@ -303,50 +287,47 @@ def test_a_kill_costs_next_to_nothing(served: OneBundle, target: Path) -> None:
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL
         assert [name for name in tree(target) if name.endswith(".part")]
-        time.sleep(0.2)  # what the server still sends into sockets that nobody reads
+        time.sleep(0.2)  # for data that the server still sends to the killed client
     served.slow = 0
     download(served, target)
     assert tree(target) == contents
     assert served.sent < size + kills * WORKERS * MIB
 
 
-def test_two_at_once(served: OneBundle, target: Path) -> None:
-    """Two that download the same into one directory do each other no harm: one of them is told to come again."""
+def test_second_process_in_the_same_directory_fails_and_can_retry(served: OneBundle, target: Path) -> None:
     contents = {f"{number}": os.urandom(2 * MIB) for number in range(6)}
     for name, content in contents.items():
         served.add(name, content)
     served.slow = 0.03
-    ended: list[DownloadError] = []
+    errors: list[DownloadError] = []
     with start(served, target) as process:
         while not list(target.glob(".*.part")):
             time.sleep(0.005)
         try:
             download(served, target)
-        except DownloadError as error:
-            ended.append(error)
-        assert process.wait(60) == 0 or not ended
-    for failed in ended:
-        assert "another process is downloading the same" in str(failed)
-        assert not failed.permanent
-    assert ended
+        except DownloadError as caught:
+            errors.append(caught)
+        assert process.wait(60) == 0 or not errors
+    for error in errors:
+        assert "another process is downloading the same" in str(error)
+        assert not error.permanent
+    assert errors
     assert download(served, target).downloaded_files == 0
     assert tree(target) == contents
 
 
-def test_a_disk_that_takes_no_more(served: OneBundle, target: Path) -> None:
-    """What the disk does not take is told by name, in the system's words; the other files are there."""
+def test_file_that_the_disk_refuses_fails_and_others_are_complete(served: OneBundle, target: Path) -> None:
     served.add("large", os.urandom(3 * MIB))
     served.add("small", b"small")
-    with start(served, target, most=MIB) as process:
-        told = json.loads(process.communicate(timeout=60)[0])
-    assert told["failures"] == [["large", "File too large"]]
-    assert (told["done"], told["total"], told["permanent"]) == (1, 2, False)
+    with start(served, target, max_file_size=MIB) as process:
+        error = json.loads(process.communicate(timeout=60)[0])
+    assert error["failures"] == [["large", "File too large"]]
+    assert (error["done"], error["total"], error["permanent"]) == (1, 2, False)
     assert tree(target)["small"] == b"small"
     assert "large" not in tree(target)
 
 
-def test_trouble_of_the_service_ends_it_at_once(served: OneBundle, target: Path) -> None:
-    """What would hit all files is not tried for all; the error counts the files that are there, and no other."""
+def test_error_of_the_service_ends_the_download(served: OneBundle, target: Path) -> None:
     for number in range(100):
         served.add(f"{number}")
     served.fails_after = 10
@@ -360,8 +341,7 @@ def test_trouble_of_the_service_ends_it_at_once(served: OneBundle, target: Path)
 
 
 @pytest.mark.system
-def test_memory_is_flat(served: OneBundle, target: Path) -> None:
-    """A file of 200 MB and many small ones need little memory."""
+def test_memory_does_not_grow_with_size(served: OneBundle, target: Path) -> None:
     served.add("large", os.urandom(MIB) * 200)
     for number in range(500):
         served.add(f"d/{number}", b"%d" % number)

@@ -1,4 +1,4 @@
-"""Nothing is written outside the directory, whatever a manifest says and whatever somebody puts in the way."""
+"""Test that nothing is written outside the directory, whatever the manifest and the directory contain."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from .server import OneBundle
 from .support import MIB, download, tree, wanted_of
 
 
-def contents_asked(served: OneBundle) -> int:
-    return sum(count for asked, count in served.asked.items() if asked.startswith("GET /content/"))
+def content_requests(served: OneBundle) -> int:
+    return sum(count for request, count in served.requests.items() if request.startswith("GET /content/"))
 
 
 @pytest.mark.parametrize("below", [False, True])
-def test_a_name_that_is_anothers_partial_one(served: OneBundle, target: Path, below: bool) -> None:
-    """A file that is called what another one is called until it is whole would be lost to it, so it is refused."""
+def test_name_of_the_partial_file_of_another_is_refused(served: OneBundle, target: Path, below: bool) -> None:
     served.add("d/a")
     (wanted,) = wanted_of(served)
     served.add(f"d/{wanted.partial_name}" + ("/x" if below else ""), b"hostile")
@@ -44,8 +43,7 @@ def few_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_names_of_very_many_directories(served: OneBundle, target: Path) -> None:
-    """Depth costs no open files: a worker has the last directory open, not all on the way."""
+def test_deep_paths_need_few_descriptors(served: OneBundle, target: Path) -> None:
     names = [f"{'d/' * 200}{number}" for number in range(4)]
     for name in names:
         served.add(name)
@@ -54,8 +52,7 @@ def test_names_of_very_many_directories(served: OneBundle, target: Path) -> None
     assert sorted(tree(target)) == names
 
 
-def test_a_hard_link_in_the_place_of_a_partial_file(served: OneBundle, target: Path) -> None:
-    """Whoever gives a file of yours the name of a partial one does not get it overwritten."""
+def test_hard_link_with_the_name_of_a_partial_file_is_not_overwritten(served: OneBundle, target: Path) -> None:
     served.add("a", b"content")
     (wanted,) = wanted_of(served)
     victim = target.parent / "victim"
@@ -67,22 +64,22 @@ def test_a_hard_link_in_the_place_of_a_partial_file(served: OneBundle, target: P
     assert victim.read_text() == "mine"
 
 
-@pytest.mark.parametrize("leads_to", ["file", "nothing", "directory"])
-def test_a_link_in_the_place_of_a_file(served: OneBundle, target: Path, leads_to: str) -> None:
-    """A link of a file's name is an error that names it, before anything is fetched; it and where it leads stay."""
+@pytest.mark.parametrize("link_target", ["file", "nothing", "directory"])
+def test_link_with_the_name_of_a_file_is_an_error(served: OneBundle, target: Path, link_target: str) -> None:
+    """Nothing is requested, and the link and its target stay."""
     victim = target.parent / "victim"
     target.mkdir(parents=True)
-    if leads_to == "file":
+    if link_target == "file":
         victim.write_bytes(b"content")
-    if leads_to == "directory":
+    if link_target == "directory":
         victim.mkdir()
     (target / "a").symlink_to(victim)
     served.add("a", b"content")
     with pytest.raises(DownloadError, match=r"blocks this path: .*/target/a"):
         download(served, target)
     assert (target / "a").readlink() == victim
-    assert tree(target.parent) == ({"victim": b"content"} if leads_to == "file" else {})
-    assert contents_asked(served) == 0
+    assert tree(target.parent) == ({"victim": b"content"} if link_target == "file" else {})
+    assert content_requests(served) == 0
 
 
 def _directory(path: Path) -> None:
@@ -95,17 +92,16 @@ def _fifo(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [_directory, _fifo])
 @pytest.mark.parametrize("where", ["file", "partial"])
-def test_what_is_in_the_way_is_found_before_anything_is_fetched(
+def test_blocked_path_is_found_before_content_is_requested(
     served: OneBundle, target: Path, make: Callable[[Path], None], where: str
 ) -> None:
-    """Nobody waits for a file of a hundred gigabytes to hear that there is no place for it."""
     served.add("a")
     (wanted,) = wanted_of(served)
     target.mkdir(parents=True)
     make(target / ("a" if where == "file" else wanted.partial_name))
     with pytest.raises(DownloadError, match="blocks this path"):
         download(served, target)
-    assert contents_asked(served) == 0
+    assert content_requests(served) == 0
 
 
 def _swap(path: Path, outside: Path) -> None:
@@ -117,11 +113,11 @@ def _swap_file(path: Path, outside: Path) -> None:
     (path / "a0").symlink_to(outside / "new")
 
 
-@pytest.mark.parametrize(("what", "swap"), [("", _swap), ("d", _swap), ("d", _swap_file)])
-def test_links_that_are_put_there_meanwhile(
-    served: OneBundle, target: Path, what: str, swap: Callable[[Path, Path], None]
+@pytest.mark.parametrize(("name", "swap"), [("", _swap), ("d", _swap), ("d", _swap_file)])
+def test_directory_swapped_for_a_link_leads_no_file_elsewhere(
+    served: OneBundle, target: Path, name: str, swap: Callable[[Path, Path], None]
 ) -> None:
-    """The directory, one below it, or a file, swapped for a link while files come, leads no file elsewhere."""
+    """Also a directory below, or a file, and while files are downloaded."""
     outside = target.parent / "elsewhere"
     (outside / "d").mkdir(parents=True)
     for number in range(8):
@@ -139,19 +135,19 @@ def test_links_that_are_put_there_meanwhile(
     thread.start()
     while not list(target.glob("d/.*.part")):
         time.sleep(0.01)
-    swap(target / what, outside)
+    swap(target / name, outside)
     thread.join(30)
     assert ended
     assert tree(outside) == {}
 
 
-def test_the_question_of_upper_and_lower_case_leaves_nothing(served: OneBundle, target: Path) -> None:
-    """Names that differ in case only are asked the file system about; no link can lead that question elsewhere."""
+def test_probe_for_case_leaves_no_file(served: OneBundle, target: Path) -> None:
+    """Nor does a link with its name lead it elsewhere."""
     outside = target.parent / "elsewhere"
     outside.mkdir(parents=True)
     target.mkdir()
     link = target / f".case-{os.getpid()}.part"
-    link.symlink_to(outside / "made")
+    link.symlink_to(outside / "created")
     served.add("a", b"1")
     served.add("A", b"2")
     download(served, target)
@@ -160,10 +156,10 @@ def test_the_question_of_upper_and_lower_case_leaves_nothing(served: OneBundle, 
     assert tree(target) == {"a": b"1", "A": b"2"}
 
 
-def test_a_directory_of_no_name(served: OneBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty name, as a template that rendered to nothing gives, is not taken for the current directory."""
+def test_empty_directory_name_is_refused(served: OneBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template can render to nothing; that is not the current directory."""
     monkeypatch.chdir(tmp_path)
     served.add("a")
     with pytest.raises(ValueError, match="directory is empty"):
-        download(served, "")  # type: ignore[arg-type]  # what operators hand on
+        download(served, "")  # type: ignore[arg-type]  # as from operators
     assert list(tmp_path.iterdir()) == []

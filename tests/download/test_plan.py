@@ -1,4 +1,4 @@
-"""Which files of a manifest are downloaded, and which names are refused."""
+"""Test the selection of files and the refusal of unsafe names."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ MIXED = bundle(
         ({"data_files": ["*.FASTQ.gz"], "metadata_files": ["none"]}, []),
     ],
 )
-def test_patterns_choose(patterns: dict[str, Any], names: list[str]) -> None:
-    """Indexed files are chosen by metadata_files, the others by data_files, in the bundle's order."""
+def test_patterns_select_files(patterns: dict[str, Any], names: list[str]) -> None:
+    """Patterns of metadata_files for indexed files, of data_files for others; in the order of the bundle."""
     assert [wanted.name for wanted in plan_download(MIXED, **patterns)] == names
 
 
-@pytest.mark.parametrize("what", ["data_files", "metadata_files"])
+@pytest.mark.parametrize("parameter", ["data_files", "metadata_files"])
 @pytest.mark.parametrize("patterns", ["*.gz", None, 7, {"*.gz": True}])
-def test_patterns_are_a_list(what: str, patterns: Any) -> None:
-    """A pattern that was forgotten to be put into a list would be taken for one of single letters."""
-    with pytest.raises(ValueError, match=f"{what} must be a list"):
-        plan_download(MIXED, **{what: patterns})
+def test_patterns_must_be_a_list(parameter: str, patterns: Any) -> None:
+    """The letters of a string would each be a pattern."""
+    with pytest.raises(ValueError, match=f"{parameter} must be a list"):
+        plan_download(MIXED, **{parameter: patterns})
 
 
 HOSTILE = [
@@ -84,14 +84,12 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=repr)
-def test_names_that_leave_the_directory_or_that_none_can_hold(name: Any) -> None:
-    """Each is refused before anything is written."""
+def test_unsafe_name_is_refused(name: Any) -> None:
     with pytest.raises(InvalidManifestError):
         plan_download(bundle(file("good"), file(name)))
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """One error lists every bad name, and says how to leave them out."""
+def test_error_lists_all_bad_names_and_the_remedy() -> None:
     with pytest.raises(InvalidManifestError, match="data_files") as caught:
         plan_download(bundle(*map(file, HOSTILE), file("good")))
     assert len(caught.value.offenders) == len(HOSTILE)
@@ -99,23 +97,20 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert "'../x'" in str(caught.value)
 
 
-def test_what_is_left_out_is_not_looked_at() -> None:
-    """A bad name that no pattern matches does no harm."""
+def test_bad_name_that_no_pattern_matches_is_ignored() -> None:
     assert [f.name for f in plan_download(bundle(file("good.txt"), file("../x.gz")), data_files=["*.txt"])] == [
         "good.txt"
     ]
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b"), ("a/b/c", "a/b")])
-def test_two_that_need_the_same_place(names: tuple[str, str]) -> None:
-    """A name that is there twice, and a file where another one needs a directory, are refused."""
+def test_colliding_names_are_refused(names: tuple[str, str]) -> None:
     with pytest.raises(InvalidManifestError, match="'a"):
         plan_download(bundle(*map(file, names)))
 
 
 @pytest.mark.parametrize("names", [("a.txt", "A.TXT"), ("Straße", "STRASSE"), ("a/b", "A"), ("\u00e9", "E\u0301")])
-def test_names_that_differ_only_in_case(names: tuple[str, str]) -> None:
-    """They are two files where the file system tells them apart, and an error where it does not."""
+def test_names_differing_only_in_case_are_refused_if_case_is_ignored(names: tuple[str, str]) -> None:
     assert len(plan_download(bundle(*map(file, names)))) == 2
     with pytest.raises(InvalidManifestError):
         plan_download(bundle(*map(file, names)), ignores_case=True)
@@ -134,20 +129,18 @@ def test_names_that_differ_only_in_case(names: tuple[str, str]) -> None:
         {"version": "../x"},
     ],
 )
-def test_a_file_that_cannot_be_checked_or_asked_for(changes: dict[str, Any]) -> None:
-    """Without size and sha256 there is no knowing what came, and without uuid and version no asking."""
+def test_file_without_valid_uuid_version_size_or_sha256_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidManifestError):
         plan_download(bundle(file("a", **changes)))
 
 
-def test_the_longest_names() -> None:
-    """Names are taken up to what a file system usually holds: 255 bytes in a part, some thousand together."""
+def test_longest_names_are_accepted() -> None:
+    """255 bytes in one part, 3,072 together."""
     longest = "/".join(["a" * 255] * 11 + ["b" * 254])
     assert [f.name for f in plan_download(bundle(file("c" * 255), file(longest)))] == ["c" * 255, longest]
 
 
-def test_partial_files_have_names_of_their_own() -> None:
-    """The same file under two names in one directory is downloaded twice at once, into two places."""
+def test_partial_names_differ_for_one_file_under_two_names() -> None:
     same = {"uuid": new_uuid()}
     one, two = plan_download(bundle(file("d/a", **same), file("d/b", **same)))
     assert one.partial_name != two.partial_name
