@@ -131,7 +131,7 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     assert [link for link in relative if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md"])
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_paths_in_pages_for_developers_exist(name: str) -> None:
     text = (_ROOT / name).read_text().partition("## Models")[0]  # which names files of other projects
     paths = re.findall(r"`((?:[a-z_]+/)*[a-z_]+(?:\.(?:py|md|toml)|/))`", text)
