@@ -108,14 +108,14 @@ class Airflow:
             time.sleep(every)
 
     def kill(self, *names: str) -> None:
-        """End processes, with all that they started, as a crash of the machine does: by SIGKILL.
+        """Kill processes and their descendants, like a crash of the machine.
 
-        :param names: of those that run
+        :param names: names of running processes
         """
         for name in names:
             process = self._processes.pop(name)
             family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            for member in family:  # the parent first, which could tell of its children's end
+            for member in family:  # the parent first: it could report the end of its children
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.send_signal(signal.SIGKILL)
             process.wait(10)
@@ -126,16 +126,16 @@ class Airflow:
         self.kill(*self._processes)
 
     def log(self, name: str) -> Path:
-        """Return where a process writes what it says.
+        """Return the log of a process.
 
-        :param name: of `COMMANDS`, or `dag-processor`
+        :param name: key of `COMMANDS`, or `dag-processor`
         """
         return self.home / f"{name}.log"
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return what a query finds in the database.
+        """Return the rows of a query.
 
-        :param query: with a `?` for each value
+        :param query: SQL with a `?` for each value
         """
         with contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=20)) as database:
             return database.execute(query, values).fetchall()

@@ -111,7 +111,7 @@ class NullServices:
 
     @property
     def running(self) -> bool:
-        """Whether the process still runs."""
+        """True until the process has ended."""
         return self._process.returncode is None
 
     def stop(self) -> dict[str, dict[str, int]]:
