@@ -18,7 +18,7 @@ def _words(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]
 
 
 _BANNED = {
-    "tell": _words(r"tell(?!\()|tells|telling|told")  # `file.tell()` is fine,
+    "tell": _words(r"tell(?!\()|tells|telling|told"),  # `file.tell()` is fine
     "say": _words("says?|saying|said"),
     "come": _words("comes?|coming|came"),
     "go on": _words("(?:go|goes|going|gone|went) on"),
