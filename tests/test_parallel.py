@@ -22,8 +22,8 @@ def _run(items: list[int], work: Callable[[int], None], **options: Any) -> list[
         "name": "test",
         "workers": 4,
         "stop": threading.Event(),
-        "goes_on": lambda _: True,
-        "progress": lambda _: None,
+        "continue_after": lambda _: True,
+        "on_progress": lambda _: None,
     }
     return run_parallel(items, work, **(defaults | options))
 
@@ -80,7 +80,7 @@ def test_a_failure_that_halts() -> None:
         time.sleep(0.01)
         raise OSError(item)
 
-    failures = _run(list(range(1000)), work, goes_on=lambda error: not isinstance(error, OSError))
+    failures = _run(list(range(1000)), work, continue_after=lambda error: not isinstance(error, OSError))
     assert sorted(item for item, _ in failures) == sorted(tried)
     assert 1 <= len(tried) <= 4
 
@@ -158,53 +158,6 @@ def test_no_item_is_lost() -> None:
     assert [item for item, _ in failures] == [5]
 
 
-def _most(work: Callable[[int], None], count: int, **options: Any) -> int:
-    """Return how many items were under way at once, at most."""
-    here, most, lock = [0], [0], threading.Lock()
-
-    def counted(item: int) -> None:
-        with lock:
-            here[0] += 1
-            most[0] = max(most[0], here[0])
-        work(item)
-        with lock:
-            here[0] -= 1
-
-    assert _run(list(range(count)), counted, **options) == []
-    return most[0]
-
-
-def test_more_threads_while_they_wait() -> None:
-    """Threads that mostly wait become more and more, up to as many as there may be."""
-    assert _most(lambda _: time.sleep(0.1), 300, at_first=4, workers=64) == 64
-
-
-def test_no_more_threads_when_they_have_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that keep a processor busy stay as few as they were."""
-    monkeypatch.setattr(time, "process_time", time.monotonic)  # a clock of a processor that does nothing else
-    assert _most(lambda _: time.sleep(0.01), 60, at_first=2, workers=64) == 2
-
-
-def test_no_more_threads_when_they_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that only wait for one another are reduced again to as many as before."""
-    one_at_a_time = threading.Lock()
-    under_way: list[int] = []
-    now = [0.0]
-    # Time passes by the work alone, so that however busy the machine is, the same is done in a second.
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(time, "process_time", lambda: 0.0)
-
-    def wait_in_turn(_: int) -> None:
-        under_way.append(len(upload_threads()))
-        with one_at_a_time:
-            time.sleep(0.01)
-            now[0] += 0.01
-
-    _run(list(range(150)), wait_in_turn, at_first=4, workers=64)
-    assert max(under_way) == 16
-    assert max(under_way[-20:]) <= 4
-
-
 def test_a_budget() -> None:
     """What is under way at once costs no more than it may together, and what costs more than that goes alone."""
     costs = {item: 100 if item == 7 else item % 4 for item in range(60)}
@@ -231,7 +184,7 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
         list(range(100)),
         lambda _: time.sleep(0.01),
         workers=2,
-        progress=lambda done: told.append((done, threading.current_thread())),
+        on_progress=lambda done: told.append((done, threading.current_thread())),
     )
     counts = [count for count, _ in told]
     assert len(counts) >= 3

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
+    from airflow_provider_hca.upload.options import UploadOptions
     from airflow_provider_hca.upload.plan import Plan
 
 _INTERRUPTED = 130  # exit code of shells after Ctrl-C
@@ -41,27 +43,20 @@ def upload(options: argparse.Namespace) -> None:
     """Upload a directory as a bundle and print its FQID."""
     stop = threading.Event()
     with _report_errors("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
-        from airflow_provider_hca.client.models import check_replica
         from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
         from airflow_provider_hca.utils.credentials import cloud_access
 
         access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
-        plan = _plan(options, access)
+        upload_options = _upload_options(options)
+        plan = _plan(options, upload_options, access)
         print(f"bundle {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
-        transport = hook.get_conn().transport
-        transport.rate_limiter.limit(options.max_requests_per_second)
         uploader = Uploader(
             hook.api,
-            transport,
+            hook.get_conn().transport,
             open_staging(options.replica, options.staging_bucket, workers=options.max_workers, access=access),
-            replica=check_replica(options.replica),
+            upload_options,
             creator_uid=hook.creator_uid if options.creator_uid is None else options.creator_uid,
-            staging_prefix=options.staging_prefix,
-            workers=options.max_workers,
-            bytes_per_second=options.max_bytes_per_second,
-            delete_staged=options.delete_staged,
-            copy_seconds=options.copy_timeout,
             stop=stop,
         )
         # Always: a command cannot know whether it was run before.
@@ -106,10 +101,10 @@ def _serves(hook: DSSHook, replica: str) -> bool:
     return True
 
 
-def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> Plan:
+def _plan(options: argparse.Namespace, upload_options: UploadOptions, access: S3Access | GCSAccess | None) -> Plan:
     """Plan the directory, twice if its version derives from its files."""
     from airflow_provider_hca.client.identifiers import derive_uuid, make_version
-    from airflow_provider_hca.upload.plan import DEFAULT_INDEXED, plan_directory
+    from airflow_provider_hca.upload.plan import plan_directory
     from airflow_provider_hca.upload.sources.base import check_source, is_url, staged_under
 
     directory = options.directory
@@ -120,14 +115,9 @@ def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> P
     def planned(version: str) -> Plan:
         return plan_directory(
             directory,
+            upload_options,
             bundle_uuid=options.bundle_uuid or derive_uuid(*named),
             bundle_version=version,
-            include=options.include or ("*",),
-            exclude=options.exclude or (),
-            hidden=options.hidden,
-            symlinks=options.symlinks,
-            indexed=options.indexed or DEFAULT_INDEXED,
-            content_types=dict(_content_type(text) for text in options.content_type or ()),
             access=access if is_url(directory) else None,
         )
 
@@ -135,6 +125,14 @@ def _plan(options: argparse.Namespace, access: S3Access | GCSAccess | None) -> P
         return planned(options.bundle_version)
     newest = max(file.mtime_ns for file in planned(make_version()).files)
     return planned(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
+
+
+def _upload_options(options: argparse.Namespace) -> UploadOptions:
+    from airflow_provider_hca.upload.options import UploadOptions
+
+    given = {field.name: getattr(options, field.name, None) for field in fields(UploadOptions)}
+    given["content_types"] = dict(_content_type(text) for text in options.content_type or ())
+    return UploadOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def _content_type(text: str) -> tuple[str, str]:

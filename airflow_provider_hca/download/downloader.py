@@ -188,8 +188,8 @@ class Downloader:
                     name="download",
                     workers=self._workers,
                     stop=self._stop,
-                    goes_on=_concerns_one_file,
-                    progress=progress,
+                    continue_after=_concerns_one_file,
+                    on_progress=progress,
                 )
         if self._stop.is_set():
             raise DSSAbortedError("the download was stopped; a retry resumes it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_hca.hooks.dss import DSSHook
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
     from airflow_provider_hca.upload.entries import Names
+    from airflow_provider_hca.upload.options import Hidden, Symlinks, UploadOptions
     from airflow_provider_hca.upload.plan import Plan
-    from airflow_provider_hca.upload.report import Registered, UploadReport
-    from airflow_provider_hca.upload.sources.local import Hidden, Symlinks
+    from airflow_provider_hca.upload.report import UploadReport
     from airflow_provider_hca.upload.uploader import Uploader
 
 
@@ -57,7 +58,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     :param indexed: patterns of the files that the DSS indexes (templated)
     :param content_types: content types by pattern, such as `{"*.gz": "application/gzip; dcp-type=data"}`; guessed from
         the name otherwise (templated)
-    :param max_workers: maximum number of files in progress; as many are used as make the upload faster
+    :param max_workers: maximum number of files in progress
     :param max_bytes_per_second: maximum rate of sending to the bucket; unlimited if None
     :param max_requests_per_second: maximum rate of requests to the DSS; unlimited if None
     :param delete_staged: whether to delete the staged objects from the bucket after the bundle is created
@@ -162,8 +163,9 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         """
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("copy"):
-            registered, (uuid, version) = self._registered(event)
-            plan = self._plan_as(uuid, version)
+            registered = self._registered(event)
+            # Under the same name: clearing another task of the run meanwhile gives the run another version.
+            plan = self._plan_as(registered.uuid, registered.version)
             progress.planned(plan)
             report = self._uploader(hook, progress).finish(plan, registered)
             progress.done(report)
@@ -172,41 +174,39 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     def _result(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
         result = {
             **identity(report.uuid, report.version, report.replica),
-            "file_count": report.files,
-            "byte_count": report.size,
+            "file_count": report.file_count,
+            "byte_count": report.byte_count,
             "created": report.created,
-            "statistics": _statistics(report),
+            "statistics": report.statistics(),
         }
-        source = Data.source(self.directory, files=report.files, size=report.size)
+        source = Data.source(self.directory, files=report.file_count, size=report.byte_count)
         self._report_bundle(context, hook.api.url, result, [source])
         return result
 
-    def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressReporter) -> Registered:
+    def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressReporter) -> UploadReport:
         """Register all files of a plan, and wait until the DSS has copied them, in the worker or in the triggerer."""
         from airflow_provider_hca.client.waiters import FilesWaiter
 
-        registered = uploader.register(plan, resume=context["ti"].try_number > 1)
-        if self.deferrable and registered.copying:
-            progress.waiting(plan, len(registered.copying))
-            files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in registered.copying]
+        report = uploader.register(plan, resume=context["ti"].try_number > 1)
+        if self.deferrable and report.copying:
+            progress.waiting(report)
+            files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-            # With its name: clearing another task of the run meanwhile gives the run another version.
-            carried = {"bundle": [plan.bundle_uuid, plan.bundle_version], **registered.without_copies()}
-            self._defer_wait(FilesWaiter(files, [self.replica]), deadline, carried)
-        return uploader.await_copies(plan, registered)
+            self._defer_wait(FilesWaiter(files, [self.replica]), deadline, report.as_json())
+        uploader.await_copies(plan, report)
+        return report
 
     @staticmethod
-    def _registered(event: Any) -> tuple[Registered, list[str]]:
-        """Return the registered files and the name of the bundle, as carried by the trigger."""
-        from airflow_provider_hca.upload.report import Registered
+    def _registered(event: Any) -> UploadReport:
+        """Return the report of the registered files, as carried by the trigger."""
+        from airflow_provider_hca.upload.report import UploadReport
 
         result, carried = wait_result(event)
         if result is None:
             raise DSSWaitError(
                 "the DSS has not copied all files within copy_timeout: increase it; a retry resumes the wait"
             )
-        counts = {name: value for name, value in carried.items() if name != "bundle"}
-        return Registered(copying=(), **counts), carried["bundle"]
+        return UploadReport.from_json(carried)
 
     def _plan(self, context: Context) -> Plan:
         return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
@@ -219,14 +219,9 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         self.check_directory()
         return plan_directory(
             self.directory,
+            self._options(),
             bundle_uuid=bundle_uuid,
             bundle_version=bundle_version,
-            include=self.include,
-            exclude=self.exclude,
-            hidden=self.hidden,
-            symlinks=self.symlinks,
-            indexed=self.indexed,
-            content_types=self.content_types,
             names=names or EVERY_NAME,
             access=self._access() if is_url(self.directory) else None,
         )
@@ -246,38 +241,22 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
         return cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
+    def _options(self) -> UploadOptions:
+        from airflow_provider_hca.upload.options import UploadOptions
+
+        values = {field.name: getattr(self, field.name) for field in fields(UploadOptions)}
+        return UploadOptions(**{**values, "copy_timeout": seconds("copy_timeout", self.copy_timeout)})
+
     def _uploader(self, hook: DSSHook, progress: ProgressReporter) -> Uploader:
-        from airflow_provider_hca.client.models import check_replica
         from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
 
-        access = self._access()
-        transport = hook.get_conn().transport
-        transport.rate_limiter.limit(self.max_requests_per_second)
         return Uploader(
             hook.api,
-            transport,
-            open_staging(self.replica, self.staging_bucket, workers=self.max_workers, access=access),
-            replica=check_replica(self.replica),
+            hook.get_conn().transport,
+            open_staging(self.replica, self.staging_bucket, workers=self.max_workers, access=self._access()),
+            self._options(),
             creator_uid=resolve_creator_uid(self.creator_uid, hook),
-            staging_prefix=self.staging_prefix,
-            workers=self.max_workers,
-            bytes_per_second=self.max_bytes_per_second,
-            delete_staged=self.delete_staged,
-            copy_seconds=seconds("copy_timeout", self.copy_timeout),
             stop=self._stop,
             on_progress=progress,
         )
-
-
-def _statistics(report: UploadReport) -> dict[str, Any]:
-    return {
-        "staged_file_count": report.staged_files,
-        "staged_byte_count": report.staged_size,
-        "skipped_file_count": report.skipped_files,
-        "registered_file_count": report.registered_files,
-        "copied_file_count": report.copied_files,
-        "retry_count": report.retries,
-        "seconds": report.seconds,
-        "slowest_files": [[name, spent] for name, spent in report.slowest],
-    }

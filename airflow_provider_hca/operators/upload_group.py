@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import TaskGroup, conf
@@ -109,13 +110,13 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # type: ignore[override]  # a list
         """Plan the upload."""
-        from airflow_provider_hca.upload.shards import cut
+        from airflow_provider_hca.upload.shards import split_plan
 
         with fail_fast():
             # Named as by an operator whose task_id is the id of the group.
             uuid = self.bundle_uuid or task_uuid(context, task_id=self.task_id.rpartition(".")[0])
             plan = self._plan_as(uuid, self.bundle_version or run_version(context))
-            shards = cut(plan, most_files=self.max_shard_files, most_bytes=self.max_shard_bytes)
+            shards = split_plan(plan, max_files=self.max_shard_files, max_bytes=self.max_shard_bytes)
             _check_count(len(shards))
         self._report_lineage([Data.source(self.directory, files=len(plan.files), size=plan.size)])
         self.log.info("%d files, %d bytes, in %d shards", len(plan.files), plan.size, len(shards))
@@ -142,15 +143,15 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             registered = self._register(context, self._uploader(hook, progress), plan, progress)
             progress.done(registered)
-        return self._complete(context, registered.without_copies())
+        return self._complete(context, registered.as_json())
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Return the statistics after the wait in the triggerer."""
         progress = ProgressReporter(context).for_shard(self.shard)
         with fail_fast(), progress.reporting("copy"):
-            registered, _ = self._registered(event)
+            registered = self._registered(event)
             progress.done(registered)
-        return self._complete(context, registered.without_copies())
+        return self._complete(context, registered.as_json())
 
     def _complete(self, context: Context, registered: dict[str, Any]) -> dict[str, Any]:
         files, size = self.shard["file_count"], self.shard["byte_count"]
@@ -160,7 +161,7 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
     def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the shard has the names
         from airflow_provider_hca.upload.shards import Shard
 
-        shard = Shard.of_json(self.shard)
+        shard = Shard.from_json(self.shard)
         with _retry_invalid_directory():
             plan = self._plan_as(shard.bundle_uuid, shard.bundle_version, names=shard.names)
         shard.check(plan, self.directory)
@@ -191,18 +192,18 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the bundle, unless the directory has changed."""
-        from airflow_provider_hca.upload.report import Registered
-        from airflow_provider_hca.upload.shards import Shard, join
+        from airflow_provider_hca.upload.report import UploadReport
+        from airflow_provider_hca.upload.shards import Shard, join_reports
 
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("bundle"):
-            shards = [Shard.of_json(shard) for shard in mappings("shards", self.shards)]
+            shards = [Shard.from_json(shard) for shard in mappings("shards", self.shards)]
             outputs = [dict(output) for output in mappings("registered", self.registered)]
             tries = [output.pop("tries") for output in outputs]
             with _retry_invalid_directory():
                 plan = self._plan_as(shards[0].bundle_uuid, shards[0].bundle_version)
-            done = [Registered(copying=(), **output) for output in outputs]
-            registered = join(plan, shards, done, self.directory)
+            reports = [UploadReport.from_json(output) for output in outputs]
+            registered = join_reports(plan, self.replica, shards, reports, self.directory)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
             uploader = self._uploader(hook, progress)
@@ -236,26 +237,18 @@ def _check_count(shards: int) -> None:
 def _check(task: DSSPlanUploadOperator) -> None:
     """Raise for invalid arguments when the DAG is parsed; those with templates are checked when they are rendered."""
     from airflow_provider_hca.client.identifiers import check_uuid, check_version
-    from airflow_provider_hca.client.models import check_replica
-    from airflow_provider_hca.client.rate_limit import RateLimiter
-    from airflow_provider_hca.upload.plan import check_options
+    from airflow_provider_hca.upload.options import UploadOptions
     from airflow_provider_hca.upload.staging import check_bucket
 
-    for name in ("max_shard_files", "max_shard_bytes", "max_workers"):
+    for name in ("max_shard_files", "max_shard_bytes"):
         value = getattr(task, name)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     seconds("copy_timeout", task.copy_timeout)
-    for rate in (task.max_bytes_per_second, task.max_requests_per_second):
-        RateLimiter(rate)
+    names = [field.name for field in fields(UploadOptions) if field.name != "copy_timeout"]
+    UploadOptions(**{name: value for name in names if _is_literal(value := getattr(task, name))})
     literal = {name: value for name in task.template_fields if _is_literal(value := getattr(task, name))}
-    check_options(
-        hidden=task.hidden,
-        symlinks=task.symlinks,
-        **{name: literal[name] for name in ("include", "exclude", "indexed", "content_types") if name in literal},
-    )
     checks: dict[str, Any] = {
-        "replica": check_replica,
         "staging_bucket": check_bucket,
         "bundle_uuid": lambda value: value and check_uuid(value, "bundle_uuid"),
         "bundle_version": lambda value: value and check_version(value, "bundle_version"),

@@ -1,4 +1,4 @@
-"""Credentials and endpoints that replace what the cloud SDKs find by themselves."""
+"""Credentials and endpoints in place of those that the cloud SDKs find."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """How to enter a store that speaks S3, in place of what boto3 finds.
+    """Access to S3, or to a store that speaks its protocol.
 
-    :ivar session: a `boto3.Session`, whose credentials may be renewed by themselves
-    :ivar endpoint_url: of the store; boto3's own if None
-    :ivar verify: whether to verify TLS, or the path of a CA bundle; boto3's own if None
-    :ivar config: further settings of its client, a `botocore.config.Config`
+    :ivar session: a `boto3.Session`, which may renew its credentials
+    :ivar endpoint_url: endpoint of the store; boto3's own if None
+    :ivar verify: whether to verify TLS, or path of a CA bundle; boto3's own if None
+    :ivar config: further settings of the client, a `botocore.config.Config`
     """
 
     session: Any = field(repr=False)
@@ -24,9 +24,9 @@ class S3Access:
 
 @dataclass(frozen=True, slots=True)
 class GCSAccess:
-    """How to enter Google Cloud Storage, in place of what Google's SDK finds.
+    """Access to Google Cloud Storage.
 
-    :ivar credentials: of `google.auth`
+    :ivar credentials: credentials of `google.auth`
     """
 
     credentials: Any = field(repr=False)

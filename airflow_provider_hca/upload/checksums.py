@@ -1,4 +1,4 @@
-"""The four checksums that a DSS wants of a staged object; those of a file are in `file_sums`."""
+"""The four checksums that a DSS requires of a staged object."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MIB = 1 << 20
-# Up to this size `s3_etag` is the content's MD5, and S3 has the object in one piece; above, in parts of this size.
+# Up to this size `s3_etag` is the MD5 of the content, and S3 stores one piece; above, parts of this size.
 PART_SIZE = 64 * MIB
-_MOST_PARTS = 10_000
+_MAX_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Checksums:
-    """The sums of one content, in hexadecimal (`PUT /files`).
+    """Checksums of one content, in hexadecimal (`PUT /files`).
 
-    :ivar s3_etag: as S3 computes it for an object staged as a DSS wants it
+    :ivar s3_etag: ETag that S3 computes for an object in the parts that a DSS requires
     :ivar crc32c: eight digits, big-endian
     """
 
@@ -36,99 +36,62 @@ class Checksums:
 
 
 def part_size(size: int) -> int:
-    """Return the size in bytes of the parts that an object of this size is staged in on S3.
+    """Return the size in bytes of the parts in which S3 stores an object of this size.
 
-    Above 640,000 MiB parts of 64 MiB would be more than S3's 10,000, so they grow, in whole MiB (`PUT /files`).
+    Above 640,000 MiB, 64 MiB would give more than S3's 10,000 parts, so they grow, in whole MiB (`PUT /files`).
 
-    :param size: of the object, in bytes
+    :param size: size of the object in bytes
     """
-    if size <= PART_SIZE * _MOST_PARTS:
+    if size <= PART_SIZE * _MAX_PARTS:
         return PART_SIZE
-    return -(-size // (_MOST_PARTS * MIB)) * MIB
+    return -(-size // (_MAX_PARTS * MIB)) * MIB
 
 
-def etag_of_parts(digests: Sequence[bytes]) -> str:
-    """Return the ETag that S3 gives an object which was put in parts.
+def part_ranges(size: int) -> list[tuple[int, int]]:
+    """Return offset and size in bytes of the parts of an object above 64 MiB.
 
-    :param digests: the parts' MD5s, 16 bytes each
+    :param size: size of the object in bytes
     """
-    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+    step = part_size(size)
+    return [(offset, min(step, size - offset)) for offset in range(0, size, step)]
+
+
+def etag_of_parts(md5s: Sequence[str]) -> str:
+    """Return the ETag of an object that S3 stores in parts.
+
+    :param md5s: MD5s of the parts, in hexadecimal
+    """
+    digests = b"".join(bytes.fromhex(md5) for md5 in md5s)
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(md5s)}"
 
 
 def checksum_bytes(content: bytes) -> Checksums:
-    """Return the sums of a content of at most 64 MiB that is in memory."""
-    return checksum_chunks([content])
-
-
-def checksum_chunks(chunks: Iterable[bytes]) -> Checksums:
-    """Return the sums of a content of at most 64 MiB that comes in pieces."""
-    import google_crc32c
-
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
-    md5, crc32c = hashlib.md5(usedforsecurity=False), 0
-    for chunk in chunks:
-        sha256.update(chunk)
-        sha1.update(chunk)
-        md5.update(chunk)
-        crc32c = google_crc32c.extend(crc32c, chunk)
-    return Checksums(sha256.hexdigest(), sha1.hexdigest(), md5.hexdigest(), f"{crc32c:08x}")
+    """Return the checksums of a content in memory."""
+    return checksum_stream([content], len(content))
 
 
 def checksum_stream(chunks: Iterable[bytes], size: int) -> Checksums:
-    """Return the sums of a content of any size that comes in pieces.
+    """Return the checksums of a content that is read piece by piece.
 
-    :param size: of it, in bytes
+    :param chunks: pieces of any size
+    :param size: size of the content in bytes
     """
-    if size <= PART_SIZE:
-        return checksum_chunks(chunks)
     import google_crc32c
 
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
-    md5, crc32c = hashlib.md5(usedforsecurity=False), 0
-    digests: list[bytes] = []
-    left = step = part_size(size)
+    sha256, sha1, crc32c = hashlib.sha256(), hashlib.sha1(usedforsecurity=False), 0
+    md5s = [hashlib.md5(usedforsecurity=False)]
+    room = step = part_size(size)
     for chunk in chunks:
         sha256.update(chunk)
         sha1.update(chunk)
         crc32c = google_crc32c.extend(crc32c, chunk)
         rest = memoryview(chunk)
-        while len(rest) >= left:
-            md5.update(rest[:left])
-            digests.append(md5.digest())
-            md5, rest, left = hashlib.md5(usedforsecurity=False), rest[left:], step
-        md5.update(rest)
-        left -= len(rest)
-    if left < step:
-        digests.append(md5.digest())
-    return Checksums(sha256.hexdigest(), sha1.hexdigest(), etag_of_parts(digests), f"{crc32c:08x}")
-
-
-# crc32c is the remainder of a division of polynomials, kept with its bits reversed: the highest is the constant 1.
-_POLYNOMIAL = 0x82F63B78
-_ONE, _X = 1 << 31, 1 << 30
-
-
-def combine_crc32c(first: int, second: int, size: int) -> int:
-    """Return the crc32c of two contents, one behind the other, from the crc32c of each.
-
-    :param first: of the first content
-    :param second: of the second one
-    :param size: of the second one, in bytes
-    """
-    power, factor, bits = _X, _ONE, size * 8
-    while bits:
-        if bits & 1:
-            factor = _multiply(factor, power)
-        power, bits = _multiply(power, power), bits >> 1
-    return _multiply(first, factor) ^ second
-
-
-def _multiply(left: int, right: int) -> int:
-    """Return the product of two polynomials, modulo that of crc32c."""
-    product = 0
-    while left:
-        if left & _ONE:
-            product ^= right
-        left = left << 1 & 0xFFFFFFFF
-        right = right >> 1 ^ (_POLYNOMIAL if right & 1 else 0)
-    return product
+        while len(rest) > room:
+            md5s[-1].update(rest[:room])
+            md5s.append(hashlib.md5(usedforsecurity=False))
+            rest, room = rest[room:], step
+        md5s[-1].update(rest)
+        room -= len(rest)
+    digests = [md5.hexdigest() for md5 in md5s]
+    etag = digests[0] if size <= PART_SIZE else etag_of_parts(digests)
+    return Checksums(sha256.hexdigest(), sha1.hexdigest(), etag, f"{crc32c:08x}")

@@ -1,4 +1,4 @@
-"""The files of a plan, and the ways in which one differs from its plan."""
+"""Planned files, and how they can differ from their plan."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from airflow_provider_hca.exceptions import DSSError, StagingError
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file that is to be a member of the bundle.
+    """A file that becomes a member of the bundle.
 
-    :ivar directory: that is uploaded, or prefix of a bucket; the same text for all, since there may be a hundred
-        thousand
-    :ivar name: its name in the bundle: the path relative to the directory, with `/`
-    :ivar size: in bytes
-    :ivar mtime_ns: its modification time; content that changes afterwards is refused
-    :ivar revision: of an object in a bucket, by which it is known to be the same; empty for a file
+    :ivar directory: uploaded directory, or prefix of a bucket; one string, shared by perhaps 100,000 files
+    :ivar name: name in the bundle: path relative to the directory, with `/`
+    :ivar size: size in bytes
+    :ivar mtime_ns: modification time; later changes are refused
+    :ivar revision: ETag or generation of an object; empty for a file
     """
 
     directory: str
@@ -33,16 +32,16 @@ class PlannedFile:
 
     @property
     def path(self) -> Path:
-        """Where its content is."""
+        """Path of the file."""
         return Path(self.location)
 
     @property
     def location(self) -> str:
-        """Where its content is, as text: a `Path` takes as long to make as the file to open."""
+        """Path or URL as a string: creating a `Path` takes as long as opening the file."""
         return f"{self.directory}/{self.name}"
 
     def as_member(self) -> BundleFile:
-        """Return it as `PUT /bundles` wants it."""
+        """Return the file as an item of `PUT /bundles`."""
         return {"uuid": self.uuid, "version": self.version, "name": self.name, "indexed": self.indexed}
 
 
@@ -50,8 +49,8 @@ class PlannedFile:
 class Names:
     """A range of names.
 
-    :ivar first: which it begins with
-    :ivar before: which it ends before; None if it has no end
+    :ivar first: first name
+    :ivar before: name after the last one; None if the range has no end
     """
 
     first: str = ""
@@ -61,7 +60,7 @@ class Names:
         return self.first <= name and (self.before is None or name < self.before)
 
     def may_begin_with(self, prefix: str) -> bool:
-        """Return whether names that begin so can be in it."""
+        """Return whether the range can contain names with this prefix."""
         return (prefix >= self.first or self.first.startswith(prefix)) and (self.before is None or prefix < self.before)
 
 
@@ -69,11 +68,11 @@ EVERY_NAME = Names()
 
 
 class FileChangedError(DSSError):
-    """The content is not what was planned."""
+    """A file or source object differs from its plan."""
 
     def __init__(self) -> None:
-        super().__init__("changed while it was being uploaded: let whatever writes it finish first")
+        super().__init__("changed while it was being uploaded: wait until the program that writes it has finished")
 
 
 class OtherContentError(StagingError):
-    """The store has another content than the sums are of."""
+    """The store has content with other checksums."""

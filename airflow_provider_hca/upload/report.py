@@ -1,21 +1,20 @@
-"""What an upload did."""
+"""Record of an upload, used by log, XCom, shards and the page in the Airflow UI."""
 
 from __future__ import annotations
 
-import heapq
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
-from airflow_provider_hca.client.models import Replica
 from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.upload.plan import Plan
 
-SLOWEST = 5  # files that a report names
+SLOWEST_COUNT = 5
 _VERSION = r"\d{4}-\d{2}-\d{2}T\d{6}\.\d{6}Z"
-# What makes the messages of two files differ that failed for the same reason.
+# Differences between the messages of two files that failed for the same reason.
 _OF_ONE_FILE = (
     (re.compile(r" \(request id [^)]*\)|, request id [^),]*"), ""),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "..."),
@@ -23,163 +22,158 @@ _OF_ONE_FILE = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "..."),
     (re.compile(r"\b(s3|gs)://([^/\s]+)/[^\s:'\"]+"), r"\1://\2/..."),
 )
+_STATISTICS = (
+    "staged_file_count",
+    "staged_byte_count",
+    "skipped_file_count",
+    "registered_file_count",
+    "copied_file_count",
+    "retry_count",
+    "seconds",
+    "slowest_files",
+)
+_LOCK = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What was done until all files were registered.
-
-    :ivar copying: those that the DSS still copies: uuid, version, sha256
-    :ivar digest: of the plan
-    :ivar staged_files: sent to the staging bucket by this try
-    :ivar staged_size: of those, in bytes
-    :ivar skipped_files: not sent, since an earlier try had staged or even registered them
-    :ivar registered_files: registered by this try; the others already were, by an earlier one
-    :ivar copied_files: those of them that the DSS copies asynchronously
-    :ivar retries: requests that were sent again, to the store or the DSS
-    :ivar slowest: the files that took longest to stage, with the seconds each took
-    :ivar seconds: how long each phase took
-    """
-
-    copying: tuple[tuple[str, str, str], ...]
-    digest: str
-    staged_files: int
-    staged_size: int
-    skipped_files: int
-    registered_files: int
-    copied_files: int
-    retries: int
-    slowest: list[tuple[str, float]]
-    seconds: dict[str, float]
-
-    def without_copies(self) -> dict[str, Any]:
-        """Return it as JSON has it, without the copies; `Registered(copying=(), **that)` is the rest."""
-        told = asdict(self)
-        del told["copying"]
-        told["slowest"] = [list(each) for each in self.slowest]  # of tuples Airflow would keep the class, too
-        return told
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an upload is.
-
-    :ivar phase: `stage`, `register`, `copy` or `bundle`
-    :ivar phase_done: files that the phase is done with
-    :ivar phase_files: files that it has to do with
-    :ivar sent_byte_count: bytes that are staged, by this try or an earlier one
-    :ivar rate: bytes sent per second since the last time
-    """
-
-    phase: str
-    phase_done: int
-    phase_files: int
-    sent_byte_count: int
-    rate: float
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UploadReport:
-    """What an upload did.
+    """Progress and result of an upload; several threads add to it.
 
-    :ivar files: members of the bundle
-    :ivar size: of all members, in bytes
-    :ivar staged_files: sent to the staging bucket by this try
-    :ivar staged_size: of those, in bytes
-    :ivar skipped_files: not sent, since an earlier try had staged or even registered them
-    :ivar registered_files: registered by this try; the others already were, by an earlier one
-    :ivar copied_files: those of them that the DSS copied asynchronously
-    :ivar created: whether the bundle was made by this try; otherwise it already was there, identical
-    :ivar retries: requests that were sent again, to the store or the DSS
-    :ivar slowest: the files that took longest to stage, with the seconds each took
-    :ivar seconds: how long each phase took
+    :ivar uuid: UUID of the bundle
+    :ivar version: version of the bundle
+    :ivar replica: replica of the bundle
+    :ivar digest: digest of the plan
+    :ivar file_count: members of the bundle
+    :ivar byte_count: total size of the members
+    :ivar staged_file_count: files that this try sent to the staging bucket
+    :ivar staged_byte_count: total size of those files
+    :ivar skipped_file_count: files that an earlier try staged or registered
+    :ivar skipped_byte_count: total size of those files
+    :ivar registered_file_count: files that this try registered
+    :ivar copied_file_count: those of them that the DSS copies asynchronously
+    :ivar retry_count: repeated requests to the store or the DSS
+    :ivar sent_byte_count: bytes that this try sent, including unfinished files
+    :ivar summed_byte_count: bytes of large files that were hashed
+    :ivar seconds: duration of each phase
+    :ivar slowest_files: name and seconds of the files that took longest to stage
+    :ivar created: whether this try created the bundle; False if it existed already, identical
+    :ivar copying: UUID, version and sha256 of the files that the DSS is copying
+    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`
+    :ivar phase_done: files that are done in this phase
+    :ivar phase_files: files of this phase
+    :ivar rate: bytes sent per second since the last progress
     """
 
     uuid: str
     version: str
-    replica: Replica
-    files: int
-    size: int
-    staged_files: int
-    staged_size: int
-    skipped_files: int
-    registered_files: int
-    copied_files: int
-    created: bool
-    retries: int
-    slowest: list[tuple[str, float]]
-    seconds: dict[str, float]
+    replica: str
+    digest: str
+    file_count: int
+    byte_count: int
+    staged_file_count: int = 0
+    staged_byte_count: int = 0
+    skipped_file_count: int = 0
+    skipped_byte_count: int = 0
+    registered_file_count: int = 0
+    copied_file_count: int = 0
+    retry_count: int = 0
+    sent_byte_count: int = 0
+    summed_byte_count: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    slowest_files: list[list[Any]] = field(default_factory=list)
+    created: bool = False
+    copying: list[list[str]] = field(default_factory=list)
+    phase: str = "plan"
+    phase_done: int = 0
+    phase_files: int = 0
+    rate: float = 0.0
 
-    def __str__(self) -> str:
-        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in self.seconds.items())
-        slowest = ", ".join(f"{name!r} {spent:.1f}" for name, spent in self.slowest)
-        return (
-            f"bundle {self.uuid}.{self.version} in {self.replica} {'made' if self.created else 'was already there'}: "
-            f"{amount(self.files, self.size)}, of which {amount(self.staged_files, self.staged_size)} were staged and "
-            f"{self.registered_files:,} registered now; {self.skipped_files:,} skipped, {self.retries:,} retries; "
-            f"seconds: {phases}; slowest to stage: {slowest}"
-        )
+    @classmethod
+    def of_plan(cls, plan: Plan, replica: str) -> Self:
+        """Return an empty report.
 
+        :param plan: plan of the upload
+        :param replica: replica of the bundle
+        """
+        return cls(plan.bundle_uuid, plan.bundle_version, replica, plan.digest, len(plan.files), plan.size)
 
-@dataclass(slots=True)
-class UploadStats:
-    """What was done so far; counted by many threads.
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the report that `as_json` returned."""
+        return cls(**document)
 
-    :ivar sent: bytes
-    :ivar summed: bytes of large files
-    :ivar skipped_files: neither sent nor in need of it
-    :ivar retries: of staging
-    :ivar slowest: seconds and names of the files that took longest to stage
-    """
+    def as_json(self) -> dict[str, Any]:
+        """Return the report without `copying`, which can have as many items as there are files."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "copying"}
 
-    staged_files: int = 0
-    staged_size: int = 0
-    sent: int = 0
-    summed: int = 0
-    skipped_files: int = 0
-    skipped_size: int = 0
-    registered_files: int = 0
-    heads_failed: int = 0
-    retries: int = 0
-    slowest: list[tuple[float, str]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def statistics(self) -> dict[str, Any]:
+        """Return what this try did."""
+        return {name: getattr(self, name) for name in _STATISTICS}
+
+    def progress(self) -> dict[str, Any]:
+        """Return the state for the page in the Airflow UI."""
+        sent = self.sent_byte_count + self.skipped_byte_count
+        return {
+            **{
+                name: getattr(self, name) for name in ("file_count", "byte_count", "phase", "phase_done", "phase_files")
+            },
+            "sent_byte_count": self.byte_count if self.phase in {"copy", "done"} else sent,
+            "rate": self.rate,
+        }
 
     def add(self, **counts: int) -> None:
-        """Count further ones."""
-        with self.lock:
+        """Increase counters."""
+        with _LOCK:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
-    def took(self, seconds: float, name: str) -> None:
-        """Note how long a file took."""
-        with self.lock:
-            if len(self.slowest) < SLOWEST:
-                heapq.heappush(self.slowest, (seconds, name))
-            elif seconds > self.slowest[0][0]:
-                heapq.heapreplace(self.slowest, (seconds, name))
+    def add_duration(self, name: str, seconds: float) -> None:
+        """Record how long a file took to stage."""
+        with _LOCK:
+            self.slowest_files = slowest([*self.slowest_files, [name, round(seconds, 3)]])
+
+    def __str__(self) -> str:
+        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in self.seconds.items())
+        slow = ", ".join(f"{name!r} {spent:.1f}" for name, spent in self.slowest_files)
+        return (
+            f"bundle {self.uuid}.{self.version} in {self.replica} {'created' if self.created else 'existed already'}: "
+            f"{amount(self.file_count, self.byte_count)}; this try staged "
+            f"{amount(self.staged_file_count, self.staged_byte_count)} and registered {self.registered_file_count:,}, "
+            f"skipped {self.skipped_file_count:,}, {_count(self.retry_count, 'retry', 'retries')}; "
+            f"seconds: {phases}; slowest to stage: {slow}"
+        )
+
+
+def slowest(durations: Iterable[list[Any]]) -> list[list[Any]]:
+    """Return the longest of some pairs of name and seconds."""
+    return sorted(durations, key=lambda file: -file[1])[:SLOWEST_COUNT]
 
 
 def amount(files: int, size: int) -> str:
-    """Return a number of files and of bytes for people.
+    """Return a number of files and their size as text.
 
-    :param files: how many
-    :param size: together, in bytes
+    :param files: number of files
+    :param size: total size in bytes
     """
-    return f"{files:,} files ({size / MIB:,.1f} MiB)"
+    return f"{_count(files, 'file', 'files')} ({size / MIB:,.1f} MiB)"
+
+
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"
 
 
 def group_errors(failures: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Return the causes, the most frequent first, each with the names of the files that it hit.
+    """Return causes, the most frequent first, with the names of the files that each of them hit.
 
-    A cause that hit one file alone keeps its whole message, with uuid and request id.
+    A cause that hit one file keeps its whole message, with UUID and request id.
 
-    :param failures: pairs of a file's name and why it failed, as an `UploadError` has them
+    :param failures: pairs of a file's name and its error, as in an `UploadError`
     """
     alike: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, reason in failures:
         common = reason
-        for pattern, instead in _OF_ONE_FILE:
-            common = pattern.sub(instead, common)
+        for pattern, replacement in _OF_ONE_FILE:
+            common = pattern.sub(replacement, common)
         alike[common].append((name, reason))
     causes = [(common if len(hit) > 1 else hit[0][1], sorted(name for name, _ in hit)) for common, hit in alike.items()]
     return sorted(causes, key=lambda cause: -len(cause[1]))

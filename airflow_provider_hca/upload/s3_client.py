@@ -1,4 +1,4 @@
-"""A client for S3, or for a store that speaks its protocol, and what its errors mean."""
+"""An S3 bucket, and the meaning of boto3's errors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.access import S3Access
 
 _CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
-# Refusals that another attempt may not meet.
-_PASSING = frozenset({"NoSuchUpload", "BadDigest"})
+# 4xx errors that a retry may not meet.
+_TEMPORARY = frozenset({"NoSuchUpload", "BadDigest"})
 
 _NO_CREDENTIALS = (
     "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, "
@@ -35,11 +35,11 @@ ADVICE = {
     "NoSuchBucket": "there is no such bucket: check staging_bucket (and the endpoint: AWS_ENDPOINT_URL_S3, or the "
     "endpoint_url of aws_conn_id, if the store is not AWS)",
     "NoSuchKey": "there is no such object: check source_url",
-    "404": "it is not there: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
+    "404": "it does not exist: check staging_bucket or source_url (and AWS_ENDPOINT_URL_S3, if the store is not AWS)",
     "AccessDenied": "access denied: the AWS credentials need s3:PutObject, s3:PutObjectTagging, s3:GetObject and "
     "s3:GetObjectTagging there; to resume after a failure also s3:ListBucket, s3:ListBucketMultipartUploads, "
     "s3:ListMultipartUploadParts and s3:AbortMultipartUpload; for delete_staged s3:DeleteObject",
-    "403": "access denied: the AWS credentials may not look there",
+    "403": "access denied: the AWS credentials may not read there",
     "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
     "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",
     "ExpiredToken": "the AWS session token has expired",
@@ -47,88 +47,95 @@ ADVICE = {
 }
 
 
-def open_client(url: str, access: S3Access | None, *, workers: int) -> tuple[Any, S3Access]:
-    """Return a boto3 client, and how it enters the store.
+class S3Bucket:
+    """A bucket of S3, or of a store that speaks its protocol.
 
-    :param url: of the bucket, for error messages
-    :param access: how to enter it; as boto3 finds it if None
-    :param workers: how many threads will use it
-    :raises StagingError: when there are no credentials
+    :param name: name of the bucket
+    :param access: credentials and endpoint; boto3's own if None
+    :param workers: number of threads that use it
+    :param advice: advice by error code; for a staging bucket by default
+    :raises StagingError: if there are no credentials
     """
-    try:
-        access = access or S3Access(boto3.Session())
-        given = access.config or Config()
-        client = access.session.client(
-            "s3",
-            endpoint_url=access.endpoint_url,
-            verify=access.verify,
-            config=given.merge(
-                Config(
-                    connect_timeout=_CONNECT_TIMEOUT,
-                    read_timeout=READ_TIMEOUT,
-                    max_pool_connections=workers,
-                    # The engine tries again anyway; between these attempts nothing can stop boto3's waiting.
-                    retries={"mode": "standard", "max_attempts": 2},
-                    # What is stored is verified by our own sums; the SDK's would cost a second hashing.
-                    s3={**(given.s3 or {}), "payload_signing_enabled": False},
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                ),
-            ),
-        )
-        client.meta.events.register_last("before-call.s3", _without_needless_expect)
-        credentials = access.session.get_credentials()
-    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
-        raise StagingError(url, f"boto3 cannot be set up: {error}", permanent=True) from None
-    if credentials is None:
-        raise StagingError(url, _NO_CREDENTIALS, permanent=True)
-    return client, access
 
+    def __init__(self, name: str, access: S3Access | None, *, workers: int, advice: Mapping[str, str] = ADVICE) -> None:
+        self.name, self._advice = name, advice
+        try:
+            self.access = access or S3Access(boto3.Session())
+            self.client = _open_client(self.access, workers)
+            credentials = self.access.session.get_credentials()
+        except (BotoCoreError, ValueError) as error:  # ValueError: the endpoint is not a URL
+            raise StagingError(self.url(""), f"boto3 cannot be set up: {error}", permanent=True) from None
+        if credentials is None:
+            raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
 
-def _without_needless_expect(params: dict[str, Any], **_: Any) -> None:
-    """Send an empty body at once: before 1.44, boto3 takes the answer to its `Expect` for that to the next request."""
-    if determine_content_length(params.get("body")) == 0:
-        params["headers"].pop("Expect", None)
+    def url(self, key: str) -> str:
+        """Return the URL of an object."""
+        return f"s3://{self.name}/{key}"
 
+    @contextmanager
+    def errors(self, key: str = "") -> Iterator[None]:
+        """Raise errors of boto3 as a `StagingError`.
 
-@contextmanager
-def told(url: str) -> Iterator[None]:
-    """Raise what boto3 raises inside as what it means for an object or a bucket.
+        :param key: key of the object, or empty for the bucket
+        """
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise self.error(key, error) from None
 
-    :param url: of that
-    """
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise staging_error(url, error) from None
+    def error(self, key: str, error: BotoCoreError | ClientError) -> StagingError:
+        """Return the error of an object, or of the bucket, with advice."""
+        url = self.url(key)
+        if isinstance(error, ClientError):
+            code, status = error_code(error), status_of(error)
+            permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _TEMPORARY
+            message = self._advice.get(code) or f"the store answered {status} {code}"
+            return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
+        if isinstance(error, SSLError):
+            return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
+        if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
+            return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
+        if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
+            endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
+            return StagingError(
+                url,
+                f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3, or the endpoint_url of aws_conn_id, and the "
+                "region",
+            )
+        return StagingError(url, str(error), permanent=True)
 
 
 def error_code(error: ClientError) -> str:
-    """Return what S3 calls an error."""
+    """Return S3's code of an error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def status_of(error: ClientError) -> int:
-    """Return the HTTP status that an error came with."""
+    """Return the HTTP status of an error."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
 
 
-def staging_error(url: str, error: Exception, advice: Mapping[str, str] = ADVICE) -> StagingError:
-    """Return what an error of boto3 means for an object or a bucket, and what to do."""
-    if isinstance(error, ClientError):
-        code = error_code(error)
-        status = status_of(error)
-        permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _PASSING
-        message = advice.get(code) or f"the store answered {status} {code}"
-        return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
-    if isinstance(error, SSLError):
-        return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
-    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
-        return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
-    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
-        endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
-        return StagingError(
-            url,
-            f"no answer from {endpoint}: check AWS_ENDPOINT_URL_S3, or the endpoint_url of aws_conn_id, and the region",
-        )
-    return StagingError(url, str(error), permanent=isinstance(error, BotoCoreError))
+def _open_client(access: S3Access, workers: int) -> Any:
+    given = access.config or Config()
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        max_pool_connections=workers,
+        # The engine retries too; boto3's waits between these attempts cannot be stopped.
+        retries={"mode": "standard", "max_attempts": 2},
+        # Stored objects are compared with our own checksums; the SDK's would cost a second hashing.
+        s3={**(given.s3 or {}), "payload_signing_enabled": False},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    client = access.session.client(
+        "s3", endpoint_url=access.endpoint_url, verify=access.verify, config=given.merge(config)
+    )
+    client.meta.events.register_last("before-call.s3", _drop_needless_expect)
+    return client
+
+
+def _drop_needless_expect(params: dict[str, Any], **_: Any) -> None:
+    """Send an empty body immediately: boto3 before 1.44 takes the answer to its `Expect` for the next request's."""
+    if determine_content_length(params.get("body")) == 0:
+        params["headers"].pop("Expect", None)

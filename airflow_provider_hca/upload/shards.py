@@ -1,14 +1,12 @@
-"""A plan in shards: ranges of names that many workers stage and register, each for itself.
+"""Shards of a plan: ranges of names that workers stage and register independently.
 
-A shard does not hold its files, of which there may be a hundred thousand: a worker plans its range again, and
-compares. The ranges touch one another, and the outer ones have no end, so a file that comes anywhere in the directory
-is in one of them, and noticed.
+A shard does not contain its files, perhaps 100,000: each worker plans its range again, and compares. The
+ranges are adjacent and the outer ones unbounded, so a new file anywhere in the directory is in one of them and noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,27 +16,38 @@ from typing import Any, Self
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.entries import Names, PlannedFile
 from airflow_provider_hca.upload.plan import Plan
-from airflow_provider_hca.upload.report import SLOWEST, Registered
+from airflow_provider_hca.upload.report import UploadReport, slowest
 
 _CHANGED = (
-    "files came, went or changed since the upload was planned: let whatever writes them finish first, then clear the "
-    "DAG run, and it is planned anew"
+    "files were added, removed or changed after the upload was planned: wait until the program that writes them has "
+    "finished, then clear the DAG run to plan again"
+)
+_COUNTERS = (
+    "staged_file_count",
+    "staged_byte_count",
+    "skipped_file_count",
+    "skipped_byte_count",
+    "registered_file_count",
+    "copied_file_count",
+    "retry_count",
+    "sent_byte_count",
+    "summed_byte_count",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some of the files that are to be a bundle: those whose names are in a range.
+    """The files of a plan whose names are in a range.
 
-    :ivar bundle_uuid: of the bundle of all shards
-    :ivar bundle_version: of that bundle
-    :ivar number: of this shard, from 1
-    :ivar of: how many shards there are
-    :ivar first: where its names begin
-    :ivar before: the name that they end before; None for the last shard
-    :ivar file_count: how many files it has
-    :ivar byte_count: of all of them
-    :ivar digest: a sha256 over its files, with their sizes and modification times
+    :ivar bundle_uuid: UUID of the bundle of all shards
+    :ivar bundle_version: version of that bundle
+    :ivar number: number of this shard, from 1
+    :ivar of: number of shards
+    :ivar first: first name of the range
+    :ivar before: name after the range; None for the last shard
+    :ivar file_count: number of files
+    :ivar byte_count: total size of the files
+    :ivar digest: sha256 of the files' names, sizes and modification times
     """
 
     bundle_uuid: str
@@ -52,47 +61,46 @@ class Shard:
     digest: str
 
     @classmethod
-    def of_json(cls, told: Mapping[str, Any]) -> Self:
-        """Return the shard that `as_json` described."""
-        return cls(**told)
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the shard that `as_json` returned."""
+        return cls(**document)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it: some hundred bytes."""
+        """Return a dictionary for XCom."""
         return asdict(self)
 
     @property
     def names(self) -> Names:
-        """The range."""
+        """The range of names."""
         return Names(self.first, self.before)
 
     def check(self, plan: Plan, directory: str) -> None:
-        """Raise if a directory is not as it was when it was planned.
+        """Compare a plan of this shard's range with the shard.
 
-        :param plan: of the names of this shard
-        :param directory: for the error message
-        :raises InvalidDirectoryError: then
+        :param plan: current plan of its range
+        :param directory: directory, for the error message
+        :raises InvalidDirectoryError: if files changed
         """
         if _digest(plan.files) != self.digest:
             raise self.changed(directory)
 
     def changed(self, directory: str) -> InvalidDirectoryError:
-        """Return the error that says that some of the files are not as planned.
+        """Return the error for files that differ from the plan.
 
-        :param directory: whose they are
+        :param directory: directory, for the error message
         """
-        where = f"shard {self.number} of {self.of}"
-        # Not permanent: a worker's view of a shared directory may lag behind.
-        return InvalidDirectoryError(directory, [(where, _CHANGED)], permanent=False)
+        # Not permanent: a worker may see changes of a shared directory late.
+        return InvalidDirectoryError(directory, [(f"shard {self.number} of {self.of}", _CHANGED)], permanent=False)
 
 
-def cut(plan: Plan, *, most_files: int, most_bytes: int) -> list[Shard]:
-    """Return a plan in shards, in the order of its files.
+def split_plan(plan: Plan, *, max_files: int, max_bytes: int) -> list[Shard]:
+    """Split a plan into shards, in the order of its files.
 
-    :param plan: of a whole directory
-    :param most_files: in a shard
-    :param most_bytes: in a shard; a file that is larger has one to itself
+    :param plan: plan of a whole directory
+    :param max_files: maximum number of files of a shard
+    :param max_bytes: maximum size of a shard; a larger file is a shard of its own
     """
-    pieces = list(_pieces(plan.files, most_files, most_bytes))
+    pieces = list(_pieces(plan.files, max_files, max_bytes))
     firsts = ["", *(piece[0].name for piece in pieces[1:])]
     return [
         Shard(
@@ -110,43 +118,39 @@ def cut(plan: Plan, *, most_files: int, most_bytes: int) -> list[Shard]:
     ]
 
 
-def join(plan: Plan, shards: Sequence[Shard], done: Sequence[Registered], directory: str) -> Registered:
-    """Return what was done for a whole plan, out of what was done for its shards.
+def join_reports(
+    plan: Plan, replica: str, shards: Sequence[Shard], reports: Sequence[UploadReport], directory: str
+) -> UploadReport:
+    """Return the report of a whole plan, from those of its shards.
 
-    :param plan: of the whole directory, as it is now
-    :param shards: all of them, in order
-    :param done: for each of them, in order
-    :param directory: for the error message
-    :raises InvalidDirectoryError: when the bundle would have other files than were registered
-    :raises ValueError: when shards are not registered
+    :param plan: current plan of the whole directory
+    :param replica: replica of the bundle
+    :param shards: all shards in order
+    :param reports: report of each shard, in the same order
+    :param directory: directory, for the error message
+    :raises InvalidDirectoryError: if the bundle would have other files than were registered
+    :raises ValueError: if reports are missing
     """
-    if len(done) != len(shards):
-        raise ValueError(f"only {len(done)} of {len(shards)} shards have returned a result: clear the others' tasks")
-    for shard, registered in zip(shards, done, strict=True):
+    if len(reports) != len(shards):
+        raise ValueError(f"only {len(reports)} of {len(shards)} shards returned a result: clear the others' tasks")
+    for shard, report in zip(shards, reports, strict=True):
         part = replace(plan, files=tuple(_within(plan.files, shard.names)))
-        if part.digest != registered.digest:
+        if part.digest != report.digest:
             raise shard.changed(directory)
-    phases = dict.fromkeys(phase for each in done for phase in each.seconds)
-    slowest = heapq.nlargest(SLOWEST, (file for each in done for file in each.slowest), key=lambda file: file[1])
-    return Registered(
-        copying=(),
-        digest=plan.digest,
-        staged_files=sum(each.staged_files for each in done),
-        staged_size=sum(each.staged_size for each in done),
-        skipped_files=sum(each.skipped_files for each in done),
-        registered_files=sum(each.registered_files for each in done),
-        copied_files=sum(each.copied_files for each in done),
-        retries=sum(each.retries for each in done),
-        slowest=slowest,
-        seconds={phase: round(sum(each.seconds.get(phase, 0.0) for each in done), 3) for phase in phases},
-    )
+    joined = UploadReport.of_plan(plan, replica)
+    for report in reports:
+        joined.add(**{name: getattr(report, name) for name in _COUNTERS})
+        for phase, seconds in report.seconds.items():
+            joined.seconds[phase] = round(joined.seconds.get(phase, 0.0) + seconds, 3)
+    joined.slowest_files = slowest(file for report in reports for file in report.slowest_files)
+    return joined
 
 
-def _pieces(files: Sequence[PlannedFile], most_files: int, most_bytes: int) -> Iterator[list[PlannedFile]]:
+def _pieces(files: Sequence[PlannedFile], max_files: int, max_bytes: int) -> Iterator[list[PlannedFile]]:
     piece: list[PlannedFile] = []
     size = 0
     for file in files:
-        if piece and (len(piece) == most_files or size + file.size > most_bytes):
+        if piece and (len(piece) == max_files or size + file.size > max_bytes):
             yield piece
             piece, size = [], 0
         piece.append(file)
@@ -156,7 +160,7 @@ def _pieces(files: Sequence[PlannedFile], most_files: int, most_bytes: int) -> I
 
 
 def _within(files: Sequence[PlannedFile], names: Names) -> Sequence[PlannedFile]:
-    """Return those files, which are in the order of their names, that are in a range."""
+    """Return the files in a range, from files that are ordered by name."""
     begin = bisect_left(files, names.first, key=lambda file: file.name)
     end = len(files) if names.before is None else bisect_left(files, names.before, key=lambda file: file.name)
     return files[begin:end]
@@ -165,6 +169,6 @@ def _within(files: Sequence[PlannedFile], names: Names) -> Sequence[PlannedFile]
 def _digest(files: Sequence[PlannedFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        told = [file.size, file.mtime_ns, file.revision, file.content_type, *file.as_member().values()]
-        digest.update(json.dumps(told).encode() + b"\n")
+        values = [file.size, file.mtime_ns, file.revision, file.content_type, *file.as_member().values()]
+        digest.update(json.dumps(values).encode() + b"\n")
     return digest.hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_hca.upload.plan import Plan
-    from airflow_provider_hca.upload.report import Progress, Registered, UploadReport
+    from airflow_provider_hca.upload.report import UploadReport
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +48,20 @@ class ProgressReporter:
         """Set the totals."""
         self._state.update(file_count=len(plan.files), byte_count=plan.size)
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, report: UploadReport) -> None:
         """Report progress."""
-        self._push({**self._state, **asdict(progress)})
+        self._push({**self._state, **report.progress()})
 
-    def done(self, report: Registered | UploadReport) -> None:
+    def done(self, report: UploadReport) -> None:
         """Report the end, with the average rate of staging."""
         staging = report.seconds.get("stage", 0.0)
-        rate = report.staged_size / staging if staging else 0.0
-        self._push({**self._state, "phase": "done", "sent_byte_count": self._state["byte_count"], "rate": rate})
+        report.phase, report.rate = "done", report.staged_byte_count / staging if staging else 0.0
+        self(report)
 
-    def waiting(self, plan: Plan, copies: int) -> None:
-        """Report that the task waits in the triggerer for copies.
-
-        :param plan: plan of the upload
-        :param copies: number of files that the DSS copies
-        """
-        counts = {"phase_done": 0, "phase_files": copies, "sent_byte_count": plan.size}
-        self._push({**self._state, **counts, "phase": "copy", "rate": 0.0})
+    def waiting(self, report: UploadReport) -> None:
+        """Report that the task waits in the triggerer for the DSS's copies."""
+        report.phase, report.phase_done, report.phase_files, report.rate = "copy", 0, len(report.copying), 0.0
+        self(report)
 
     @contextmanager
     def reporting(self, phase: str = "plan") -> Iterator[None]:

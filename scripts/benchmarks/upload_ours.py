@@ -16,9 +16,10 @@ import airflow_provider_hca.upload.staging.s3  # noqa: F401 - the same
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.transport import RequestsTransport
+from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import plan_directory
 from airflow_provider_hca.upload.staging import open_staging
-from airflow_provider_hca.upload.uploader import DEFAULT_WORKERS, Uploader
+from airflow_provider_hca.upload.uploader import Uploader
 from scripts.benchmarks.usage import usage
 
 
@@ -26,12 +27,13 @@ def main() -> None:
     """Upload the directory that the command line names, to a bucket, through a DSS: three arguments."""
     directory, bucket, dss_url = sys.argv[1:]
     started = time.perf_counter()
-    plan = plan_directory(directory, bundle_uuid=str(uuid.uuid4()), bundle_version="2024-01-31T235959.000001Z")
+    options = UploadOptions()
+    plan = plan_directory(directory, options, bundle_uuid=str(uuid.uuid4()), bundle_version="2024-01-31T235959.000001Z")
     uploader = Uploader(
         DSSAPI(dss_url, auth=StaticToken("none")),
-        RequestsTransport(pool_size=DEFAULT_WORKERS),
-        open_staging("aws", bucket, workers=DEFAULT_WORKERS),
-        replica="aws",
+        RequestsTransport(pool_size=options.max_workers),
+        open_staging("aws", bucket, workers=options.max_workers),
+        options,
         creator_uid=0,
     )
     report = uploader.upload(plan)

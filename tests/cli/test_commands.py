@@ -151,7 +151,7 @@ def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
     assert _run(*upload).stdout == first.stdout
     assert _run("get", first.stdout.strip(), str(tmp_path)).returncode == 0
     assert (tmp_path / "b" / "c.txt").read_text() == "b/c.txt"
-    assert "take replica='aws'" in _error(_run(*upload, "--replica", "gcp"))
+    assert "give replica='aws'" in _error(_run(*upload, "--replica", "gcp"))
 
 
 def test_changed_content_creates_a_new_version(connected: LocalDSS, directory: Path) -> None:

@@ -38,6 +38,7 @@ _SUMMARY = re.compile(r"(?:What|Which|Who|Whose|Where|When|Whether|Why|How|Of)\b
 # Path -> banned word -> reason.
 _ALLOWED: dict[str, dict[str, str]] = {
     "CONTRIBUTING.md": {"tell": "the rule quotes it"},
+    "airflow_provider_hca/upload/local_files.py": {"tell": "method of Python's files"},
     "tests/docs/test_style.py": dict.fromkeys(_BANNED, "the rule itself"),
 }
 
@@ -45,8 +46,6 @@ _ALLOWED: dict[str, dict[str, str]] = {
 _TO_DO: tuple[str, ...] = (
     "airflow_provider_hca/client/",
     "airflow_provider_hca/download/",
-    "airflow_provider_hca/parallel.py",
-    "airflow_provider_hca/upload/",
     "docs/errors.md",
     "tests/client/",
     "tests/hooks/",

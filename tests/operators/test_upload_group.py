@@ -439,7 +439,7 @@ def test_delete_staged_empties_the_bucket(dss: LocalDSS, directory: Path) -> Non
     ("change", "message"),
     [
         ({"replica": "azure"}, "replica must be one of aws, gcp"),
-        ({"directory": "gs://data/x"}, "take replica='gcp'"),
+        ({"directory": "gs://data/x"}, "give replica='gcp'"),
         ({"directory": "s3://bucket"}, "would be in s3://bucket"),
         ({"staging_bucket": "s3://b/c"}, "staging_bucket is a bucket's name"),
         ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_hca.upload.options import Hidden
 from airflow_provider_hca.upload.plan import Plan
-from airflow_provider_hca.upload.sources.local import Hidden
 from tests.local.server import LocalDSS
 from tests.proxy import ProxiedRequest, Proxy
 

@@ -10,17 +10,18 @@ from typing import Any
 
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
-from airflow_provider_hca.client.models import check_replica
 from airflow_provider_hca.client.retry import RetryPolicy
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.checksums import Checksums
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
+from airflow_provider_hca.upload.entries import EVERY_NAME
+from airflow_provider_hca.upload.local_files import OnBytes, OpenFile, PartSums
+from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan, plan_directory
 from airflow_provider_hca.upload.stager import prefix_of
 from airflow_provider_hca.upload.staging import open_staging
-from airflow_provider_hca.upload.staging.base import OnSent, Staging
+from airflow_provider_hca.upload.staging.base import Staging
 from airflow_provider_hca.upload.staging.s3 import S3Staging
-from airflow_provider_hca.upload.staging.s3_parts import S3LargeObject
+from airflow_provider_hca.upload.staging.s3_parts import S3Upload
 from airflow_provider_hca.upload.uploader import Uploader
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 
@@ -50,8 +51,14 @@ def write_sparse(path: Path, size: int) -> Path:
 
 
 def plan(directory: Path, *, bundle: str = "", version: str = VERSION, **options: Any) -> Plan:
-    """Plan a directory, as a new bundle unless it is said which."""
-    return plan_directory(directory, bundle_uuid=bundle or new_uuid(), bundle_version=version, **options)
+    """Plan a directory, as a new bundle by default.
+
+    :param options: `names`, or options of the upload
+    """
+    names = options.pop("names", EVERY_NAME)
+    return plan_directory(
+        directory, UploadOptions(**options), bundle_uuid=bundle or new_uuid(), bundle_version=version, names=names
+    )
 
 
 def uploader(
@@ -62,23 +69,18 @@ def uploader(
     policy: RetryPolicy = SHORT,
     stop: threading.Event | None = None,
     workers: int = 4,
-    requests_per_second: float | None = None,
     **options: Any,
 ) -> Uploader:
     """Return an uploader to a local DSS."""
     stop = stop or threading.Event()
-    transport = RequestsTransport(pool_size=workers, stop=stop)
-    transport.rate_limiter.limit(requests_per_second)
     return Uploader(
         DSSAPI(dss.url, auth=StaticToken(dss.token()), retry=policy),
-        transport,
+        RequestsTransport(pool_size=workers, stop=stop),
         staging or open_staging(replica, dss.bucket, workers=workers),
-        replica=check_replica(replica),
+        UploadOptions(replica=replica, max_workers=workers, **options),
         creator_uid=CREATOR,
-        workers=workers,
         policy=policy,
         stop=stop,
-        **options,
     )
 
 
@@ -163,7 +165,7 @@ class Meddling(S3Staging):
         self._meddle = meddle
 
     def put(
-        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = lambda _: None
+        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnBytes = lambda _: None
     ) -> None:
         """Stage an object, with something happening meanwhile."""
 
@@ -175,22 +177,23 @@ class Meddling(S3Staging):
         super().put(key, content, sums, content_type, meddle_on_sent)
         self._meddle(key, -1)
 
-    def begin(self, key: str, content_type: str) -> S3LargeObject:
+    def begin(self, key: str, content_type: str, file: OpenFile, size: int) -> S3Upload:
         """Begin to stage a large object, with something happening meanwhile."""
         self._meddle(key, 0)
-        large, meddle = super().begin(key, content_type), self._meddle
-        send, finish = large.send, large.finish
+        transfer, meddle = super().begin(key, content_type, file, size), self._meddle
+        send, finish = transfer.send, transfer.finish
 
-        def meddled_send(number: int, file: OpenFile, of_file: FileSums, on_sent: OnSent) -> None:
+        def meddled_send(number: int, on_sent: OnBytes) -> PartSums:
             def meddle_on_sent(count: int) -> None:
-                meddle(key, count)
+                if count:
+                    meddle(key, count)
                 on_sent(count)
 
-            send(number, file, of_file, meddle_on_sent)
+            return send(number, meddle_on_sent)
 
         def meddled_finish(whole: Checksums) -> None:
             finish(whole)
             meddle(key, -1)
 
-        large.send, large.finish = meddled_send, meddled_finish  # type: ignore[method-assign, assignment]  # something happens
-        return large
+        transfer.send, transfer.finish = meddled_send, meddled_finish  # type: ignore[method-assign, assignment]  # something happens
+        return transfer

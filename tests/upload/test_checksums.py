@@ -8,15 +8,56 @@ import random
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_hca.upload.checksums import MIB, PART_SIZE, Checksums, checksum_bytes, combine_crc32c, part_size
-from airflow_provider_hca.upload.file_sums import _AHEAD, ContentChangedError, FileSums, OpenFile, checksum_file
-from airflow_provider_hca.upload.staging.s3 import S3Staging
+from airflow_provider_hca.parallel import Workers
+from airflow_provider_hca.upload.checksums import (
+    MIB,
+    PART_SIZE,
+    Checksums,
+    checksum_bytes,
+    checksum_stream,
+    part_ranges,
+    part_size,
+)
+from airflow_provider_hca.upload.local_files import ContentChangedError, OnBytes, OpenFile, PartSums, ignore_bytes
+from airflow_provider_hca.upload.staging.parts import _AHEAD, PartsRunner
 from tests.local.server import sums
 from tests.upload.support import plan, upload_threads, write_sparse
+
+
+def _checksum(path: Path, size: int, on_read: OnBytes = ignore_bytes) -> Checksums:
+    with OpenFile(path) as file:
+        if size <= PART_SIZE:
+            return checksum_stream(file.read(0, size, on_read), size)
+        with Workers(2, "part") as workers, PartsRunner(workers, on_read=on_read) as runner:
+            return runner.checksum(file, size)
+
+
+class _Reading:
+    """A transfer that only reads the parts.
+
+    :param before: called with the number of a part before it is read
+    """
+
+    def __init__(self, file: OpenFile, size: int, before: Callable[[int], object]) -> None:
+        self._file, self._ranges, self._before = file, part_ranges(size), before
+        self.part_count = len(self._ranges)
+        self.done = threading.Event()
+
+    def send(self, number: int, _: OnBytes) -> PartSums:
+        self._before(number)
+        sums = self._file.part_sums(*self._ranges[number])
+        if number == self.part_count - 1:
+            self.done.set()
+        return sums
+
+    def finish(self, sums: Checksums) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 def _labels(content: bytes) -> dict[str, str]:
@@ -32,7 +73,7 @@ def test_files(tmp_path: Path, size: int) -> None:
     expected = _labels(content)
     assert ("-" in expected["hca-dss-s3_etag"]) == (size > 64 * MIB)
     read: list[int] = []
-    assert checksum_file(path, size, read.append).as_metadata() == expected
+    assert _checksum(path, size, read.append).as_metadata() == expected
     assert sum(read) == size
     assert max(read, default=0) <= MIB
     assert upload_threads() == []
@@ -59,28 +100,6 @@ def test_bytes() -> None:
         assert checksum_bytes(content).as_metadata() == _labels(content)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_crc32c_of_two_contents(seed: int) -> None:
-    """The crc32c of two contents one behind the other is had from theirs, whatever their lengths."""
-    source = random.Random(seed)  # noqa: S311 - the same at every run
-    for _ in range(20):
-        first, second = source.randbytes(source.randrange(300)), source.randbytes(source.choice([0, 1, 5, 4097, MIB]))
-        crc32cs = [int(checksum_bytes(content).crc32c, 16) for content in (first, second, first + second)]
-        assert combine_crc32c(crc32cs[0], crc32cs[1], len(second)) == crc32cs[2]
-
-
-def test_crc32c_of_very_large_contents() -> None:
-    """A thousand parts of 65 MiB of zeros have the crc32c that comes of joining them two by two."""
-    size = 65 * MIB
-    one = int(checksum_bytes(bytes(size)).crc32c, 16)
-    whole, by_halves = 0, one
-    for _ in range(1024):
-        whole = combine_crc32c(whole, one, size)
-    for doubling in range(10):
-        by_halves = combine_crc32c(by_halves, by_halves, size << doubling)
-    assert whole == by_halves
-
-
 def test_part_size() -> None:
     """Parts are 64 MiB, and just so much larger, in whole MiB, that there are never more than 10,000."""
     most = 640_000 * MIB
@@ -104,59 +123,66 @@ def test_larger_parts(tmp_path: Path) -> None:
         file.truncate(size)
     [planned] = plan(tmp_path).files
     assert planned.size == size
-    with OpenFile(planned.path) as opened, FileSums(opened, planned.size) as of_file:
-        assert of_file.parts[:2] == [(0, 65 * MIB), (65 * MIB, 65 * MIB)]
-        assert of_file.parts[-1] == (9846 * 65 * MIB, size - 9846 * 65 * MIB)
-        assert of_file.md5(0) == of_file.md5(1) == hashlib.md5(bytes(65 * MIB)).hexdigest()  # noqa: S324 - an ETag
-    assert S3Staging.part_count(size) == len(of_file.parts) == 9847
+    ranges = part_ranges(planned.size)
+    assert ranges[:2] == [(0, 65 * MIB), (65 * MIB, 65 * MIB)]
+    assert ranges[-1] == (9846 * 65 * MIB, size - 9846 * 65 * MIB)
+    assert len(ranges) == 9847
+    with OpenFile(planned.path) as opened:
+        assert opened.part_sums(*ranges[1]).md5 == hashlib.md5(bytes(65 * MIB)).hexdigest()  # noqa: S324 - an ETag
 
 
-def test_reader_while_no_part_is_released_stops_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While parts are in use, no more than half a GiB is read (here two parts), however large the file is."""
+def test_reading_while_a_part_is_in_progress_stops_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a part is sent, no more than half a GiB is read (here two parts), however large the file is."""
     assert _AHEAD * PART_SIZE == 512 * MIB
-    monkeypatch.setattr("airflow_provider_hca.upload.file_sums._AHEAD", 2)
-    path = write_sparse(tmp_path / "file", 150 * MIB)
-    read: list[int] = []
-    with OpenFile(path) as file, FileSums(file, 150 * MIB, read.append) as of_file:
-        of_file.md5(1)
+    monkeypatch.setattr("airflow_provider_hca.upload.staging.parts._AHEAD", 2)
+    size, path = 150 * MIB, write_sparse(tmp_path / "file", 150 * MIB)
+    read, results, go_on = list[int](), list[Checksums](), threading.Event()
+
+    def send() -> None:
+        with Workers(2, "part") as workers, PartsRunner(workers, on_read=read.append) as runner:
+            results.append(runner.send(_Reading(file, size, lambda number: number or go_on.wait(60)), file, size))
+
+    with OpenFile(path) as file:
+        sending = threading.Thread(target=send)
+        sending.start()
         end = time.monotonic() + 60
         while sum(read) < 128 * MIB and time.monotonic() < end:
             time.sleep(0.01)
         time.sleep(0.3)
         assert sum(read) == 128 * MIB
-        for number in range(len(of_file.parts)):
-            of_file.release(number)
-        assert of_file.result() == checksum_file(path, 150 * MIB)
+        go_on.set()
+        sending.join()
+    assert results == [_checksum(path, size)]
 
 
 def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
-    """Content that changed between one reader and the next is found out, even if neither size nor time tell."""
-    path = write_sparse(tmp_path / "file", 65 * MIB)
+    """Content that changed between one reader and the next is detected, even if neither size nor time show it."""
+    size, path = 65 * MIB, write_sparse(tmp_path / "file", 65 * MIB)
     status, go_on = path.stat(), threading.Event()
 
-    def on_read(count: int) -> None:  # of the reader of sha256
-        if count:
-            go_on.wait(60)
+    def on_read(_: int) -> None:  # of the reader of sha256
+        go_on.wait(60)
 
-    with OpenFile(path) as file, FileSums(file, 65 * MIB, on_read) as of_file:
-        of_file.md5(1)
+    def change() -> None:
+        reading.done.wait(60)
         with path.open("r+b") as writable:
             writable.seek(64 * MIB)
             writable.write(b"other")
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         go_on.set()
+
+    with OpenFile(path) as file, Workers(1, "part") as workers, PartsRunner(workers, on_read=on_read) as runner:
+        reading = _Reading(file, size, lambda _: None)
+        threading.Thread(target=change).start()
         with pytest.raises(ContentChangedError, match="written to"):
-            of_file.result()
+            runner.send(reading, file, size)
 
 
 def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
     """A file that ends earlier than it should is an OSError wherever its sums are asked for."""
     path = write_sparse(tmp_path / "file", 65 * MIB)
-    with OpenFile(path) as file, FileSums(file, 130 * MIB) as of_file:
-        with pytest.raises(OSError, match="shorter"):
-            of_file.md5(1)
-        with pytest.raises(OSError, match="shorter"):
-            of_file.result()
+    with pytest.raises(OSError, match="shorter"):
+        _checksum(path, 130 * MIB)
     assert upload_threads() == []
 
 
@@ -173,7 +199,7 @@ def test_reading_can_be_ended(tmp_path: Path, size: int) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        checksum_file(path, size, on_read)
+        _checksum(path, size, on_read)
     assert len(reads) == 3
     assert upload_threads() == []
 
@@ -181,4 +207,4 @@ def test_reading_can_be_ended(tmp_path: Path, size: int) -> None:
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     """A file that cannot be read is an OSError, which names it."""
     with pytest.raises(FileNotFoundError, match="gone"):
-        checksum_file(tmp_path / "gone", 1)
+        _checksum(tmp_path / "gone", 1)

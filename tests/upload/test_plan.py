@@ -19,6 +19,7 @@ import pytest
 
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import InvalidDirectoryError
+from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan, guess_type, plan_directory
 from tests.local.server import VERSION
 from tests.upload.support import write_tree
@@ -28,7 +29,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def _plan(directory: Path, **options: Any) -> Plan:
-    return plan_directory(directory, bundle_uuid=BUNDLE, bundle_version=VERSION, **options)
+    return plan_directory(directory, UploadOptions(**options), bundle_uuid=BUNDLE, bundle_version=VERSION)
 
 
 def _names(planned: Plan) -> list[str]:
@@ -214,7 +215,7 @@ def test_loops(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("self")
     offenders = _offenders(tmp_path, symlinks="follow")
     assert {"a/b/up", "a/root", "self"} <= set(offenders)
-    assert "lies in" in offenders["a/b/up"]
+    assert "contains it" in offenders["a/b/up"]
 
 
 def test_two_links_to_one_directory(tmp_path: Path) -> None:
@@ -254,6 +255,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 _AS_NOBODY = """
 import _strptime, hashlib, json, os, sys
 from airflow_provider_hca.exceptions import InvalidDirectoryError
+from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import plan_directory
 if os.getuid() == 0:
     os.setgroups([])
@@ -261,7 +263,7 @@ if os.getuid() == 0:
     os.setresuid(65534, 65534, 65534)
 options = json.loads(sys.argv[2])
 try:
-    plan = plan_directory(sys.argv[1], bundle_uuid=sys.argv[3], bundle_version=sys.argv[4], **options)
+    plan = plan_directory(sys.argv[1], UploadOptions(**options), bundle_uuid=sys.argv[3], bundle_version=sys.argv[4])
 except InvalidDirectoryError as error:
     print(json.dumps(error.offenders))
 else:
@@ -367,7 +369,7 @@ def test_empty_directories(tmp_path: Path) -> None:
     assert _offenders(tmp_path) == {"": "it has no files to upload"}
     _files(tmp_path, ".hidden", "a.txt")
     reason = _offenders(tmp_path, exclude=["*"])[""]
-    assert "2 were left out" in reason
+    assert "2 are left out" in reason
     assert "include, exclude, hidden, symlinks" in reason
 
 
@@ -518,6 +520,12 @@ def test_upper_case_uuid(tmp_path: Path) -> None:
 def test_wrong_arguments(tmp_path: Path, wrong: dict[str, Any], told: str) -> None:
     """A malformed argument is a ValueError that names it, and not taken for a fault of the directory."""
     good = {"bundle_uuid": BUNDLE, "bundle_version": VERSION}
+    values = good | wrong
+    named = {name: values.pop(name) for name in good}
+
+    def plan_it() -> None:
+        plan_directory(tmp_path, UploadOptions(**values), **named)
+
     with pytest.raises(ValueError, match=told) as caught:
-        plan_directory(tmp_path, **(good | wrong))
+        plan_it()
     assert not isinstance(caught.value, InvalidDirectoryError)

@@ -43,7 +43,7 @@ def _upload(dss: LocalDSS, directory: Path, replica: str, sizes: tuple[int, ...]
     names = [f"{size}.json" for size in sizes]
     planned = plan(directory, include=names, content_types={"1.json": content_type})
     report = uploader(dss, replica=replica, staging_prefix="read back/ü").upload(planned)
-    assert report.staged_files == len(sizes)
+    assert report.staged_file_count == len(sizes)
     assert_stored(dss, planned, replica)
     return planned
 

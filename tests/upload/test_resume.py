@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_hca.exceptions import StagingError, UploadError
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.entries import PlannedFile
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile
+from airflow_provider_hca.upload.local_files import OpenFile, ignore_bytes
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.stager import key_of, prefix_of
 from airflow_provider_hca.upload.staging import open_staging, stage_file
@@ -56,10 +56,10 @@ def _sent(dss: LocalDSS, planned: Plan, **options: Any) -> int:
 
 def _begin(dss: LocalDSS, planned: Plan, file: PlannedFile, parts: tuple[int, ...]) -> None:
     """Leave an upload in parts behind, as a try that was killed does."""
-    large = S3Staging(dss.bucket).begin(_key(planned, file), file.content_type)
-    with OpenFile(file.path) as opened, FileSums(opened, file.size) as of_file:
+    with OpenFile(file.path) as opened:
+        transfer = S3Staging(dss.bucket).begin(_key(planned, file), file.content_type, opened, file.size)
         for part in parts:
-            large.send(part, opened, of_file)
+            transfer.send(part, ignore_bytes)
 
 
 @pytest.mark.parametrize(("parts", "left"), [((), 65), ((1,), 64), ((0, 1), 0)])
@@ -108,7 +108,7 @@ def test_an_object_without_its_sums(dss: LocalDSS, tmp_path: Path, replica: str)
         with pytest.raises(StagingError, match="no hca-dss-sha256"):
             staging.sha256(key)
     report = uploader(dss, replica=replica).upload(planned, resume=True)
-    assert (report.staged_files, report.skipped_files) == (0, 1)
+    assert (report.staged_file_count, report.skipped_file_count) == (0, 1)
     assert staging.sha256(key) == sums.sha256
     assert_stored(dss, planned, replica)
 
@@ -122,7 +122,7 @@ def test_an_object_with_other_content(dss: LocalDSS, tmp_path: Path, replica: st
         opened.write(b"other")
     again = plan(tmp_path, bundle=planned.bundle_uuid)
     report = uploader(dss, replica=replica).upload(again, resume=True)
-    assert (report.staged_files, report.skipped_files) == (1, 0)
+    assert (report.staged_file_count, report.skipped_file_count) == (1, 0)
     assert_stored(dss, again, replica)
 
 
@@ -168,8 +168,8 @@ def test_a_bucket_that_may_not_be_listed(dss: LocalDSS, tmp_path: Path, caplog: 
     dss.control("DELETE", "faults")
     with caplog.at_level(logging.WARNING):
         report = uploader(dss, staging=_Unlisted(dss.bucket)).upload(planned, resume=True)
-    assert report.staged_files == 5
-    assert "will be sent again" in caplog.text
+    assert report.staged_file_count == 5
+    assert "all files are sent again" in caplog.text
     assert_stored(dss, planned)
 
 
@@ -212,7 +212,7 @@ def test_what_was_staged_is_removed(dss: LocalDSS, tmp_path: Path, replica: str)
     assert _keys(dss, replica, under) == kept
     assert_stored(dss, planned, replica)
     report = uploader(dss, replica=replica, staging_prefix=under, delete_staged=True).upload(planned, resume=True)
-    assert (report.created, report.staged_files, report.skipped_files) == (False, 0, 7)
+    assert (report.created, report.staged_file_count, report.skipped_file_count) == (False, 0, 7)
     assert _keys(dss, replica, under) == kept
 
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_removed(dss: LocalDSS, tmp_path: Path, caplog: pytest.Lo
     planned = plan(write_tree(tmp_path, small(2)))
     report = uploader(dss, staging=Keeping(dss.bucket), delete_staged=True).upload(planned)
     assert report.created
-    assert "left in the bucket" in caplog.text
+    assert "remain in the bucket" in caplog.text
 
 
 # How fast, and what is told
@@ -245,15 +245,15 @@ def test_bandwidth(dss: LocalDSS, tmp_path: Path) -> None:
     """All workers together send no more bytes a second than they may."""
     content = os.urandom(MIB)
     planned = plan(write_tree(tmp_path, {f"{number}": content for number in range(5)}))
-    report = uploader(dss, bytes_per_second=5 * MIB).upload(planned)
+    report = uploader(dss, max_bytes_per_second=5 * MIB).upload(planned)
     assert report.seconds["stage"] > 0.8  # the first MiB may pass at once
-    assert report.staged_size == 5 * MIB
+    assert report.staged_byte_count == 5 * MIB
 
 
 def test_requests_per_second(dss: LocalDSS, tmp_path: Path) -> None:
     """All workers together ask the DSS no more often than they may."""
     planned = plan(write_tree(tmp_path, small(20)))
-    engine = uploader(dss, requests_per_second=40)
+    engine = uploader(dss, max_requests_per_second=40)
     assert engine.upload(planned).seconds["register"] > 0.45
 
 
@@ -261,7 +261,7 @@ def test_requests_per_second(dss: LocalDSS, tmp_path: Path) -> None:
 def test_no_limit_of_nothing(dss: LocalDSS, limit: float) -> None:
     """A limit that lets nothing pass is refused."""
     with pytest.raises(ValueError, match="above 0"):
-        uploader(dss, bytes_per_second=limit)
+        uploader(dss, max_bytes_per_second=limit)
 
 
 def test_what_is_told(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -281,12 +281,14 @@ def test_what_is_told(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFi
     fault(dss, method="PUT", path="/files/", status=500, times=2)
     with caplog.at_level(logging.INFO):
         report = uploader(dss, staging=Meddling(dss.bucket, meddle)).upload(planned)
-    assert report.retries == 2
-    assert report.skipped_files == 0
-    assert len(report.slowest) == 5
-    assert {name for name, _ in report.slowest[:2]} == {file.name for file in planned.files[3:5]}
-    assert [spent for _, spent in report.slowest] == sorted((spent for _, spent in report.slowest), reverse=True)
-    assert all(spent >= 0.4 for _, spent in report.slowest[:2])
+    assert report.retry_count == 2
+    assert report.skipped_file_count == 0
+    assert len(report.slowest_files) == 5
+    assert {name for name, _ in report.slowest_files[:2]} == {file.name for file in planned.files[3:5]}
+    assert [spent for _, spent in report.slowest_files] == sorted(
+        (spent for _, spent in report.slowest_files), reverse=True
+    )
+    assert all(spent >= 0.4 for _, spent in report.slowest_files[:2])
     assert "2 retries" in caplog.text
     assert repr(planned.files[3].name) in caplog.text
 
@@ -301,7 +303,7 @@ def test_failures_name_every_file(dss: LocalDSS, tmp_path: Path) -> None:
     assert [name for name, _ in caught.value.failures] == [file.name for file in planned.files[2:5]]
     assert all("409" in cause for _, cause in caught.value.failures)
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.skipped_files, report.registered_files) == (0, 9, 3)
+    assert (report.staged_file_count, report.skipped_file_count, report.registered_file_count) == (0, 9, 3)
 
 
 def test_a_throttled_store(dss: LocalDSS, tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ def test_a_throttled_store(dss: LocalDSS, tmp_path: Path) -> None:
             super().put(*arguments, **options)
 
     report = uploader(dss, staging=Throttled(dss.bucket)).upload(planned)
-    assert report.retries == 1
+    assert report.retry_count == 1
     before, after = moments[19] - moments[0], moments[-1] - moments[23]
     assert after / 17 > before / 19
     assert_stored(dss, planned)

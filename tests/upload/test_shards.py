@@ -9,8 +9,8 @@ import pytest
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.entries import Names
 from airflow_provider_hca.upload.plan import Plan
-from airflow_provider_hca.upload.report import Registered
-from airflow_provider_hca.upload.shards import Shard, cut, join
+from airflow_provider_hca.upload.report import UploadReport
+from airflow_provider_hca.upload.shards import Shard, join_reports, split_plan
 from tests.local.server import new_uuid
 from tests.upload.support import plan, write_tree
 
@@ -36,28 +36,30 @@ def test_shards_have_all_files_once_in_order(tmp_path: Path, seed: int) -> None:
     """However a directory is cut, its shards, each planned for itself, are the whole, and keep to the limits."""
     source = random.Random(seed)  # noqa: S311 - names, not secrets
     whole = planned(write_tree(tmp_path, _tree(source)))
-    most_files, most_bytes = source.randrange(1, 12), source.randrange(50, 1000)
-    shards = cut(whole, most_files=most_files, most_bytes=most_bytes)
+    max_files, max_bytes = source.randrange(1, 12), source.randrange(50, 1000)
+    shards = split_plan(whole, max_files=max_files, max_bytes=max_bytes)
     parts = [planned(tmp_path, names=shard.names) for shard in shards]
     assert [file for part in parts for file in part.files] == list(whole.files)
     for number, (shard, part) in enumerate(zip(shards, parts, strict=True), 1):
         shard.check(part, str(tmp_path))
         assert (shard.number, shard.of) == (number, len(shards))
         assert (shard.file_count, shard.byte_count) == (len(part.files), part.size)
-        assert 1 <= shard.file_count <= most_files
-        assert shard.byte_count <= most_bytes or shard.file_count == 1
-        assert Shard.of_json(shard.as_json()) == shard
+        assert 1 <= shard.file_count <= max_files
+        assert shard.byte_count <= max_bytes or shard.file_count == 1
+        assert Shard.from_json(shard.as_json()) == shard
 
 
 def test_cutting_depends_on_nothing_but_the_plan(tmp_path: Path) -> None:
     """A second worker cuts the same directory in the same way."""
     write_tree(tmp_path, {f"{number}": bytes(number) for number in range(30)})
-    assert cut(planned(tmp_path), most_files=7, most_bytes=99) == cut(planned(tmp_path), most_files=7, most_bytes=99)
+    assert split_plan(planned(tmp_path), max_files=7, max_bytes=99) == split_plan(
+        planned(tmp_path), max_files=7, max_bytes=99
+    )
 
 
 def test_a_single_file_is_one_shard(tmp_path: Path) -> None:
     """The only shard has no ends, however large its file is."""
-    (shard,) = cut(planned(write_tree(tmp_path, {"a": bytes(100)})), most_files=5, most_bytes=10)
+    (shard,) = split_plan(planned(write_tree(tmp_path, {"a": bytes(100)})), max_files=5, max_bytes=10)
     assert shard.names == Names()
     assert (shard.file_count, shard.byte_count) == (1, 100)
 
@@ -89,37 +91,44 @@ def test_a_range_ends_before_its_end(name: str, inside: bool) -> None:
     assert (name in Names("b", "d")) is inside
 
 
-def _registered(part: Plan, **counts: Any) -> Registered:
-    none: dict[str, Any] = dict.fromkeys(
-        ("staged_files", "staged_size", "skipped_files", "registered_files", "copied_files", "retries"), 0
-    )
-    return Registered(copying=(), digest=part.digest, **{**none, "slowest": [], "seconds": {}, **counts})
+def _registered(part: Plan, **counts: Any) -> UploadReport:
+    report = UploadReport.of_plan(part, "aws")
+    for name, value in counts.items():
+        setattr(report, name, value)
+    return UploadReport.from_json(report.as_json())
 
 
 def test_what_shards_did_adds_up(tmp_path: Path) -> None:
     """Counts and seconds are added, the slowest files are those of all, and it is the whole plan that is registered."""
     write_tree(tmp_path, {f"{number}": bytes(number) for number in range(8)})
     whole = planned(tmp_path)
-    shards = cut(whole, most_files=4, most_bytes=10**6)
+    shards = split_plan(whole, max_files=4, max_bytes=10**6)
     one, two = (planned(tmp_path, names=shard.names) for shard in shards)
     done = [
         _registered(
-            one, staged_files=4, retries=1, slowest=[("1", 9.0), ("2", 1.0), ("3", 0.5)], seconds={"stage": 1.5}
+            one,
+            staged_file_count=4,
+            retry_count=1,
+            slowest_files=[["1", 9.0], ["2", 1.0], ["3", 0.5]],
+            seconds={"stage": 1.5},
         ),
         _registered(
-            two, staged_files=3, slowest=[("5", 4.0), ("6", 3.0), ("7", 2.0)], seconds={"stage": 2.0, "copy": 1}
+            two,
+            staged_file_count=3,
+            slowest_files=[["5", 4.0], ["6", 3.0], ["7", 2.0]],
+            seconds={"stage": 2.0, "copy": 1},
         ),
     ]
-    joined = join(whole, shards, done, str(tmp_path))
-    assert (joined.staged_files, joined.retries, joined.digest) == (7, 1, whole.digest)
-    assert joined.slowest == [("1", 9.0), ("5", 4.0), ("6", 3.0), ("7", 2.0), ("2", 1.0)]
+    joined = join_reports(whole, "aws", shards, done, str(tmp_path))
+    assert (joined.staged_file_count, joined.retry_count, joined.digest) == (7, 1, whole.digest)
+    assert joined.slowest_files == [["1", 9.0], ["5", 4.0], ["6", 3.0], ["7", 2.0], ["2", 1.0]]
     assert joined.seconds == {"stage": 3.5, "copy": 1}
 
 
 def test_shards_of_another_bundle_do_not_join(tmp_path: Path) -> None:
     """What was registered under other names makes no bundle of these."""
     whole = planned(write_tree(tmp_path, {"a": b"", "b": b""}))
-    shards = cut(whole, most_files=1, most_bytes=10)
+    shards = split_plan(whole, max_files=1, max_bytes=10)
     other = [plan(tmp_path, bundle=new_uuid(), names=shard.names) for shard in shards]
     with pytest.raises(InvalidDirectoryError, match="shard 1 of 2"):
-        join(whole, shards, [_registered(each) for each in other], str(tmp_path))
+        join_reports(whole, "aws", shards, [_registered(each) for each in other], str(tmp_path))

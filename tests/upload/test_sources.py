@@ -13,6 +13,7 @@ from google.cloud import storage
 from airflow_provider_hca.exceptions import InvalidDirectoryError, StagingError
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes, checksum_stream
 from airflow_provider_hca.upload.entries import Names
+from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import plan_directory
 from airflow_provider_hca.upload.sources.base import check_source
 from tests.local.server import VERSION, LocalDSS, new_uuid
@@ -106,7 +107,7 @@ def test_a_prefix_becomes_the_bundle_of_the_directory(
     )
     report = uploader(dss, replica=objects.replica).upload(remote)
     assert_stored(dss, local, objects.replica)
-    assert (report.staged_files, report.registered_files) == (len(FILES), len(FILES))
+    assert (report.staged_file_count, report.registered_file_count) == (len(FILES), len(FILES))
 
 
 @pytest.mark.parametrize(("labelled", "replica"), [(True, "aws"), (False, "aws"), (False, "gcp")])
@@ -126,7 +127,7 @@ def test_a_large_object_is_copied_in_the_parts_that_a_dss_wants(
     uploader(service, replica=replica).upload(remote)
     assert_stored(service, local, replica)
     again = uploader(service, replica=replica).upload(remote, resume=True)
-    assert (again.skipped_files, again.staged_files, again.created) == (1, 0, False)
+    assert (again.skipped_file_count, again.staged_file_count, again.created) == (1, 0, False)
     objects.clear()
 
 
@@ -210,7 +211,7 @@ def test_sums_are_believed_whatever_parts_an_object_was_put_in(seen_moto: tuple[
     assert set(read(store)) == {f"{PREFIX}/wrong.bin"}
     assert sent(store) == 0
     again = uploader(dss).upload(remote, resume=True)
-    assert (again.skipped_files, again.created) == (2, False)
+    assert (again.skipped_file_count, again.created) == (2, False)
 
 
 def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy], tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy
     dss.control("DELETE", "faults")
     before = copied(store)
     report = uploader(dss).upload(remote, resume=True)
-    assert (before, copied(store), report.skipped_files) == (len(FILES), len(FILES), len(FILES))
+    assert (before, copied(store), report.skipped_file_count) == (len(FILES), len(FILES), len(FILES))
     assert_stored(dss, local)
 
 
@@ -254,7 +255,7 @@ def test_names_and_patterns_are_as_with_directories(bucket: tuple[LocalDSS, Buck
         objects.put(name, b"")
     options: dict[str, Any] = {"bundle_uuid": new_uuid(), "bundle_version": VERSION}
     assert [file.name for file in plan_directory(objects.url, **options).files] == ["a.json", "b.txt"]
-    every = plan_directory(objects.url, hidden="include", exclude=["*.txt"], **options)
+    every = plan_directory(objects.url, UploadOptions(hidden="include", exclude=["*.txt"]), **options)
     assert [(file.name, file.indexed) for file in every.files] == [
         (".hidden/c.json", True),
         ("a.json", True),
@@ -294,8 +295,8 @@ def test_what_is_not_there_is_told(bucket: tuple[LocalDSS, Bucket]) -> None:
 @pytest.mark.parametrize(
     ("directory", "replica", "staged", "message"),
     [
-        ("s3://data/x", "gcp", "gs://staging/", "take replica='aws'"),
-        ("gs://data/x", "aws", "s3://staging/", "take replica='gcp'"),
+        ("s3://data/x", "gcp", "gs://staging/", "give replica='aws'"),
+        ("gs://data/x", "aws", "s3://staging/", "give replica='gcp'"),
         ("s3://staging", "aws", "s3://staging/", "would be in s3://staging"),
         ("s3://staging/x", "aws", "s3://staging/x/y/", "would be in s3://staging/x"),
         ("s3://", "aws", "s3://staging/", "'s3://bucket/prefix'"),
@@ -318,7 +319,7 @@ def test_nothing_is_staged_from_another_cloud(dss: LocalDSS) -> None:
     objects = Bucket(dss, "aws")
     objects.put("a.json", b"{}")
     remote = plan_directory(objects.url, bundle_uuid=new_uuid(), bundle_version=VERSION)
-    with pytest.raises(ValueError, match="take replica='aws'"):
+    with pytest.raises(ValueError, match="give replica='aws'"):
         uploader(dss, replica="gcp").upload(remote)
     objects.clear()
 

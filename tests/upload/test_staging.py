@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.checksums import MIB, checksum_bytes
-from airflow_provider_hca.upload.file_sums import ContentChangedError, FileSums, OpenFile, checksum_file
+from airflow_provider_hca.upload.local_files import ContentChangedError, OpenFile
 from airflow_provider_hca.upload.staging import open_staging, stage_file, staged_sha256
 from airflow_provider_hca.upload.staging.base import Staging
 from airflow_provider_hca.upload.staging.gcs import GCSStaging
@@ -225,7 +225,7 @@ def test_s3_may_not_look(refusing: Callable[[int, str], None]) -> None:
 def test_s3_other_content(dss: LocalDSS, tmp_path: Path) -> None:
     """Content that is not what the sums say is found out by its ETag."""
     path = write_sparse(tmp_path / "file", 20)
-    others = checksum_file(path, 20)
+    others = checksum_bytes(path.read_bytes())
     with path.open("r+b") as file:
         file.write(b"other")
     with pytest.raises(StagingError, match="ETag") as caught:
@@ -233,20 +233,23 @@ def test_s3_other_content(dss: LocalDSS, tmp_path: Path) -> None:
     assert not caught.value.permanent
 
 
-def test_s3_other_content_of_a_part(dss: LocalDSS, tmp_path: Path) -> None:
-    """A part whose content changed after it was summed is refused when it is sent, not at the end of the upload."""
-    path = write_sparse(tmp_path / "file", 65 * MIB)
-    staging = S3Staging(dss.bucket)
-    large = staging.begin(_key(), "text/plain")
-    with OpenFile(path) as file, FileSums(file, 65 * MIB) as of_file:
-        of_file.md5(1)
-        with path.open("r+b") as writable:
-            writable.seek(64 * MIB)
-            writable.write(b"other")
-        large.send(0, file, of_file, _nothing)
+def test_s3_part_that_changes_while_it_is_sent_is_refused(dss: LocalDSS, tmp_path: Path) -> None:
+    """The part is refused when it is sent, not at the end of the upload."""
+    path, calls = write_sparse(tmp_path / "file", 65 * MIB), list[None]()
+
+    def change(_: int) -> None:
+        calls.append(None)
+        if len(calls) == 2:  # the part was hashed
+            with path.open("r+b") as writable:
+                writable.seek(64 * MIB)
+                writable.write(b"other")
+
+    with OpenFile(path) as file:
+        transfer = S3Staging(dss.bucket).begin(_key(), "text/plain", file, 65 * MIB)
+        transfer.send(0, _nothing)
         with pytest.raises(StagingError, match="the file changed meanwhile") as caught:
-            large.send(1, file, of_file, _nothing)
-    large.abort()
+            transfer.send(1, change)
+    transfer.abort()
     assert not caught.value.permanent
 
 
@@ -400,31 +403,10 @@ def test_gcs_sha256(dss: LocalDSS) -> None:
     assert caught.value.permanent
 
 
-class _CountedSums(FileSums):
-    """Takes note of which parts are released."""
-
-    def release(self, number: int) -> None:
-        """Take note of a part."""
-        self.released = [*getattr(self, "released", []), number]
-        super().release(number)
-
-
-def test_gcs_parts_are_released_once(dss: LocalDSS, tmp_path: Path) -> None:
-    """Of a large object each part is released when it has been sent, and not again with every chunk after it."""
-    size, key = 65 * MIB, _key()
-    path = write_sparse(tmp_path / "file", size)
-    staging = GCSStaging(dss.bucket)
-    with OpenFile(path) as file, _CountedSums(file, size) as counted:
-        large = staging.begin(key, "text/plain")
-        large.send(0, file, counted)
-        large.finish(counted.result())
-        assert counted.released == [0, 1]
-
-
 def test_gcs_truncated(dss: LocalDSS, tmp_path: Path) -> None:
     """A file that becomes shorter while it is sent is told, and not waited for."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
-    expected = checksum_file(path, 20 * MIB)
+    expected = checksum_bytes(path.read_bytes())
     with pytest.raises(ContentChangedError, match="shorter"):
         GCSStaging(dss.bucket).put(key, path, expected, "text/plain", lambda _: os.truncate(path, 9 * MIB))
     assert _gcs_bucket(dss).get_blob(key) is None
@@ -434,7 +416,7 @@ def test_gcs_ended(dss: LocalDSS, tmp_path: Path) -> None:
     """What the callback raises ends an upload, and no object comes of it."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
     with pytest.raises(_EndedError):
-        GCSStaging(dss.bucket).put(key, path, checksum_file(path, 20 * MIB), "text/plain", _failing_after(1))
+        GCSStaging(dss.bucket).put(key, path, checksum_bytes(path.read_bytes()), "text/plain", _failing_after(1))
     assert _gcs_bucket(dss).get_blob(key) is None
 
 

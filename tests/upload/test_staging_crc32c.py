@@ -15,11 +15,11 @@ import google_crc32c
 import pytest
 
 from airflow_provider_hca.exceptions import StagingError
-from airflow_provider_hca.upload.checksums import MIB, Checksums
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, checksum_file
+from airflow_provider_hca.upload.checksums import MIB, Checksums, checksum_stream
+from airflow_provider_hca.upload.local_files import OpenFile, ignore_bytes
 from airflow_provider_hca.upload.staging import stage_file
 from airflow_provider_hca.upload.staging.s3 import S3Staging
-from airflow_provider_hca.upload.staging.s3_parts import S3LargeObject
+from airflow_provider_hca.upload.staging.s3_parts import S3Upload
 from tests.local.server import LocalDSS, new_uuid
 from tests.upload.support import write_sparse
 
@@ -104,7 +104,8 @@ def _stage(dss: LocalDSS, path: Path) -> tuple[str, Checksums]:
 
 
 def _assert_stored(dss: LocalDSS, key: str, path: Path, told: Checksums) -> None:
-    assert told == checksum_file(path, SIZE)
+    with OpenFile(path) as file:
+        assert told == checksum_stream(file.read(0, SIZE), SIZE)
     stored: dict[str, Any] = dss.s3.head_object(Bucket=dss.bucket, Key=key)
     assert (stored["ETag"].strip('"'), stored["ContentLength"]) == (told.s3_etag, SIZE)
 
@@ -147,19 +148,19 @@ def test_gone_on_with(dss: LocalDSS, store: _Store, path: Path, *, knows: bool) 
     store.knows = knows
     key = f"crc32c/{new_uuid()}"
 
-    def send(*numbers: int) -> tuple[S3LargeObject, Checksums | None]:
-        staging = S3Staging(dss.bucket)
-        staging.find(key)
-        large = staging.begin(key, "text/plain")
-        with OpenFile(path) as file, FileSums(file, SIZE, md5s=False) as of_file:
-            for number in numbers:
-                large.send(number, file, of_file)
-            return large, of_file.result() if len(numbers) == 2 else None
+    with OpenFile(path) as file:
 
-    send(1)
-    large, told = send(0, 1)
-    assert told is not None
-    large.finish(told)
+        def send(*numbers: int) -> S3Upload:
+            staging = S3Staging(dss.bucket)
+            staging.find(key)
+            transfer = staging.begin(key, "text/plain", file, SIZE)
+            for number in numbers:
+                transfer.send(number, ignore_bytes)
+            return transfer
+
+        send(1)
+        told = checksum_stream(file.read(0, SIZE), SIZE)
+        send(0, 1).finish(told)
     _assert_stored(dss, key, path, told)
     assert store.completed.count(b"<ChecksumCRC32C>") == (2 if knows else 0)
 

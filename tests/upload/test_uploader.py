@@ -54,9 +54,16 @@ def test_a_directory_becomes_a_bundle(dss: LocalDSS, tmp_path: Path, replica: st
     report = uploader(dss, replica=replica, staging_prefix="/some prefix/ü%20/").upload(planned)
     assert_stored(dss, planned, replica)
     assert (report.uuid, report.version, report.replica) == (planned.bundle_uuid, VERSION, replica)
-    assert (report.files, report.staged_files, report.registered_files, report.copied_files) == (26, 26, 26, 2)
+    assert (report.file_count, report.staged_file_count, report.registered_file_count, report.copied_file_count) == (
+        26,
+        26,
+        26,
+        2,
+    )
     assert (
-        report.size == report.staged_size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+        report.byte_count
+        == report.staged_byte_count
+        == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     )
     assert report.created
     assert set(report.seconds) == {"stage", "register", "copy", "bundle"}
@@ -72,7 +79,7 @@ def test_again(dss: LocalDSS, tmp_path: Path) -> None:
     report = uploader(dss).upload(planned)
     assert stored_of(dss, planned) == before
     assert not report.created
-    assert (report.staged_files, report.registered_files) == (11, 0)
+    assert (report.staged_file_count, report.registered_file_count) == (11, 0)
     assert_stored(dss, planned)
 
 
@@ -86,7 +93,12 @@ def test_resume_when_all_is_done(dss: LocalDSS, tmp_path: Path, replica: str) ->
     dss.control("DELETE", "requests")
 
     report = uploader(dss, replica=replica).upload(planned, resume=True)
-    assert (report.files, report.staged_files, report.staged_size, report.registered_files) == (11, 0, 0, 0)
+    assert (report.file_count, report.staged_file_count, report.staged_byte_count, report.registered_file_count) == (
+        11,
+        0,
+        0,
+        0,
+    )
     assert not report.created
     assert requests_seen(dss, "PUT", "/files/") == 0
     assert requests_seen(dss, "HEAD", "/files/") == 11
@@ -101,7 +113,7 @@ def test_a_new_version(dss: LocalDSS, tmp_path: Path) -> None:
     uploader(dss).upload(plan(tmp_path, bundle=bundle))
     (tmp_path / "d0/file 000.json").write_bytes(b"changed")
     planned = plan(tmp_path, bundle=bundle, version=later)
-    assert uploader(dss).upload(planned, resume=True).registered_files == 3
+    assert uploader(dss).upload(planned, resume=True).registered_file_count == 3
     assert [each["version"] for each in stored_of(dss, planned)["bundles"]] == [VERSION, later]
     assert len(stored_of(dss, planned)["files"]) == 6
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.staging.s3 import S3Staging
 from airflow_provider_hca.upload.uploader import Uploader
@@ -39,6 +39,7 @@ from tests.upload.support import (
     requests_seen,
     small,
     stored_of,
+    upload_threads,
     uploader,
     write_sparse,
     write_tree,
@@ -62,7 +63,7 @@ def test_a_conflict_of_one_file(dss: LocalDSS, tmp_path: Path) -> None:
 
     dss.control("DELETE", "requests")
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files, report.created) == (0, 1, True)
+    assert (report.staged_file_count, report.registered_file_count, report.created) == (0, 1, True)
     assert requests_seen(dss, "PUT", "/files/") == 1
     assert_stored(dss, planned)
 
@@ -81,15 +82,20 @@ def test_a_mistake_that_hits_all(dss: LocalDSS, tmp_path: Path, status: int) -> 
     assert stored_of(dss, planned) == {"files": [], "bundles": []}
 
 
-def test_nothing_stays_open(dss: LocalDSS, tmp_path: Path) -> None:
+def test_large_file_when_another_file_fails_is_closed(dss: LocalDSS, tmp_path: Path) -> None:
     """A large file of which only some parts were staged when another file ended the upload is closed."""
     (tmp_path / "a.json").write_bytes(b"{}")
     write_sparse(tmp_path / "b.bin", 450 * MIB)  # of which only the first parts are read
-    planned = plan(tmp_path)
-    fault(dss, method="HEAD", path=f"/files/{planned.files[0].uuid}", status=403)
-    with pytest.raises(UploadError, match=r"a\.json"):
-        uploader(dss).upload(planned, resume=True)
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-sha")] == []
+
+    class Refusing(S3Staging):
+        def put(self, *_: Any, **__: Any) -> None:
+            time.sleep(0.3)
+            raise StagingError(self.url(""), "access denied", permanent=True)
+
+    with pytest.raises(UploadError, match=r"a\.json") as caught:
+        uploader(dss, staging=Refusing(dss.bucket), max_bytes_per_second=100 * MIB).upload(plan(tmp_path))
+    assert [name for name, _ in caught.value.failures] == ["a.json"]
+    assert upload_threads() == []
     assert not [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link).endswith("b.bin")]
 
 
@@ -123,7 +129,9 @@ def test_a_token_that_is_good_enough(dss: LocalDSS, tmp_path: Path) -> None:
     api = DSSAPI(dss.url, auth=StaticToken(dss.token(claims=claims)), retry=RetryPolicy(attempts=2, seconds=1))
     planned = plan(write_tree(tmp_path, small(2)))
     with RequestsTransport() as transport:
-        report = Uploader(api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=1).upload(planned)
+        report = Uploader(api, transport, open_staging("aws", dss.bucket), UploadOptions(), creator_uid=1).upload(
+            planned
+        )
     assert report.created
 
 
@@ -138,7 +146,7 @@ def test_what_else_changed_between_tries(dss: LocalDSS, tmp_path: Path, change: 
     if change == "creator_uid":
         with RequestsTransport() as transport:
             api = DSSAPI(dss.url, auth=StaticToken(dss.token()))
-            engine = Uploader(api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=CREATOR + 1)
+            engine = Uploader(api, transport, open_staging("aws", dss.bucket), UploadOptions(), creator_uid=CREATOR + 1)
     again = plan(tmp_path, bundle=first.bundle_uuid, content_types=types)
     with pytest.raises(UploadError, match=f"with another {named}") as caught:
         engine.upload(again, resume=True)
@@ -173,7 +181,7 @@ def test_a_token_that_expires_while_files_are_staged(
 
     with RequestsTransport(pool_size=8) as transport:
         Uploader(
-            DSSAPI(dss.url, auth=token), transport, SlowStaging(dss.bucket), replica="aws", creator_uid=1, workers=8
+            DSSAPI(dss.url, auth=token), transport, SlowStaging(dss.bucket), UploadOptions(max_workers=8), creator_uid=1
         ).upload(plan(write_tree(tmp_path, small(16))))
     assert len([token for token in made if token.count(".") == 2]) == 2
     assert not [each for each in dss.control("GET", "requests") if each["status"] == 401]
@@ -187,7 +195,7 @@ def test_a_dss_that_will_not_do_is_found_before_staging(dss: LocalDSS, tmp_path:
     prefix = str(tmp_path)
     with RequestsTransport() as transport, pytest.raises((DSSAuthError, DSSProtocolError, DSSConnectionError)):
         Uploader(
-            api, transport, open_staging("aws", dss.bucket), replica="aws", creator_uid=1, staging_prefix=prefix
+            api, transport, open_staging("aws", dss.bucket), UploadOptions(staging_prefix=prefix), creator_uid=1
         ).upload(plan(write_tree(tmp_path, small(3))))
     assert dss.s3.list_objects_v2(Bucket=dss.bucket, Prefix=prefix.strip("/"))["KeyCount"] == 0
 
@@ -227,7 +235,7 @@ def test_a_bundle_that_is_not_made(dss: LocalDSS, tmp_path: Path) -> None:
         uploader(dss).upload(planned)
     dss.control("DELETE", "faults")
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files, report.created) == (0, 0, True)
+    assert (report.staged_file_count, report.registered_file_count, report.created) == (0, 0, True)
 
 
 # Copies
@@ -256,7 +264,7 @@ def test_resume_after_a_failed_copy(dss: LocalDSS, tmp_path: Path, status: int) 
     with pytest.raises(UploadError):
         uploader(dss).upload(planned)
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files, report.copied_files) == (0, 1, 1)
+    assert (report.staged_file_count, report.registered_file_count, report.copied_file_count) == (0, 1, 1)
     assert_stored(dss, planned)
 
 
@@ -273,7 +281,7 @@ def test_resume_sends_nothing_that_is_staged(dss: LocalDSS, tmp_path: Path, repl
     changed.write_bytes(b"other")
     again = plan(tmp_path, bundle=planned.bundle_uuid, content_types={"*": "text/plain"})
     report = uploader(dss, replica=replica).upload(again, resume=True)
-    assert (report.files, report.staged_files, report.registered_files) == (5, 1, 5)
+    assert (report.file_count, report.staged_file_count, report.registered_file_count) == (5, 1, 5)
     assert len(stored_of(dss, again)["bundles"]) == 1
 
 
@@ -282,8 +290,8 @@ def test_a_copy_that_takes_too_long(dss: LocalDSS, tmp_path: Path) -> None:
     write_tree(tmp_path, small(3) | {"large": large(new_uuid())})
     planned = plan(tmp_path)
     with pytest.raises(UploadError, match="copy_timeout") as caught:
-        uploader(dss, copy_seconds=0.1).upload(planned)
+        uploader(dss, copy_timeout=0.1).upload(planned)
     assert [name for name, _ in caught.value.failures] == ["large"]
     assert not caught.value.permanent
-    assert uploader(dss).upload(planned, resume=True).staged_files == 0
+    assert uploader(dss).upload(planned, resume=True).staged_file_count == 0
     assert_stored(dss, planned)

@@ -178,7 +178,7 @@ def test_stop_while_registering(dss: LocalDSS, tmp_path: Path) -> None:
     assert 1 <= registered < 100
     dss.control("DELETE", "faults")
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.staged_files, report.registered_files) == (0, 100 - registered)
+    assert (report.staged_file_count, report.registered_file_count) == (0, 100 - registered)
     assert_stored(dss, planned)
 
 
@@ -272,7 +272,7 @@ def test_memory(dss: LocalDSS, tmp_path: Path) -> None:
     with _start(dss, planned, tmp_path, resume=False) as process:
         report = json.loads(process.communicate(timeout=60)[0])
     print(f"memory: {report['memory'] / MIB:.0f} MiB, seconds: {report['seconds']}")
-    assert report["files"] == 513
+    assert report["file_count"] == 513
     assert report["memory"] < 200 * MIB
 
 
@@ -287,6 +287,6 @@ def test_upload_killed_while_registering_is_completed_by_a_retry(dss: LocalDSS, 
         process.send_signal(signal.SIGKILL)
     dss.control("DELETE", "faults")
     report = uploader(dss).upload(planned, resume=True)
-    assert (report.files, report.staged_files) == (30, 0)
-    assert 0 < report.registered_files <= 27
+    assert (report.file_count, report.staged_file_count) == (30, 0)
+    assert 0 < report.registered_file_count <= 27
     assert_stored(dss, planned)

@@ -1,8 +1,4 @@
-"""Prefixes of buckets in place of directories: `s3://bucket/prefix` and `gs://bucket/prefix`.
-
-What is in the cloud of the staging bucket is copied there by the store itself. A worker reads an object only when it
-comes without the checksums that a DSS wants, and then once. The cloud SDKs are imported by `open_source`.
-"""
+"""Protocol of sources, and URLs of prefixes: `s3://bucket/prefix` and `gs://bucket/prefix`."""
 
 from __future__ import annotations
 
@@ -27,143 +23,177 @@ _LABELS = {
 
 
 @dataclass(frozen=True, slots=True)
-class FoundObject:
-    """An object of a source.
+class FoundFile:
+    """A file of a directory, or an object under a prefix.
 
-    :ivar name: its key without the prefix
-    :ivar size: in bytes
-    :ivar mtime_ns: when it was put there
-    :ivar revision: its ETag on S3, its generation on Google Cloud Storage: another content has another
+    :ivar name: path or key without the directory or prefix
+    :ivar size: size in bytes
+    :ivar mtime_ns: modification time
+    :ivar revision: ETag on S3, generation on Google Cloud Storage, empty for a file; changes with the content
+    :ivar is_regular: False for a device, socket or pipe
     """
 
     name: str
     size: int
     mtime_ns: int
-    revision: str
+    revision: str = ""
+    is_regular: bool = True
 
-    def problem(self) -> str | None:
-        """Return why it cannot be a file of a bundle, if so."""
-        try:
-            check_name(self.name)
-        except ValueError as error:
-            return str(error)
-        return None
+
+class Listing(Protocol):
+    """Files of a directory or objects under a prefix, with a record of those that were left out.
+
+    :ivar root: directory or prefix
+    :ivar source: source of the objects; None for files
+    :ivar offenders: names that cannot become files of a bundle, with the reason
+    :ivar directories: names of directories among the offenders
+    :ivar skipped: number of files left out by `hidden` and `symlinks`
+    """
+
+    root: str
+    source: Source | None
+    offenders: list[tuple[str, str]]
+    directories: set[str]
+    skipped: int
+
+    def files(self) -> Iterator[FoundFile]:
+        """Yield all files in no particular order."""
+        ...
+
+    def problem(self, file: FoundFile) -> str | None:
+        """Return the reason why a file cannot become a file of a bundle, if there is one."""
+        ...
 
 
 class Source(Protocol):
-    """The objects under a prefix; may be used by many threads.
+    """Objects under a prefix; several threads may use it.
 
-    :ivar replica: whose staging bucket is in the same cloud
+    :ivar replica: replica whose staging bucket is in the same cloud
     """
 
     replica: Replica
 
-    def objects(self, names: Names) -> Iterator[FoundObject]:
-        """Yield the objects whose names are in a range, without those that stand for directories.
+    def objects(self, names: Names) -> Iterator[FoundFile]:
+        """Yield the objects in a range of names, without placeholders of directories.
 
-        :raises StagingError: when they cannot be listed
+        :raises StagingError: if they cannot be listed
         """
         ...
 
     def sums(self, file: PlannedFile) -> Checksums | None:
-        """Return the sums in an object's tags or metadata, if all are there and the store knows of no others.
+        """Return the checksums in an object's tags or metadata, if complete and not refuted by the store.
 
-        :raises FileChangedError: when it is not as planned
-        :raises StagingError: when it cannot be looked at
+        :raises FileChangedError: if the object differs from its plan
+        :raises StagingError: if it cannot be read
         """
         ...
 
     def read(self, file: PlannedFile, offset: int, size: int) -> bytes:
-        """Return a section of the content of an object.
+        """Return a section of an object.
 
-        :param file: of the object
-        :param offset: where it begins, in bytes
-        :param size: of it, in bytes
-        :raises FileChangedError: when it is not as planned
-        :raises StagingError: when it cannot be read
+        :param file: planned object
+        :param offset: start of the section in bytes
+        :param size: size of the section in bytes
+        :raises FileChangedError: if the object differs from its plan
+        :raises StagingError: if it cannot be read
         """
         ...
 
 
+class PrefixListing:
+    """Listing of the objects under a prefix.
+
+    :param root: `s3://bucket/prefix` or `gs://bucket/prefix`
+    :param source: source of that prefix
+    :param hidden: `skip` or `include` objects with a segment that begins with a dot
+    :param names: range of names
+    """
+
+    def __init__(self, root: str, source: Source, *, hidden: str, names: Names) -> None:
+        self.root = root
+        self.source: Source | None = source
+        self._source = source
+        self.offenders: list[tuple[str, str]] = []
+        self.directories: set[str] = set()
+        self.skipped = 0
+        self._hidden, self._names = hidden, names
+
+    def files(self) -> Iterator[FoundFile]:
+        """Yield the objects."""
+        for file in self._source.objects(self._names):
+            if self._hidden == "skip" and "/." in f"/{file.name}":
+                self.skipped += 1
+            else:
+                yield file
+
+    def problem(self, file: FoundFile) -> str | None:
+        """Check the name."""
+        return name_problem(file.name)
+
+
+def name_problem(name: str) -> str | None:
+    """Return the reason why a DSS refuses a name, if it does."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def is_url(directory: str | Path) -> bool:
-    """Return whether that is a prefix of a bucket, and not a directory."""
+    """Return whether this is a prefix of a bucket, and not a directory."""
     return str(directory).startswith(("s3://", "gs://"))
 
 
 def split_source(directory: str) -> tuple[Replica, str, str]:
-    """Return the replica of the same cloud, the bucket, and the prefix with its slash at the end, or empty.
+    """Return the replica of the same cloud, the bucket, and the prefix, empty or with a slash at its end.
 
     :param directory: `s3://bucket/prefix` or `gs://bucket/prefix`
-    :raises ValueError: when it names no bucket
+    :raises ValueError: if the bucket is missing
     """
     scheme, _, rest = directory.partition("://")
     bucket, _, prefix = rest.partition("/")
     if not bucket:
-        raise ValueError(f"directory is a path, 's3://bucket/prefix' or 'gs://bucket/prefix', not {directory!r}")
+        raise ValueError(f"directory must be a path, 's3://bucket/prefix' or 'gs://bucket/prefix', got {directory!r}")
     return _REPLICAS[scheme], bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
 
 
 def check_source(directory: str, *, replica: str, staged: str) -> None:
-    """Raise if what is to be uploaded cannot be staged there; a path always can.
+    """Check that a prefix can be staged in a bucket; a path always can.
 
-    :param directory: to be uploaded
-    :param replica: to be staged for
-    :param staged: where, as `s3://bucket/prefix`, `gs://bucket/prefix` or, without a scheme, `//bucket/prefix`
-    :raises ValueError: when it is in another cloud, or when what is staged would come to lie in it
+    :param directory: path, or URL of a prefix
+    :param replica: replica that it is staged for
+    :param staged: `s3://bucket/prefix`, `gs://bucket/prefix`, or `//bucket/prefix` of the staged objects
+    :raises ValueError: if it is in another cloud, or would contain the staged objects
     """
     if not is_url(directory):
         return
     cloud, bucket, prefix = split_source(directory)
     if cloud != replica:
         raise ValueError(
-            f"{directory} is not in the cloud of replica {replica!r}: take replica={cloud!r}, and the DSS copies the "
+            f"{directory} is not in the cloud of replica {replica!r}: give replica={cloud!r}; the DSS copies the "
             "bundle to its other replica by itself"
         )
     target = urlsplit(staged)
     if target.netloc == bucket and target.path.lstrip("/").startswith(prefix):
         raise ValueError(
-            f"what is staged would be in {directory} and be uploaded by the next try: give a staging_prefix outside of "
-            "it, or another staging_bucket"
+            f"staged objects would be in {directory}, and be uploaded by the next try: give a staging_prefix outside "
+            "of it, or another staging_bucket"
         )
 
 
 def staged_under(bucket: str, prefix: str | None) -> str:
-    """Return where an upload is staged, as `check_source` takes it.
+    """Return the `staged` argument of `check_source`.
 
-    :param bucket: the staging bucket
-    :param prefix: of the staged objects' keys
+    :param bucket: name of the staging bucket
+    :param prefix: prefix of the keys of staged objects
     """
     return f"//{bucket}/{(prefix or '').strip('/')}/"
 
 
-class Listing:
-    """The objects under a prefix, of which some are left out.
-
-    :param root: `s3://bucket/prefix` or `gs://bucket/prefix`
-    :param source: of that prefix
-    :param hidden: `skip` leaves out what has a segment that begins with a dot, `include` takes it
-    :param names: of the objects that are wanted
-    """
-
-    def __init__(self, root: str, source: Source, *, hidden: str, names: Names) -> None:
-        self.root, self.source = root, source
-        self.directories: set[str] = set()
-        self._hidden, self._names = hidden, names
-        self.offenders: list[tuple[str, str]] = []
-        self.skipped = 0
-
-    def files(self) -> Iterator[tuple[str, FoundObject]]:
-        """Yield the objects and their names."""
-        for found in self.source.objects(self._names):
-            if self._hidden == "skip" and f"/{found.name}".find("/.") >= 0:
-                self.skipped += 1
-            else:
-                yield found.name, found
-
-
-def labelled(labels: Mapping[str, str]) -> Checksums | None:
-    """Return the sums that an object is labelled with, if all four are there and well-formed."""
-    found = {label: labels.get(label, "").lower() for label in _LABELS}
-    if not all(pattern.fullmatch(found[label]) for label, pattern in _LABELS.items()):
+def parse_labels(labels: Mapping[str, str]) -> Checksums | None:
+    """Return the checksums in tags or metadata, if all four are present and well-formed."""
+    values = {label: labels.get(label, "").lower() for label in _LABELS}
+    if not all(pattern.fullmatch(values[label]) for label, pattern in _LABELS.items()):
         return None
-    return Checksums(**{label.removeprefix("hca-dss-"): value for label, value in found.items()})
+    return Checksums(**{label.removeprefix("hca-dss-"): value for label, value in values.items()})

@@ -1,96 +1,81 @@
-"""A directory of this machine as what is uploaded."""
+"""A directory of this machine as the source of an upload."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
 
-from airflow_provider_hca.client.models import check_name
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.entries import Names
-
-Hidden = Literal["skip", "include"]
-Symlinks = Literal["error", "follow", "skip"]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """What a walk came to."""
-
-    name: str
-    path: str
-    status: os.stat_result
-    revision: ClassVar[str] = ""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self.status.st_size
-
-    @property
-    def mtime_ns(self) -> int:
-        """Modification time."""
-        return self.status.st_mtime_ns
-
-    def problem(self) -> str | None:
-        """Return why it cannot be a file of a bundle, if so."""
-        return _problem(self.name, self.path, self.status)
+from airflow_provider_hca.upload.options import Hidden, Symlinks
+from airflow_provider_hca.upload.sources.base import FoundFile, Source, name_problem
 
 
-class Walk:
-    """A walk through a directory, which remembers what it left out and what it stumbled over."""
+class DirectoryWalk:
+    """Listing of the files below a directory.
 
-    source = None
+    :param directory: path of the directory
+    :param hidden: `skip` or `include` files and directories whose names begin with a dot
+    :param symlinks: `error` on symbolic links, `follow` or `skip` them
+    :param names: range of names; other directories are not read
+    :raises InvalidDirectoryError: if the directory does not exist or cannot be read
+    """
+
+    source: Source | None = None
 
     def __init__(self, directory: Path, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
         _check_directory(directory)
         self.root = str(directory)
-        self.directories: set[str] = set()  # of the offenders
-        self._hidden, self._symlinks, self._names = hidden, symlinks, names
         self.offenders: list[tuple[str, str]] = []
+        self.directories: set[str] = set()
         self.skipped = 0
+        self._hidden, self._symlinks, self._names = hidden, symlinks, names
 
-    def files(self) -> Iterator[tuple[str, FoundFile]]:
-        """Yield everything that is not a directory, and its name."""
-        status = os.stat(self.root)  # noqa: PTH116 - as text, as all below it
+    def files(self) -> Iterator[FoundFile]:
+        """Yield everything except directories."""
+        status = os.stat(self.root)  # noqa: PTH116 - a string, like all paths below it
         ancestors: tuple[tuple[int, int], ...] = ((status.st_dev, status.st_ino),)
-        waiting = [("", self.root, ancestors)]
-        while waiting:
-            prefix, directory, ancestors = waiting.pop()
+        pending = [("", self.root, ancestors)]
+        while pending:
+            prefix, directory, ancestors = pending.pop()
             for entry in self._entries(prefix, directory):
                 name = prefix + entry.name
-                below = self._names.may_begin_with(f"{name}/")
-                if not (below or name in self._names) or not self._is_wanted(entry, name):
+                may_contain = self._names.may_begin_with(f"{name}/")
+                if not (may_contain or name in self._names) or not self._is_wanted(entry, name):
                     continue
                 try:
                     status = entry.stat()
                 except OSError as error:
                     self.offenders.append((name, f"cannot be read: {error.strerror}"))
                     continue
+                identity = (status.st_dev, status.st_ino)
                 if not stat.S_ISDIR(status.st_mode):
                     if name in self._names:
-                        yield name, FoundFile(name, entry.path, status)
-                elif not below:
-                    continue
-                elif (status.st_dev, status.st_ino) in ancestors:
-                    self.directories.add(name)
-                    self.offenders.append((name, "is a symbolic link to a directory that it lies in"))
-                else:
-                    inner = (*ancestors, (status.st_dev, status.st_ino))
-                    waiting.append((f"{name}/", entry.path, inner))
+                        is_regular = stat.S_ISREG(status.st_mode)
+                        yield FoundFile(name, status.st_size, status.st_mtime_ns, is_regular=is_regular)
+                elif identity in ancestors:
+                    self._refuse_directory(name, "is a symbolic link to a directory that contains it")
+                elif may_contain:
+                    pending.append((f"{name}/", entry.path, (*ancestors, identity)))
+
+    def problem(self, file: FoundFile) -> str | None:
+        """Check name, kind and permissions."""
+        problem = name_problem(file.name)
+        if problem is None and not file.is_regular:
+            return "is not a regular file"
+        if problem is None and not os.access(f"{self.root}/{file.name}", os.R_OK):
+            return "cannot be read: permission denied"
+        return problem
 
     def _entries(self, prefix: str, directory: str) -> Iterator[os.DirEntry[str]]:
-        """Yield what is in a directory, one by one: each of them, with its status, takes a KiB."""
+        """Yield the entries of a directory one by one: each of them, with its status, takes a KiB."""
         try:
             with os.scandir(directory) as entries:
                 yield from entries
         except OSError as error:
-            self.directories.add(prefix or ".")
-            self.offenders.append((prefix or ".", f"the directory cannot be read: {error.strerror}"))
+            self._refuse_directory(prefix or ".", f"the directory cannot be read: {error.strerror}")
 
     def _is_wanted(self, entry: os.DirEntry[str], name: str) -> bool:
         if self._hidden == "skip" and entry.name.startswith("."):
@@ -101,22 +86,16 @@ class Walk:
         if self._symlinks == "skip":
             self.skipped += 1
         else:
+            reason = "is a symbolic link: give symlinks='follow' or symlinks='skip'"
             if entry.is_dir():
-                self.directories.add(name)
-            self.offenders.append((name, "is a symbolic link: say symlinks='follow' or symlinks='skip'"))
+                self._refuse_directory(name, reason)
+            else:
+                self.offenders.append((name, reason))
         return False
 
-
-def _problem(name: str, path: str, status: os.stat_result) -> str | None:
-    try:
-        check_name(name)
-    except ValueError as error:
-        return str(error)
-    if not stat.S_ISREG(status.st_mode):
-        return "is not a regular file"
-    if not os.access(path, os.R_OK):
-        return "cannot be read: permission denied"
-    return None
+    def _refuse_directory(self, name: str, reason: str) -> None:
+        self.directories.add(name)
+        self.offenders.append((name, reason))
 
 
 def _check_directory(root: Path) -> None:
@@ -124,5 +103,5 @@ def _check_directory(root: Path) -> None:
         reason = "it is not a directory" if root.exists() else "there is no such directory on this worker"
         if not root.is_dir():
             raise InvalidDirectoryError(str(root), [("", reason)])
-    except OSError as error:  # one above it may not be entered
+    except OSError as error:  # a directory above it may not be entered
         raise InvalidDirectoryError(str(root), [("", f"cannot be read: {error.strerror}")]) from None

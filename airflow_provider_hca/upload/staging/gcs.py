@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,217 +13,190 @@ from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.access import GCSAccess
 from airflow_provider_hca.upload.checksums import MIB, Checksums
 from airflow_provider_hca.upload.entries import OtherContentError, PlannedFile
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section, reading
-from airflow_provider_hca.upload.gcs_client import ERRORS, RETRY, RETRY_CHUNK, TIMEOUT, open_bucket, staging_error, told
+from airflow_provider_hca.upload.gcs_client import RETRY, RETRY_CHUNK, TIMEOUT, GCSBucket, crc32c_of
+from airflow_provider_hca.upload.local_files import OnBytes, OpenFile, Section, ignore_bytes
 from airflow_provider_hca.upload.sources.base import Source
 from airflow_provider_hca.upload.sources.gcs import GCSSource
-from airflow_provider_hca.upload.staging.base import OnSent, unwatched
+from airflow_provider_hca.upload.staging.base import SHA256_LABEL
 
-_CHUNK = 8 * MIB  # of a resumable upload; the SDK holds one in memory
-_SHA256 = "hca-dss-sha256"
+_CHUNK = 8 * MIB  # of a resumable upload; the SDK keeps one in memory
 
 
 class GCSStaging:
-    """A bucket of Google Cloud Storage, with the endpoint that Google's SDK finds.
+    """A staging bucket of Google Cloud Storage, at the endpoint that Google's SDK finds.
 
-    The checksums travel with the object as its custom metadata, which is where a DSS reads them.
+    The checksums are stored as the object's custom metadata, where a DSS reads them.
 
-    :param bucket: its name
-    :param access: how to enter it; with the credentials that Google's SDK finds if None
-    :raises StagingError: when there are no credentials
+    :param bucket: name of the bucket
+    :param access: credentials; those that Google's SDK finds if None
+    :raises StagingError: if there are no credentials
     """
 
     def __init__(self, bucket: str, *, access: GCSAccess | None = None) -> None:
-        self._name = bucket
-        self._bucket: Any = open_bucket(bucket, access)
+        self._bucket = GCSBucket(bucket, access)
 
     def url(self, key: str) -> str:
         """Return the `source_url` of an object."""
-        return f"gs://{self._name}/{key}"
+        return self._bucket.url(key)
 
     def check(self) -> None:
-        """Look whether the bucket is there; not being allowed to look is no failure."""
-        try:
-            self._bucket.client.get_bucket(self._name, timeout=TIMEOUT, retry=RETRY)
-        except ClientError as error:
-            if error.code != 403:
-                raise staging_error(self.url(""), error) from None
-        except ERRORS as error:
-            raise staging_error(self.url(""), error) from None
-
-    def put(
-        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnSent = unwatched
-    ) -> None:
-        """Stage an object and compare its crc32c."""
-        blob = self._bucket.blob(key, chunk_size=_CHUNK)
-        blob.metadata = sums.as_metadata()
-        with self.told(key):
-            if isinstance(content, Path):
-                with OpenFile(content) as file:
-                    upload_file(blob, Section(file, 0, content.stat().st_size, on_sent), content_type)
-            else:
-                blob.upload_from_string(content, content_type=content_type, timeout=TIMEOUT, retry=RETRY)
-                on_sent(len(content))
-        self.check_crc32c(key, blob, sums)
-
-    @staticmethod
-    def part_count(size: int) -> int:  # noqa: ARG004 - part of Staging
-        """Return 1: the store takes an object as one stream."""
-        return 1
-
-    def begin(self, key: str, content_type: str) -> GCSLargeObject:
-        """Begin to stage an object above 64 MiB; the store tells nobody of what is begun, so it is always anew."""
-        return GCSLargeObject(self, self._bucket.blob(key, chunk_size=_CHUNK), content_type)
-
-    def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:
-        """Have the store copy an object, and compare its crc32c."""
-        copy = self.begin_copy(key, source, file)
-        copy.copy(0)
-        copy.finish(sums)
-
-    def begin_copy(self, key: str, source: Source, file: PlannedFile) -> GCSLargeCopy:
-        """Begin to have the store copy an object, which begins anew however far an earlier try came."""
-        if not isinstance(source, GCSSource):
-            raise ValueError("what is staged in Google Cloud Storage is copied from there only")
-        return GCSLargeCopy(self, self._bucket.blob(key), source, file)
+        """Get the bucket."""
+        with self._bucket.errors():
+            try:
+                self._bucket.client.get_bucket(self._bucket.name, timeout=TIMEOUT, retry=RETRY)
+            except ClientError as error:
+                if error.code != 403:
+                    raise
 
     def find(self, prefix: str) -> dict[str, str]:
-        """Return the crc32c's of what is staged under a prefix."""
-        with self.told(prefix):
-            blobs = self._bucket.client.list_blobs(self._bucket, prefix=prefix, timeout=TIMEOUT, retry=RETRY)
-            return {blob.name: _crc32c(blob) for blob in blobs}
-
-    def abort_multipart_uploads(self) -> None:
-        """Do nothing: the store tells nobody of what is begun."""
+        """Return the crc32c of each object under a prefix; the store does not list unfinished uploads."""
+        with self._bucket.errors(prefix):
+            return {blob.name: crc32c_of(blob) for blob in self._bucket.list(prefix)}
 
     def stored_sum(self, sums: Checksums) -> str:
         """Return the crc32c."""
         return sums.crc32c
 
-    def label(self, key: str, sums: Checksums) -> None:
-        """Give an object its metadata."""
-        blob = self._bucket.blob(key)
+    def put(
+        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
+    ) -> None:
+        """Stage an object, and compare its crc32c."""
+        blob = self._bucket.blob(key, chunk_size=_CHUNK)
         blob.metadata = sums.as_metadata()
-        with self.told(key):
-            blob.patch(timeout=TIMEOUT, retry=RETRY)
+        with self._bucket.errors(key):
+            if isinstance(content, Path):
+                with OpenFile(content) as file:
+                    _send_file(blob, Section(file, 0, content.stat().st_size, on_sent), content_type)
+            else:
+                blob.upload_from_string(content, content_type=content_type, timeout=TIMEOUT, retry=RETRY)
+                on_sent(len(content))
+        _check_crc32c(self.url(key), blob, sums)
+
+    def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:
+        """Copy an object, and compare its crc32c."""
+        copy = self.begin_copy(key, source, file)
+        copy.send(0, ignore_bytes)
+        copy.finish(sums)
+
+    def begin(self, key: str, content_type: str, file: OpenFile, size: int) -> GCSUpload:
+        """Begin a resumable upload of a file; it always starts from the beginning."""
+        return GCSUpload(self._bucket, key, content_type, file, size)
+
+    def begin_copy(self, key: str, source: Source, file: PlannedFile) -> GCSCopy:
+        """Begin a copy; it always starts from the beginning."""
+        if not isinstance(source, GCSSource):
+            raise TypeError(f"objects are copied to Google Cloud Storage from there only, got {type(source).__name__}")
+        return GCSCopy(self._bucket, key, source, file)
+
+    def label(self, key: str, sums: Checksums) -> None:
+        """Add metadata."""
+        _label(self._bucket, self._bucket.blob(key), sums)
+
+    def abort_multipart_uploads(self) -> None:
+        """Do nothing: `find` notes none."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects, one after the other."""
+        """Delete objects one after another."""
         for key in keys:
-            with self.told(key), suppress(NotFound):
+            with self._bucket.errors(key), suppress(NotFound):
                 self._bucket.blob(key).delete(timeout=TIMEOUT, retry=RETRY)
 
     def sha256(self, key: str) -> str:
-        """Return the `hca-dss-sha256` in an object's custom metadata."""
-        with self.told(key):
-            blob = self._bucket.get_blob(key, timeout=TIMEOUT, retry=RETRY)
-        if blob is None:
-            raise StagingError(self.url(key), "there is no such object: check source_url", permanent=True)
-        found = (blob.metadata or {}).get(_SHA256)
-        if not found:
-            raise StagingError(self.url(key), f"the object has no {_SHA256} in its metadata", permanent=True)
-        return str(found)
-
-    def check_crc32c(self, key: str, blob: Any, sums: Checksums) -> None:
-        """Raise if the store has something else than what was sent.
-
-        :raises OtherContentError: then
-        """
-        stored = _crc32c(blob)
-        if stored != sums.crc32c:
-            raise OtherContentError(
-                self.url(key), f"the store has crc32c {stored} where {sums.crc32c} was sent: the file changed meanwhile"
-            )
-
-    @contextmanager
-    def told(self, key: str) -> Iterator[None]:
-        """Raise what the SDK raises inside as what it means for an object."""
-        with reading(), told(self.url(key)):
-            yield
+        """Return the `hca-dss-sha256` from an object's custom metadata."""
+        blob = self._bucket.blob(key)
+        with self._bucket.errors(key):
+            try:
+                blob.reload(timeout=TIMEOUT, retry=RETRY)
+            except NotFound:
+                raise StagingError(self.url(key), "there is no such object: check source_url", permanent=True) from None
+        sha256 = (blob.metadata or {}).get(SHA256_LABEL)
+        if not sha256:
+            raise StagingError(self.url(key), f"the object has no {SHA256_LABEL} in its metadata", permanent=True)
+        return str(sha256)
 
 
-class GCSLargeObject:
-    """A resumable upload, which is one stream.
+class _GCSTransfer:
+    """An object that the store takes as one stream, and that leaves nothing behind if it is not finished.
 
-    :param staging: the bucket
-    :param blob: the object
-    :param content_type: of the object
+    :param bucket: staging bucket
+    :param key: key of the object
+    :param content_type: content type of the object
     """
 
-    computes_md5s = False
+    part_count = 1
 
-    def __init__(self, staging: GCSStaging, blob: Any, content_type: str) -> None:
-        self._staging, self._blob, self._content_type = staging, blob, content_type
-
-    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:  # noqa: ARG002 - there is one
-        """Send all of it."""
-        last, size = sums.parts[-1]
-        body: Section
-        held = 0  # the first part that is not released
-
-        def release(count: int) -> None:
-            nonlocal held
-            on_sent(count)
-            while held < len(sums.parts) and sum(sums.parts[held]) <= body.tell():
-                sums.release(held)
-                held += 1
-
-        body = Section(file, 0, last + size, release)
-        with self._staging.told(self._blob.name):
-            upload_file(self._blob, body, self._content_type)
+    def __init__(self, bucket: GCSBucket, key: str, content_type: str) -> None:
+        self._bucket, self._content_type = bucket, content_type
+        self._blob = bucket.blob(key, chunk_size=_CHUNK)
 
     def finish(self, sums: Checksums) -> None:
         """Compare the crc32c, and add the metadata."""
-        self._staging.check_crc32c(self._blob.name, self._blob, sums)
-        self._staging.label(self._blob.name, sums)
+        _check_crc32c(self._bucket.url(self._blob.name), self._blob, sums)
+        _label(self._bucket, self._blob, sums)
 
     def abort(self) -> None:
-        """Do nothing: an upload that is not finished leaves nothing to be seen or paid for."""
+        """Do nothing."""
 
 
-class GCSLargeCopy:
-    """A copy by rewriting, which takes several requests where location or class of storage differ.
+class GCSUpload(_GCSTransfer):
+    """A resumable upload of a file.
 
-    :param staging: the bucket
-    :param blob: the copy
-    :param source: of the object
-    :param file: which of its objects
+    :param file: open file
+    :param size: size of the file in bytes
     """
 
-    def __init__(self, staging: GCSStaging, blob: Any, source: GCSSource, file: PlannedFile) -> None:
-        self._staging, self._blob, self._source, self._file = staging, blob, source, file
+    def __init__(self, bucket: GCSBucket, key: str, content_type: str, file: OpenFile, size: int) -> None:
+        super().__init__(bucket, key, content_type)
+        self._file, self._size = file, size
 
-    def copy(self, number: int, on_copied: OnSent = unwatched) -> None:  # noqa: ARG002 - there is one
-        """Have all of it copied."""
-        token, before = None, 0
-        self._blob.content_type = self._file.content_type
+    def send(self, _: int, on_sent: OnBytes) -> None:
+        """Send the file."""
+        with self._bucket.errors(self._blob.name):
+            _send_file(self._blob, Section(self._file, 0, self._size, on_sent), self._content_type)
+
+
+class GCSCopy(_GCSTransfer):
+    """A copy by rewriting, which takes several requests if location or storage class differ.
+
+    :param source: source of the object
+    :param file: object of the source
+    """
+
+    def __init__(self, bucket: GCSBucket, key: str, source: GCSSource, file: PlannedFile) -> None:
+        super().__init__(bucket, key, file.content_type)
+        self._source, self._file = source, file
+
+    def send(self, _: int, on_sent: OnBytes) -> None:
+        """Copy the object."""
+        token, copied = None, 0
+        self._blob.content_type = self._content_type
         while True:
-            with self._staging.told(self._blob.name), self._source.unchanged(self._file):
-                token, done, _ = self._blob.rewrite(
+            with self._bucket.errors(self._blob.name), self._source.unchanged(self._file):
+                token, done, _size = self._blob.rewrite(
                     self._source.blob(self._file),
                     token=token,
                     if_source_generation_match=int(self._file.revision),
                     timeout=TIMEOUT,
                     retry=RETRY,
                 )
-            on_copied(done - before)
-            before = done
+            on_sent(done - copied)
+            copied = done
             if token is None:
                 return
 
-    def finish(self, sums: Checksums) -> None:
-        """Compare the crc32c, and add the metadata."""
-        self._staging.check_crc32c(self._blob.name, self._blob, sums)
-        self._staging.label(self._blob.name, sums)
 
-    def abort(self) -> None:
-        """Do nothing: a copy that is not finished leaves nothing to be seen or paid for."""
+def _send_file(blob: Any, body: Section, content_type: str) -> None:
+    with body.reraising():
+        blob.upload_from_file(body, size=len(body), content_type=content_type, timeout=TIMEOUT, retry=RETRY_CHUNK)
 
 
-def upload_file(blob: Any, body: Section, content_type: str) -> None:
-    """Send a file, in chunks."""
-    blob.upload_from_file(body, size=len(body), content_type=content_type, timeout=TIMEOUT, retry=RETRY_CHUNK)
+def _label(bucket: GCSBucket, blob: Any, sums: Checksums) -> None:
+    blob.metadata = sums.as_metadata()
+    with bucket.errors(blob.name):
+        blob.patch(timeout=TIMEOUT, retry=RETRY)
 
 
-def _crc32c(blob: Any) -> str:
-    return base64.b64decode(blob.crc32c or "").hex()
+def _check_crc32c(url: str, blob: Any, sums: Checksums) -> None:
+    stored = crc32c_of(blob)
+    if stored != sums.crc32c:
+        raise OtherContentError(url, f"expected crc32c {sums.crc32c}, got {stored}: the file changed meanwhile")

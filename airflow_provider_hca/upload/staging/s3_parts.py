@@ -1,144 +1,259 @@
-"""Objects above 64 MiB on their way to an S3 bucket: multipart uploads with exactly the parts that a DSS wants."""
+"""Multipart uploads to S3, with exactly the parts that a DSS requires."""
 
 from __future__ import annotations
 
 import functools
+import logging
+import threading
 from base64 import b64encode
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_hca.upload.checksums import Checksums, part_size
-from airflow_provider_hca.upload.file_sums import FileSums, OpenFile, Section
-from airflow_provider_hca.upload.s3_client import error_code
+from airflow_provider_hca.upload.checksums import Checksums, part_ranges
+from airflow_provider_hca.upload.entries import OtherContentError, PlannedFile
+from airflow_provider_hca.upload.local_files import OnBytes, OpenFile, PartSums, Section
+from airflow_provider_hca.upload.s3_client import S3Bucket, error_code
 from airflow_provider_hca.upload.sources.s3 import S3Source
-from airflow_provider_hca.upload.staging.base import OnSent, unwatched
 
-if TYPE_CHECKING:
-    from airflow_provider_hca.upload.entries import PlannedFile
-    from airflow_provider_hca.upload.staging.s3 import S3Staging
+log = logging.getLogger(__name__)
 
-# What a store answers that takes no sums with parts.
-UNKNOWN_SUMS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
+# Answers of stores that do not support checksums of parts.
+_UNSUPPORTED = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 
 
-class S3LargeObject:
-    """A multipart upload, with exactly the parts that a DSS wants.
+def check_etag(url: str, etag: str, expected: str) -> None:
+    """Compare an ETag with that of the content that was sent.
 
-    A store that verifies the crc32c of each part, as S3 does, tells the part's MD5 in its ETag: so that need not be
-    computed here, which would take longer than all the other sums. That of the first part is, to see that it is so.
-    Of a store that does not, each ETag is compared with the MD5.
+    :raises OtherContentError: if they differ
+    """
+    if etag.strip('"') != expected:
+        raise OtherContentError(
+            url,
+            f"expected ETag {expected}, got {etag}: the file changed meanwhile, or the bucket encrypts with KMS, which "
+            "a DSS cannot copy from",
+        )
 
-    :param staging: the bucket
-    :param where: bucket, key and upload id, as boto3 calls them
-    :param there: ETag and size in bytes of the parts that are there, by number from 0
-    :param summed: whether to send a crc32c with each part
+
+class MultipartUploads:
+    """Multipart uploads of a staging bucket.
+
+    :param bucket: staging bucket
     """
 
-    computes_md5s = True
+    def __init__(self, bucket: S3Bucket) -> None:
+        self.bucket = bucket
+        self._found: dict[str, list[str]] = {}
+        self._etags_are_md5s, self._lock = False, threading.Lock()
 
-    def __init__(
-        self, staging: S3Staging, where: dict[str, str], there: dict[int, tuple[str, int]], *, summed: bool
-    ) -> None:
-        self._staging, self._where, self._there, self._summed = staging, where, there, summed
-        self._key = where["Key"]
-        self._sent: dict[int, tuple[str, str]] = {}
+    def find(self, prefix: str) -> None:
+        """Note the unfinished uploads under a prefix."""
+        found: dict[str, list[tuple[Any, str]]] = {}
+        pages = self.bucket.client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=self.bucket.name, Prefix=prefix):
+            for upload in page.get("Uploads", []):
+                found.setdefault(upload["Key"], []).append((upload["Initiated"], upload["UploadId"]))
+        self._found = {key: [upload for _, upload in sorted(uploads)] for key, uploads in found.items()}
 
-    def send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent = unwatched) -> None:
-        """Send a part and see that the store has what was sent."""
-        there, size = self._there.get(number), sums.parts[number][1]
-        etag = there[0] if there else ""
-        if there is None or there != (sums.md5(number), size):
-            etag = self._send(number, file, sums, on_sent)
-        self._sent[number] = etag, _base64(sums.crc32c(number))
-        sums.release(number)
+    def begin(self, key: str, content_type: str, *, checksummed: bool) -> OpenUpload:
+        """Create an upload, or resume the newest that `find` noted and abort the others.
 
-    def _send(self, number: int, file: OpenFile, sums: FileSums, on_sent: OnSent) -> str:
-        """Send a part and return its ETag."""
-        crc32c = _base64(sums.crc32c(number))
-        answer = self._put(number, Section(file, *sums.parts[number], on_sent), crc32c)
-        etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == crc32c
-        if not verified or not self._staging.gives_md5s(etag, lambda: sums.md5(number)):
-            self._staging.check_etag(self._key, etag, sums.md5(number))
-        sums.take_md5(number, etag)
-        return etag
+        :param key: key of the object
+        :param content_type: content type of the object
+        :param checksummed: whether parts are sent with their crc32c
+        """
+        where = {"Bucket": self.bucket.name, "Key": key}
+        *older, newest = self._found.pop(key, []) or [""]
+        for upload in older:
+            self.abort({**where, "UploadId": upload})
+        if newest:
+            where["UploadId"] = newest
+            # Not every store returns whether an upload was created for checksums: a refusal shows it.
+            return OpenUpload(where, self._parts(where), checksummed=checksummed)
+        create = functools.partial(self.bucket.client.create_multipart_upload, **where, ContentType=content_type)
+        created = None
+        if checksummed:
+            try:
+                created = create(ChecksumAlgorithm="CRC32C")
+            except ClientError as error:
+                if error_code(error) not in _UNSUPPORTED:
+                    raise
+                checksummed = False
+        where["UploadId"] = (created or create())["UploadId"]
+        return OpenUpload(where, {}, checksummed=checksummed)
+
+    def label(self, key: str, sums: Checksums) -> None:
+        """Tag an object with its checksums."""
+        tags = [{"Key": name, "Value": value} for name, value in sums.as_metadata().items()]
+        with self.bucket.errors(key):
+            self.bucket.client.put_object_tagging(Bucket=self.bucket.name, Key=key, Tagging={"TagSet": tags})
+
+    def abort_found(self) -> None:
+        """Abort the uploads that `find` noted and `begin` did not resume."""
+        for key, uploads in self._found.items():
+            for upload in uploads:
+                self.abort({"Bucket": self.bucket.name, "Key": key, "UploadId": upload})
+        self._found = {}
+
+    def etags_are_md5s(self, etag: str, md5: Callable[[], str]) -> bool:
+        """Return whether the ETags of parts are their MD5s, which is decided by the first part.
+
+        :param etag: ETag of a part
+        :param md5: computes the MD5 of the part
+        """
+        with self._lock:
+            self._etags_are_md5s = self._etags_are_md5s or md5() == etag
+            return self._etags_are_md5s
+
+    def abort(self, where: dict[str, str]) -> None:
+        """Abort an upload; if that fails, its parts only cost storage.
+
+        :param where: bucket, key and upload id as boto3's arguments
+        """
+        try:
+            self.bucket.client.abort_multipart_upload(**where)
+        except (BotoCoreError, ClientError) as error:
+            url = self.bucket.url(where["Key"])
+            log.warning("%s: a multipart upload was not aborted: %s", url, type(error).__name__)
+
+    def _parts(self, where: dict[str, str]) -> dict[int, tuple[str, int]]:
+        return {
+            part["PartNumber"] - 1: (part["ETag"].strip('"'), part["Size"])
+            for page in self.bucket.client.get_paginator("list_parts").paginate(**where)
+            for part in page.get("Parts", [])
+        }
+
+
+@dataclass(slots=True)
+class OpenUpload:
+    """A multipart upload in progress.
+
+    :ivar where: bucket, key and upload id as boto3's arguments
+    :ivar existing: ETag and size in bytes of the parts that an earlier try sent, by number from 0
+    :ivar checksummed: whether parts are sent with their crc32c
+    """
+
+    where: dict[str, str]
+    existing: dict[int, tuple[str, int]]
+    checksummed: bool
+
+
+class _S3Transfer:
+    """A multipart upload that is completed when all parts were sent.
+
+    :param uploads: uploads of the staging bucket
+    :param upload: one of them
+    :param size: size of the object in bytes
+    """
+
+    def __init__(self, uploads: MultipartUploads, upload: OpenUpload, size: int) -> None:
+        self._uploads, self._bucket, self._upload = uploads, uploads.bucket, upload
+        self._ranges = part_ranges(size)
+        self.part_count = len(self._ranges)
+        self._sent: dict[int, dict[str, Any]] = {}
+
+    def finish(self, sums: Checksums) -> None:
+        """Complete the upload, compare the ETag of the whole, and tag the object."""
+        where = self._upload.where
+        key = where["Key"]
+        parts = [{"PartNumber": number + 1, **part} for number, part in sorted(self._sent.items())]
+        with self._bucket.errors(key):
+            try:
+                client = self._bucket.client
+                etag = client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})["ETag"]
+            except client.exceptions.NoSuchUpload:  # completed by an attempt whose answer was lost
+                etag = client.head_object(Bucket=self._bucket.name, Key=key)["ETag"]
+        check_etag(self._bucket.url(key), etag, sums.s3_etag)
+        self._uploads.label(key, sums)
+
+    def abort(self) -> None:
+        """Abort the upload, which deletes its parts."""
+        self._uploads.abort(self._upload.where)
+
+
+class S3Upload(_S3Transfer):
+    """A multipart upload of a file.
+
+    A store that verifies the crc32c of each part, as S3 does, returns the part's MD5 as its ETag. So the MD5 is not
+    computed here, which would take longer than all other checksums together; that of the first part is, to check that
+    it is so. If the store does not verify, each ETag is compared with the MD5.
+
+    :param file: open file
+    """
+
+    def __init__(self, uploads: MultipartUploads, upload: OpenUpload, file: OpenFile, size: int) -> None:
+        super().__init__(uploads, upload, size)
+        self._file = file
+
+    def send(self, number: int, on_sent: OnBytes) -> PartSums:
+        """Send a part, unless an earlier try sent the same content."""
+        part, existing = self._ranges[number], self._upload.existing.get(number)
+
+        def check(_: int) -> None:
+            on_sent(0)
+
+        sums = None
+        if existing is not None:
+            sums = self._file.part_sums(*part, check)
+        if sums is None or existing != (sums.md5, part[1]):
+            sums = self._send(number, sums.crc32c if sums else self._file.crc32c(*part, on_read=check), on_sent)
+        self._sent[number] = {"ETag": sums.md5}
+        if self._upload.checksummed:
+            self._sent[number]["ChecksumCRC32C"] = _base64(sums.crc32c)
+        return sums
+
+    def _send(self, number: int, crc32c: int, on_sent: OnBytes) -> PartSums:
+        part = self._ranges[number]
+        answer = self._put(number, Section(self._file, *part, on_sent), _base64(crc32c))
+        etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == _base64(crc32c)
+        if verified and self._uploads.etags_are_md5s(etag, lambda: self._file.part_sums(*part).md5):
+            return PartSums(etag, crc32c)
+        sums = self._file.part_sums(*part)
+        check_etag(self._bucket.url(self._upload.where["Key"]), etag, sums.md5)
+        return sums
 
     def _put(self, number: int, body: Section, crc32c: str) -> dict[str, Any]:
         put: Callable[..., dict[str, Any]] = functools.partial(
-            self._staging.client.upload_part, **self._where, PartNumber=number + 1, Body=body
+            self._bucket.client.upload_part, **self._upload.where, PartNumber=number + 1, Body=body
         )
-        with self._staging.told(self._key):
-            if self._summed:
+        with body.reraising(), self._bucket.errors(self._upload.where["Key"]):
+            if self._upload.checksummed:
                 try:
                     return put(ChecksumCRC32C=crc32c)
                 except ClientError as error:
-                    if error_code(error) not in UNKNOWN_SUMS:
+                    if error_code(error) not in _UNSUPPORTED:
                         raise
-                    self._summed = False
+                    self._upload.checksummed = False
                     body.seek(0)
             return put()
 
-    def finish(self, sums: Checksums) -> None:
-        """Complete the upload, compare the ETag of the whole, and tag it."""
-        parts = [
-            {"PartNumber": number + 1, "ETag": etag, **({"ChecksumCRC32C": crc32c} if self._summed else {})}
-            for number, (etag, crc32c) in sorted(self._sent.items())
-        ]
-        self._staging.complete(self._where, parts, sums)
 
-    def abort(self) -> None:
-        """Have the parts removed."""
-        self._staging.abort(self._where)
+class S3Copy(_S3Transfer):
+    """A multipart upload whose parts S3 copies from another object.
 
-
-class S3LargeCopy:
-    """A multipart upload whose parts S3 copies from another object, exactly as a DSS wants them.
-
-    :param staging: the bucket
-    :param where: bucket, key and upload id, as boto3 calls them
-    :param there: ETag and size in bytes of the parts that are there, by number from 0
-    :param source: of the object
-    :param file: which of its objects
+    :param source: source of the object
+    :param file: object of the source
     """
 
-    def __init__(
-        self,
-        staging: S3Staging,
-        where: dict[str, str],
-        there: dict[int, tuple[str, int]],
-        source: S3Source,
-        file: PlannedFile,
-    ) -> None:
-        self._staging, self._where, self._there, self._source, self._file = staging, where, there, source, file
-        self._step = part_size(file.size)
-        self._etags: dict[int, str] = {}
+    def __init__(self, uploads: MultipartUploads, upload: OpenUpload, source: S3Source, file: PlannedFile) -> None:
+        super().__init__(uploads, upload, file.size)
+        self._source, self._file = source, file
 
-    def copy(self, number: int, on_copied: OnSent = unwatched) -> None:
-        """Have a part copied; what there is of another content `finish` finds out."""
-        offset = number * self._step
-        size = min(self._step, self._file.size - offset)
-        etag, there = self._there.get(number, ("", 0))
-        if there != size:
-            of_part = {"PartNumber": number + 1, "CopySourceRange": f"bytes={offset}-{offset + size - 1}"}
-            with self._staging.told(self._where["Key"]), self._source.unchanged(self._file):
-                answer = self._staging.client.upload_part_copy(
-                    **self._where, **of_part, **self._source.copied(self._file)
-                )
-            etag = answer["CopyPartResult"]["ETag"]
-        self._etags[number] = etag
-        on_copied(size)
-
-    def finish(self, sums: Checksums) -> None:
-        """Complete the upload, compare the ETag of the whole, and tag it."""
-        parts = [{"PartNumber": number + 1, "ETag": etag} for number, etag in sorted(self._etags.items())]
-        self._staging.complete(self._where, parts, sums)
-
-    def abort(self) -> None:
-        """Have the parts removed."""
-        self._staging.abort(self._where)
+    def send(self, number: int, on_sent: OnBytes) -> None:
+        """Copy a part; `finish` detects a part of an earlier try with other content."""
+        offset, size = self._ranges[number]
+        etag, existing = self._upload.existing.get(number, ("", 0))
+        if existing != size:
+            part = {"PartNumber": number + 1, "CopySourceRange": f"bytes={offset}-{offset + size - 1}"}
+            where = {**self._upload.where, **part, **self._source.copy_source(self._file)}
+            with self._bucket.errors(self._upload.where["Key"]), self._source.unchanged(self._file):
+                etag = self._bucket.client.upload_part_copy(**where)["CopyPartResult"]["ETag"]
+        self._sent[number] = {"ETag": etag}
+        on_sent(size)
 
 
 def _base64(crc32c: int) -> str:
-    """Return a crc32c as S3 has it."""
+    """Return a crc32c in S3's format."""
     return b64encode(crc32c.to_bytes(4, "big")).decode()
