@@ -149,7 +149,7 @@ def test_object_changed_after_plan_is_an_error(dss: LocalDSS) -> None:
     plan = DSSPlanUploadOperator(task_id="up.plan", max_shard_files=9, max_shard_bytes=LARGE, **options)
     (shard,) = plan.execute(new_context())
     dss.s3.put_object(Bucket=dss.bucket, Key=f"{prefix}/a.json", Body=b"2")
-    with pytest.raises(InvalidDirectoryError, match="since the upload was planned"):
+    with pytest.raises(InvalidDirectoryError, match="after the upload was planned"):
         DSSUploadShardOperator(task_id="up.shard", shard=shard, **options).execute(new_context())
 
 
@@ -188,7 +188,7 @@ def test_retry_of_a_shard_registers_only_missing_files(
     requests = [request for request in dss.control("GET", "requests") if _is_put_file(request)]
     before = sum(request["count"] for request in requests if request["status"] in {200, 201, 202})
     again = tasks.shard(1).execute(next_try(context))
-    assert (again["tries"], before + again["registered_files"]) == (2, 10)
+    assert (again["tries"], before + again["registered_file_count"]) == (2, 10)
 
 
 def _is_put_file(request: dict[str, Any]) -> bool:
@@ -267,7 +267,7 @@ def test_directory_changed_after_plan_is_an_error_of_the_shard(dss: LocalDSS, di
             tasks.shard(number).execute(new_context())
     before = requests_of(dss, "PUT", "/v1/")
     with pytest.raises(
-        InvalidDirectoryError, match=rf"shard {hit + 1} of 4': files .* since the upload was planned"
+        InvalidDirectoryError, match=rf"shard {hit + 1} of 4': files .* after the upload was planned"
     ) as caught:
         tasks.shard(hit).execute(new_context())
     assert str(directory) in str(caught.value)
@@ -288,7 +288,7 @@ def test_directory_changed_after_the_shards_is_an_error_of_the_bundle(dss: Local
     tasks = Tasks(dss, directory)
     tasks.register()
     (directory / "b").write_text("new")
-    with pytest.raises(Exception, match=r"shard 3 of 4': files .* since the upload was planned"):
+    with pytest.raises(Exception, match=r"shard 3 of 4': files .* after the upload was planned"):
         tasks.put()
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0
     (directory / "b").unlink()
@@ -300,7 +300,7 @@ def test_shard_without_a_result_is_an_error_of_the_bundle(dss: LocalDSS, directo
     tasks = Tasks(dss, directory)
     tasks.register()
     del tasks.done[2]
-    with pytest.raises(AirflowFailException, match="only 3 of 4 shards have returned a result"):
+    with pytest.raises(AirflowFailException, match="only 3 of 4 shards returned a result"):
         tasks.put()
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0
 
@@ -395,8 +395,8 @@ def _resume(dss: LocalDSS, tasks: Tasks) -> None:
     before = len(_registered(dss, tasks))  # more requests of the stopped try may still be answered
     again = tasks.shard(0).execute(new_context(2))
     assert 0 < before < 60
-    assert again["registered_files"] <= 60 - before
-    assert again["staged_files"] == 0
+    assert again["registered_file_count"] <= 60 - before
+    assert again["staged_file_count"] == 0
     tasks.done = [again, tasks.shard(1).execute(new_context())]
     assert tasks.put()["file_count"] == len(_registered(dss, tasks)) == len(_files_of(dss, tasks.bundle)) == 120
 
@@ -441,7 +441,7 @@ def test_delete_staged_empties_the_bucket(dss: LocalDSS, directory: Path) -> Non
         ({"replica": "azure"}, "replica must be one of aws, gcp"),
         ({"directory": "gs://data/x"}, "give replica='gcp'"),
         ({"directory": "s3://bucket"}, "would be in s3://bucket"),
-        ({"staging_bucket": "s3://b/c"}, "staging_bucket is a bucket's name"),
+        ({"staging_bucket": "s3://b/c"}, "staging_bucket must be a bucket's name"),
         ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),
         ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),
         ({"symlinks": "maybe"}, "symlinks must be one of"),
@@ -449,7 +449,7 @@ def test_delete_staged_empties_the_bucket(dss: LocalDSS, directory: Path) -> Non
         ({"max_workers": 0}, "max_workers must be an integer of at least 1"),
         ({"max_shard_files": 0}, "max_shard_files must be an integer of at least 1"),
         ({"max_shard_bytes": "1 GB"}, "max_shard_bytes must be an integer of at least 1"),
-        ({"max_requests_per_second": 0}, "a limit per second must be above 0"),
+        ({"max_requests_per_second": 0}, "max_requests_per_second must be above 0"),
         ({"creator_uid": "abc"}, "creator_uid must be an integer"),
         ({"copy_timeout": "soon"}, "copy_timeout must be a number of seconds"),
         ({"poll_interval": "often"}, "poll_interval must be a number of seconds"),

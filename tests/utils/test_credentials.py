@@ -152,8 +152,8 @@ def test_service_config_overrides_the_endpoint(
     staging: Any = open_staging("aws", BUCKET, access=access)
     staging.put("k", CONTENT, checksum_bytes(CONTENT), "text/plain")
     assert s3.client().get_object(Bucket=BUCKET, Key="k")["Body"].read() == CONTENT
-    assert staging.client.meta.config.s3["addressing_style"] == "path"
-    assert "of-the-connection" in staging.client.meta.config.user_agent_extra
+    assert staging.bucket.client.meta.config.s3["addressing_style"] == "path"
+    assert "of-the-connection" in staging.bucket.client.meta.config.user_agent_extra
     assert s3.secret_key not in repr(access)
 
 
@@ -186,7 +186,7 @@ def test_assumed_role_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
         access = cloud_access("aws", aws_conn_id="role")
         assert isinstance(access, S3Access)
         staging: Any = open_staging("aws", "bucket", access=access)
-        staging.client.create_bucket(Bucket="bucket")
+        staging.bucket.client.create_bucket(Bucket="bucket")
         keys = {access.session.get_credentials().get_frozen_credentials().access_key for _ in range(3)}
         staging.put("k", CONTENT, checksum_bytes(CONTENT), "text/plain")
     finally:

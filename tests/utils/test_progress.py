@@ -98,7 +98,7 @@ def test_failures_are_logged_by_cause(dss: LocalDSS, directory: Path, caplog: py
     (entry,) = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
     assert entry.startswith("4 files failed: PUT /v1/files/...: 409 ")
     cause, *names = entry.splitlines()
-    assert cause.endswith("That version has other content: clear the run, or give another version")
+    assert cause.endswith("That version exists with other content: clear the DAG run, or use another version")
     assert [name.strip() for name in names] == sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
