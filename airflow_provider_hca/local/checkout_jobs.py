@@ -49,7 +49,7 @@ class _CheckoutFailedError(Exception):
 
 
 class CheckoutJobs:
-    """Records and executes checkouts.
+    """Record and execute checkouts.
 
     :param delay: seconds before a checkout starts
     """

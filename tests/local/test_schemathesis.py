@@ -105,6 +105,8 @@ def _uuids(name: str) -> list[str]:
 def _fill(dss: LocalDSS) -> dict[str, list[Any]]:
     """Fill the DSS and return values by parameter name; some of them do not exist."""
     small, large = dss.stage(b'{"a": [1]}', kind="application/json"), dss.stage(b"x" * 30)
+    # The fuzzer's choices are correlated: most values must be valid, or all examples may be invalid.
+    staged = [small, large, *(dss.stage(f"{number}".encode()) for number in range(5))]
     files, bundles, collections = _uuids("file"), _uuids("bundle"), _uuids("collection")
     for file, source in zip(files, (small, small, large), strict=False):
         assert dss.put_file(source, file).status_code in {201, 202}
@@ -135,8 +137,8 @@ def _fill(dss: LocalDSS) -> dict[str, list[Any]]:
         "delete collections": to_delete,
         "delete subscriptions": subscriptions[6:],
         "checkout_job_id": [job, new_uuid()],
-        "version": [VERSION, "2025-01-01T000000.000000Z", "no version"],
-        "source_url": [small, large, f"s3://{dss.bucket}/no-such-key", "gs://a/b", "wasb://a/b"],
+        "version": [VERSION, *(f"202{year}-01-01T000000.000000Z" for year in (5, 6, 7)), "no version"],
+        "source_url": [*staged, f"s3://{dss.bucket}/no-such-key", "gs://a/b", "wasb://a/b"],
     }
 
 
