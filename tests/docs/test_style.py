@@ -44,7 +44,6 @@ _ALLOWED: dict[str, dict[str, str]] = {
 # Files and folders that still have to be rewritten: delete those that are done.
 _TO_DO: tuple[str, ...] = (
     "airflow_provider_hca/client/",
-    "airflow_provider_hca/download/",
     "docs/errors.md",
     "tests/client/",
     "tests/hooks/",
