@@ -8,7 +8,7 @@ import argparse
 def main(arguments: list[str] | None = None) -> None:
     """Run a command.
 
-    :param arguments: arguments of the command; those of the process by default
+    :param arguments: Arguments of the command; those of the process by default
     """
     from airflow_provider_hca.cli.definition import ACTIONS
 

@@ -44,8 +44,8 @@ def run(dag: DAG, *, logical_date: datetime | None = None, conf: dict[str, Any] 
     """Run a DAG in this process; return the DAG run.
 
     :param dag: DAG to run
-    :param logical_date: logical date; a new one if None
-    :param conf: configuration of the run
+    :param logical_date: Logical date; a new one if None
+    :param conf: Configuration of the run
     """
     date: Any = {"logical_date" if AIRFLOW_V_3_0_PLUS else "execution_date": logical_date or new_date()}
     if AIRFLOW_V_3_0_PLUS:
@@ -120,12 +120,12 @@ def new_context(
 ) -> Any:
     """Return a context, as far as the operators use it.
 
-    :param try_number: number of the try
-    :param dag_id: id of the DAG; a new one if empty
-    :param task_id: id of the task
-    :param logical_date: logical date of the DAG run
-    :param state: task state store of Airflow 3.3; an empty one if None
-    :param variables: other variables, for templates
+    :param try_number: Number of the try
+    :param dag_id: Id of the DAG; a new one if empty
+    :param task_id: Id of the task
+    :param logical_date: Logical date of the DAG run
+    :param state: Task state store of Airflow 3.3; an empty one if None
+    :param variables: Other variables, for templates
     """
     dag_run = SimpleNamespace(
         logical_date=logical_date, data_interval_end=None, run_after=None, run_id="manual__1", clear_number=0
@@ -158,8 +158,8 @@ def next_try(context: Any) -> Any:
 def execute(operator: Any, context: Any = None) -> Any:
     """Run an operator and its triggers as Airflow does; return its result.
 
-    :param operator: operator to run
-    :param context: context of the task; a new one if None
+    :param operator: Operator to run
+    :param context: Context of the task; a new one if None
     """
     context = new_context() if context is None else context
     resume: tuple[str, dict[str, Any]] | None = None
@@ -195,8 +195,8 @@ def _reschedule_exception() -> type[Exception]:
 def ending(operator: Any, context: Any = None) -> str:
     """Run an operator; return the state that Airflow would set for a task with retries.
 
-    :param operator: operator to run
-    :param context: context of the task; a new one if None
+    :param operator: Operator to run
+    :param context: Context of the task; a new one if None
     """
     try:
         execute(operator, context)
@@ -255,10 +255,10 @@ def xcom(dag_run: Any, task_id: str, key: str = "return_value", *, map_index: in
 def connection(dss: LocalDSS, *, password: str | None = None, host: str | None = None, **extra: Any) -> str:
     """Return a connection to the local DSS, for `AIRFLOW_CONN_HCA_DSS_DEFAULT`, with short retries.
 
-    :param dss: local DSS
-    :param password: password; none if None
+    :param dss: Local DSS
+    :param password: Password; none if None
     :param host: URL of the API; that of the local DSS if None
-    :param extra: changes of the extra; None removes a value
+    :param extra: Changes of the extra; None removes a value
     """
     settings = json.loads(dss.about["connection"])
     settings["host"] = dss.url if host is None else host

@@ -37,7 +37,7 @@ def bundle_uri(api_url: str, *, replica: str, uuid: str, version: str | None = N
     :param api_url: URL of the DSS's API, as in the host of a connection of type `hca_dss`
     :param replica: `aws` or `gcp`
     :param uuid: UUID of the bundle
-    :param version: version of the bundle, a DSS_VERSION; no particular version if None
+    :param version: Version of the bundle, a DSS_VERSION; no particular version if None
     :raises ValueError: if an argument is invalid
     """
     name = check_uuid(uuid) if version is None else f"{check_uuid(uuid)}.{check_version(version)}"
@@ -74,8 +74,8 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 def to_openlineage(asset: Any, lineage_context: Any) -> OpenLineageDataset:  # noqa: ARG001 - Airflow's signature
     """Return an asset as an OpenLineage dataset: `dss://host[:port]`, `replica/uuid.version` (`asset-uris`).
 
-    :param asset: asset with a normalized `dss://` URI
-    :param lineage_context: not used
+    :param asset: Asset with a normalized `dss://` URI
+    :param lineage_context: Not used
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset
 

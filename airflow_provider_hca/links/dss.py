@@ -32,11 +32,11 @@ class DSSBundleLink(BaseOperatorLink):
 def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, version: str | None) -> None:
     """Store the link to a bundle, which the UI shows while the task runs.
 
-    :param context: context of the running task
-    :param hook: hook of the task
+    :param context: Context of the running task
+    :param hook: Hook of the task
     :param replica: `aws` or `gcp`
     :param uuid: UUID of the bundle
-    :param version: version of the bundle; the latest if None
+    :param version: Version of the bundle; the latest if None
     """
     from airflow_provider_hca.utils.ui_links import LINK_KEY, BundleAddress
 

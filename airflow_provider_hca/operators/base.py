@@ -26,8 +26,8 @@ class DSSOperator(BaseOperator):
     Invalid arguments and permanent errors, such as a refused token or a conflict, fail immediately, without retries:
     they are raised as `AirflowFailException`. Other errors are raised as `DSSError`.
 
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
-    :param multiple_outputs: whether to push each item of the result as a separate XCom too
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
+    :param multiple_outputs: Whether to push each item of the result as a separate XCom too
     """
 
     template_fields: Sequence[str] = ("dss_conn_id",)
@@ -71,9 +71,9 @@ class DSSOperator(BaseOperator):
 class DSSDeferrableOperator(DSSOperator):
     """Base operator for tasks that wait, in the worker or in the triggerer.
 
-    :param deferrable: whether to wait in the triggerer, which frees the worker slot; `[operators] default_deferrable`
+    :param deferrable: Whether to wait in the triggerer, which frees the worker slot; `[operators] default_deferrable`
         of Airflow's configuration by default
-    :param poll_interval: time between two polls while waiting, in seconds or as a `timedelta`
+    :param poll_interval: Time between two polls while waiting, in seconds or as a `timedelta`
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class DSSDeferrableOperator(DSSOperator):
     def _defer_wait(self, waiter: Waiter, deadline: float, carried: dict[str, Any]) -> NoReturn:
         """Wait in the triggerer, which then calls `execute_complete`.
 
-        :param waiter: condition to wait for
-        :param deadline: end of the wait, in seconds since the epoch
-        :param carried: data for `execute_complete`, returned with the event
+        :param waiter: Condition to wait for
+        :param deadline: End of the wait, in seconds since the epoch
+        :param carried: Data for `execute_complete`, returned with the event
         """
         trigger = DSSWaitTrigger.for_waiter(
             waiter,
@@ -110,7 +110,7 @@ def identity(uuid: str, version: str | None, replica: str) -> dict[str, Any]:
     """Return the items that all results begin with: `uuid`, `version`, `fqid`, `replica`.
 
     :param uuid: UUID of the file, bundle or collection
-    :param version: version; None if the task has no single version
+    :param version: Version; None if the task has no single version
     :param replica: `aws` or `gcp`
     """
     return {"uuid": uuid, "version": version, "fqid": version and f"{uuid}.{version}", "replica": replica}
@@ -119,8 +119,8 @@ def identity(uuid: str, version: str | None, replica: str) -> dict[str, Any]:
 def resolve_creator_uid(given: int | str | None, hook: DSSHook) -> int:
     """Return the `creator_uid` of an operator, or that of the connection if None.
 
-    :param given: argument of the operator
-    :param hook: hook of the task
+    :param given: Argument of the operator
+    :param hook: Hook of the task
     :raises ValueError: if it is not an integer
     """
     return hook.creator_uid if given is None else integer("creator_uid", given)

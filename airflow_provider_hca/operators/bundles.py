@@ -35,16 +35,16 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
     A DSS that is still copying a file answers `file_missing`. The task then waits for up to `file_missing_timeout`: it
     repeats the request, or with `deferrable=True` waits in the triggerer until the DSS has all files.
 
-    :param files: files of the bundle in a stable order, each with `uuid`, `version`, `name` and `indexed`, for example
-        the output of mapped `DSSPutFileOperator` tasks (templated)
-    :param replica: replica that has the files, `aws` or `gcp` (templated)
-    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None (templated)
-    :param bundle_version: version of the bundle, a DSS_VERSION; derived from the DAG run if None (templated)
-    :param file_missing_timeout: time to wait for files that the DSS reports as missing, in seconds or as a `timedelta`
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
-    :param poll_interval: time between two polls in the triggerer, in seconds or as a `timedelta`
-    :param creator_uid: creator of the bundle; `creator_uid` of the connection if None (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param files: Files of the bundle in a stable order, each with `uuid`, `version`, `name` and `indexed`, for example
+        the output of mapped `DSSPutFileOperator` tasks. (templated)
+    :param replica: Replica that has the files, `aws` or `gcp`. (templated)
+    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None. (templated)
+    :param bundle_version: Version of the bundle, a DSS_VERSION; derived from the DAG run if None. (templated)
+    :param file_missing_timeout: Time to wait for files that the DSS reports as missing, in seconds or as a `timedelta`
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: Time between two polls in the triggerer, in seconds or as a `timedelta`
+    :param creator_uid: Creator of the bundle; `creator_uid` of the connection if None. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -163,14 +163,14 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
     that version), `created` (whether this try created the version) and `statistics`: `patch_count` (PATCH requests of
     this try).
 
-    :param bundle_uuid: UUID of the bundle (templated)
-    :param bundle_version: version to change, a DSS_VERSION; the latest if None (templated)
-    :param replica: replica to change, `aws` or `gcp` (templated)
-    :param add_files: files to add, any number, each with `uuid`, `version`, `name` and `indexed`, for example the
-        output of mapped `DSSPutFileOperator` tasks. To replace a file of the same name, put that one in `remove_files`
+    :param bundle_uuid: UUID of the bundle. (templated)
+    :param bundle_version: Version to change, a DSS_VERSION; the latest if None. (templated)
+    :param replica: Replica to change, `aws` or `gcp`. (templated)
+    :param add_files: Files to add, any number, each with `uuid`, `version`, `name` and `indexed`, for example the
+        output of mapped `DSSPutFileOperator` tasks. To replace a file of the same name, put that one in `remove_files`.
         (templated)
-    :param remove_files: files to remove, any number, each with `uuid`, `version`, `name` and `indexed` (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param remove_files: Files to remove, any number, each with `uuid`, `version`, `name` and `indexed`. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -237,12 +237,12 @@ class DSSDeleteBundleOperator(DSSOperator):
 
     Returns, also as separate XComs: `uuid`, `version`, `fqid` (both None if all versions) and `replica`.
 
-    :param bundle_uuid: UUID of the bundle (templated)
-    :param bundle_version: version to delete, a DSS_VERSION; all versions if None (templated)
-    :param replica: replica to delete it from, `aws` or `gcp`; the DSS later deletes it from the other one too
+    :param bundle_uuid: UUID of the bundle. (templated)
+    :param bundle_version: Version to delete, a DSS_VERSION; all versions if None. (templated)
+    :param replica: Replica to delete it from, `aws` or `gcp`; the DSS later deletes it from the other one too.
         (templated)
-    :param reason: reason for the deletion, which the DSS stores (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss`, with the credentials of an administrator (templated)
+    :param reason: Reason for the deletion, which the DSS stores. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, with the credentials of an administrator. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -288,15 +288,15 @@ class DSSCheckoutBundleOperator(DSSDeferrableOperator):
     Returns, also as separate XComs: `uuid`, `version`, `fqid` (both None if the latest version was requested),
     `replica`, `checkout_job_id` and `location` (URL of the copied files, if the DSS reports it).
 
-    :param bundle_uuid: UUID of the bundle (templated)
-    :param bundle_version: version of the bundle, a DSS_VERSION; the latest if None (templated)
-    :param replica: replica to copy from, `aws` or `gcp` (templated)
-    :param destination: bucket that the DSS may write to; the DSS's own if None (templated)
-    :param notify: e-mail address that the DSS notifies at the end (templated)
-    :param checkout_timeout: time to wait for the checkout, in seconds or as a `timedelta`
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
-    :param poll_interval: time between two polls, in seconds or as a `timedelta`
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param bundle_uuid: UUID of the bundle. (templated)
+    :param bundle_version: Version of the bundle, a DSS_VERSION; the latest if None. (templated)
+    :param replica: Replica to copy from, `aws` or `gcp`. (templated)
+    :param destination: Bucket that the DSS may write to; the DSS's own if None. (templated)
+    :param notify: E-mail address that the DSS notifies at the end. (templated)
+    :param checkout_timeout: Time to wait for the checkout, in seconds or as a `timedelta`
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: Time between two polls, in seconds or as a `timedelta`
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
     template_fields: Sequence[str] = (

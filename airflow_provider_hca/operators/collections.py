@@ -34,18 +34,18 @@ class DSSPutCollectionOperator(DSSOperator):
     created it). If `if_exists="skip"` keeps the collection of another owner, `item_count` is None, since the DSS does
     not report it; `version` and `fqid` are None too if it exists only in other versions.
 
-    :param name: name of the collection (templated)
-    :param description: description, in Markdown (templated)
-    :param contents: at most 1,000 links, each with `type` (`file`, `bundle`, `collection` or a custom type), `uuid`,
+    :param name: Name of the collection. (templated)
+    :param description: Description, in Markdown. (templated)
+    :param contents: At most 1,000 links, each with `type` (`file`, `bundle`, `collection` or a custom type), `uuid`,
         `version`, and for a custom type `fragment`, a JSON pointer into a JSON file; `DSSPatchCollectionOperator` adds
-        more (templated)
-    :param details: additional details, as JSON (templated)
-    :param replica: replica that has the linked data, `aws` or `gcp` (templated)
-    :param collection_uuid: UUID of the collection; derived from DAG run, task and map index if None (templated)
-    :param collection_version: version of the collection, a DSS_VERSION; derived from the DAG run if None (templated)
-    :param if_exists: action if the collection would overwrite something: `fail` reports the owner and fails without
-        retries, `skip` keeps what exists and succeeds, `overwrite` does not look it up (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner
+        more. (templated)
+    :param details: Additional details, as JSON. (templated)
+    :param replica: Replica that has the linked data, `aws` or `gcp`. (templated)
+    :param collection_uuid: UUID of the collection; derived from DAG run, task and map index if None. (templated)
+    :param collection_version: Version of the collection, a DSS_VERSION; derived from the DAG run if None. (templated)
+    :param if_exists: Action if the collection would overwrite something: `fail` reports the owner and fails without
+        retries, `skip` keeps what exists and succeeds, `overwrite` does not look it up. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner.
         (templated)
     """
 
@@ -142,9 +142,9 @@ class DSSPutCollectionOperator(DSSOperator):
 class _Existing:
     """A collection that already has the UUID.
 
-    :ivar version: the requested version if it exists; None if only other versions exist, which a DSS does not list
-    :ivar is_own: whether the caller owns it
-    :ivar content: content as far as the DSS shows it; empty if it belongs to another owner
+    :ivar version: The requested version if it exists; None if only other versions exist, which a DSS does not list
+    :ivar is_own: Whether the caller owns it
+    :ivar content: Content as far as the DSS shows it; empty if it belongs to another owner
     """
 
     uuid: str
@@ -203,15 +203,15 @@ class DSSPatchCollectionOperator(DSSOperator):
     that version), `created` (whether this try created the version) and `statistics`: `patch_count` (PATCH requests of
     this try).
 
-    :param collection_uuid: UUID of the collection, which must be your own (templated)
-    :param collection_version: version to change, a DSS_VERSION (templated)
-    :param replica: replica to change, `aws` or `gcp` (templated)
-    :param add_contents: links to add, any number, each as in `DSSPutCollectionOperator` (templated)
-    :param remove_contents: links to remove, any number, each equal in all keys (templated)
-    :param name: new name; unchanged if None (templated)
-    :param description: new description, in Markdown; unchanged if None (templated)
-    :param details: new details, as JSON; unchanged if None (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner
+    :param collection_uuid: UUID of the collection, which must be your own. (templated)
+    :param collection_version: Version to change, a DSS_VERSION. (templated)
+    :param replica: Replica to change, `aws` or `gcp`. (templated)
+    :param add_contents: Links to add, any number, each as in `DSSPutCollectionOperator`. (templated)
+    :param remove_contents: Links to remove, any number, each equal in all keys. (templated)
+    :param name: New name; unchanged if None. (templated)
+    :param description: New description, in Markdown; unchanged if None. (templated)
+    :param details: New details, as JSON; unchanged if None. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner.
         (templated)
     """
 
@@ -283,8 +283,8 @@ class DSSPatchCollectionOperator(DSSOperator):
 class _PatchProgress:
     """Version that the tries of a task have reached, in the task state store of Airflow 3.3 and newer.
 
-    :param context: context of the running task
-    :param origin: collection version that is changed; progress from another one is ignored
+    :param context: Context of the running task
+    :param origin: Collection version that is changed; progress from another one is ignored
     """
 
     def __init__(self, context: Context, origin: str) -> None:
@@ -317,10 +317,10 @@ class DSSDeleteCollectionOperator(DSSOperator):
 
     Returns, also as separate XComs: `uuid`, `replica` and `deleted` (whether this try deleted it).
 
-    :param collection_uuid: UUID of the collection; the DSS hides everything created under it afterwards (templated)
-    :param replica: replica to delete it from, `aws` or `gcp`; the DSS later deletes it from the other one too
+    :param collection_uuid: UUID of the collection; the DSS hides everything created under it afterwards. (templated)
+    :param replica: Replica to delete it from, `aws` or `gcp`; the DSS later deletes it from the other one too.
         (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner
+    :param dss_conn_id: Airflow connection of type `hca_dss`, whose token has the e-mail address of the owner.
         (templated)
     """
 

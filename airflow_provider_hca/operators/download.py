@@ -26,14 +26,14 @@ class DSSDownloadBundleOperator(OpenLineageMixin, DSSOperator):
     Patterns are shell globs, matched against the name in the bundle; `*` matches `/` too. Metadata files are the
     `indexed` ones, data files all others.
 
-    :param bundle_uuid: UUID of the bundle (templated)
-    :param directory: directory on the worker; created if missing, other files in it are kept (templated)
-    :param bundle_version: version of the bundle, a DSS_VERSION; the latest if None (templated)
-    :param replica: replica to download from, `aws` or `gcp` (templated)
-    :param data_files: patterns of the data files to download; none with `[]` (templated)
-    :param metadata_files: patterns of the metadata files to download; none with `[]` (templated)
-    :param max_workers: number of parallel downloads; each takes a few MiB of memory
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+    :param bundle_uuid: UUID of the bundle. (templated)
+    :param directory: Directory on the worker; created if missing, other files in it are kept. (templated)
+    :param bundle_version: Version of the bundle, a DSS_VERSION; the latest if None. (templated)
+    :param replica: Replica to download from, `aws` or `gcp`. (templated)
+    :param data_files: Patterns of the data files to download; none with `[]`. (templated)
+    :param metadata_files: Patterns of the metadata files to download; none with `[]`. (templated)
+    :param max_workers: Number of parallel downloads; each takes a few MiB of memory
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
     template_fields: Sequence[str] = (

@@ -31,22 +31,22 @@ class DSSPutFileOperator(OpenLineageMixin, DSSDeferrableOperator):
     tasks can be passed to `DSSPutBundleOperator(files=...)`.
 
     :param source_url: URL of an object staged with its four checksums, `s3://bucket/key` or `gs://bucket/key`; its
-        scheme determines the replica (templated)
-    :param name: name of the file in a bundle; the last part of the key if None (templated)
-    :param indexed: whether the DSS indexes the content; true if the name ends in `.json` if None (templated)
-    :param file_uuid: UUID of the file; derived from DAG run, task, map index and name if None (templated)
-    :param file_version: version of the file, a DSS_VERSION; derived from the DAG run if None (templated)
+        scheme determines the replica. (templated)
+    :param name: Name of the file in a bundle; the last part of the key if None. (templated)
+    :param indexed: Whether the DSS indexes the content; if None, whether the name ends in `.json`. (templated)
+    :param file_uuid: UUID of the file; derived from DAG run, task, map index and name if None. (templated)
+    :param file_version: Version of the file, a DSS_VERSION; derived from the DAG run if None. (templated)
     :param sha256: SHA-256 of the content, 64 hexadecimal digits, to verify an asynchronous copy; if None and needed, it
-        is read from the staged object, which takes credentials for the bucket (templated)
-    :param copy_timeout: time to wait for an asynchronous copy, in seconds or as a `timedelta`
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
-    :param poll_interval: time between two polls in the triggerer, in seconds or as a `timedelta`
+        is read from the staged object, which takes credentials for the bucket. (templated)
+    :param copy_timeout: Time to wait for an asynchronous copy, in seconds or as a `timedelta`
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: Time between two polls in the triggerer, in seconds or as a `timedelta`
     :param aws_conn_id: Airflow connection of type `aws` to read the checksum from S3; boto3's own credentials and
-        endpoint if None (templated)
+        endpoint if None. (templated)
     :param gcp_conn_id: Airflow connection of type `google_cloud_platform` to read the checksum from Google Cloud
-        Storage; Google's own credentials if None (templated)
-    :param creator_uid: creator of the file; `creator_uid` of the connection if None (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+        Storage; Google's own credentials if None. (templated)
+    :param creator_uid: Creator of the file; `creator_uid` of the connection if None. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
     template_fields: Sequence[str] = (

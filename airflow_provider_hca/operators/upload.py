@@ -42,36 +42,36 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     Patterns are shell globs, matched against the path relative to the directory; `*` matches `/` too.
 
-    :param directory: directory on the worker, or `s3://bucket/prefix` or `gs://bucket/prefix` in the cloud of the
+    :param directory: Directory on the worker, or `s3://bucket/prefix` or `gs://bucket/prefix` in the cloud of the
         replica; the bundle gets all files below it. Objects are copied to the staging bucket by the store; the worker
-        reads only those without checksums in their tags or metadata (templated)
-    :param staging_bucket: bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp` (templated)
-    :param replica: replica to upload to, `aws` or `gcp` (templated)
-    :param staging_prefix: prefix of the keys of staged objects (templated)
-    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None (templated)
-    :param bundle_version: version of the bundle and its files, a DSS_VERSION; derived from the DAG run if None
+        reads only those without checksums in their tags or metadata. (templated)
+    :param staging_bucket: Bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp`. (templated)
+    :param replica: Replica to upload to, `aws` or `gcp`. (templated)
+    :param staging_prefix: Prefix of the keys of staged objects. (templated)
+    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None. (templated)
+    :param bundle_version: Version of the bundle and its files, a DSS_VERSION; derived from the DAG run if None.
         (templated)
-    :param include: patterns of the files to upload (templated)
-    :param exclude: patterns of files to exclude from those (templated)
+    :param include: Patterns of the files to upload. (templated)
+    :param exclude: Patterns of files to exclude from those. (templated)
     :param hidden: `skip` or `include` files and directories whose names begin with a dot
     :param symlinks: `error` on symbolic links, `follow` or `skip` them
-    :param indexed: patterns of the files that the DSS indexes (templated)
-    :param content_types: content types by pattern, such as `{"*.gz": "application/gzip; dcp-type=data"}`; guessed from
-        the name otherwise (templated)
-    :param max_workers: maximum number of files in progress
-    :param max_bytes_per_second: maximum rate of sending to the bucket; unlimited if None
-    :param max_requests_per_second: maximum rate of requests to the DSS; unlimited if None
-    :param delete_staged: whether to delete the staged objects from the bucket after the bundle is created
-    :param copy_timeout: time to wait for the asynchronous copies of the DSS (files above 64 MiB), in seconds or as a
+    :param indexed: Patterns of the files that the DSS indexes. (templated)
+    :param content_types: Content types by pattern, such as `{"*.gz": "application/gzip; dcp-type=data"}`; guessed from
+        the name otherwise. (templated)
+    :param max_workers: Maximum number of files in progress
+    :param max_bytes_per_second: Maximum rate of sending to the bucket; unlimited if None
+    :param max_requests_per_second: Maximum rate of requests to the DSS; unlimited if None
+    :param delete_staged: Whether to delete the staged objects from the bucket after the bundle is created
+    :param copy_timeout: Time to wait for the asynchronous copies of the DSS (files above 64 MiB), in seconds or as a
         `timedelta`
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
-    :param poll_interval: time between two polls in the triggerer, in seconds or as a `timedelta`
-    :param creator_uid: creator of files and bundle; `creator_uid` of the connection if None (templated)
-    :param aws_conn_id: Airflow connection of type `aws` for S3; boto3's own credentials and endpoint if None
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param poll_interval: Time between two polls in the triggerer, in seconds or as a `timedelta`
+    :param creator_uid: Creator of files and bundle; `creator_uid` of the connection if None. (templated)
+    :param aws_conn_id: Airflow connection of type `aws` for S3; boto3's own credentials and endpoint if None.
         (templated)
     :param gcp_conn_id: Airflow connection of type `google_cloud_platform` for Google Cloud Storage; Google's own
-        credentials if None (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
+        credentials if None. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
     template_fields: Sequence[str] = (

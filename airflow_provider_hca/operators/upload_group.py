@@ -46,13 +46,13 @@ class DSSUploadTaskGroup(TaskGroup):
     system, or as a prefix of a bucket. Changes to the directory after `plan` are errors. XComs hold only ranges and
     counts. Airflow does not support mapping inside a mapped task group, so this group cannot be mapped.
 
-    :param group_id: id of the task group
-    :param directory: directory on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the bundle gets all
-        files below it (templated)
-    :param staging_bucket: bucket to stage in (templated)
-    :param max_shard_files: maximum number of files in a shard
-    :param max_shard_bytes: maximum size of a shard, in bytes; a larger file gets a shard of its own
-    :param options: all other parameters of `DSSUploadDirectoryOperator`, templated as there; `max_workers`,
+    :param group_id: Id of the task group
+    :param directory: Directory on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the bundle gets all
+        files below it. (templated)
+    :param staging_bucket: Bucket to stage in. (templated)
+    :param max_shard_files: Maximum number of files in a shard
+    :param max_shard_bytes: Maximum size of a shard, in bytes; a larger file gets a shard of its own
+    :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there; `max_workers`,
         `max_bytes_per_second` and `max_requests_per_second` apply to each shard. Parameters of Airflow's operators,
         such as `retries` or `pool`, apply to all tasks, `outlets` to `bundle` only
     :raises ValueError: if an argument without a template is invalid
@@ -99,8 +99,8 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
     Returns a list of shards, each with the name of the bundle, a range of names, counts and a digest. Sends nothing to
     the DSS or the bucket.
 
-    :param max_shard_files: maximum number of files in a shard
-    :param max_shard_bytes: maximum size of a shard, in bytes; a larger file gets a shard of its own
+    :param max_shard_files: Maximum number of files in a shard
+    :param max_shard_bytes: Maximum size of a shard, in bytes; a larger file gets a shard of its own
     """
 
     def __init__(self, *, max_shard_files: int, max_shard_bytes: int, **kwargs: Any) -> None:
@@ -128,7 +128,7 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
 
     Returns the statistics of the shard.
 
-    :param shard: shard, an item of the output of `DSSPlanUploadOperator`
+    :param shard: Shard, an item of the output of `DSSPlanUploadOperator`
     """
 
     def __init__(self, *, shard: Mapping[str, Any], **kwargs: Any) -> None:
@@ -174,8 +174,8 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
     Returns the result of `DSSUploadDirectoryOperator`. The `statistics` are sums over the last tries of all shards, and
     include `shard_count`.
 
-    :param shards: output of `DSSPlanUploadOperator` (templated)
-    :param registered: outputs of all `DSSUploadShardOperator` tasks (templated)
+    :param shards: Output of `DSSPlanUploadOperator`. (templated)
+    :param registered: Outputs of all `DSSUploadShardOperator` tasks. (templated)
     """
 
     template_fields: Sequence[str] = ("shards", "registered", *DSSUploadDirectoryOperator.template_fields)

@@ -43,9 +43,9 @@ class DSSSensor(BaseSensorOperator):
     Invalid arguments and permanent errors fail immediately, without retries. A DSS that is unavailable for longer than
     the connection's `retry_seconds` fails the try.
 
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
-    :param multiple_outputs: whether to push each item of the result as a separate XCom too
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param multiple_outputs: Whether to push each item of the result as a separate XCom too
     """
 
     template_fields: Sequence[str] = ("dss_conn_id",)
@@ -145,11 +145,11 @@ class DSSBundleSensor(DSSSensor):
     Returns, also as separate XComs: `uuid`, `version` and `versions`, the version by replica. For `deferrable` and
     `mode` see `DSSSensor`.
 
-    :param bundle_uuid: UUID of the bundle (templated)
-    :param bundle_version: version of the bundle, a DSS_VERSION; any version if None (templated)
-    :param replicas: replicas that must all have the bundle, such as `["aws", "gcp"]` (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param bundle_uuid: UUID of the bundle. (templated)
+    :param bundle_version: Version of the bundle, a DSS_VERSION; any version if None. (templated)
+    :param replicas: Replicas that must all have the bundle, such as `["aws", "gcp"]`. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
     """
 
     template_fields: Sequence[str] = ("bundle_uuid", "bundle_version", "replicas", *DSSSensor.template_fields)
@@ -188,11 +188,11 @@ class DSSFileSensor(DSSSensor):
     `sha256` and `content_type`. Failed asynchronous copies, and content that differs from `sha256`, are errors. For
     `deferrable` and `mode` see `DSSSensor`.
 
-    :param files: files, each with `uuid` and optionally `version` (any version otherwise) and `sha256`, for example the
-        output of mapped `DSSPutFileOperator` tasks, or the `files` of a bundle (templated)
-    :param replicas: replicas that must all have the files, such as `["aws", "gcp"]` (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss` (templated)
-    :param deferrable: whether to wait in the triggerer; `[operators] default_deferrable` by default
+    :param files: Files, each with `uuid` and optionally `version` (any version otherwise) and `sha256`, for example the
+        output of mapped `DSSPutFileOperator` tasks, or the `files` of a bundle. (templated)
+    :param replicas: Replicas that must all have the files, such as `["aws", "gcp"]`. (templated)
+    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
+    :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
     """
 
     template_fields: Sequence[str] = ("files", "replicas", *DSSSensor.template_fields)

@@ -57,12 +57,12 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     a state store it continues, since a restart would lose the state.
 
     :param dss_conn_id: Airflow connection of type `hca_dss`; its credentials are not used
-    :param replica: replica to watch, `aws` or `gcp`
-    :param prefix: prefix of the bundles' UUIDs, hexadecimal; all bundles by default
+    :param replica: Replica to watch, `aws` or `gcp`
+    :param prefix: Prefix of the bundles' UUIDs, hexadecimal; all bundles by default
     :param since: DSS_VERSION after which all bundles fire when a watcher starts for the first time
-    :param lookback: maximum age of the version of a new bundle, in seconds or as a `timedelta`; one day by default. Up
+    :param lookback: Maximum age of the version of a new bundle, in seconds or as a `timedelta`; one day by default. Up
         to 5,000 bundles are remembered within it
-    :param poll_interval: time between two polls, in seconds or as a `timedelta`; at least 5 seconds
+    :param poll_interval: Time between two polls, in seconds or as a `timedelta`; at least 5 seconds
     :raises RuntimeError: on Airflow 2, which has no event-driven scheduling
     :raises ValueError: if an argument is invalid
     """
@@ -202,8 +202,8 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     async def _back_off(self, error: Exception, failures: int) -> bool:
         """Log an error and wait; return whether to raise it.
 
-        :param error: error of the poll
-        :param failures: number of consecutive failed polls
+        :param error: Error of the poll
+        :param failures: Number of consecutive failed polls
         """
         permanent = not isinstance(error, DSSError) or error.permanent
         delay = self._pause()

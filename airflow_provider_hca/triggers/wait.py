@@ -35,12 +35,12 @@ class DSSWaitTrigger(BaseTrigger):
     unless `silent`; permanent errors end it immediately.
 
     :param dss_conn_id: Airflow connection of type `hca_dss`; its credentials are not used
-    :param kind: kind of waiter (`airflow_provider_hca.client.waiters`)
-    :param wait: arguments of the waiter
-    :param poll_interval: time between two polls, in seconds; at least one
-    :param deadline: end of the wait, in seconds since the epoch
-    :param carried: data for the task, returned with the event
-    :param silent: whether to ignore temporary errors until the deadline
+    :param kind: Kind of waiter (`airflow_provider_hca.client.waiters`)
+    :param wait: Arguments of the waiter
+    :param poll_interval: Time between two polls, in seconds; at least one
+    :param deadline: End of the wait, in seconds since the epoch
+    :param carried: Data for the task, returned with the event
+    :param silent: Whether to ignore temporary errors until the deadline
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class DSSWaitTrigger(BaseTrigger):
     def for_waiter(cls, waiter: Waiter, **arguments: Any) -> DSSWaitTrigger:
         """Return a trigger for a waiter.
 
-        :param waiter: condition to wait for
-        :param arguments: other arguments of the trigger
+        :param waiter: Condition to wait for
+        :param arguments: Other arguments of the trigger
         """
         return cls(kind=waiter.kind, wait=waiter.as_json(), **arguments)
 
@@ -131,7 +131,7 @@ class DSSWaitTrigger(BaseTrigger):
 def wait_result(event: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Return the result of a wait, None after a timeout, and the data carried by the trigger.
 
-    :param event: event of a `DSSWaitTrigger`
+    :param event: Event of a `DSSWaitTrigger`
     :raises AirflowFailException: if the wait failed permanently
     :raises DSSWaitError: if it failed temporarily
     :raises ValueError: if the event is not from a `DSSWaitTrigger`

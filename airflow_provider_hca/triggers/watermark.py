@@ -26,7 +26,7 @@ class BundleWatermark:
     The limit therefore lags behind, and versions above it are known individually.
 
     :param newer_than: DSS_VERSION of the limit; it and all older versions are known
-    :param keys: keys of the individual versions, as in `to_state`
+    :param keys: Keys of the individual versions, as in `to_state`
     """
 
     def __init__(self, newer_than: str, keys: Iterable[bytes] = ()) -> None:
@@ -36,14 +36,14 @@ class BundleWatermark:
     def add(self, bundles: Iterable[dict[str, str]]) -> None:
         """Mark bundles as known.
 
-        :param bundles: bundles, each with `uuid` and `version`
+        :param bundles: Bundles, each with `uuid` and `version`
         """
         self._keys.update(map(_key, bundles))
 
     def unseen(self, listed: Iterable[dict[str, str]]) -> list[dict[str, str]]:
         """Return the unknown bundles of a listing, each once, ordered by version.
 
-        :param listed: all bundles newer than `newer_than`, each with `uuid` and `version`
+        :param listed: All bundles newer than `newer_than`, each with `uuid` and `version`
         """
         by_key = {_key(bundle): bundle for bundle in listed}
         unseen = [bundle for key, bundle in by_key.items() if key not in self._keys]
@@ -76,7 +76,7 @@ class BundleWatermark:
     def from_state(cls, state: Any) -> BundleWatermark:
         """Return the watermark of a state.
 
-        :param state: state from a state store
+        :param state: State from a state store
         :raises ValueError: if it is not the state of a watermark
         """
         try:
@@ -93,7 +93,7 @@ class BundleWatermark:
 def fqid(bundle: dict[str, str]) -> str:
     """Return the FQID of a bundle version: `uuid.version`.
 
-    :param bundle: bundle with `uuid` and `version`
+    :param bundle: Bundle with `uuid` and `version`
     """
     return f"{bundle['uuid']}.{bundle['version']}"
 

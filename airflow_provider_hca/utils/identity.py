@@ -15,9 +15,9 @@ def task_uuid(context: Context, *parts: str, task_id: str | None = None) -> str:
 
     Derived from the DAG, the run, the task and the map index. Clearing the run keeps it.
 
-    :param context: context of the running task
-    :param parts: parts that distinguish several UUIDs of one task
-    :param task_id: id of the task; the running task if None
+    :param context: Context of the running task
+    :param parts: Parts that distinguish several UUIDs of one task
+    :param task_id: Id of the task; the running task if None
     """
     run, ti = context["dag_run"], context["ti"]
     # A DAG has one run for a logical date, whatever its run id, and `airflow dags test` uses a new id each time.
@@ -32,7 +32,7 @@ def run_version(context: Context) -> str:
     The logical date, or the end of the data interval if later, so that newer runs create newer versions. Clearing the
     run adds a microsecond: a new version of the same bundle.
 
-    :param context: context of the running task
+    :param context: Context of the running task
     """
     run = context["dag_run"]
     moments = [moment for moment in (run.logical_date, run.data_interval_end) if moment is not None]

@@ -27,11 +27,11 @@ _MAX_FILES = 100
 class Data:
     """A bundle, file or directory as an OpenLineage dataset.
 
-    :ivar namespace: namespace, such as `dss://dss.example.org`, `s3://bucket` or `file://host`
-    :ivar name: name in the namespace
-    :ivar version: version, if any
-    :ivar files: number of files, if known
-    :ivar size: size in bytes, if known
+    :ivar namespace: Namespace, such as `dss://dss.example.org`, `s3://bucket` or `file://host`
+    :ivar name: Name in the namespace
+    :ivar version: Version, if any
+    :ivar files: Number of files, if known
+    :ivar size: Size in bytes, if known
     """
 
     namespace: str
@@ -45,7 +45,7 @@ class Data:
         """Return the dataset of a bundle, the same as of `bundle_uri`, which hook-level lineage reports.
 
         :param api_url: URL of the DSS's API
-        :param result: result of a task, with `uuid`, `version`, `replica`, optionally `file_count` and `byte_count`
+        :param result: Result of a task, with `uuid`, `version`, `replica`, optionally `file_count` and `byte_count`
         """
         namespace, version = f"dss://{dss_host(api_url)}", result["version"]
         name = f"{result['replica']}/{result['uuid']}.{version}"
@@ -57,7 +57,7 @@ class Data:
 
         :param api_url: URL of the DSS's API
         :param replica: `aws` or `gcp`
-        :param file: file, with `uuid` and `version`
+        :param file: File, with `uuid` and `version`
         """
         name = f"{replica}/files/{file['uuid'].lower()}.{file['version']}"
         return cls(f"dss://{dss_host(api_url)}", name, file["version"])
@@ -66,9 +66,9 @@ class Data:
     def source(cls, source: str, *, files: int | None = None, size: int | None = None) -> Data:
         """Return the dataset of a directory of this worker, or of an object or prefix in a bucket.
 
-        :param source: path, or URL such as `s3://bucket/key`
-        :param files: number of files, if known
-        :param size: size in bytes, if known
+        :param source: Path, or URL such as `s3://bucket/key`
+        :param files: Number of files, if known
+        :param size: Size in bytes, if known
         """
         if "://" in source:
             scheme, _, path = source.partition("://")
@@ -114,7 +114,7 @@ def file_inputs(api_url: str, replica: str, files: Sequence[Mapping[str, Any]]) 
 
     :param api_url: URL of the DSS's API
     :param replica: `aws` or `gcp`
-    :param files: files, each with `uuid` and `version`
+    :param files: Files, each with `uuid` and `version`
     """
     return [Data.file(api_url, replica, file) for file in files] if len(files) <= _MAX_FILES else []
 
@@ -135,10 +135,10 @@ class OpenLineageMixin:
     ) -> None:
         """Report the bundle that the task created, to OpenLineage and to the events of the outlets.
 
-        :param context: context of the running task
+        :param context: Context of the running task
         :param api_url: URL of the DSS's API
-        :param result: result of the task
-        :param inputs: inputs of the bundle
+        :param result: Result of the task
+        :param inputs: Inputs of the bundle
         """
         self._report_lineage(inputs, [Data.bundle(api_url, result)])
         add_to_outlets(context, self.outlets, api_url, result)
@@ -158,10 +158,10 @@ class OpenLineageMixin:
 def add_to_outlets(context: Context, outlets: list[Any], api_url: str, result: Mapping[str, Any]) -> None:
     """Add the bundle to the events of a task's outlets, and as an asset to its aliases.
 
-    :param context: context of the running task
-    :param outlets: outlets of the task; assets, references to assets and aliases are used, others ignored
+    :param context: Context of the running task
+    :param outlets: Outlets of the task; assets, references to assets and aliases are used, others ignored
     :param api_url: URL of the DSS's API
-    :param result: result of the task, with `uuid`, `version`, `fqid`, `replica`, `file_count`, optionally `byte_count`
+    :param result: Result of the task, with `uuid`, `version`, `fqid`, `replica`, `file_count`, optionally `byte_count`
     """
     if not outlets:
         return

@@ -28,7 +28,7 @@ _MAX_LENGTH = 2000
 class ProgressReporter:
     """Report progress and errors as an XCom, whatever the task's `do_xcom_push`.
 
-    :param context: context of the running task
+    :param context: Context of the running task
     """
 
     def __init__(self, context: Context) -> None:
@@ -38,7 +38,7 @@ class ProgressReporter:
     def for_shard(self, shard: Mapping[str, Any]) -> Self:
         """Report the progress of a shard.
 
-        :param shard: shard, as JSON
+        :param shard: Shard, as JSON
         """
         self._state.update({name: shard[name] for name in ("file_count", "byte_count")})
         self._state.update(shard_number=shard["number"], shard_count=shard["of"])
@@ -67,7 +67,7 @@ class ProgressReporter:
     def reporting(self, phase: str = "plan") -> Iterator[None]:
         """Report errors of the block, log failed files by cause, and raise them again.
 
-        :param phase: first phase of the block
+        :param phase: First phase of the block
         """
         self._state["phase"] = phase
         self._push(self._state)

@@ -24,7 +24,7 @@ class BundleAddress:
     """Address of a bundle.
 
     :ivar conn_id: Airflow connection to its DSS
-    :ivar version: version of the bundle; the latest if None
+    :ivar version: Version of the bundle; the latest if None
     """
 
     conn_id: str

@@ -10,8 +10,8 @@ from typing import Any
 def integer(name: str, value: int | str) -> int:
     """Return an integer, which a template renders as text.
 
-    :param name: name of the argument, for the error message
-    :param value: value of the argument
+    :param name: Name of the argument, for the error message
+    :param value: Value of the argument
     :raises ValueError: if it is not an integer
     """
     try:
@@ -23,8 +23,8 @@ def integer(name: str, value: int | str) -> int:
 def boolean(name: str, value: bool | str) -> bool:
     """Return a boolean, which a template renders as text.
 
-    :param name: name of the argument, for the error message
-    :param value: value of the argument
+    :param name: Name of the argument, for the error message
+    :param value: Value of the argument
     :raises ValueError: if it is not a boolean
     """
     text = str(value).strip().lower()
@@ -36,8 +36,8 @@ def boolean(name: str, value: bool | str) -> bool:
 def seconds(name: str, value: float | timedelta) -> float:
     """Return a duration in seconds.
 
-    :param name: name of the argument, for the error message
-    :param value: value of the argument
+    :param name: Name of the argument, for the error message
+    :param value: Value of the argument
     :raises ValueError: if it is not a duration
     """
     try:
@@ -49,8 +49,8 @@ def seconds(name: str, value: float | timedelta) -> float:
 def mappings(name: str, value: Any) -> list[Mapping[str, Any]]:
     """Return a list of mappings, such as the output of mapped tasks, which is read lazily.
 
-    :param name: name of the argument, for the error message
-    :param value: value of the argument
+    :param name: Name of the argument, for the error message
+    :param value: Value of the argument
     :raises ValueError: if it is not a list, or an item is not a mapping
     """
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def killed_after_first_request(operator: DSSOperator, dss: LocalDSS, method: str) -> Iterator[None]:
     """Call `on_kill` during the block, after the DSS has answered the first request for a file.
 
-    :param operator: operator that the block executes
-    :param dss: local DSS
-    :param method: method of the request
+    :param operator: Operator that the block executes
+    :param dss: Local DSS
+    :param method: Method of the request
     """
 
     def kill() -> None:

@@ -15,10 +15,10 @@ from tests.local.server import new_uuid
 class LossyDSS:
     """Server that runs in a thread.
 
-    :param uuids: number of bundles at the start
-    :param versions: number of versions of each
-    :ivar lost: number of versions omitted by listings
-    :ivar page_sizes: page sizes requested
+    :param uuids: Number of bundles at the start
+    :param versions: Number of versions of each
+    :ivar lost: Number of versions omitted by listings
+    :ivar page_sizes: Page sizes requested
     """
 
     def __init__(self, *, uuids: int, versions: int) -> None:

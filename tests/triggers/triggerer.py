@@ -65,9 +65,9 @@ class Store:
 class Triggerer:
     """Run a trigger with a simulated clock, which advances only while the trigger sleeps.
 
-    :ivar now: seconds since the start of the test, also across triggerers
-    :ivar script: calls to make, by second
-    :ivar kill_at: step to kill at: an event yielded or stored, a state read or written, a sleep ended
+    :ivar now: Seconds since the start of the test, also across triggerers
+    :ivar script: Calls to make, by second
+    :ivar kill_at: Step to kill at: an event yielded or stored, a state read or written, a sleep ended
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class Triggerer:
     def run(self, trigger: DSSNewBundleTrigger, until: float, *, state: Any = ...) -> bool:
         """Run a trigger until a time of the clock; return whether it was not killed before.
 
-        :param trigger: trigger to run
-        :param until: seconds since the start of the test
-        :param state: state store of the asset, which may be None; this triggerer by default
+        :param trigger: Trigger to run
+        :param until: Seconds since the start of the test
+        :param state: State store of the asset, which may be None; this triggerer by default
         """
         self._until = until
         trigger.asset_state_store = self if state is ... else state  # type: ignore[assignment]  # it has the methods
