@@ -30,7 +30,7 @@ def _run(items: list[int], work: Callable[[int], None], **options: Any) -> list[
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
 @pytest.mark.parametrize("count", [0, 1, 7, 500])
-def test_each_item_once(count: int, workers: int) -> None:
+def test_each_item_is_worked_on_once(count: int, workers: int) -> None:
     """Each item is worked on exactly once, however many threads there are, and none of them is left."""
     done: list[int] = []
     assert _run(list(range(count)), done.append, workers=workers) == []
@@ -38,9 +38,9 @@ def test_each_item_once(count: int, workers: int) -> None:
     assert upload_threads() == []
 
 
-def test_side_by_side() -> None:
+def test_as_many_items_as_workers_are_in_progress() -> None:
     """As many items as there are workers are under way at once, and no more."""
-    everybody = threading.Barrier(4)
+    all_running = threading.Barrier(4)
     here: list[int] = []
     most = [0]
     lock = threading.Lock()
@@ -49,7 +49,7 @@ def test_side_by_side() -> None:
         with lock:
             here.append(item)
             most[0] = max(most[0], len(here))
-        everybody.wait(60)
+        all_running.wait(60)
         with lock:
             here.remove(item)
 
@@ -71,7 +71,7 @@ def test_failures_are_collected() -> None:
     assert len(done) == 45
 
 
-def test_a_failure_that_halts() -> None:
+def test_failure_of_all_items_halts() -> None:
     """After a failure that would hit all items alike no further one is taken."""
     tried: list[int] = []
 
@@ -85,8 +85,8 @@ def test_a_failure_that_halts() -> None:
     assert 1 <= len(tried) <= 4
 
 
-def test_stop() -> None:
-    """When told to stop it takes no further item, and returns when those under way have ended."""
+def test_stop_takes_no_further_item() -> None:
+    """After stop no further item is taken, and it returns when those in progress have ended."""
     stop, tried = threading.Event(), []
 
     def work(item: int) -> None:
@@ -126,8 +126,8 @@ def _alarm(_: int, __: FrameType | None) -> None:
     raise _TimeoutError
 
 
-def test_a_timeout_in_the_main_thread() -> None:
-    """What is raised in the main thread, as a task's time-out is, stops the other threads and is passed on."""
+def test_timeout_in_main_thread_stops_all() -> None:
+    """An exception in the main thread, such as a task's timeout, stops the other threads and is raised again."""
     stop, tried = threading.Event(), []
 
     def work(item: int) -> None:
@@ -147,7 +147,7 @@ def test_a_timeout_in_the_main_thread() -> None:
     assert len(tried) < 10_000
 
 
-def test_no_item_is_lost() -> None:
+def test_item_whose_thread_dies_fails() -> None:
     """An item is never taken for done when its thread dies of something that is no Exception, as a Rust panic is."""
 
     def work(item: int) -> None:
@@ -158,8 +158,8 @@ def test_no_item_is_lost() -> None:
     assert [item for item, _ in failures] == [5]
 
 
-def test_a_budget() -> None:
-    """What is under way at once costs no more than it may together, and what costs more than that goes alone."""
+def test_budget_limits_items_in_progress() -> None:
+    """Items in progress cost no more than the budget together; an item that costs more runs alone."""
     costs = {item: 100 if item == 7 else item % 4 for item in range(60)}
     spent, most, lock = [0], [0, 0], threading.Lock()
 
@@ -175,19 +175,19 @@ def test_a_budget() -> None:
     assert most == [10, 100]
 
 
-def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every five seconds it tells, in the calling thread, how many items are done."""
-    told: list[tuple[int, threading.Thread]] = []
+def test_progress_is_reported_in_calling_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every five seconds the number of finished items is reported, in the calling thread."""
+    reports: list[tuple[int, threading.Thread]] = []
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() * 100)  # a clock that runs fast
     _run(
         list(range(100)),
         lambda _: time.sleep(0.01),
         workers=2,
-        on_progress=lambda done: told.append((done, threading.current_thread())),
+        on_progress=lambda done: reports.append((done, threading.current_thread())),
     )
-    counts = [count for count, _ in told]
+    counts = [count for count, _ in reports]
     assert len(counts) >= 3
     assert counts == sorted(counts)
     assert 0 < counts[0] < counts[-1] <= 100
-    assert {thread for _, thread in told} == {threading.current_thread()}
+    assert {thread for _, thread in reports} == {threading.current_thread()}

@@ -47,8 +47,6 @@ _TO_DO: tuple[str, ...] = (
     "docs/errors.md",
     "tests/client/",
     "tests/hooks/",
-    "tests/test_parallel.py",
-    "tests/upload/",
 )
 
 

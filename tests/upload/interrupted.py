@@ -19,7 +19,7 @@ from tests.local.server import LocalDSS
 from tests.proxy import ProxiedRequest, Proxy
 
 REPOSITORY = Path(__file__).parents[2]
-LAST_SECONDS = 120.0  # in which an upload must have ended that nobody kills
+LAST_SECONDS = 120.0  # until an upload that is not killed must have ended
 
 
 class UploadProcess:
@@ -67,7 +67,7 @@ class UploadProcess:
         assert self._process.stdout.readline() == "ready\n"
 
     def kill(self, when: Callable[[], bool]) -> bool:
-        """Kill it with SIGKILL at a moment; tell whether it was still under way, else `wait` tells how it ended."""
+        """Kill it with SIGKILL at a moment; return whether it was still running, else `wait` returns its result."""
         end = time.monotonic() + LAST_SECONDS
         while not when() and self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.001)
@@ -81,7 +81,7 @@ class UploadProcess:
         return (json.loads(out) if self._process.returncode == 0 else None), errors
 
     def finish(self) -> dict[str, Any]:
-        """Wait for its end, which is to be a good one, and return what it reports."""
+        """Wait for its success, and return its report."""
         report, errors = self.wait()
         assert report is not None, errors
         return report
@@ -94,10 +94,10 @@ def units(store: Proxy) -> list[tuple[tuple[str, str], ProxiedRequest]]:
 
 
 def assert_nothing_twice(store: Proxy, service: Proxy) -> None:
-    """See that no object or part was sent again once the store had it, nor a file registered that was."""
+    """Check that no object or part was sent twice, and no file registered twice."""
     stored = Counter(unit for unit, passing in units(store) if passing.status == 200)
     assert [unit for unit, times in stored.items() if times > 1] == []
-    # A bundle is put by each try that comes so far: a kill after the answer, before the end, has the next put it again.
+    # Each try that gets this far puts the bundle: after a kill between response and end, the next puts it again.
     put = [each for each in service.requests if each.method == "PUT" and "/files/" in each.path]
     done = Counter(each.path for each in put if each.status in {200, 201})
     twice = [path for path, times in done.items() if times > 1]

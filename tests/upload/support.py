@@ -1,4 +1,4 @@
-"""What the tests of uploads share."""
+"""Helpers of the tests of uploads."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def expected_store(planned: Plan, replica: str) -> dict[str, Any]:
 
 
 def assert_stored(dss: LocalDSS, planned: Plan, replica: str = "aws") -> None:
-    """See that a store has all of a plan, each file and the bundle once, and nothing else of it."""
+    """Check that a store has each file of a plan and the bundle once, and nothing else."""
     stored, expected = stored_of(dss, planned), expected_store(planned, replica)
     assert stored["files"] == expected["files"]
     assert len(stored["bundles"]) == 1

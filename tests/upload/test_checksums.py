@@ -136,11 +136,11 @@ def test_reading_while_a_part_is_in_progress_stops_ahead(tmp_path: Path, monkeyp
     assert _AHEAD * PART_SIZE == 512 * MIB
     monkeypatch.setattr("airflow_provider_hca.upload.staging.parts._AHEAD", 2)
     size, path = 150 * MIB, write_sparse(tmp_path / "file", 150 * MIB)
-    read, results, go_on = list[int](), list[Checksums](), threading.Event()
+    read, results, resume = list[int](), list[Checksums](), threading.Event()
 
     def send() -> None:
         with Workers(2, "part") as workers, PartsRunner(workers, on_read=read.append) as runner:
-            results.append(runner.send(_Reading(file, size, lambda number: number or go_on.wait(60)), file, size))
+            results.append(runner.send(_Reading(file, size, lambda number: number or resume.wait(60)), file, size))
 
     with OpenFile(path) as file:
         sending = threading.Thread(target=send)
@@ -150,7 +150,7 @@ def test_reading_while_a_part_is_in_progress_stops_ahead(tmp_path: Path, monkeyp
             time.sleep(0.01)
         time.sleep(0.3)
         assert sum(read) == 128 * MIB
-        go_on.set()
+        resume.set()
         sending.join()
     assert results == [_checksum(path, size)]
 
@@ -158,10 +158,10 @@ def test_reading_while_a_part_is_in_progress_stops_ahead(tmp_path: Path, monkeyp
 def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
     """Content that changed between one reader and the next is detected, even if neither size nor time show it."""
     size, path = 65 * MIB, write_sparse(tmp_path / "file", 65 * MIB)
-    status, go_on = path.stat(), threading.Event()
+    status, resume = path.stat(), threading.Event()
 
     def on_read(_: int) -> None:  # of the reader of sha256
-        go_on.wait(60)
+        resume.wait(60)
 
     def change() -> None:
         reading.done.wait(60)
@@ -169,7 +169,7 @@ def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
             writable.seek(64 * MIB)
             writable.write(b"other")
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        go_on.set()
+        resume.set()
 
     with OpenFile(path) as file, Workers(1, "part") as workers, PartsRunner(workers, on_read=on_read) as runner:
         reading = _Reading(file, size, lambda _: None)
@@ -187,8 +187,8 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [50 * MIB, 65 * MIB])
-def test_reading_can_be_ended(tmp_path: Path, size: int) -> None:
-    """What the callback raises ends the reading, there and then."""
+def test_error_of_the_callback_ends_the_reading(tmp_path: Path, size: int) -> None:
+    """It ends immediately."""
     path = write_sparse(tmp_path / "file", size)
     reads: list[int] = []
 

@@ -1,4 +1,4 @@
-"""However often the uploading process is killed, wherever it is: what comes of it, and what it costs."""
+"""Kills of the uploading process at random moments: the result, and the cost."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class _Story:
         return UploadProcess(self.dss, self.planned, url=self.service.url, env=env, resume=self.tries > 1)
 
     def end(self) -> int:
-        """See that all is as it would be had nobody been killed; return how many bytes were sent."""
+        """Check that the result is that of an undisturbed upload; return the number of bytes sent."""
         assert_stored(self.dss, self.planned)
         assert_nothing_twice(self.store, self.service)
         assert open_uploads(self.dss, self.planned) == []
-        # What a killed process sent whole the store may have taken, although nobody heard its answer.
+        # The store may have what a killed process sent completely, although it did not read the response.
         whole = {unit: passing.size for unit, passing in units(self.store) if passing.sent == passing.size}
         assert sum(whole.values()) == self.planned.size
         return sum(passing.sent for _, passing in units(self.store))

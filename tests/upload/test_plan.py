@@ -100,7 +100,7 @@ def test_a_pattern_is_not_a_list(tmp_path: Path, option: str) -> None:
 
 
 def test_random_trees(tmp_path: Path) -> None:
-    """For any tree and patterns the plan is what regular expressions say of all its files, in order."""
+    """For any tree and patterns the plan matches regular expressions over all its files, in order."""
     source = random.Random(20240131)  # noqa: S311 - the same at every run
 
     def regex(pattern: str) -> str:
@@ -141,7 +141,7 @@ def test_hidden_files_are_skipped(tmp_path: Path) -> None:
 
 
 def test_hidden_files_can_be_included(tmp_path: Path) -> None:
-    """With hidden="include" they are taken, but those that a DSS refuses by name are told."""
+    """With hidden="include" they are taken, except names that a DSS refuses, which are reported."""
     _files(tmp_path, "a", ".top")
     assert _names(_plan(tmp_path, hidden="include")) == [".top", "a"]
     _files(tmp_path, "d/.hidden", ".git/config")
@@ -159,7 +159,7 @@ def _linked(directory: Path) -> Path:
 
 
 def test_links_are_errors(tmp_path: Path) -> None:
-    """By default every symbolic link is an error that says which settings there are."""
+    """By default every symbolic link is an error that names the settings."""
     offenders = _offenders(_linked(tmp_path))
     assert sorted(offenders) == ["dir", "file"]
     assert "symlinks='follow'" in offenders["dir"]
@@ -180,7 +180,7 @@ def test_links_can_be_skipped(tmp_path: Path) -> None:
 
 
 def test_excluded_links_are_no_errors(tmp_path: Path) -> None:
-    """A link that `exclude` names is left out like any file; nothing needs to be said about links then."""
+    """A link that `exclude` matches is left out like any file, without a setting for links."""
     root = _linked(tmp_path)
     (root / "dangling").symlink_to("nowhere")
     for symlinks in ("error", "follow"):
@@ -208,7 +208,7 @@ def test_no_directory(directory: str) -> None:
 
 
 def test_loops(tmp_path: Path) -> None:
-    """Links to where they lie in end nothing but the plan: each is told, whatever way the loop goes."""
+    """Links that form a loop are reported, and end the plan."""
     _files(tmp_path, "a/b/c.txt", "x/y.txt")
     (tmp_path / "a/b/up").symlink_to(tmp_path / "a")
     (tmp_path / "a/root").symlink_to(tmp_path)
@@ -228,14 +228,14 @@ def test_two_links_to_one_directory(tmp_path: Path) -> None:
 
 
 def test_dangling_links(tmp_path: Path) -> None:
-    """A link to nowhere that is to be followed is an error."""
+    """With symlinks="follow", a link to nowhere is an error."""
     _files(tmp_path, "a")
     (tmp_path / "dangling").symlink_to("nowhere")
     assert _offenders(tmp_path, symlinks="follow") == {"dangling": "cannot be read: No such file or directory"}
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """A FIFO and a socket are told, and not opened, which would wait for ever; excluded, they do no harm."""
+    """A FIFO and a socket are reported, and not opened, which would block; they can be excluded."""
     _files(tmp_path, "a")
     os.mkfifo(tmp_path / "fifo")
     here = Path.cwd()
@@ -252,7 +252,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 # What cannot be read
 
-_AS_NOBODY = """
+_UNPRIVILEGED = """
 import _strptime, hashlib, json, os, sys
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.options import UploadOptions
@@ -273,7 +273,7 @@ else:
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """Make a directory that everybody may enter, unlike pytest's."""
+    """Create a directory that all users may enter, unlike pytest's."""
     directory = Path(tempfile.mkdtemp(prefix="plan-"))
     directory.chmod(0o755)
     yield directory
@@ -282,32 +282,32 @@ def open_dir() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def _as_nobody(directory: Path, **options: Any) -> dict[str, str]:
-    command = [sys.executable, "-c", _AS_NOBODY, str(directory), json.dumps(options), BUNDLE, VERSION]
+def _unprivileged(directory: Path, **options: Any) -> dict[str, str]:
+    command = [sys.executable, "-c", _UNPRIVILEGED, str(directory), json.dumps(options), BUNDLE, VERSION]
     answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     return dict(json.loads(answer.stdout))
 
 
 def test_unreadable(open_dir: Path) -> None:
-    """A file and a directory that may not be read are told, together; excluded, they do no harm."""
+    """An unreadable file and directory are reported together; they can be excluded."""
     _files(open_dir, "a.txt", "secret.txt", "closed/b.txt", "unlisted/c.txt")
     (open_dir / "secret.txt").chmod(0)
     (open_dir / "closed").chmod(0)
     (open_dir / "unlisted").chmod(0o644)  # may be listed, but not entered
-    offenders = _as_nobody(open_dir)
+    offenders = _unprivileged(open_dir)
     assert list(offenders) == ["closed/", "secret.txt", "unlisted/c.txt"]
     assert offenders["secret.txt"] == "cannot be read: permission denied"
     assert offenders["closed/"] == "the directory cannot be read: Permission denied"
     assert "Permission denied" in offenders["unlisted/c.txt"]
-    assert list(_as_nobody(open_dir, exclude=["secret.txt", "closed/*", "unlisted/*"])) == ["a.txt"]
+    assert list(_unprivileged(open_dir, exclude=["secret.txt", "closed/*", "unlisted/*"])) == ["a.txt"]
 
 
 def test_below_an_unreadable_directory(open_dir: Path) -> None:
-    """A directory that lies in one that may not be entered is told like any other that cannot be read."""
+    """A directory below one that may not be entered is reported like other unreadable ones."""
     _files(open_dir, "closed/inner/b.txt")
     (open_dir / "closed").chmod(0)
-    offenders = _as_nobody(open_dir / "closed/inner")
+    offenders = _unprivileged(open_dir / "closed/inner")
     assert list(offenders) == [""]
     assert "Permission denied" in offenders[""]
 
@@ -315,7 +315,7 @@ def test_below_an_unreadable_directory(open_dir: Path) -> None:
 # Names that a DSS refuses
 
 
-def test_refused_names_are_told_all_at_once(tmp_path: Path) -> None:
+def test_refused_names_are_reported_in_one_error(tmp_path: Path) -> None:
     """All names that a DSS would refuse, and everything else that is wrong, are in one error."""
     bad = ["back\\slash", "new\nline", "carriage\rreturn", "a./b", "d/.e", "dot./x/y"]
     _files(tmp_path, "good.txt", *bad)
@@ -341,7 +341,7 @@ def test_the_message(tmp_path: Path) -> None:
 
 
 def test_names_that_are_fine(tmp_path: Path) -> None:
-    """Names with blanks, signs and letters of all kinds, which a DSS takes, are left as they are."""
+    """Names with spaces, signs and letters of all kinds, which a DSS accepts, are unchanged."""
     names = [
         "a b",
         "a#?%&=+.txt",
@@ -360,11 +360,11 @@ def test_names_that_are_fine(tmp_path: Path) -> None:
     assert _names(_plan(tmp_path)) == sorted(names)
 
 
-# Directories that are none
+# Invalid directories
 
 
 def test_empty_directories(tmp_path: Path) -> None:
-    """A directory without files is refused, and it is told if some were left out."""
+    """A directory without files is refused; the error counts those that were left out."""
     (tmp_path / "empty/inner").mkdir(parents=True)
     assert _offenders(tmp_path) == {"": "it has no files to upload"}
     _files(tmp_path, ".hidden", "a.txt")
@@ -374,7 +374,7 @@ def test_empty_directories(tmp_path: Path) -> None:
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    """A directory that is not there is told to be missing on this worker."""
+    """The error of a missing directory names this worker."""
     assert _offenders(tmp_path / "nowhere") == {"": "there is no such directory on this worker"}
 
 
@@ -415,7 +415,7 @@ def test_guessed_types(name: str, expected: str) -> None:
     assert guess_type(name) == expected
 
 
-def test_the_machine_has_no_say(tmp_path: Path) -> None:
+def test_content_types_do_not_depend_on_the_machine(tmp_path: Path) -> None:
     """The machine's own mime.types do not count: a retry on another worker must give the same types."""
     own = tmp_path / "mime.types"
     own.write_text("application/x-mine json bam txt\n")
@@ -431,7 +431,7 @@ def test_the_machine_has_no_say(tmp_path: Path) -> None:
 
 
 def test_content_types(tmp_path: Path) -> None:
-    """Of the types given the first whose pattern matches counts, with its parameters; the rest is guessed."""
+    """The first type whose pattern matches is used, with its parameters; other types are guessed."""
     _files(tmp_path, "cells.json", "project.json", "x/reads.gz", "notes.txt")
     given = {
         "project.json": 'application/json; dcp-type="metadata/project"',
@@ -458,7 +458,7 @@ def test_content_types(tmp_path: Path) -> None:
     "value", ["", "json", "text/plain\n", "text/pl\xe4in", "text/plain\r\nx-evil: 1", "\t/x", "/", "a/"]
 )
 def test_malformed_types(tmp_path: Path, value: str) -> None:
-    """A type that is none, or would break a header, is refused, and the pattern it stands at is told."""
+    """An invalid type, or one that would break a header, is refused; the error names its pattern."""
     with pytest.raises(ValueError, match=r"content_types\['\*\.x'\]"):
         _plan(_files(tmp_path, "a"), content_types={"*.x": value})
 
@@ -496,7 +496,7 @@ def test_uuids(tmp_path: Path) -> None:
     assert not {file.uuid for file in other.files} & set(uuids.values())
 
 
-def test_uuids_for_ever(tmp_path: Path) -> None:
+def test_uuids_stay_the_same(tmp_path: Path) -> None:
     """The derivation never changes: with another one, running pipelines would upload everything again."""
     assert _plan(_files(tmp_path, "a/b.json")).files[0].uuid == "a139467b-a330-5ca8-9241-2ae8221e2231"
 
@@ -509,7 +509,7 @@ def test_upper_case_uuid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"bundle_uuid": "x"}, "bundle_uuid"),
         ({"bundle_version": "2024-01-31T23:59:59Z"}, "bundle_version"),
@@ -517,7 +517,7 @@ def test_upper_case_uuid(tmp_path: Path) -> None:
         ({"symlinks": "maybe"}, "symlinks must be one of error, follow, skip"),
     ],
 )
-def test_wrong_arguments(tmp_path: Path, wrong: dict[str, Any], told: str) -> None:
+def test_wrong_arguments(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
     """A malformed argument is a ValueError that names it, and not taken for a fault of the directory."""
     good = {"bundle_uuid": BUNDLE, "bundle_version": VERSION}
     values = good | wrong
@@ -526,6 +526,6 @@ def test_wrong_arguments(tmp_path: Path, wrong: dict[str, Any], told: str) -> No
     def plan_it() -> None:
         plan_directory(tmp_path, UploadOptions(**values), **named)
 
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         plan_it()
     assert not isinstance(caught.value, InvalidDirectoryError)

@@ -75,7 +75,7 @@ def test_s3(dss_with_stores: LocalDSS, directory: Path) -> None:
 
 
 def test_an_empty_object_by_boto3(dss_with_stores: LocalDSS, caplog: pytest.LogCaptureFixture) -> None:
-    """Where boto3 sends everything, as with a CA bundle of its own, an empty object does not upset the next one."""
+    """If boto3 sends everything, as with a CA bundle, an empty object does not disturb the next one."""
     url = dss_with_stores.about["env"]["AWS_ENDPOINT_URL_S3"]
     staging = open_staging("aws", dss_with_stores.bucket, access=S3Access(boto3.Session(), url, verify=False))
     for content in (b"", random.Random(5).randbytes(MIB), b""):  # noqa: S311 - content, not a secret

@@ -25,13 +25,13 @@ def test_files_that_failed_alike_are_one_cause() -> None:
 
 
 def test_different_troubles_stay_apart() -> None:
-    """What the DSS says otherwise is another cause, and so is another bucket."""
+    """Another message of the DSS is another cause, and so is another bucket."""
     failures = [("a", _refused()), ("b", _refused("another owner")), ("c", "s3://x/k: no"), ("d", "s3://y/k: no")]
     assert len(group_errors(failures)) == 4
 
 
 def test_a_cause_of_one_file_keeps_its_request_id() -> None:
-    """Where one file failed, its whole message is told, by which the operator of the DSS finds the request."""
+    """The whole message is kept, so that the operator of the DSS can find the request."""
     reason = _refused()
     assert group_errors([("a", reason)]) == [(reason, ["a"])]
 

@@ -63,8 +63,8 @@ def _begin(dss: LocalDSS, planned: Plan, file: PlannedFile, parts: tuple[int, ..
 
 
 @pytest.mark.parametrize(("parts", "left"), [((), 65), ((1,), 64), ((0, 1), 0)])
-def test_an_upload_in_parts_is_gone_on_with(dss: LocalDSS, tmp_path: Path, parts: tuple[int, ...], left: int) -> None:
-    """Of an upload that was left open only the parts that are not there are sent, whichever those are."""
+def test_multipart_upload_is_resumed(dss: LocalDSS, tmp_path: Path, parts: tuple[int, ...], left: int) -> None:
+    """Only the missing parts of an unfinished upload are sent, whichever those are."""
     planned, file = _large(tmp_path)
     _begin(dss, planned, file, parts)
     assert _sent(dss, planned) == left * MIB
@@ -85,7 +85,7 @@ def test_parts_that_changed_are_sent_again(dss: LocalDSS, tmp_path: Path) -> Non
 
 
 def test_several_that_were_left_open(dss: LocalDSS, tmp_path: Path) -> None:
-    """Of several uploads of one file one is finished, the others are aborted, and those of others are left alone."""
+    """One of several uploads of a file is finished, the others are aborted; uploads of other keys are kept."""
     planned, file = _large(tmp_path)
     for _ in range(2):
         _begin(dss, planned, file, (1,))
@@ -138,7 +138,7 @@ def test_a_large_file_that_was_registered_otherwise(dss: LocalDSS, tmp_path: Pat
 
 
 def test_another_type_than_the_first_time(dss: LocalDSS, tmp_path: Path) -> None:
-    """What was staged or begun with another content type is staged anew, and what was begun is not left open."""
+    """Files staged with another content type are staged again, and unfinished uploads are aborted."""
     write_tree(tmp_path, small(3))
     planned, file = _large(tmp_path)
     _begin(dss, planned, file, (1,))
@@ -160,7 +160,7 @@ class _Unlisted(S3Staging):
 
 
 def test_a_bucket_that_may_not_be_listed(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without the right to list the bucket a retry sends all again, says so, and comes to the same."""
+    """Without the right to list the bucket a retry sends all files again, and logs that."""
     planned = plan(write_tree(tmp_path, small(5)))
     fault(dss, method="PUT", path="/files/", status=400, times=99)
     with pytest.raises(UploadError):
@@ -217,7 +217,7 @@ def test_what_was_staged_is_removed(dss: LocalDSS, tmp_path: Path, replica: str)
 
 
 def test_nothing_is_removed_before_the_bundle_is_there(dss: LocalDSS, tmp_path: Path) -> None:
-    """When the bundle is not made, what was staged stays for the next try."""
+    """If the bundle is not created, staged objects stay for the next try."""
     planned = plan(write_tree(tmp_path, small(7)))
     fault(dss, method="PUT", path="/bundles/", status=400, times=9)
     with pytest.raises(Exception, match="400"):
@@ -238,7 +238,7 @@ def test_what_cannot_be_removed(dss: LocalDSS, tmp_path: Path, caplog: pytest.Lo
     assert "remain in the bucket" in caplog.text
 
 
-# How fast, and what is told
+# Rate limits and the report
 
 
 def test_bandwidth(dss: LocalDSS, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_no_limit_of_nothing(dss: LocalDSS, limit: float) -> None:
         uploader(dss, max_bytes_per_second=limit)
 
 
-def test_what_is_told(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_report_has_retries_and_slowest_files(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The report counts what was sent again and what was skipped, and names the five files that took longest."""
     planned = plan(write_tree(tmp_path, small(20)))
     slow = {file.uuid for file in planned.files[3:5]}
@@ -294,7 +294,7 @@ def test_what_is_told(dss: LocalDSS, tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 def test_failures_name_every_file(dss: LocalDSS, tmp_path: Path) -> None:
-    """Each file that failed is told with its cause, and the others need nothing more in the next try."""
+    """Each file that failed is reported with its cause, and the others are skipped by the next try."""
     planned = plan(write_tree(tmp_path, small(9)))
     for file in planned.files[2:5]:
         fault(dss, method="PUT", path=f"/files/{file.uuid}", status=409)

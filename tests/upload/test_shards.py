@@ -126,7 +126,7 @@ def test_what_shards_did_adds_up(tmp_path: Path) -> None:
 
 
 def test_shards_of_another_bundle_do_not_join(tmp_path: Path) -> None:
-    """What was registered under other names makes no bundle of these."""
+    """Files that were registered under other names are an error."""
     whole = planned(write_tree(tmp_path, {"a": b"", "b": b""}))
     shards = split_plan(whole, max_files=1, max_bytes=10)
     other = [plan(tmp_path, bundle=new_uuid(), names=shard.names) for shard in shards]

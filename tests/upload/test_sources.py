@@ -46,7 +46,7 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """Where the objects are."""
+        """URL of the prefix."""
         return f"{'gs' if self.replica == 'gcp' else 's3'}://{self.name}/{PREFIX}"
 
     def put(self, name: str, content: bytes, labels: dict[str, str] | None = None, *, prefix: str = PREFIX) -> None:
@@ -156,12 +156,12 @@ def sent(store: Proxy) -> int:
 
 
 def copied(store: Proxy) -> int:
-    """Return how many objects the store was told to copy."""
+    """Return the number of copy requests."""
     return sum(each.method == "PUT" and not each.size and "tagging" not in each.query for each in store.requests)
 
 
 def test_what_has_its_checksums_does_not_pass_the_worker(seen: tuple[LocalDSS, Bucket, Proxy]) -> None:
-    """Of objects with checksums in metadata or tags nothing is read and nothing sent; others are read once."""
+    """Objects with checksums in metadata or tags are neither read nor sent; others are read once."""
     dss, objects, store = seen
     objects.put("in metadata.json", b"{}", labels(b"{}"))
     objects.put("in tags.json", b"[]")
@@ -215,7 +215,7 @@ def test_sums_are_believed_whatever_parts_an_object_was_put_in(seen_moto: tuple[
 
 
 def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy], tmp_path: Path) -> None:
-    """After a try that came to an end while registering nothing is copied again, and what is missing is registered."""
+    """After a try that failed while registering, nothing is copied again, and missing files are registered."""
     dss, objects, store = seen
     for name, content in FILES.items():
         objects.put(name, content, labels(content))
@@ -232,7 +232,7 @@ def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy
 
 
 def test_a_changed_object_is_refused(bucket: tuple[LocalDSS, Bucket]) -> None:
-    """An object that is replaced or removed after it was planned is told, and nothing is registered."""
+    """An object that is replaced or removed after planning is reported, and nothing is registered."""
     dss, objects = bucket
     for name in ("kept.json", "replaced.json", "removed.json"):
         objects.put(name, b'{"old": 1}', labels(b'{"old": 1}'))
@@ -249,7 +249,7 @@ def test_a_changed_object_is_refused(bucket: tuple[LocalDSS, Bucket]) -> None:
 
 
 def test_names_and_patterns_are_as_with_directories(bucket: tuple[LocalDSS, Bucket]) -> None:
-    """Hidden objects and those that stand for directories are left out, patterns hold, and bad names are told."""
+    """Hidden objects and placeholders of directories are left out, patterns apply, and invalid names are reported."""
     _, objects = bucket
     for name in ("a.json", "b.txt", ".hidden/c.json", "d/"):
         objects.put(name, b"")
@@ -281,7 +281,7 @@ def test_a_range_of_names_is_listed(bucket: tuple[LocalDSS, Bucket]) -> None:
     assert found == [names[:2], names[2:7], names[7:]]
 
 
-def test_what_is_not_there_is_told(bucket: tuple[LocalDSS, Bucket]) -> None:
+def test_missing_bucket_or_prefix_is_reported(bucket: tuple[LocalDSS, Bucket]) -> None:
     """A bucket that is not there, and a prefix with nothing under it, are errors that name them."""
     _, objects = bucket
     options: dict[str, Any] = {"bundle_uuid": new_uuid(), "bundle_version": VERSION}
@@ -303,7 +303,7 @@ def test_what_is_not_there_is_told(bucket: tuple[LocalDSS, Bucket]) -> None:
     ],
 )
 def test_what_cannot_be_staged_there_is_refused(directory: str, replica: str, staged: str, message: str) -> None:
-    """A source in another cloud, one that what is staged would come to lie in, and one without a bucket are refused."""
+    """A source in another cloud, one that would contain the staged objects, and one without a bucket are refused."""
     with pytest.raises(ValueError, match=message):
         check_source(directory, replica=replica, staged=staged)
 

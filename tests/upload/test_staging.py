@@ -113,7 +113,7 @@ def test_s3_there(dss: LocalDSS) -> None:
 
 
 def test_s3_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without credentials the message says which to set."""
+    """Without credentials the message names the variables."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -195,7 +195,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], N
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "permanent", "told"),
+    ("status", "code", "permanent", "message"),
     [
         (403, "AccessDenied", True, "s3:PutObjectTagging"),
         (403, "InvalidAccessKeyId", True, "AWS_ACCESS_KEY_ID"),
@@ -206,10 +206,12 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], N
         (503, "SlowDown", False, "503 SlowDown"),
     ],
 )
-def test_s3_refusals(refusing: Callable[[int, str], None], status: int, code: str, permanent: bool, told: str) -> None:
-    """What the store refuses is told with what to change, and only what may pass is worth another try."""
+def test_s3_refusals(
+    refusing: Callable[[int, str], None], status: int, code: str, permanent: bool, message: str
+) -> None:
+    """Errors of the store have advice, and only temporary ones are retried."""
     refusing(status, code)
-    with pytest.raises(StagingError, match=told) as caught:
+    with pytest.raises(StagingError, match=message) as caught:
         S3Staging("bucket").put("key", CONTENT, checksum_bytes(CONTENT), "text/plain", _nothing)
     assert caught.value.permanent == permanent
     assert caught.value.url == "s3://bucket/key"
@@ -223,7 +225,7 @@ def test_s3_may_not_look(refusing: Callable[[int, str], None]) -> None:
 
 
 def test_s3_other_content(dss: LocalDSS, tmp_path: Path) -> None:
-    """Content that is not what the sums say is found out by its ETag."""
+    """Content with other checksums is detected by its ETag."""
     path = write_sparse(tmp_path / "file", 20)
     others = checksum_bytes(path.read_bytes())
     with path.open("r+b") as file:
@@ -279,7 +281,7 @@ def test_s3_strange_keys(dss: LocalDSS, key: str) -> None:
 
 @pytest.mark.parametrize("after", [0, 129])
 def test_s3_ended(dss: LocalDSS, tmp_path: Path, after: int) -> None:
-    """What the callback raises ends an upload in parts, at once, and leaves none of its parts in the bucket."""
+    """An error of the callback ends a multipart upload at once, and leaves no parts in the bucket."""
     path, key = write_sparse(tmp_path / "file", 66 * MIB), _key()
     with pytest.raises(_EndedError):
         stage_file(S3Staging(dss.bucket), key, path, "text/plain", _failing_after(after))
@@ -339,7 +341,7 @@ def _without_google(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 
 def test_gcs_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without credentials, or with a key file that is not there, the message says what to set."""
+    """Without credentials, or with a missing key file, the message names the setting."""
     _without_google(monkeypatch, tmp_path)
     for _ in range(2):
         with pytest.raises(StagingError, match="GOOGLE_APPLICATION_CREDENTIALS") as caught:
@@ -359,7 +361,7 @@ def test_gcs_without_project(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_gcs_refused(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint where nothing listens may be back later; that is told within seconds, not the SDK's two minutes."""
+    """An endpoint where nothing listens may be back later; the error is raised within seconds, not two minutes."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     with pytest.raises(StagingError, match="no answer") as caught:
         GCSStaging(dss.bucket).check()
@@ -367,12 +369,13 @@ def test_gcs_refused(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "permanent", "told"), [(401, True, "refused"), (403, True, "storage.objects.create"), (412, True, "412")]
+    ("status", "permanent", "message"),
+    [(401, True, "refused"), (403, True, "storage.objects.create"), (412, True, "412")],
 )
-def test_gcs_refusals(refusing: Callable[[int, str], None], status: int, permanent: bool, told: str) -> None:
-    """What the store refuses is told with what to change."""
+def test_gcs_refusals(refusing: Callable[[int, str], None], status: int, permanent: bool, message: str) -> None:
+    """Errors of the store have advice."""
     refusing(status, "")
-    with pytest.raises(StagingError, match=told) as caught:
+    with pytest.raises(StagingError, match=message) as caught:
         GCSStaging("bucket").put("key", CONTENT, checksum_bytes(CONTENT), "text/plain", _nothing)
     assert caught.value.permanent == permanent
     assert SECRET not in str(caught.value)
@@ -385,7 +388,7 @@ def test_gcs_may_not_look(refusing: Callable[[int, str], None]) -> None:
 
 
 def test_gcs_other_content(dss: LocalDSS) -> None:
-    """Content that is not what the sums say is found out by its crc32c."""
+    """Content with other checksums is detected by its crc32c."""
     with pytest.raises(StagingError, match="crc32c") as caught:
         GCSStaging(dss.bucket).put(_key(), b"other", checksum_bytes(CONTENT), "text/plain", _nothing)
     assert not caught.value.permanent
@@ -404,7 +407,7 @@ def test_gcs_sha256(dss: LocalDSS) -> None:
 
 
 def test_gcs_truncated(dss: LocalDSS, tmp_path: Path) -> None:
-    """A file that becomes shorter while it is sent is told, and not waited for."""
+    """A file that becomes shorter while it is sent is an error, and not waited for."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
     expected = checksum_bytes(path.read_bytes())
     with pytest.raises(ContentChangedError, match="shorter"):
@@ -413,7 +416,7 @@ def test_gcs_truncated(dss: LocalDSS, tmp_path: Path) -> None:
 
 
 def test_gcs_ended(dss: LocalDSS, tmp_path: Path) -> None:
-    """What the callback raises ends an upload, and no object comes of it."""
+    """An error of the callback ends an upload, and creates no object."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
     with pytest.raises(_EndedError):
         GCSStaging(dss.bucket).put(key, path, checksum_bytes(path.read_bytes()), "text/plain", _failing_after(1))

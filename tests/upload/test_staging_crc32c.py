@@ -1,4 +1,4 @@
-"""Parts of large objects in stores that verify their crc32c, do not know it, or say what is not so."""
+"""Parts of large objects in stores that verify their crc32c, do not support it, or return wrong ETags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Store:
 
     :ivar knows: whether it verifies a crc32c, or refuses a request that has to do with one
     :ivar other_etags: numbers of parts whose ETag is not their MD5
-    :ivar damaged: numbers of parts that come damaged, once
+    :ivar damaged: numbers of parts that arrive damaged, once
     :ivar completed: the body that ended an upload
     """
 
@@ -47,20 +47,20 @@ class _Store:
         """Answer a request."""
         body = asked.rfile.read(int(asked.headers.get("content-length", 0)))
         number = asked.path.partition("partNumber=")[2].partition("&")[0]
-        said = asked.headers.get("x-amz-checksum-crc32c")
-        if not self.knows and (said or "x-amz-checksum-algorithm" in asked.headers):
+        crc32c = asked.headers.get("x-amz-checksum-crc32c")
+        if not self.knows and (crc32c or "x-amz-checksum-algorithm" in asked.headers):
             return 501, b"<Error><Code>NotImplemented</Code><Message>no such header</Message></Error>", {}
         if asked.command == "POST" and "uploadId" in asked.path:
             self.completed = body
-        if said:
+        if crc32c:
             right = base64.b64encode(google_crc32c.value(body).to_bytes(4, "big")).decode()
-            if said != right or number in self.damaged:
+            if crc32c != right or number in self.damaged:
                 self.damaged -= {number}
                 return 400, b"<Error><Code>BadDigest</Code><Message>damaged</Message></Error>", {}
         connection = http.client.HTTPConnection(self._address)
         connection.request(asked.command, asked.path, body, {name: asked.headers[name] for name in asked.headers})
         answer = connection.getresponse()
-        content, headers = answer.read(), {"x-amz-checksum-crc32c": said} if said else {}
+        content, headers = answer.read(), {"x-amz-checksum-crc32c": crc32c} if crc32c else {}
         headers["etag"] = _WRONG if number in self.other_etags else answer.headers.get("etag", "")
         return answer.status, content, headers
 
@@ -103,22 +103,22 @@ def _stage(dss: LocalDSS, path: Path) -> tuple[str, Checksums]:
     return key, stage_file(S3Staging(dss.bucket), key, path, "text/plain")
 
 
-def _assert_stored(dss: LocalDSS, key: str, path: Path, told: Checksums) -> None:
+def _assert_stored(dss: LocalDSS, key: str, path: Path, sums: Checksums) -> None:
     with OpenFile(path) as file:
-        assert told == checksum_stream(file.read(0, SIZE), SIZE)
+        assert sums == checksum_stream(file.read(0, SIZE), SIZE)
     stored: dict[str, Any] = dss.s3.head_object(Bucket=dss.bucket, Key=key)
-    assert (stored["ETag"].strip('"'), stored["ContentLength"]) == (told.s3_etag, SIZE)
+    assert (stored["ETag"].strip('"'), stored["ContentLength"]) == (sums.s3_etag, SIZE)
 
 
 def test_a_store_that_verifies(dss: LocalDSS, store: _Store, path: Path) -> None:
-    """Where the store verifies each part's crc32c, the MD5s are its ETags, and what is made is the same."""
-    key, told = _stage(dss, path)
-    _assert_stored(dss, key, path, told)
+    """If the store verifies each part's crc32c, the MD5s are its ETags, and the object is the same."""
+    key, sums = _stage(dss, path)
+    _assert_stored(dss, key, path, sums)
     assert store.completed.count(b"<ChecksumCRC32C>") == 2
 
 
 def test_only_the_first_md5_is_computed(dss: LocalDSS, store: _Store, path: Path) -> None:
-    """The ETags of later parts are taken for their MD5s, so that of one that is not, the whole object's ETag tells."""
+    """The ETags of later parts are taken for their MD5s; if one is not, the ETag of the whole object differs."""
     store.other_etags = {"2"}
     with pytest.raises(StagingError, match=r"InvalidPart|ETag"):
         _stage(dss, path)
@@ -134,8 +134,8 @@ def test_etags_that_are_no_md5s(dss: LocalDSS, store: _Store, path: Path) -> Non
 def test_a_store_that_knows_no_crc32c(dss: LocalDSS, store: _Store, path: Path) -> None:
     """A store that refuses every request with a crc32c is given none, and its ETags are compared with the MD5s."""
     store.knows = False
-    key, told = _stage(dss, path)
-    _assert_stored(dss, key, path, told)
+    key, sums = _stage(dss, path)
+    _assert_stored(dss, key, path, sums)
     assert b"ChecksumCRC32C" not in store.completed
     store.other_etags = {"2"}
     with pytest.raises(StagingError, match="ETag"):
@@ -143,8 +143,8 @@ def test_a_store_that_knows_no_crc32c(dss: LocalDSS, store: _Store, path: Path) 
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_gone_on_with(dss: LocalDSS, store: _Store, path: Path, *, knows: bool) -> None:
-    """An upload that another process left open is gone on with, whatever the store knows of crc32c's."""
+def test_unfinished_upload_is_resumed(dss: LocalDSS, store: _Store, path: Path, *, knows: bool) -> None:
+    """An upload that another process left unfinished is resumed, whether or not the store supports crc32c."""
     store.knows = knows
     key = f"crc32c/{new_uuid()}"
 
@@ -159,17 +159,17 @@ def test_gone_on_with(dss: LocalDSS, store: _Store, path: Path, *, knows: bool) 
             return transfer
 
         send(1)
-        told = checksum_stream(file.read(0, SIZE), SIZE)
-        send(0, 1).finish(told)
-    _assert_stored(dss, key, path, told)
+        sums = checksum_stream(file.read(0, SIZE), SIZE)
+        send(0, 1).finish(sums)
+    _assert_stored(dss, key, path, sums)
     assert store.completed.count(b"<ChecksumCRC32C>") == (2 if knows else 0)
 
 
 def test_a_damaged_part(dss: LocalDSS, store: _Store, path: Path) -> None:
-    """A part that comes damaged is refused by the store, which another attempt may mend."""
+    """A part that arrives damaged is refused by the store, and may succeed in another attempt."""
     store.damaged = {"2"}
     with pytest.raises(StagingError, match="the file changed meanwhile") as caught:
         _stage(dss, path)
     assert not caught.value.permanent
-    key, told = _stage(dss, path)
-    _assert_stored(dss, key, path, told)
+    key, sums = _stage(dss, path)
+    _assert_stored(dss, key, path, sums)

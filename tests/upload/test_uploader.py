@@ -30,7 +30,7 @@ from tests.upload.support import (
     write_tree,
 )
 
-# What comes of it
+# Results
 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
@@ -71,7 +71,7 @@ def test_a_directory_becomes_a_bundle(dss: LocalDSS, tmp_path: Path, replica: st
 
 
 def test_again(dss: LocalDSS, tmp_path: Path) -> None:
-    """The same upload once more makes nothing twice, and is told to have been there."""
+    """The same upload again creates nothing twice, and reports that the bundle existed."""
     write_tree(tmp_path, small(10) | {"large": large(new_uuid())})
     planned = plan(tmp_path)
     assert uploader(dss).upload(planned).created
@@ -118,11 +118,11 @@ def test_a_new_version(dss: LocalDSS, tmp_path: Path) -> None:
     assert len(stored_of(dss, planned)["files"]) == 6
 
 
-# Files that do not stay as they are
+# Files that change
 
 
 def test_content_changed_between_tries(dss: LocalDSS, tmp_path: Path) -> None:
-    """A file that is registered with other content is a permanent error that names it and says what to do."""
+    """A file that is registered with other content is a permanent error with its name and advice."""
     write_tree(tmp_path, small(5) | {"large": large(new_uuid())})
     bundle = new_uuid()
     uploader(dss).upload(plan(tmp_path, bundle=bundle))
@@ -135,7 +135,7 @@ def test_content_changed_between_tries(dss: LocalDSS, tmp_path: Path) -> None:
     assert [name for name, _ in caught.value.failures] == ["d1/file 001.json", "large"]
     assert "clear the DAG run, or give another bundle_version" in str(caught.value)
     assert (caught.value.permanent, caught.value.done, caught.value.total) == (True, 4, 6)
-    for _ in range(2):  # without looking first, the DSS itself says so, and for a copy that lost, the client
+    for _ in range(2):  # without a look-up, the DSS itself refuses it, and for a copy that lost, the client
         with pytest.raises(UploadError) as caught:
             uploader(dss).upload(planned)
         assert "d1/file 001.json" in dict(caught.value.failures)
@@ -178,7 +178,7 @@ def _touch(path: Path) -> None:
 
 @pytest.mark.parametrize("how", [_change, _truncate, _rewrite, _touch, Path.unlink])
 def test_changed_since_it_was_planned(dss: LocalDSS, tmp_path: Path, how: Callable[[Path], None]) -> None:
-    """All files that are no longer as planned are told in one error, and nothing is registered."""
+    """All files that differ from their plan are reported in one error, and nothing is registered."""
     write_tree(tmp_path, small(10) | {"big": bytes(9 * MIB)})
     planned = plan(tmp_path)
     names = ["big", "d0/file 003.json", "d2/file 008.json"]
@@ -208,7 +208,7 @@ def test_changed_since_it_was_planned(dss: LocalDSS, tmp_path: Path, how: Callab
 def test_changed_while_it_is_sent(
     dss: LocalDSS, tmp_path: Path, how: Callable[[Path], None], moment: str, size: int
 ) -> None:
-    """A file that changes in whatever way while it is sent is told at once, and nothing is registered."""
+    """A file that changes while it is sent is reported immediately, and nothing is registered."""
     write_tree(tmp_path, small(5))
     path = write_sparse(tmp_path / "victim", size)
     planned = plan(tmp_path)

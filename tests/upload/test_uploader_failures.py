@@ -70,7 +70,7 @@ def test_a_conflict_of_one_file(dss: LocalDSS, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [401, 400])
 def test_a_mistake_that_hits_all(dss: LocalDSS, tmp_path: Path, status: int) -> None:
-    """What is wrong with the service or the token ends the upload at once: not every file is tried."""
+    """An error of the service or the token ends the upload at once: not every file is tried."""
     write_tree(tmp_path, small(100))
     planned = plan(tmp_path)
     fault(dss, method="PUT", path="/files/", status=status, times=1000)
@@ -83,9 +83,9 @@ def test_a_mistake_that_hits_all(dss: LocalDSS, tmp_path: Path, status: int) -> 
 
 
 def test_large_file_when_another_file_fails_is_closed(dss: LocalDSS, tmp_path: Path) -> None:
-    """A large file of which only some parts were staged when another file ended the upload is closed."""
+    """If another file ends the upload while parts of a large file are staged, the large file is closed."""
     (tmp_path / "a.json").write_bytes(b"{}")
-    write_sparse(tmp_path / "b.bin", 450 * MIB)  # of which only the first parts are read
+    write_sparse(tmp_path / "b.bin", 450 * MIB)  # only the first parts are read
 
     class Refusing(S3Staging):
         def put(self, *_: Any, **__: Any) -> None:
@@ -100,7 +100,7 @@ def test_large_file_when_another_file_fails_is_closed(dss: LocalDSS, tmp_path: P
 
 
 def test_a_service_that_is_down(dss: LocalDSS, tmp_path: Path) -> None:
-    """A service that answers 503 all the time is tried as often as the policy says, and a retry is worth it."""
+    """503 is retried as often as the policy allows, and the error is not permanent."""
     write_tree(tmp_path, small(100))
     planned = plan(tmp_path)
     fault(dss, method="PUT", path="/files/", status=503, times=1000)
@@ -112,7 +112,7 @@ def test_a_service_that_is_down(dss: LocalDSS, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_staging_bucket_that_is_not_there(dss: LocalDSS, tmp_path: Path, resume: bool) -> None:
-    """A missing bucket is told at once, before any file is read or the DSS asked for one."""
+    """A missing bucket is reported before any file is read or looked up."""
     planned = plan(write_tree(tmp_path, small(3)))
     staging = open_staging("aws", "no-such-bucket")
     with pytest.raises(StagingError, match="staging_bucket"):
@@ -176,7 +176,7 @@ def test_a_token_that_expires_while_files_are_staged(
     class SlowStaging(S3Staging):
         def put(self, *arguments: Any, **options: Any) -> None:
             super().put(*arguments, **options)
-            time.sleep(0.2)  # so that all threads come back at once
+            time.sleep(0.2)  # so that all threads finish at the same time
             clock.now = end
 
     with RequestsTransport(pool_size=8) as transport:
@@ -189,7 +189,7 @@ def test_a_token_that_expires_while_files_are_staged(
 
 @pytest.mark.parametrize("trouble", ["token", "route", "host"])
 def test_a_dss_that_will_not_do_is_found_before_staging(dss: LocalDSS, tmp_path: Path, trouble: str) -> None:
-    """A refused token, a wrong base path or host is told before anything is sent to the bucket."""
+    """A refused token, a wrong base path or host is reported before anything is sent to the bucket."""
     urls = {"token": dss.url, "route": f"{dss.url}/v2", "host": "http://127.0.0.1:9/v1"}
     api = DSSAPI(urls[trouble], auth=StaticToken("no.such.token"), retry=RetryPolicy(attempts=2, seconds=1))
     prefix = str(tmp_path)
@@ -257,7 +257,7 @@ def test_a_failing_copy(dss: LocalDSS, tmp_path: Path, status: int) -> None:
 
 @pytest.mark.parametrize("status", [422, 500])
 def test_resume_after_a_failed_copy(dss: LocalDSS, tmp_path: Path, status: int) -> None:
-    """A file whose copy failed, whatever HEAD answers for ever since, is registered once more by a later try."""
+    """A file whose copy failed, after which HEAD answers 422 or 500, is registered again by a later try."""
     write_tree(tmp_path, small(3) | {"bad": large(new_uuid())})
     planned = plan(tmp_path)
     fault(dss, method="PUT", path=f"/files/{planned.files[0].uuid}", action="fail_copy", status=status)
@@ -270,7 +270,7 @@ def test_resume_after_a_failed_copy(dss: LocalDSS, tmp_path: Path, status: int) 
 
 @pytest.mark.parametrize("replica", ["aws", "gcp"])
 def test_resume_sends_nothing_that_is_staged(dss: LocalDSS, tmp_path: Path, replica: str) -> None:
-    """What an earlier try staged and did not register is registered from where it is; what changed is sent again."""
+    """Files that an earlier try staged and did not register are registered; changed ones are sent again."""
     write_tree(tmp_path, small(4) | {"large": large(new_uuid())})
     planned = plan(tmp_path, content_types={"*": "text/plain"})
     fault(dss, method="PUT", path="/files/", status=400, times=99)

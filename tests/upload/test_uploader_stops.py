@@ -115,7 +115,7 @@ def test_a_dss_that_is_restarted(own_dss: LocalDSS, tmp_path: Path, phase: str) 
     assert_stored(own_dss, planned)
 
 
-# Told to stop
+# Stops
 
 
 _LONG = 600.0  # seconds that an upload would wait if it were not stopped
@@ -134,7 +134,7 @@ def _assert_stops(dss: LocalDSS, planned: Plan, engine: Any) -> None:
 
 
 def test_stop_while_staging(dss: LocalDSS, tmp_path: Path) -> None:
-    """Told to stop among many small files, it ends at once, and nothing is registered."""
+    """A stop among many small files ends the upload at once, and nothing is registered."""
     planned = plan(write_tree(tmp_path, small(200)))
     stop, counter = threading.Event(), itertools.count(1)
 
@@ -148,7 +148,7 @@ def test_stop_while_staging(dss: LocalDSS, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sent", "left"), [(60, 66), (131, 2)])  # pieces of half a MiB; whole MiB
 def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int, left: int) -> None:
-    """Told to stop in the middle of a large file, it ends soon, and a retry sends only the parts that are not there."""
+    """A stop in the middle of a large file ends the upload soon, and a retry sends only the missing parts."""
     write_sparse(tmp_path / "large", 66 * MIB)
     planned = plan(tmp_path)
     stop, counter = threading.Event(), itertools.count(1)
@@ -157,7 +157,7 @@ def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int, left: in
         if count > 0 and next(counter) == sent:
             stop.set()
 
-    # Of one worker, so that it is known what is done when it is told to stop.
+    # Of one worker, so that it is known what is done at the stop.
     _assert_stops(dss, planned, uploader(dss, staging=Meddling(dss.bucket, meddle), stop=stop, workers=1))
     assert requests_seen(dss, "PUT", "/files/") == 0
     again: list[int] = []
@@ -169,7 +169,7 @@ def test_stop_in_a_large_file(dss: LocalDSS, tmp_path: Path, sent: int, left: in
 
 
 def test_stop_while_hashing(dss: LocalDSS, tmp_path: Path) -> None:
-    """Told to stop while a very large file is only read, it ends at once."""
+    """A stop while a very large file is only read ends the upload at once."""
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(2 << 40)
@@ -180,7 +180,7 @@ def test_stop_while_hashing(dss: LocalDSS, tmp_path: Path) -> None:
 
 
 def test_stop_while_registering(dss: LocalDSS, tmp_path: Path) -> None:
-    """Told to stop while files are registered, it registers no more, and a retry does the rest."""
+    """After a stop while files are registered, no more are, and a retry does the rest."""
     planned = plan(write_tree(tmp_path, small(100)))
     stop = threading.Event()
     fault(dss, method="PUT", path="/files/", action="slow", seconds=0.2, times=1000)
@@ -201,7 +201,7 @@ def test_stop_while_registering(dss: LocalDSS, tmp_path: Path) -> None:
 
 
 def test_stop_while_copies_are_awaited(dss: LocalDSS, tmp_path: Path) -> None:
-    """Told to stop while the DSS copies, it ends at once."""
+    """A stop while the DSS copies ends the upload at once."""
     planned = plan(write_tree(tmp_path, {name: large(new_uuid()) for name in "abc"}))
     fault(dss, method="PUT", path="/files/", action="fail_copy", status=404, times=3)  # copies that never end
     stop = threading.Event()
@@ -217,7 +217,7 @@ def test_stop_while_copies_are_awaited(dss: LocalDSS, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "part"), [("PUT", "/files/"), ("PUT", "/bundles/")])
 def test_stop_while_waiting_for_another_attempt(dss: LocalDSS, tmp_path: Path, method: str, part: str) -> None:
-    """Told to stop during the wait that the DSS asked for, it ends at once."""
+    """A stop during the wait that the DSS asked for ends the upload at once."""
     planned = plan(write_tree(tmp_path, small(3)))
     stop = threading.Event()
     fault(dss, method=method, path=part, status=503, retry_after=_LONG, times=1000)
@@ -233,7 +233,7 @@ def test_stop_while_waiting_for_another_attempt(dss: LocalDSS, tmp_path: Path, m
 
 
 def test_stop_while_the_store_is_down(dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told to stop during the wait before another attempt at a store that does not answer, it ends at once."""
+    """A stop during the wait before another attempt at an unreachable store ends the upload at once."""
     planned = plan(write_tree(tmp_path, small(10)))
     stop = threading.Event()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
@@ -248,7 +248,7 @@ def test_stop_while_the_store_is_down(dss: LocalDSS, tmp_path: Path, monkeypatch
 
 
 def test_stopped_before_it_begins(dss: LocalDSS, tmp_path: Path) -> None:
-    """Told to stop before it begins, it sends nothing."""
+    """After a stop before the beginning, nothing is sent."""
     planned = plan(write_tree(tmp_path, small(3)))
     stop = threading.Event()
     stop.set()

@@ -19,7 +19,7 @@ from airflow_provider_hca.upload.uploader import Uploader
 
 
 def main() -> None:
-    """Upload what the command line says."""
+    """Upload the directory that the command line describes."""
     wish = json.loads(sys.argv[1])
     options = UploadOptions(
         replica=wish["replica"],
