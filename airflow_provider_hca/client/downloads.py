@@ -1,4 +1,4 @@
-"""The content of a file on its way here: through broken connections, and checked when it is whole."""
+"""Receive the content of a file: resume after broken connections and verify the checksum."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from airflow_provider_hca.client.models import FileMetadata
 from airflow_provider_hca.exceptions import DSSContentError, DSSError, DSSProtocolError
 
 _RANGE = re.compile(r"bytes (\d+)-")
-_CHUNK = 1024 * 1024
+_CHUNK_SIZE = 1024 * 1024
 
 
 class Writable(Protocol):
-    """What content can be written to: a file open in binary mode, or anything with its `write`."""
+    """A file open for writing in binary mode, or another object with `write`."""
 
     def write(self, data: bytes, /) -> object:
-        """Take some bytes."""
+        """Write bytes."""
+        ...
+
+
+class Readable(Protocol):
+    """A file open for reading in binary mode."""
+
+    def seek(self, offset: int, /) -> object:
+        """Move to an offset."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes; empty at the end."""
         ...
 
 
 class NotReadyError(DSSError):
-    """The DSS is still making the copy that a file is downloaded from; only for those who do not want to wait."""
-
-
-class Readable(Protocol):
-    """What content can be read from that came earlier: a file open in binary mode."""
-
-    def seek(self, offset: int, /) -> object:
-        """Go to a place."""
-        ...
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes, and none at the end."""
-        ...
+    """The DSS still prepares the copy to download from; raised only if the caller does not want to wait."""
 
 
 class Content:
-    """What has come of a file.
+    """Received content of a file.
 
-    :param to: where it goes
-    :ivar size: bytes so far
+    :param to: File to write it to
+    :ivar size: Size of the received content, in bytes
     """
 
     def __init__(self, to: Writable) -> None:
@@ -54,68 +54,75 @@ class Content:
         self._sha256 = hashlib.sha256()
 
     def begin_with(self, file: Readable) -> None:
-        """Take what an earlier try wrote for the beginning.
+        """Count the content that an earlier attempt wrote.
 
-        :param file: the same that the rest is written to, open for reading too; is read from its beginning to its end
+        :param file: The file to write to, open for reading too; read from its start to its end
         """
         file.seek(0)
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_SIZE):
             self._sha256.update(chunk)
             self.size += len(chunk)
 
     @property
     def headers(self) -> dict[str, str]:
-        """What to ask with for the rest."""
-        # The object store is not to compress, or to decompress, what has a checksum.
+        """Headers of the request for the remaining content."""
+        # The object store must neither compress nor decompress content that has a checksum.
         return {"accept-encoding": "identity"} | ({"range": f"bytes={self.size}-"} if self.size else {})
 
     def receive(self, file: FileMetadata, status: int, headers: Mapping[str, str]) -> Callable[[bytes], None] | None:
-        """Say where the body of an answer goes; see `messages.Receive`.
+        """Return the receiver for the body of a response; see `sansio.Receive`.
 
-        :param file: what is to come: no more than that is taken
-        :raises DSSProtocolError: when it begins behind what has come so far
+        :param file: Metadata of the file; more than its size is not accepted
+        :raises DSSProtocolError: if the response starts after the received content
         """
         if status == 206:
-            found = _RANGE.match(headers.get("content-range", ""))
-            begin = int(found[1]) if found else -1
+            match = _RANGE.match(headers.get("content-range", ""))
+            begin = int(match[1]) if match else -1
             if not 0 <= begin <= self.size:
-                raise DSSProtocolError(f"bytes from {self.size} on were asked for, and others came")
-            return self._after(self.size - begin, file)
-        # A store that knows no ranges sends all of it again.
-        return self._after(self.size, file) if status == 200 else None
+                raise DSSProtocolError(
+                    f"expected a range from byte {self.size}, got {headers.get('content-range', 'no Content-Range')!r}"
+                )
+            return self._receiver(self.size - begin, file)
+        # A store that does not support ranges sends the whole content.
+        return self._receiver(self.size, file) if status == 200 else None
 
-    def _after(self, known: int, file: FileMetadata) -> Callable[[bytes], None]:
-        def take(chunk: bytes) -> None:
+    def _receiver(self, known: int, file: FileMetadata) -> Callable[[bytes], None]:
+        """Return a function that appends chunks.
+
+        :param known: Number of bytes to skip, since they were received before
+        """
+
+        def append(chunk: bytes) -> None:
             nonlocal known
             new = chunk[known:] if known else chunk
             known = max(0, known - len(chunk))
-            if self.size + len(new) > file.size:  # a store that sends without end would fill the disk
-                raise DSSContentError(file.uuid, file.version, f"more came than its {file.size:,} bytes")
+            if self.size + len(new) > file.size:  # an endless response would fill the disk
+                raise DSSContentError(file.uuid, file.version, f"expected {file.size:,} bytes, got more")
             if new:
                 self._write(new)
                 self._sha256.update(new)
                 self.size += len(new)
 
-        return take
+        return append
 
     def check(self, file: FileMetadata) -> None:
-        """Compare what came with what the DSS says.
+        """Compare size and SHA-256 of the received content with the metadata.
 
-        :raises DSSContentError: when it is something else
+        :raises DSSContentError: if they are different
         """
-        came = self._sha256.hexdigest()
-        if (self.size, came) != (file.size, file.sha256):
-            told = f"{file.size:,} bytes with sha256 {file.sha256} were to come, and {self.size:,} with {came} came"
-            raise DSSContentError(file.uuid, file.version, told)
+        sha256 = self._sha256.hexdigest()
+        if (self.size, sha256) != (file.size, file.sha256):
+            message = f"expected {file.size:,} bytes (sha256 {file.sha256}), got {self.size:,} bytes (sha256 {sha256})"
+            raise DSSContentError(file.uuid, file.version, message)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file to write to, which gets its name when it is whole; a file of that name stays until then.
+    """Open a new file that replaces `path` once it is complete.
 
-    :param path: the file; its directory must be there
+    :param path: Path of the file, in an existing directory
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # not of its name, which may have no room for more
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # not from the name, which may have the maximum length
     try:
         with partial.open("xb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""What goes in and out of the calls: files, bundles, replicas."""
+"""Arguments and results of the calls: files, bundles, collections, replicas."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from airflow_provider_hca.client.identifiers import check_uuid, check_version
 Replica = Literal["aws", "gcp"]
 REPLICAS: tuple[Replica, ...] = ("aws", "gcp")
 # Absolute, a "." or ".." or "~/" segment, a back-slash, a line break, "a/.hidden", "a./b". The server's own pattern is
-# stricter than its description, and lets the empty name and "dir//b" pass, which no file system can hold.
+# stricter than its description, but accepts the empty name and "dir//b", which a file system cannot hold.
 _REFUSED_NAME = re.compile(r"^/|^~/|\\|[\n\r\0]|\./|/\.|//|/$|^\.{0,2}$")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BY_SCHEME: dict[str, Replica] = {"s3": "aws", "gs": "gcp"}
 
-
 CHECKOUT_STATUSES = ("RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN_JOB_ID")
-MOST_CHANGES = 1000  # what a DSS takes of each kind in one PATCH, and of contents in a PUT of a collection
-_LINKED = frozenset({"file", "bundle", "collection"})
+MAX_CHANGES = 1000  # items of each list in a PATCH, and contents in the PUT of a collection
+_LINK_TYPES = frozenset({"file", "bundle", "collection"})
 
 
 class FQID(NamedTuple):
-    """A version of a bundle, file or collection. As text it is `uuid.version`."""
+    """A version of a bundle, file or collection; `uuid.version` as text."""
 
     uuid: str
     version: str
@@ -35,7 +33,7 @@ class FQID(NamedTuple):
 
 
 class BundleFile(TypedDict):
-    """A file as a member of a bundle: what `put_bundle` sends, and what a put-file task hands on."""
+    """A file of a bundle, as sent by `put_bundle` and returned by a put-file task."""
 
     uuid: str
     version: str
@@ -44,7 +42,7 @@ class BundleFile(TypedDict):
 
 
 class Bundle(TypedDict):
-    """A bundle's manifest. Its files also have `size`, `sha256`, `sha1`, `s3_etag`, `crc32c` and `content-type`."""
+    """The manifest of a bundle; its files also have `size`, `sha256`, `sha1`, `s3_etag`, `crc32c`, `content-type`."""
 
     uuid: str
     version: str
@@ -55,8 +53,8 @@ class Bundle(TypedDict):
 class CollectionItem(TypedDict):
     """A link in a collection.
 
-    `type` is `file`, `bundle`, `collection`, or a name of your own for a fragment of a metadata file, which
-    `fragment`, a JSON pointer, then names.
+    `type` is `file`, `bundle`, `collection`, or your own name for a fragment of a metadata file; `fragment` is then the
+    JSON pointer to it.
     """
 
     type: str
@@ -67,9 +65,9 @@ class CollectionItem(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class PutFile:
-    """The answer to `PUT /files`.
+    """The result of `PUT /files`.
 
-    :ivar outcome: `created` (201), `identical` (200: it was there), or `copying` (202: not there yet)
+    :ivar outcome: `created` (201), `identical` (200, it existed), or `copying` (202, not stored yet)
     """
 
     uuid: str
@@ -79,9 +77,9 @@ class PutFile:
 
 @dataclass(frozen=True, slots=True)
 class PutBundle:
-    """The answer to `PUT /bundles`.
+    """The result of `PUT /bundles`.
 
-    :ivar outcome: `created` (201), or `identical` (200: it was there)
+    :ivar outcome: `created` (201), or `identical` (200, it existed)
     """
 
     uuid: str
@@ -91,10 +89,10 @@ class PutBundle:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """How a checkout is going.
+    """The status of a checkout.
 
-    :ivar cause: why it failed
-    :ivar location: where the files are, if the DSS says so
+    :ivar cause: Reason of a failure
+    :ivar location: Location of the files, if the DSS returns it
     """
 
     job_id: str
@@ -105,11 +103,11 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a change of a bundle or collection came to.
+    """The result of a change of a bundle or collection.
 
-    :ivar version: that has all of it
-    :ivar count: how many files or links it has
-    :ivar patches: how many PATCHes it took this time; none if an earlier try, or somebody else, had done it all
+    :ivar version: Version with all changes
+    :ivar count: Number of files or links in it
+    :ivar patches: Number of PATCH requests of this attempt; 0 if earlier ones, or another client, made all changes
     """
 
     uuid: str
@@ -120,11 +118,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FileMetadata:
-    """What the DSS knows of a file.
+    """The metadata of a file.
 
-    :ivar size: in bytes
-    :ivar crc32c: eight hexadecimal digits
-    :ivar s3_etag: the MD5 up to 64 MiB, the multipart ETag above
+    :ivar size: Size in bytes
+    :ivar crc32c: CRC32C, eight hexadecimal digits
+    :ivar s3_etag: MD5 up to 64 MiB, multipart ETag above
     """
 
     uuid: str
@@ -138,72 +136,60 @@ class FileMetadata:
     crc32c: str
 
 
-def check_sha256(value: str) -> str:
-    """Return a sha256 in lower case, as the DSS tells it, or raise.
-
-    :param value: 64 hexadecimal digits, in either case
-    :raises ValueError: when it is something else
-    """
-    lowered = value.lower() if isinstance(value, str) else ""
-    if not _SHA256.fullmatch(lowered):
-        raise ValueError(f"sha256 must be 64 hexadecimal digits, not {value!r:.200}")
-    return lowered
-
-
 def check_replica(replica: str) -> Replica:
-    """Return the replica if there is one of that name.
+    """Return the replica, or raise.
 
-    :raises ValueError: when there is none
+    :raises ValueError: if it is not `aws` or `gcp`
     """
     for known in REPLICAS:
         if replica == known:
             return known
-    raise ValueError(f"replica must be one of {', '.join(REPLICAS)}, not {replica!r}")
+    raise ValueError(f"replica must be {' or '.join(map(repr, REPLICAS))}, got {replica!r}")
 
 
 def check_name(name: str) -> str:
-    """Return the name of a file in a bundle unchanged if a DSS takes it and a file system can hold it, or raise.
+    """Return the name of a file in a bundle, or raise if a DSS or a file system would refuse it.
 
-    :param name: a relative path with forward slashes
-    :raises ValueError: when it is refused
+    :param name: Relative path with forward slashes
+    :raises ValueError: if it would be refused
     """
     if not isinstance(name, str):
-        raise ValueError(f"the name of a file must be text, not {name!r}")
+        raise ValueError(f"the name of a file must be text, got {name!r}")
     try:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError("the name is not UTF-8") from None
     if _REFUSED_NAME.search(name):
         raise ValueError(
-            f"a DSS refuses the name {name!r}: it wants relative paths with '/', without '\\\\', line breaks, "
-            "'.', '..' or '~/' segments, and without dots at the start (but for the first) or end of a segment"
+            f"a DSS refuses the name {name!r}: it must be a relative path with '/', without '\\\\', line breaks, '.', "
+            "'..' or '~/' segments; no segment may end, and only the first may start, with a dot"
         )
     return name
 
 
 def replica_of(url: str) -> Replica:
-    """Return the replica that a staged object is registered in: `s3://` in aws, `gs://` in gcp (`PUT /files`).
+    """Return the replica that a staged object is registered in: aws for `s3://`, gcp for `gs://` (`PUT /files`).
 
-    :raises ValueError: when it is neither, or names no bucket or no key
+    :raises ValueError: if it has another scheme, no bucket or no key
     """
     parts = urlsplit(url)
     replica = _BY_SCHEME.get(parts.scheme)
     if replica is None or not parts.netloc or len(url) <= len(f"{parts.scheme}://{parts.netloc}/"):
-        raise ValueError(f"a staged object is 's3://bucket/key' or 'gs://bucket/key', not {url!r}")
+        raise ValueError(f"the URL of a staged object must be 's3://bucket/key' or 'gs://bucket/key', got {url!r}")
     return replica
 
 
 def bundle_file(file: Mapping[str, Any]) -> BundleFile:
-    """Return a file as `PUT /bundles` wants it: the four keys, checked, and no other.
+    """Return a file for `PUT /bundles`, with its four keys checked and others removed.
 
-    :param file: with at least those keys, such as what a put-file task returns, or a file of a manifest
-    :raises ValueError: when one is missing or is not well-formed
+    :param file: File with at least these keys, such as the result of a put-file task or a file of a manifest
+    :raises ValueError: if a key is missing or invalid
     """
     missing = [key for key in ("uuid", "version", "name", "indexed") if key not in file]
     if missing:
-        raise ValueError(f"a bundle's file needs uuid, version, name and indexed; {', '.join(missing)} is missing")
+        raise ValueError(f"a file of a bundle needs uuid, version, name and indexed; {', '.join(missing)} is missing")
     if not isinstance(file["indexed"], bool):
-        raise ValueError(f"indexed of file {file['name']!r} must be true or false, not {file['indexed']!r}")
+        raise ValueError(f"indexed of file {file['name']!r} must be true or false, got {file['indexed']!r}")
     return {
         "uuid": check_uuid(file["uuid"], f"uuid of file {file['name']!r}"),
         "version": check_version(file["version"], f"version of file {file['name']!r}"),
@@ -213,36 +199,36 @@ def bundle_file(file: Mapping[str, Any]) -> BundleFile:
 
 
 def collection_item(item: Mapping[str, Any]) -> CollectionItem:
-    """Return a link as `PUT /collections` wants it, checked.
+    """Return a link for `PUT /collections`, checked.
 
-    :param item: with `type`, `uuid`, `version`, and `fragment` where the type is a name of your own
-    :raises ValueError: when one is missing or is not well-formed, or another key is there
+    :param item: Link with `type`, `uuid`, `version`, and `fragment` for a type of your own
+    :raises ValueError: if a key is missing, invalid or unknown
     """
     unknown = sorted(set(item) - {"type", "uuid", "version", "fragment"})
     if unknown:
         raise ValueError(
-            f"a collection's item has type, uuid, version and maybe fragment; {', '.join(unknown)} means nothing in "
+            f"a collection item may have type, uuid, version and fragment; {', '.join(unknown)} is unknown in "
             f"{dict(item)!r}"
         )
     checked = existing_item(item)
     kind, fragment = checked["type"], checked.get("fragment")
-    if kind not in _LINKED and not isinstance(fragment, str):
+    if kind not in _LINK_TYPES and not isinstance(fragment, str):
         raise ValueError(
-            f"an item of type {kind!r} needs a fragment, a JSON pointer such as '/cells/0'; only file, bundle and "
-            "collection go without"
+            f"a collection item of type {kind!r} needs a fragment, a JSON pointer such as '/cells/0'; only items of "
+            "type file, bundle and collection need no fragment"
         )
     return checked
 
 
 def existing_item(item: Mapping[str, Any]) -> CollectionItem:
-    """Return a link as `PATCH /collections` wants it to remove it: with whatever else it has, which must match.
+    """Return a link for removal by `PATCH /collections`, with all its other keys, which must match too.
 
-    :param item: with `type`, `uuid`, `version`, and what else it has
-    :raises ValueError: when one is missing or is not well-formed
+    :param item: Link with `type`, `uuid`, `version` and its other keys
+    :raises ValueError: if a key is missing or invalid
     """
     missing = [key for key in ("type", "uuid", "version") if not item.get(key)]
     if missing:
-        raise ValueError(f"a collection's item has type, uuid and version; {', '.join(missing)} is missing in {item!r}")
+        raise ValueError(f"a collection item needs type, uuid and version; {', '.join(missing)} is missing in {item!r}")
     kind = str(item["type"])
     checked: dict[str, Any] = {
         **{key: value for key, value in item.items() if (key, value) != ("fragment", None)},
@@ -250,15 +236,15 @@ def existing_item(item: Mapping[str, Any]) -> CollectionItem:
         "uuid": check_uuid(item["uuid"], f"uuid of a {kind} in the collection"),
         "version": check_version(item["version"], f"version of {kind} {item['uuid']}"),
     }
-    return checked  # type: ignore[return-value]  # with more than that
+    return checked  # type: ignore[return-value]  # may have more keys
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:
-    """Raise if a list in it is longer than a DSS takes in one call.
+    """Raise if a list is longer than a DSS accepts in one call.
 
-    :param changes: lists by what they are called there
-    :raises ValueError: when one is
+    :param changes: Lists by their names in the request
+    :raises ValueError: if a list is too long
     """
     for name, value in changes.items():
-        if isinstance(value, list) and len(value) > MOST_CHANGES:
-            raise ValueError(f"a DSS takes {MOST_CHANGES:,} {name} in one call, not {len(value):,}")
+        if isinstance(value, list) and len(value) > MAX_CHANGES:
+            raise ValueError(f"a DSS accepts {MAX_CHANGES:,} {name} in one call, got {len(value):,}")

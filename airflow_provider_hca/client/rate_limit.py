@@ -1,35 +1,35 @@
-"""How fast many threads may go, all together: as a setting says, and slower where a service asks for that."""
+"""Limit the requests per second of all threads together, and slow down when a service asks for it."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-_LEAST = 4.0  # a second: whoever waits for a turn must not wait longer than a request is tried
-_ONE_TROUBLE = 1.0  # seconds in which many threads meet the same trouble
-_DOUBLES_IN = 5.0  # seconds without trouble in which the speed doubles again
+_MIN_RATE = 4.0  # per second: a thread must not wait longer for its turn than a request is retried
+_SAME_INCIDENT = 1.0  # seconds within which several threads report the same incident
+_DOUBLING_TIME = 5.0  # seconds without an incident after which the rate doubles again
 
 
 class RateLimiter:
-    """Gives out turns, so many a second; what a service asks of one thread, all of them do.
+    """Gives out turns at a limited rate; a request of a service to slow down applies to all threads.
 
-    :param limit: how many a second at most; as many as there are if None
+    :param limit: Turns per second; unlimited if None
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self._lock = threading.Lock()
-        self._next = 0.0  # when there is a turn again
-        self._slowed, self._allowed = float("-inf"), float("inf")
-        self._since, self._taken, self._rate = time.monotonic(), 0.0, 0.0
+        self._next = 0.0  # time of the next turn
+        self._slowed_at, self._slowed_rate = float("-inf"), float("inf")
+        self._second, self._count, self._rate = time.monotonic(), 0.0, 0.0
         self.limit(limit)
 
     def limit(self, limit: float | None) -> None:
-        """Set how many a second there are at most.
+        """Set the number of turns per second.
 
-        :raises ValueError: when that is none
+        :raises ValueError: if it is not above 0
         """
         if limit is not None and not limit > 0:
-            raise ValueError(f"a limit per second must be above 0, not {limit}")
+            raise ValueError(f"a limit per second must be above 0, got {limit}")
         self._limit = limit or float("inf")
 
     def wait(self, stop: threading.Event, amount: float = 1.0) -> None:
@@ -43,39 +43,39 @@ class RateLimiter:
             stop.wait(seconds)
 
     def reserve(self, amount: float = 1.0) -> float:
-        """Take a turn and return the seconds until it comes.
+        """Take a turn and return the time until it, in seconds.
 
         :param amount: Number of turns to take
         """
         with self._lock:
             now = time.monotonic()
-            self._count(now, amount)
+            self._count_turns(now, amount)
             turn = max(now, self._next)
-            self._next = turn + amount / self._most(now)
+            self._next = turn + amount / self._allowed_rate(now)
         return turn - now
 
     def slow_down(self, seconds: float | None) -> None:
-        """Give out no turn for a while and half as many afterwards, since a service said it is asked too much.
+        """Pause all turns and halve their rate afterwards.
 
-        :param seconds: how long it asked to wait, if it did
+        :param seconds: Length of the pause in seconds; no pause if None
         """
         with self._lock:
             now = time.monotonic()
             self._next = max(self._next, now + (seconds or 0.0))
-            if now < self._slowed + _ONE_TROUBLE:
+            if now < self._slowed_at + _SAME_INCIDENT:
                 return
-            self._allowed = max(_LEAST, min(self._most(now), self._rate or self._taken) / 2)
-            self._slowed = now
+            self._slowed_rate = max(_MIN_RATE, min(self._allowed_rate(now), self._rate or self._count) / 2)
+            self._slowed_at = now
 
-    def _most(self, now: float) -> float:
-        quiet = max(0.0, now - self._slowed)
-        if quiet > 32 * _DOUBLES_IN:
+    def _allowed_rate(self, now: float) -> float:
+        quiet = max(0.0, now - self._slowed_at)
+        if quiet > 32 * _DOUBLING_TIME:
             return self._limit
-        return min(self._limit, self._allowed * 2 ** (quiet / _DOUBLES_IN))
+        return min(self._limit, self._slowed_rate * 2 ** (quiet / _DOUBLING_TIME))
 
-    def _count(self, now: float, amount: float) -> None:
-        """Keep how many turns there were in the last full second."""
-        if now >= self._since + 1.0:
-            self._rate = self._taken / (now - self._since)
-            self._since, self._taken = now, 0.0
-        self._taken += amount
+    def _count_turns(self, now: float, amount: float) -> None:
+        """Measure the rate of the last full second."""
+        if now >= self._second + 1.0:
+            self._rate = self._count / (now - self._second)
+            self._second, self._count = now, 0.0
+        self._count += amount

@@ -1,13 +1,13 @@
-"""Sending one request the way a DSS wants it: with a token, retried, redirected. No I/O happens here.
+"""Send one request with a token, with retries and redirects. No I/O happens here.
 
-Every call of the protocol goes through `Exchange.send`, so the rules are in one place:
+Every call of the protocol goes through `Exchange.send`, so these rules are in one place:
 
-- An idempotent request is repeated after a connection error, a read timeout, 429, 500, 502, 503 and 504, with
-  growing waits and `Retry-After`, within a number of attempts *and* a total time. A permanent mistake that the
-  server dresses as `500` with `Retry-After: 10` therefore ends soon, with the server's own title.
-- Anything else is sent again only when it certainly was not done: no connection came about, or the DSS refused it
-  unread (429, read-only). Only the caller can know whether a PATCH that was not answered was done.
-- A token goes to the DSS's own origin only, wherever a redirect points, and is renewed once after a 401.
+- An idempotent request is repeated after a connection error, a read timeout, 429, 500, 502, 503 and 504, with growing
+  delays and `Retry-After`, within a number of attempts *and* a total time. A permanent mistake that the server answers
+  with 500 and `Retry-After: 10` therefore ends soon, with the server's own title.
+- Any other request is sent again only if it was certainly not applied: no connection was made, or the DSS refused it
+  unread (429, read-only). Only the caller can find out whether an unanswered PATCH was applied.
+- A token is sent to the DSS's own origin only, wherever a redirect points, and is renewed once after a 401.
 """
 
 from __future__ import annotations
@@ -27,45 +27,46 @@ from airflow_provider_hca.client.sansio import (
     decode_error,
     is_no_route,
     origin,
+    resolve,
     retry_after,
-    target,
 )
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSProtocolError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_REFUSALS = frozenset({"forbidden", "file_missing"})  # which a DSS may send as a 500; see `decode_error`
+RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_REFUSALS = frozenset({"forbidden", "file_missing"})  # a DSS may answer them with status 500; see `decode_error`
 _NOT_SENT = frozenset({"dns", "refused", "connect timeout"})
-_HOPS = 20
-_TELL_EVERY = 2.0  # seconds
-_SHORTEST_SECRET = 6  # characters
-_NO_WAIT = 0.1  # seconds; following a shorter `Retry-After` for ten minutes would be a hot loop
+_MAX_REDIRECTS = 20
+_WARNING_INTERVAL = 2.0  # seconds
+_MIN_SECRET_LENGTH = 6  # characters
+_MIN_RETRY_AFTER = 0.1  # seconds; following a shorter one for ten minutes would be a hot loop
 
 
 class Auth(Protocol):
-    """Where a token comes from (see `airflow_provider_hca.client.auth`)."""
+    """A source of tokens; see `airflow_provider_hca.client.auth`."""
 
     def token(self) -> Call[str | None]:
-        """Return the token to send, renewing it first when it is about to expire; None to send none."""
+        """Return a valid token, renewed if it expires soon; None to send none."""
         ...
 
     def rejected(self, token: str) -> bool:
-        """Take note that the DSS refused this token; return whether another one can be had."""
+        """Record that the DSS refused this token, and return whether another one is available."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to go on with an idempotent request.
+    """Limits for repeating an idempotent request.
 
-    :ivar attempts: how often it is sent at most
-    :ivar seconds: how long after the first sending it may be sent again at most; a minute's trouble of the service
-        is ridden out, a permanent mistake is told within the minute
-    :ivar first_delay: the wait before the second attempt in seconds; each further one doubles it
-    :ivar longest_delay: the longest wait in seconds that is not asked for by the server
-    :ivar redirect_seconds: how long to follow `301`s that say `Retry-After` (a checkout under way)
+    :ivar attempts: Number of attempts
+    :ivar seconds: Time for retries, in seconds, from the first attempt on: enough for a short outage of the service,
+        while a permanent mistake is reported within a minute
+    :ivar first_delay: Delay before the second attempt, in seconds; each further delay is doubled
+    :ivar longest_delay: Longest delay, in seconds, unless the server asks for a longer one
+    :ivar redirect_seconds: Time to follow `301` with `Retry-After` (a checkout in progress), in seconds
     """
 
     attempts: int = 10
@@ -74,38 +75,56 @@ class RetryPolicy:
     longest_delay: float = 10.0
     redirect_seconds: float = 600.0
 
-    def delay(self, attempt: int, elapsed: float, asked: float | None) -> float | None:
-        """Return the seconds to wait after this failed attempt, or None to give up.
+    def delay(self, attempt: int, elapsed: float, retry_after: float | None) -> float | None:
+        """Return the delay after a failed attempt in seconds, or None to give up.
 
-        :param attempt: how often the request was sent
-        :param elapsed: seconds since it was first sent
-        :param asked: what `Retry-After` said
+        :param attempt: Number of attempts so far
+        :param elapsed: Time since the first attempt, in seconds
+        :param retry_after: `Retry-After` of the response, in seconds
         """
         if attempt >= self.attempts:
             return None
-        # Jitter: many workers that failed together must not come back together.
-        if asked is None:
-            wait = min(self.longest_delay, self.first_delay * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load
+        # Jitter: workers that failed together must not retry together.
+        if retry_after is None:
+            delay = min(self.longest_delay, self.first_delay * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load
         else:
-            wait = asked * random.uniform(1, 1.1)  # noqa: S311 - spreads load
-        return wait if elapsed + wait <= self.seconds else None
+            delay = retry_after * random.uniform(1, 1.1)  # noqa: S311 - spreads load
+        return delay if elapsed + delay <= self.seconds else None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Progress of one `Exchange.send`.
+
+    :ivar began: Time of the first attempt
+    :ivar started: Time from which retries count; a redirect restarts it
+    :ivar maybe_done: Whether an attempt may have been applied
+    """
+
+    repeatable: bool
+    began: float
+    started: float
+    attempt: int = 1
+    redirects: int = 0
+    renewed: bool = False
+    maybe_done: bool = False
 
 
 @dataclass(slots=True)
 class Exchange:
     """Sends requests to one origin, with its token.
 
-    :ivar home: the origin (`scheme://host:port`) that the token is for
-    :ivar auth: where the token comes from
-    :ivar policy: how long to go on
-    :ivar retries: how many requests were sent again after a failure
+    :ivar home: Origin (`scheme://host:port`) that the token is for
+    :ivar auth: Token source; None sends no token
+    :ivar policy: Limits for retries
+    :ivar retries: Number of requests sent again after a failure
     """
 
     home: str
     auth: Auth | None
     policy: RetryPolicy
     retries: int = 0
-    _told: float = float("-inf")
+    _warned: float = float("-inf")
 
     def send(
         self,
@@ -116,116 +135,130 @@ class Exchange:
         repeatable: bool | None = None,
         deletes: bool = False,
     ) -> Call[Response]:
-        """Return the first answer whose status is in `accept`.
+        """Return the first response whose status is accepted.
 
-        :param request: what to send
-        :param accept: the statuses that are answers; the others are errors
-        :param authorize: whether the operation wants a token
-        :param repeatable: whether it may be sent again after a failure; by default GET, HEAD, PUT and DELETE are
-        :param deletes: whether a DSS knows nothing of it once it is done: `404` then answers a repeat of what was done
-        :raises DSSError: the last failure, when no attempt is left or none would help
+        :param request: Request to send
+        :param accept: Accepted statuses; others are errors
+        :param authorize: Whether the operation needs a token
+        :param repeatable: Whether to send it again after a failure; by default GET, HEAD, PUT and DELETE are
+        :param deletes: Whether a successful request makes a repeat fail: `404` to a repeat is then accepted
+        :raises DSSError: the last failure, if no attempt remains or none would help
         """
-        if repeatable is None:
-            repeatable = request.method in {"GET", "HEAD", "PUT", "DELETE"}
-        # The first sending: what a poll waits before it is not time spent on retries.
-        began = started = time.monotonic() + request.delay
-        attempt, hops, renewed, maybe_done = 1, 0, False, False
+        now = time.monotonic() + request.delay  # the delay of a poll is not time spent on retries
+        repeatable = request.method in _IDEMPOTENT if repeatable is None else repeatable
+        progress = _Progress(repeatable, began=now, started=now)
         while True:
             token = (yield from self._token()) if authorize and request.origin == self.home else None
-            failure: DSSError
-            again, asked = True, None
             try:
                 response = yield _with_token(request, token)
             except DSSConnectionError as error:
-                failure = error
-            else:
-                if response.status in accept or (deletes and maybe_done and _is_gone(response)):
-                    return response
-                if response.status == 401 and token and not renewed and self.auth and self.auth.rejected(token):
-                    renewed, request = True, replace(request, delay=0.0)
-                    continue
-                if response.status in REDIRECTS:
-                    hops += 1
-                    request = self._redirected(request, response, hops, time.monotonic() - began)
-                    # What the server asks to wait for is not spent on retries.
-                    started, attempt = time.monotonic() + request.delay, 1
-                    continue
+                request = self._repeat(request, error, progress)
+                continue
+            if response.status in accept or (deletes and progress.maybe_done and _is_gone(response)):
+                return response
+            following = self._follow(request, response, token, progress)
+            if following is None:
                 failure = self._failure(request, response, token)
-                again = response.status in RETRIED and _code(failure) not in _REFUSALS
-                asked = retry_after(response)
-            unclear = is_unclear(failure)
-            maybe_done = failure.maybe_done = maybe_done or unclear
-            again = again and (repeatable or not unclear)
-            delay = self.policy.delay(attempt, time.monotonic() - started, asked) if again else None
-            if delay is None:
-                raise failure
-            attempt += 1
-            self.retries += 1
-            self._tell("%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
-            request = replace(request, delay=delay)
-
-    def _tell(self, message: str, *arguments: object) -> None:
-        """Log a retry; of what many threads meet at once, one is enough."""
-        now = time.monotonic()
-        level = logging.WARNING if now >= self._told + _TELL_EVERY else logging.DEBUG
-        if level == logging.WARNING:
-            self._told = now
-        log.log(level, message, *arguments)
+                following = self._repeat(request, failure, progress, response)
+            request = following
 
     def _token(self) -> Call[str | None]:
         return (yield from self.auth.token()) if self.auth else None
 
-    def _redirected(self, request: Request, response: Response, hops: int, elapsed: float) -> Request:
-        url = target(request, response.headers.get("location", ""))
+    def _follow(self, request: Request, response: Response, token: str | None, progress: _Progress) -> Request | None:
+        """Return the request that a 401 or a redirect asks for; None for another response."""
+        if response.status == 401 and token and not progress.renewed and self.auth and self.auth.rejected(token):
+            progress.renewed = True
+            return replace(request, delay=0.0)
+        if response.status not in _REDIRECTS:
+            return None
+        progress.redirects += 1
+        request = self._redirected(request, response, progress)
+        # The time that the server asks to wait is not time spent on retries.
+        progress.started, progress.attempt = time.monotonic() + request.delay, 1
+        return request
+
+    def _redirected(self, request: Request, response: Response, progress: _Progress) -> Request:
+        url = resolve(request, response.headers.get("location", ""))
         where = f"{request.method} {request.path}: redirected to {origin(url)}"
         if request.method not in {"GET", "HEAD"}:
-            # Some redirects turn a PUT into a GET, which would pass for success.
-            raise DSSProtocolError(f"{where}; write to that address instead: change the host of the connection")
-        wait = retry_after(response)
-        if elapsed + (wait or 0) > self.policy.redirect_seconds or ((wait or 0) < _NO_WAIT and hops > _HOPS):
-            # Whoever asks to wait may be done by the next time; a circle will not.
-            raise DSSProtocolError(f"{where} again and again, for {elapsed:.0f} s", permanent=not wait)
-        return replace(request, url=url, delay=wait or 0.0)
+            # Some redirects turn a PUT into a GET, which would look like a success.
+            raise DSSProtocolError(f"{where}; change the host of the connection to that address")
+        delay = retry_after(response) or 0.0
+        elapsed = time.monotonic() - progress.began
+        # A server that asks to wait may be done at the next attempt; a loop does not end.
+        if delay < _MIN_RETRY_AFTER and progress.redirects > _MAX_REDIRECTS:
+            raise DSSProtocolError(f"{where}: redirect loop, {progress.redirects} redirects", permanent=not delay)
+        if elapsed + delay > self.policy.redirect_seconds:
+            raise DSSProtocolError(f"{where}: still redirected after {elapsed:.0f} s", permanent=not delay)
+        return replace(request, url=url, delay=delay)
+
+    def _repeat(
+        self, request: Request, failure: DSSError, progress: _Progress, response: Response | None = None
+    ) -> Request:
+        """Return the request to send after a failure, or raise the failure if a repeat is not allowed or useless."""
+        unclear = is_unclear(failure)
+        progress.maybe_done = failure.maybe_done = progress.maybe_done or unclear
+        delay = None
+        if _may_pass(failure) and (progress.repeatable or not unclear):
+            asked = retry_after(response) if response else None
+            delay = self.policy.delay(progress.attempt, time.monotonic() - progress.started, asked)
+        if delay is None:
+            raise failure
+        progress.attempt += 1
+        self.retries += 1
+        self._log_retry(failure, progress.attempt, delay)
+        return replace(request, delay=delay)
+
+    def _log_retry(self, failure: DSSError, attempt: int, delay: float) -> None:
+        """Log a retry as a warning, but only one of those that many threads cause at once."""
+        now = time.monotonic()
+        level = logging.WARNING if now >= self._warned + _WARNING_INTERVAL else logging.DEBUG
+        if level == logging.WARNING:
+            self._warned = now
+        log.log(level, "%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
 
     def _failure(self, request: Request, response: Response, token: str | None) -> DSSError:
-        # Content is an object store's, even where that is at the same address.
+        # Content is an object store's, even one at the same address.
         at_home = request.origin == self.home and request.receive is None
         secrets = [token] if token else []
         error = decode_error(request, response, *secrets, *(() if at_home else _signed(request.url)))
         where = f"{request.method} {request.path}"
         if response.status < 400:
-            return DSSProtocolError(f"{where}: no DSS answers {response.status} to this")
+            return DSSProtocolError(f"{where}: unexpected status {response.status}")
         if at_home and request.method != "HEAD" and is_no_route(response):
-            # Otherwise a mistake in the address would pass for a bundle that is not there yet.
-            asked = f" (request id {error.request_id})" if error.request_id else ""
+            # Otherwise a mistake in the address would look like a bundle that does not exist yet.
+            reference = f" (request id {error.request_id})" if error.request_id else ""
             return DSSProtocolError(
-                f"{where}: {response.status}: {error.title}: there is no such route at {request.origin}; does the "
-                f"address have the base path of a DSS's API, such as '/v1'?{asked}"
+                f"{where}: {response.status}: {error.title}: {request.origin} has no such route; the address must "
+                f"include the base path of the DSS's API, such as '/v1'{reference}"
             )
         return error
 
 
-def _is_gone(response: Response) -> bool:
-    return response.status == 404 and not is_no_route(response)
-
-
 def is_unclear(failure: DSSError) -> bool:
-    """Return whether the DSS may have done what it was asked to, or may do it yet, although it did not say so."""
+    """Return whether the DSS may have applied a request, or may still apply it, despite the failure."""
     if isinstance(failure, DSSConnectionError):
         return failure.kind not in _NOT_SENT
     clear = {"read_only", *_REFUSALS}
     return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code not in clear
 
 
-def _code(failure: DSSError) -> str:
-    return failure.code if isinstance(failure, DSSResponseError) else ""
+def _may_pass(failure: DSSError) -> bool:
+    if isinstance(failure, DSSResponseError):
+        return failure.status in RETRIED_STATUSES and failure.code not in _REFUSALS
+    return isinstance(failure, DSSConnectionError)
+
+
+def _is_gone(response: Response) -> bool:
+    return response.status == 404 and not is_no_route(response)
 
 
 def _signed(url: str) -> Iterator[str]:
-    """Yield what the query of a URL says, as it stands there and decoded: of a signed one it is the permission."""
+    """Yield the values in the query of a URL, encoded and decoded: those of a presigned URL are secrets."""
     for part in urlsplit(url).query.split("&"):
         value = part.partition("=")[2]
-        if len(value) >= _SHORTEST_SECRET:
+        if len(value) >= _MIN_SECRET_LENGTH:
             yield from {value, unquote(value), unquote_plus(value)}
 
 

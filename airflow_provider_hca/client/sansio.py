@@ -1,4 +1,4 @@
-"""The two messages of the protocol, and how to read an answer: what a DSS means by its status, body and headers."""
+"""Requests, responses and their interpretation, without I/O."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ _XML_PART = re.compile(r"<(Code|Message)>([^<]*)</")
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _HTML_TAG = re.compile(r"<[^>]*>")
 _TITLE_LENGTH = 500
-# Some refusals have codes that the interface definition lacks. A DSS checks its own answers by that, and sends a 500
-# with this in the place of the 403 for what is another's, and of the 400 for a missing file in a PATCH.
+# A DSS validates its own responses against the interface definition, which lacks some codes. It therefore answers 500
+# with this text instead of 403 for an item of another owner, and instead of 400 for a missing file in a PATCH.
 _REFUSAL = re.compile(r"does not conform to specification: '(forbidden|file_missing)' is not one of")
 
 
-# Takes the status and the headers of an answer, and returns what takes its body, chunk by chunk; None when the body is
-# to come with the `Response`, as that of an error.
+# Returns the receiver for the chunks of a response's body, from its status and headers; None to keep the body in the
+# `Response`, for example that of an error.
 Receive = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request that a call wants sent.
+    """An HTTP request that a call yields.
 
-    :ivar method: HTTP method
-    :ivar url: absolute, with its query
-    :ivar headers: all of them; not shown in `repr`, since one may hold a token
-    :ivar body: not shown in `repr` either
-    :ivar delay: seconds to wait before sending
-    :ivar connect_timeout: seconds to wait for a connection
-    :ivar read_timeout: seconds to wait for the answer
-    :ivar receive: for a body that is not to be held in memory: asked, once the headers are there, where it is to go
+    :ivar method: HTTP method; empty for a pause
+    :ivar url: Absolute URL with its query
+    :ivar headers: All headers; hidden in `repr`, since one may hold a token
+    :ivar body: Body; hidden in `repr` too
+    :ivar delay: Time to wait before sending, in seconds
+    :ivar connect_timeout: Time to wait for a connection, in seconds
+    :ivar read_timeout: Time to wait for each part of the response, in seconds
+    :ivar receive: Returns the receiver of a body that is too large for memory, once the headers have arrived
     """
 
     method: str
@@ -70,17 +70,17 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """`scheme://host:port`: what a token may be sent to."""
+        """`scheme://host:port`, the unit to which a token may be sent."""
         return origin(self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer to a request.
+    """The response to a request.
 
-    :ivar status: HTTP status
-    :ivar headers: names in lower case; several of one name are joined by `, `; not shown in `repr`
-    :ivar body: the whole body; not shown in `repr` either, since that of a refresh is a token
+    :ivar status: HTTP status; 0 for a pause
+    :ivar headers: Headers, with names in lower case; values of the same name are joined with `, `; hidden in `repr`
+    :ivar body: Whole body; hidden in `repr`, since that of a token refresh is a token
     """
 
     status: int
@@ -89,22 +89,22 @@ class Response:
 
 
 def pause(seconds: float) -> Request:
-    """Return what a call yields when it only has to wait: a transport sends nothing, and answers with status 0."""
+    """Return a request for waiting only: a transport sends nothing and returns status 0."""
     return Request("", "", delay=seconds)
 
 
-# A call yields what it wants sent, is sent the answer (or thrown a DSSConnectionError), and returns its result.
+# A call yields requests, is sent the responses (or thrown a DSSConnectionError), and returns its result.
 Call = Generator[Request, Response, T]
 
 
 def authority(url: str) -> str:
-    """Return how a URL begins, up to its path: what is not to be taken apart for every request anew."""
-    found = _AUTHORITY.match(url)
-    return found[0] if found else url
+    """Return the part of a URL before its path, as a key for caches: `urlsplit` for each request would be slow."""
+    match = _AUTHORITY.match(url)
+    return match[0] if match else url
 
 
 def origin(url: str) -> str:
-    """Return the `scheme://host:port` of a URL, in lower case and with the port always there."""
+    """Return the `scheme://host:port` of a URL, in lower case and always with a port."""
     return _origin(authority(url))
 
 
@@ -116,7 +116,7 @@ def _origin(url: str) -> str:
 
 
 def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with their names in lower case; several of one name are joined by `, `."""
+    """Return headers with names in lower case; values of the same name are joined with `, `."""
     lowered: dict[str, str] = {}
     for name, value in headers.items():
         key = name.lower()
@@ -127,7 +127,7 @@ def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
 def json_object(request: Request, response: Response) -> dict[str, Any]:
     """Return the body as a JSON object.
 
-    :raises DSSProtocolError: when it is something else
+    :raises DSSProtocolError: if it is not a JSON object
     """
     try:
         value = json.loads(response.body)
@@ -136,14 +136,14 @@ def json_object(request: Request, response: Response) -> dict[str, Any]:
     if not isinstance(value, dict):
         kind = response.headers.get("content-type", "no content type")
         raise DSSProtocolError(
-            f"{request.method} {request.path}: {response.status} without a JSON object ({kind}): is "
-            f"{request.origin} the address of a DSS's API, such as 'https://dss.example.org/v1'?"
+            f"{request.method} {request.path}: {response.status} without a JSON object ({kind}); the address must be "
+            f"that of a DSS's API, such as 'https://dss.example.org/v1', got {request.origin}"
         )
     return value
 
 
 def retry_after(response: Response) -> float | None:
-    """Return the seconds that `Retry-After` asks for, given as seconds or as a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of `Retry-After`, given in seconds or as a date (RFC 9110, 10.2.3); None without it."""
     value = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", value, re.ASCII):
         return float(value)
@@ -155,10 +155,10 @@ def retry_after(response: Response) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def target(request: Request, reference: str) -> str:
-    """Return the absolute URL that a `Location` or `Link` of the answer to a request names.
+def resolve(request: Request, reference: str) -> str:
+    """Return the absolute URL of a `Location` or `Link` in the response to a request.
 
-    :raises DSSProtocolError: when it names none that HTTP can go to
+    :raises DSSProtocolError: if it is not a valid HTTP URL, or has a user in it
     """
     try:
         url = urljoin(request.url, reference)
@@ -168,25 +168,25 @@ def target(request: Request, reference: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise DSSProtocolError(f"{request.method} {request.path}: the answer refers to an invalid URL")
+        raise DSSProtocolError(f"{request.method} {request.path}: the response refers to an invalid URL")
     return url
 
 
 def next_page(request: Request, response: Response) -> str | None:
-    """Return the URL of the next page from `Link`, whose `rel` a DSS writes in single quotes.
+    """Return the URL of the next page from `Link`, whose `rel` a DSS writes in single quotes; None on the last page.
 
-    :raises DSSProtocolError: when it is not a URL
+    :raises DSSProtocolError: if it is not a valid URL
     """
     match = _LINK_NEXT.search(response.headers.get("link", ""))
-    return target(request, match[1]) if match else None
+    return resolve(request, match[1]) if match else None
 
 
 def decode_error(request: Request, response: Response, *secrets: str) -> DSSResponseError:
-    """Return the error that an answer means, whichever of its shapes the body has.
+    """Return the error for a response, whose body may have several forms.
 
-    :param request: what was asked
-    :param response: the answer
-    :param secrets: what to keep out of the error, should the server echo it
+    :param request: Request
+    :param response: Its response
+    :param secrets: Texts to hide in the error, since a server may echo them
     """
     code, title = _code_and_title(response.body)
     if not title:
@@ -194,7 +194,7 @@ def decode_error(request: Request, response: Response, *secrets: str) -> DSSResp
     refusal = _REFUSAL.search(title) if response.status == 500 else None
     if refusal:
         code = refusal[1]
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be in another
+    for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
         code, title = code.replace(secret, "***"), title.replace(secret, "***")
     kinds: dict[int, type[DSSResponseError]] = {
         401: DSSAuthError,
@@ -214,9 +214,9 @@ def decode_error(request: Request, response: Response, *secrets: str) -> DSSResp
 
 
 def is_no_route(response: Response) -> bool:
-    """Return whether it is the route that is missing, and not what was asked for.
+    """Return whether the route does not exist, rather than the requested item.
 
-    The gateway of a DSS answers 403 with a `message` then, another web server 404 or 405 in its own words.
+    The gateway of a DSS then answers 403 with a `message`, another web server 404 or 405 with a body of its own.
     """
     try:
         value = json.loads(response.body)
@@ -234,15 +234,15 @@ def _code_and_title(body: bytes) -> tuple[str, str]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         xml = _XML_ERROR.search(text)
-        if xml:  # an object store's, which also repeats what was signed, and the signature
+        if xml:  # from an object store; its other elements repeat the signature
             parts = dict(_XML_PART.findall(xml[0]))
             return parts.get("Code", ""), parts.get("Message", "")
-        found = _HTML_TITLE.search(text)
-        return "", " ".join(_HTML_TAG.sub(" ", found[1] if found else text).split())
+        html = _HTML_TITLE.search(text)
+        return "", " ".join(_HTML_TAG.sub(" ", html[1] if html else text).split())
     if not isinstance(value, dict):
         return "", ""
-    # {"status", "code", "title", "stacktrace"}, {"type", "title", "detail", "status"}, {"Code", "Message"} and
-    # {"message"}: servers and the gateways before them each have their own.
+    # Forms of servers and their gateways: {"status", "code", "title", "stacktrace"}, {"type", "title", "detail",
+    # "status"}, {"Code", "Message"} and {"message"}.
     code = value.get("code") or value.get("Code") or ""
     title = value.get("title") or value.get("Message") or value.get("message") or ""
     detail = value.get("detail") or ""

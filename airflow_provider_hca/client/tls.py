@@ -1,6 +1,6 @@
-"""What the environment says of the way to servers: through which proxy, and whose certificates are trusted.
+"""Proxies and CA bundles of the environment, the same for both transports.
 
-Both transports ask here, so that a deferred task reaches what its worker reaches.
+A deferred task therefore reaches the servers that its worker reaches.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ class UnusableBundleError(OSError):
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the proxy for a URL, with its scheme; None where there is none.
+    """Return the proxy for a URL, with its scheme; None without a proxy.
 
-    :param url: with scheme and host
+    :param url: URL with scheme and host
     """
     from requests.utils import get_environ_proxies, select_proxy
 
     proxy = select_proxy(url, get_environ_proxies(url))
-    # HTTPS_PROXY=proxy.example.org:3128 is usual. requests' own function for it takes "localhost:" for a scheme.
+    # HTTPS_PROXY=proxy.example.org:3128 is usual, but requests' own function takes "localhost:" for a scheme.
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """Return what checks a server's certificate, or does not.
+    """Return a TLS context that checks a server's certificate, or does not.
 
-    :param verify: whether to check it, or the path of a CA bundle, a file or a directory; True trusts what
-        `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` names, and else what `requests` brings along
-    :raises UnusableBundleError: when the bundle cannot be used
+    :param verify: Whether to check it, or the path of a CA bundle, a file or a directory; True trusts the bundle that
+        `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` names, or else that of `requests`
+    :raises UnusableBundleError: if the bundle cannot be used
     """
     bundle = _bundle(verify)
     if bundle is None:
         return _context(None, ())
     try:
-        found = Path(bundle).stat()
-        return _context(bundle, (found.st_mtime_ns, found.st_ino, found.st_size))
+        state = Path(bundle).stat()
+        return _context(bundle, (state.st_mtime_ns, state.st_ino, state.st_size))
     except ssl.SSLError:
-        raise UnusableBundleError(f"the CA bundle {bundle!r} is no file of certificates in PEM") from None
+        raise UnusableBundleError(f"the CA bundle {bundle!r} is not a file of certificates in PEM format") from None
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise UnusableBundleError(f"the CA bundle {bundle!r} cannot be read: {told}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UnusableBundleError(f"the CA bundle {bundle!r} cannot be read: {reason}") from None
 
 
 def _bundle(verify: bool | str) -> str | None:
@@ -59,11 +59,11 @@ def _bundle(verify: bool | str) -> str | None:
 
 
 @lru_cache(maxsize=8)
-def _context(bundle: str | None, state: tuple[int, ...]) -> ssl.SSLContext:  # noqa: ARG001 - a renewed bundle is another
+def _context(bundle: str | None, state: tuple[int, ...]) -> ssl.SSLContext:  # noqa: ARG001 - identifies a renewed bundle
     """Return a context; each takes 10 ms and half a megabyte, and there may be thousands of transports.
 
-    :param bundle: its path; None trusts all
-    :param state: by which a renewed one is told apart
+    :param bundle: Path of the CA bundle; None trusts all certificates
+    :param state: Modification time, inode and size of the bundle
     """
     from urllib3.util import create_urllib3_context
 

@@ -1,7 +1,7 @@
-"""What there is to wait for: for each kind the one decision whether it has come, which everything that waits shares.
+"""Conditions to wait for: one class per kind, shared by sensors, operators and triggers.
 
-A wait is looked at again and again, by a sensor's poke, by an operator that holds its worker, or by a trigger in an
-event loop. It can be written down as JSON, to be taken up in another process.
+A waiter is checked repeatedly, by a sensor's poke, by an operator on its worker, or by a trigger in an event loop. It
+can be stored as JSON and restored in another process.
 """
 
 from __future__ import annotations
@@ -11,47 +11,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from airflow_provider_hca.client.api import DSSAPI
-from airflow_provider_hca.client.identifiers import check_uuid, check_version
-from airflow_provider_hca.client.models import check_replica, check_sha256
+from airflow_provider_hca.client.identifiers import check_sha256, check_uuid, check_version
+from airflow_provider_hca.client.models import check_replica
 from airflow_provider_hca.client.sansio import Call, pause
 from airflow_provider_hca.exceptions import DSSCheckoutError, DSSConnectionError, DSSNotFoundError
 
 T = TypeVar("T")
 
-_SHORTEST = 0.1  # seconds; looking without a wait in between would be a hot loop
-_SINGLE = ("uuid", "version", "size", "sha256", "content_type")
+_MIN_INTERVAL = 0.1  # seconds
+_FILE_KEYS = ("uuid", "version", "size", "sha256", "content_type")
 
 
 class Waiter(Protocol):
-    """Something to wait for."""
+    """A condition to wait for."""
 
     kind: ClassVar[str]
 
     def __str__(self) -> str:
-        """Return what it is, for people."""
+        """Return a description for log messages."""
         ...
 
     def check(self, dss: DSSAPI) -> Call[dict[str, Any] | None]:
-        """Return what has come, as JSON has it, or None when it has not come yet.
+        """Return the result as JSON if the condition is met, else None.
 
-        :raises DSSError: when it will not come, or cannot be looked at
+        :raises DSSError: if it cannot be met, or not be checked
         """
         ...
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `open_waiter` makes the same wait of."""
+        """Return the arguments with which `open_waiter` restores the waiter."""
         ...
 
 
 class BundleWaiter:
-    """Waiter until a bundle is available in all of some replicas (`GET /bundles/{uuid}`).
+    """Waits until a bundle is available in all given replicas (`GET /bundles/{uuid}`).
 
-    It comes as `uuid`, `version` and `versions`, the version found in each replica.
+    The result has `uuid`, `version` and `versions`, the version in each replica.
 
-    :param uuid: of the bundle
-    :param version: of the bundle; any version will do if None
-    :param replicas: those that must all have it, of `aws` and `gcp`
-    :raises ValueError: when one of them is not well-formed
+    :param uuid: UUID of the bundle
+    :param version: Version of the bundle; any version if None
+    :param replicas: Replicas that must have it, of `aws` and `gcp`
+    :raises ValueError: if an argument is invalid
     """
 
     kind: ClassVar[str] = "bundle"
@@ -62,11 +62,11 @@ class BundleWaiter:
         self._replicas = _replicas(replicas)
 
     def __str__(self) -> str:
-        which = f"{self._uuid}.{self._version}" if self._version else self._uuid
-        return f"bundle {which} in {' and '.join(self._replicas)}"
+        fqid = f"{self._uuid}.{self._version}" if self._version else self._uuid
+        return f"bundle {fqid} in {' and '.join(self._replicas)}"
 
     def check(self, dss: DSSAPI) -> Call[dict[str, Any] | None]:
-        """Return what has come, or None; see `Waiter`."""
+        """Return the result or None; see `Waiter`."""
         versions: dict[str, str] = {}
         for replica in self._replicas:
             version = yield from dss.find_bundle(self._uuid, replica=replica, version=self._version)
@@ -76,20 +76,20 @@ class BundleWaiter:
         return {"uuid": self._uuid, "version": min(versions.values()), "versions": versions}
 
     def as_json(self) -> dict[str, Any]:
-        """Return its arguments."""
+        """Return the arguments."""
         return {"uuid": self._uuid, "version": self._version, "replicas": self._replicas}
 
 
 class FilesWaiter:
-    """Waiter until files, any number of them, are available in all of some replicas (`HEAD /files/{uuid}`).
+    """Waits until files are available in all given replicas (`HEAD /files/{uuid}`).
 
-    They come as `file_count` and `byte_count`; a single one also as `uuid`, `version`, `size`, `sha256` and
+    The result has `file_count` and `byte_count`; for a single file also `uuid`, `version`, `size`, `sha256` and
     `content_type`.
 
-    :param files: each with `uuid`, and maybe with `version` (any will do if it is missing or None) and `sha256`, when
-        it is to be checked that the content is that one
-    :param replicas: those that must all have them, of `aws` and `gcp`
-    :raises ValueError: when one of them is not well-formed
+    :param files: Files, each with `uuid`, and optionally with `version` (any version if missing or None) and `sha256`
+        (compared with the content)
+    :param replicas: Replicas that must have them, of `aws` and `gcp`
+    :raises ValueError: if an argument is invalid
     """
 
     kind: ClassVar[str] = "files"
@@ -98,46 +98,46 @@ class FilesWaiter:
         self._files = [_file(file) for file in files]
         self._replicas = _replicas(replicas)
         if not self._files:
-            raise ValueError("there is no file to wait for")
-        self._found: list[dict[str, Any]] = []  # of the first files; what is there stays there
+            raise ValueError("files must not be empty")
+        self._available: list[dict[str, Any]] = []  # metadata of the first files, which stay available
 
     def __str__(self) -> str:
-        which = f"{len(self._files):,} files"
+        files = f"{len(self._files):,} files"
         if len(self._files) == 1:
-            which = "file " + ".".join(filter(None, self._files[0][:2]))
-        return f"{which} in {' and '.join(self._replicas)}"
+            files = "file " + ".".join(filter(None, self._files[0][:2]))
+        return f"{files} in {' and '.join(self._replicas)}"
 
     def check(self, dss: DSSAPI) -> Call[dict[str, Any] | None]:
-        """Return what has come, or None; see `Waiter`.
+        """Return the result or None; see `Waiter`.
 
-        One after the other: the first that is not there ends the look, and is where the next one begins. All have to
-        come, so nothing is lost by it, and many files cost few requests.
+        The first file that is not available ends the check, and the next check starts with it. All files are necessary,
+        so this costs no time, and few requests for many files.
         """
-        while len(self._found) < len(self._files):
-            uuid, version, sha256 = self._files[len(self._found)]
+        while len(self._available) < len(self._files):
+            uuid, version, sha256 = self._files[len(self._available)]
             for replica in self._replicas:
                 metadata = yield from dss.find_file(uuid, replica=replica, version=version, sha256=sha256)
                 if metadata is None:
                     return None
-            self._found.append({name: getattr(metadata, name) for name in _SINGLE})
-        size = sum(file["size"] for file in self._found)
-        single = self._found[0] if len(self._found) == 1 else {}
-        return {"file_count": len(self._found), "byte_count": size, **single}
+            self._available.append({name: getattr(metadata, name) for name in _FILE_KEYS})
+        size = sum(file["size"] for file in self._available)
+        single = self._available[0] if len(self._available) == 1 else {}
+        return {"file_count": len(self._available), "byte_count": size, **single}
 
     def as_json(self) -> dict[str, Any]:
-        """Return its arguments, of each file as little as can be."""
+        """Return the arguments."""
         files = [dict(zip(("uuid", "version", "sha256"), file, strict=True)) for file in self._files]
         return {"files": files, "replicas": self._replicas}
 
 
 class CheckoutWaiter:
-    """Waiter until a checkout is done (`GET /bundles/checkout/{checkout_job_id}`).
+    """Waits until a checkout is done (`GET /bundles/checkout/{checkout_job_id}`).
 
-    It comes as `checkout_job_id`, `replica` and `location`.
+    The result has `checkout_job_id`, `replica` and `location`.
 
-    :param checkout_job_id: from `POST /bundles/{uuid}/checkout`
-    :param replica: `aws` or `gcp`, the same as there
-    :raises ValueError: when one of them is not well-formed
+    :param checkout_job_id: ID from `POST /bundles/{uuid}/checkout`
+    :param replica: `aws` or `gcp`, the same as for the POST
+    :raises ValueError: if an argument is invalid
     """
 
     kind: ClassVar[str] = "checkout"
@@ -149,7 +149,7 @@ class CheckoutWaiter:
         return f"checkout {self._job} in {self._replica}"
 
     def check(self, dss: DSSAPI) -> Call[dict[str, Any] | None]:
-        """Return what has come, or None; see `Waiter`."""
+        """Return the result or None; see `Waiter`."""
         try:
             checkout = yield from dss.get_bundles_checkout(self._job, replica=self._replica)
         except DSSNotFoundError:
@@ -161,32 +161,32 @@ class CheckoutWaiter:
         return {"checkout_job_id": self._job, "replica": self._replica, "location": checkout.location}
 
     def as_json(self) -> dict[str, Any]:
-        """Return its arguments."""
+        """Return the arguments."""
         return {"checkout_job_id": self._job, "replica": self._replica}
 
 
 _KINDS: dict[str, type[BundleWaiter | FilesWaiter | CheckoutWaiter]] = {
-    wait.kind: wait for wait in (BundleWaiter, FilesWaiter, CheckoutWaiter)
+    waiter.kind: waiter for waiter in (BundleWaiter, FilesWaiter, CheckoutWaiter)
 }
 
 
 def open_waiter(kind: str, arguments: Mapping[str, Any]) -> Waiter:
-    """Return the wait that was written down.
+    """Restore a waiter.
 
-    :param kind: its `kind`
-    :param arguments: its `as_json()`
-    :raises ValueError: when there is none of that kind
+    :param kind: Its `kind`
+    :param arguments: Its `as_json()`
+    :raises ValueError: if the kind is unknown
     """
     if kind not in _KINDS:
-        raise ValueError(f"there is nothing to wait for of the kind {kind!r}")
+        raise ValueError(f"the kind of a waiter must be one of {', '.join(_KINDS)}, got {kind!r}")
     return _KINDS[kind](**arguments)
 
 
 def within(call: Call[T], seconds: float) -> Call[T | None]:
-    """Return what a call returns, or None when it is not through by then: so a look at many files does not take hours.
+    """Return the result of a call, or None if it takes too long: checking many files must not take hours.
 
-    :param call: one that loses nothing when it ends between two requests, as a look
-    :param seconds: how long it may take; the request that is then under way is waited for
+    :param call: Call that may end between two requests, such as a check
+    :param seconds: Time limit in seconds; a request that is then in progress is waited for
     """
     end = time.monotonic() + seconds
     try:
@@ -207,31 +207,31 @@ def within(call: Call[T], seconds: float) -> Call[T | None]:
         call.close()
 
 
-def wait_for(dss: DSSAPI, wait: Waiter, *, seconds: float, every: float) -> Call[dict[str, Any] | None]:
-    """Return what has come, or None when it did not come in time.
+def wait_for(dss: DSSAPI, waiter: Waiter, *, seconds: float, every: float) -> Call[dict[str, Any] | None]:
+    """Return the result of a waiter, or None if its condition is not met in time.
 
-    :param wait: what for
-    :param seconds: how long to wait at most
-    :param every: seconds between two looks
+    :param waiter: Waiter
+    :param seconds: Time to wait at most, in seconds
+    :param every: Interval between two checks, in seconds
     """
     deadline = time.monotonic() + seconds
     while True:
-        result = yield from wait.check(dss)
-        left = deadline - time.monotonic()
-        if result is not None or left <= 0:
+        result = yield from waiter.check(dss)
+        remaining = deadline - time.monotonic()
+        if result is not None or remaining <= 0:
             return result
-        yield pause(min(max(every, _SHORTEST), left))
+        yield pause(min(max(every, _MIN_INTERVAL), remaining))
 
 
 def _replicas(given: Sequence[str]) -> list[str]:
     if isinstance(given, str) or not given:
-        raise ValueError(f"replicas must be a list such as ['aws', 'gcp'], not {given!r}")
+        raise ValueError(f"replicas must be a list such as ['aws', 'gcp'], got {given!r}")
     return [check_replica(replica) for replica in given]
 
 
 def _file(file: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
     if not isinstance(file, Mapping) or not file.get("uuid"):
-        raise ValueError(f"each file needs a uuid, and may have a version and a sha256; {file!r:.200} has none")
+        raise ValueError(f"a file must have a uuid, and may have a version and a sha256, got {file!r:.200}")
     version, sha256 = file.get("version"), file.get("sha256")
     uuid = check_uuid(file["uuid"], "file uuid")
     version = check_version(version, "file version") if version else None

@@ -6,20 +6,18 @@ Manifests are not trusted. All problems are reported in one error, before anythi
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from airflow_provider_hca.client.identifiers import check_uuid, check_version
+from airflow_provider_hca.client.identifiers import SHA256, check_uuid, check_version
 from airflow_provider_hca.client.models import Bundle
 from airflow_provider_hca.exceptions import InvalidManifestError
 
 _MAX_PART = 255  # bytes of one path component on common file systems
 _MAX_PATH = 3072  # bytes; the rest of the common limit of 4,096 is for the directory
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:
     if max(lengths) > _MAX_PART or sum(lengths) + len(lengths) > _MAX_PATH:
         raise ValueError(f"is too long: more than {_MAX_PART} bytes in one part, or {_MAX_PATH:,} bytes in total")
     size, sha256 = file.get("size"), str(file.get("sha256")).lower()
-    if not isinstance(size, int) or size < 0 or not _SHA256.fullmatch(sha256):
+    if not isinstance(size, int) or size < 0 or not SHA256.fullmatch(sha256):
         raise ValueError("has no size and sha256 to verify it with")
     return WantedFile(
         check_uuid(file.get("uuid", ""), "uuid"), check_version(file.get("version", ""), "version"), parts, size, sha256

@@ -112,15 +112,15 @@ class DSSPutCollectionOperator(DSSOperator):
 
     def _wanted(self) -> dict[str, Any]:
         """Return the body of the request, with each link once."""
-        from airflow_provider_hca.client.models import MOST_CHANGES, collection_item
+        from airflow_provider_hca.client.models import MAX_CHANGES, collection_item
 
         if self.if_exists not in _CHOICES:
             raise ValueError(f"if_exists must be one of {', '.join(_CHOICES)}, got {self.if_exists!r}")
         items = [dict(collection_item(item)) for item in mappings("contents", self.contents)]
         contents = list({json.dumps(item, sort_keys=True): item for item in items}.values())
-        if len(contents) > MOST_CHANGES:
+        if len(contents) > MAX_CHANGES:
             raise ValueError(
-                f"a collection can be created with at most {MOST_CHANGES:,} links, got {len(contents):,}: add the "
+                f"a collection can be created with at most {MAX_CHANGES:,} links, got {len(contents):,}: add the "
                 "others with DSSPatchCollectionOperator, which takes any number"
             )
         details = _details(self.details) or {}

@@ -91,7 +91,8 @@ class DSSPutFileOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register the object."""
-        from airflow_provider_hca.client.models import bundle_file, check_sha256, replica_of
+        from airflow_provider_hca.client.identifiers import check_sha256
+        from airflow_provider_hca.client.models import bundle_file, replica_of
         from airflow_provider_hca.upload.staging import staged_sha256
 
         with self._open_hook() as hook:

@@ -1,7 +1,7 @@
-"""Changes a bundle or a collection in a process of its own, which tests kill.
+"""Change a bundle or a collection in a process of its own, which tests kill.
 
-Takes one JSON object from its input. Prints the versions that it makes of a collection, each as soon as it is made,
-and at last the result as JSON.
+Reads one JSON object from its input. Prints the versions that it creates of a collection, each at once, and finally the
+result as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_provider_hca.client.transport import RequestsTransport
 
 
 def main() -> None:
-    """Change what the input says."""
+    """Apply the change of the input."""
     wish = json.load(sys.stdin)
     dss = DSSAPI(wish["url"], auth=StaticToken(wish["token"]))
     if wish["what"] == "bundle":

@@ -17,7 +17,7 @@ from .server import Server
 
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the machine's proxies, certificates and passwords out."""
+    """Remove proxies, certificates and passwords of the machine."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -27,7 +27,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the client a clock that stands still unless it is put forward."""
+    """Replace the clock of the client with one that tests put forward."""
     clock = Clock()
     for module in (auth, bundles, patching, retry, files, waiters):
         monkeypatch.setattr(module, "time", clock)
@@ -36,32 +36,32 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(params=DRIVERS)
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Run calls on each of the transports."""
+    """Run calls on each transport."""
     with driver(request.param) as run:
         yield run
 
 
 @pytest.fixture
 def run_requests() -> Iterator[Run]:
-    """Run calls on requests only, where what is tested does not depend on the transport."""
+    """Run calls on requests only, for tests that do not depend on the transport."""
     with driver("requests") as run:
         yield run
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Give a web server that answers what it is told to."""
+    """Start a web server with configurable replies."""
     with Server() as server:
         yield server
 
 
 @pytest.fixture
 def dss_auth(dss: LocalDSS) -> ServiceAccountKey:
-    """Give what signs tokens that the running DSS takes."""
+    """Return a token source that the running DSS accepts."""
     return ServiceAccountKey(key_of(dss), audience=dss.about["audience"])
 
 
 @pytest.fixture
 def api(dss: LocalDSS, dss_auth: ServiceAccountKey) -> DSSAPI:
-    """Give the calls to the running DSS."""
+    """Return the calls of the running DSS."""
     return DSSAPI(dss.url, auth=dss_auth, retry=QUICK)

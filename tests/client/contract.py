@@ -1,4 +1,4 @@
-"""What the contract's tests share: things to put into the running DSS, and ways to make it fail."""
+"""Data and faults for the contract tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def key_of(dss: LocalDSS) -> dict[str, Any]:
 
 
 def stage(dss: LocalDSS, content: bytes, **changes: str) -> str:
-    """Put an object into the staging bucket, its checksums as tags."""
+    """Create an object in the staging bucket, with its checksums as tags."""
     key = f"staged/{new_uuid()}"
     tags = {name: value for name, value in (sums(content) | changes).items() if value}
     dss.s3.put_object(Bucket=dss.bucket, Key=key, Body=content, ContentType="text/plain", Tagging=urlencode(tags))
@@ -29,7 +29,7 @@ def stage(dss: LocalDSS, content: bytes, **changes: str) -> str:
 
 
 def fresh(size: int = 20) -> bytes:
-    """Return content that the DSS does not have."""
+    """Return new content."""
     return new_uuid().encode().ljust(size, b".")
 
 
@@ -47,6 +47,6 @@ def fault(dss: LocalDSS, **what: Any) -> None:
 
 
 def counted(dss: LocalDSS, method: str, path: str) -> dict[int, int]:
-    """Return how often a request was answered with which status; 0 is a dropped connection."""
-    seen = dss.control("GET", "requests")
-    return {each["status"]: each["count"] for each in seen if (each["method"], each["path"]) == (method, f"/v1{path}")}
+    """Return the number of responses to a request by status; 0 is a dropped connection."""
+    counts = dss.control("GET", "requests")
+    return {one["status"]: one["count"] for one in counts if (one["method"], one["path"]) == (method, f"/v1{path}")}

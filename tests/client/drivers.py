@@ -1,4 +1,4 @@
-"""Both ways to run a call, behind one face."""
+"""Both transports behind one interface."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Run(Protocol):
     """Runs a call on one of the transports."""
 
     def __call__(self, call: Call[T]) -> T:
-        """Return the result of the call."""
+        """Run a call and return its result."""
 
 
 @contextlib.contextmanager
 def driver(name: str, *, verify: bool | str = True) -> Iterator[Run]:
-    """Give a transport by its name.
+    """Open a transport.
 
-    :param name: one of DRIVERS
+    :param name: One of DRIVERS
     """
     if name == "requests":
         with RequestsTransport(verify=verify) as synchronous:
@@ -50,7 +50,7 @@ def driver(name: str, *, verify: bool | str = True) -> Iterator[Run]:
 
 
 def call(*requests: Request) -> Call[Response]:
-    """Send requests one after the other and return the last answer."""
+    """Send requests one after the other and return the last response."""
     response = Response(0)
     for request in requests:
         response = yield request
@@ -62,17 +62,17 @@ def get(
 ) -> Request:
     """Return a request.
 
-    :param token: none if empty
-    :param delay: seconds to wait before it
-    :param connect: seconds to wait for a connection
-    :param read: seconds to wait for each part of the answer
+    :param token: Token; none if empty
+    :param delay: Delay in seconds
+    :param connect: Connect timeout in seconds
+    :param read: Read timeout in seconds
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
     return Request(method, url, headers, None, delay, connect, read)
 
 
 def failure(run: Run, request: Request) -> DSSConnectionError:
-    """Return how a request fails."""
+    """Return the error of a request."""
     with pytest.raises(DSSConnectionError) as caught:
         run(call(request))
     return caught.value

@@ -1,4 +1,4 @@
-"""Running a call without a network: what it yields is collected, what it is sent is given."""
+"""Run a call without network: collect its requests and feed it responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHA256 = "ab" * 32
 
 
 class Clock:
-    """Stands for the module `time`; passes only when told to."""
+    """Replaces the module `time`; tests put it forward."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
@@ -30,31 +30,31 @@ class Clock:
         return self.now
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Seconds since a fixed moment."""
         return self.now
 
 
 def ok(body: Any = None, status: int = 200, **headers: str) -> Response:
-    """Return an answer whose body is JSON."""
+    """Return a response with a JSON body."""
     content = b"" if body is None else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(status, {"content-type": "application/json", **named}, content)
 
 
 def problem(status: int, code: str = "unhandled_exception", title: str = "Trouble", **headers: str) -> Response:
-    """Return an error of the usual shape."""
+    """Return an error in the usual form."""
     return ok({"status": status, "code": code, "title": title, "stacktrace": "..."}, status, **headers)
 
 
 def refusal(code: str = "forbidden") -> Response:
-    """Return what a DSS's own check of its answers makes of a refusal whose code its interface does not have."""
+    """Return the 500 of a DSS whose response validation does not know the code of a refusal."""
     title = "Response body does not conform to specification"
     detail = f"'{code}' is not one of ['unhandled_exception', 'Forbidden', 'not_found']\n\nFailed validating 'enum'"
     return ok({"type": "about:blank", "title": title, "detail": detail, "status": 500}, 500)
 
 
 def broken(kind: ConnectionFailure = "dropped") -> DSSConnectionError:
-    """Return what a transport raises when no answer comes."""
+    """Return the error of a transport for a missing response."""
     return DSSConnectionError("GET", "https://dss.example.org:443", "/v1", kind)
 
 
@@ -74,13 +74,13 @@ def file_headers(sha256: str = SHA256, **changes: str) -> Mapping[str, str]:
 
 
 def stored(sha256: str = SHA256) -> Response:
-    """Return the answer to `HEAD /files` of a file that is there."""
+    """Return the response to `HEAD /files` of an existing file."""
     return Response(200, file_headers(sha256))
 
 
 @dataclass
 class Fed(Generic[T]):
-    """How a call went."""
+    """Requests and result of a call."""
 
     result: T | None = None
     error: BaseException | None = None
@@ -88,30 +88,30 @@ class Fed(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The result; what the call raised is raised here."""
+        """Result; raises the error of the call."""
         if self.error is not None:
             raise self.error
         assert self.result is not None
         return self.result
 
     def failed(self, kind: type[E]) -> E:
-        """Return the error, of exactly this class."""
+        """Return the error, which must have exactly this class."""
         assert type(self.error) is kind, f"{self.error!r}, {self.result!r}"
         return self.error
 
     @property
     def sent(self) -> list[str]:
-        """The requests as `METHOD path?query`, without the base path of the API."""
+        """Requests as `METHOD path?query`, without the base path of the API."""
         return [f"{request.method} {request.url.removeprefix(URL)}" for request in self.requests]
 
     @property
     def delays(self) -> list[float]:
-        """What each request waited."""
+        """Delay of each request."""
         return [request.delay for request in self.requests]
 
     @property
     def tokens(self) -> list[str | None]:
-        """What each request carried as `authorization`, without `Bearer`."""
+        """Token of each request."""
         headers = [request.headers.get("authorization") for request in self.requests]
         return [header.removeprefix("Bearer ") if header else None for header in headers]
 
@@ -123,26 +123,26 @@ Answer = Response | DSSConnectionError
 
 
 def feed(call: Call[T], *answers: Answer, clock: Clock | None = None) -> Fed[T]:
-    """Run a call on these answers, which it has to use up exactly.
+    """Run a call with these responses, which it must use up.
 
-    :param clock: is put forward by what each request waits
+    :param clock: Clock to put forward by the delays
     """
-    left = iter(answers)
+    remaining = iter(answers)
 
     def next_one(request: Request) -> Answer:
-        answer = next(left, None)
+        answer = next(remaining, None)
         assert answer is not None, f"{request} is one more than expected"
         return answer
 
     fed = converse(call, next_one, clock=clock)
-    assert next(left, None) is None, f"only {len(fed.requests)} requests were sent: {fed.error!r}"
+    assert next(remaining, None) is None, f"only {len(fed.requests)} requests were sent: {fed.error!r}"
     return fed
 
 
 def converse(call: Call[T], answer: Callable[[Request], Answer], *, clock: Clock | None = None) -> Fed[T]:
-    """Run a call against something that answers each request.
+    """Run a call with a function that answers each request.
 
-    :param clock: is put forward by what each request waits
+    :param clock: Clock to put forward by the delays
     """
     fed: Fed[T] = Fed()
     paused = 0.0
@@ -152,7 +152,7 @@ def converse(call: Call[T], answer: Callable[[Request], Answer], *, clock: Clock
             assert_no_secret(request)
             if clock:
                 clock.now += request.delay
-            if not request.method:  # it only waits: told as the delay of what follows
+            if not request.method:  # a pause counts as delay of the next request
                 paused += request.delay
                 request = call.send(Response(0))
                 continue
@@ -170,7 +170,7 @@ def converse(call: Call[T], answer: Callable[[Request], Answer], *, clock: Clock
 
 
 def assert_no_secret(request: Request) -> None:
-    """Check that the `repr` of a request shows nothing of its headers and body."""
+    """Check that the `repr` of a request hides its headers and body."""
     shown = repr(request)
     assert "headers" not in shown
     assert "body" not in shown

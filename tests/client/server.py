@@ -1,4 +1,4 @@
-"""A web server that is no DSS: it answers what it is told to, and keeps what it was asked."""
+"""Web servers with configurable replies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Asked:
-    """One request that came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass
 class Reply:
-    """What to answer."""
+    """A reply."""
 
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
@@ -37,10 +37,10 @@ class Reply:
 
 @dataclass
 class Server:
-    """Runs in a thread.
+    """A web server in a thread, which records its requests.
 
-    :ivar replies: the answers still to come; the last one stays
-    :ivar tls: to speak TLS with
+    :ivar replies: Next replies; the last one is repeated
+    :ivar tls: TLS context; plain HTTP if None
     """
 
     replies: list[Reply] = field(default_factory=lambda: [Reply()])
@@ -50,7 +50,7 @@ class Server:
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_of": self}))
         self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that went away
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that disconnected
         if self.tls:
             self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -62,12 +62,12 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port of the server."""
         return self._server.server_port
 
     @property
     def url(self) -> str:
-        """What a client takes for the address of a DSS."""
+        """URL of the server, with a base path."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
 
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
-        """Answer as told."""
+        """Send the next reply."""
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         owner = self.server_of
         owner.asked.append(Asked(self.command, self.path, self.headers, body))
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - what http.server calls
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 Script = bytes | tuple[bytes, float, bytes]  # an answer; or two parts of it with seconds between them

@@ -1,4 +1,4 @@
-"""What bundles and collections do when they are patched, for calls that run without a network and on a clock."""
+"""Bundles and collections in memory that can be patched, for calls without network and with a test clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START = "2020-01-01T000000.000000Z"
 Done = Literal["done", "not done", "late"]
 LATE = 12.0  # seconds
 
-# Answers that leave open whether something was done.
+# Responses that leave open whether a PATCH was applied.
 UNCLEAR: dict[str, Answer] = {
     "500": ok({"message": "Internal server error"}, 500),
     "502": problem(502),
@@ -30,11 +30,11 @@ UNCLEAR: dict[str, Answer] = {
 
 
 class KilledError(Exception):
-    """Stands for the end of the process."""
+    """Represents a kill of the process."""
 
 
 def versions(count: int) -> list[str]:
-    """Return the versions that the first PATCHes make."""
+    """Return the versions that the first PATCHes create."""
     return [f"2021-01-01T000000.{number:06}Z" for number in range(1, count + 1)]
 
 
@@ -53,12 +53,12 @@ def links(numbers: Iterable[int], **changes: Any) -> list[dict[str, Any]]:
 
 @dataclass
 class Shelf(ABC):
-    """The versions of one thing.
+    """The versions of one item.
 
-    :ivar contents: by version
-    :ivar troubles: of the next PATCHes, in their order: what is answered, and whether it is done. None for no trouble
-    :ivar patches: those that came: the version that each named, its body
-    :ivar kill: with this PATCH the process ends, and whether it is done
+    :ivar contents: Content by version
+    :ivar troubles: Faults of the next PATCHes: the response, and whether the PATCH is applied; None for no fault
+    :ivar patches: Version and body of each received PATCH
+    :ivar kill: Number of the PATCH that kills the process, and whether it is applied
     """
 
     clock: Clock
@@ -70,7 +70,7 @@ class Shelf(ABC):
 
     @property
     def named(self) -> list[str]:
-        """The versions that the PATCHes named."""
+        """Versions named by the PATCHes."""
         return [version for version, _ in self.patches]
 
     def __call__(self, request: Request) -> Answer:
@@ -114,17 +114,17 @@ class Shelf(ABC):
 
     @abstractmethod
     def changed(self, old: Any, body: dict[str, Any]) -> Any:
-        """Return what a PATCH makes of it, or an error."""
+        """Return the patched content, or an error."""
 
 
 @dataclass
 class BundleShelf(Shelf):
-    """The versions of a bundle: of each its files.
+    """The versions of a bundle, as lists of files.
 
-    :ivar remembered: the latest version, as servers tell it
-    :ivar shown: which version is shown in the place of which
-    :ivar unlisted: versions that the list lacks, as a DSS loses some between two pages
-    :ivar missing: uuids of files that are not in the DSS, and what is answered to a PATCH that adds one
+    :ivar remembered: Latest version in the cache of servers
+    :ivar shown: Versions that are returned instead of others
+    :ivar unlisted: Versions missing in the list; a DSS loses some between two pages
+    :ivar missing: UUIDs of missing files, and the response to a PATCH that adds one
     """
 
     remembered: str | None = None
@@ -162,7 +162,7 @@ class BundleShelf(Shelf):
 
 @dataclass
 class CollectionShelf(Shelf):
-    """The versions of a collection: of each what GET answers."""
+    """The versions of a collection, as returned by GET."""
 
     def show(self, request: Request, query: dict[str, str]) -> Answer:
         """Answer GET /collections/{uuid}."""
@@ -176,10 +176,10 @@ class CollectionShelf(Shelf):
         kept = [link for link in old["contents"] if _key(link) not in removed]
         known = {_key(link) for link in kept}
         contents = kept + [link for link in body["add_contents"] if _key(link) not in known]
-        said = {key: body[key] for key in ("name", "description", "details") if key in body}
-        return old | said | {"contents": contents}
+        fields = {key: body[key] for key in ("name", "description", "details") if key in body}
+        return old | fields | {"contents": contents}
 
 
 def _key(link: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return what two links have in common that are the same."""
+    """Return a key that is equal for equal links."""
     return tuple(sorted(link.items()))

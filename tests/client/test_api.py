@@ -59,8 +59,7 @@ def wait_for_file(dss: DSSAPI, seconds: float = 60, uuid: str = UUID, version: s
 
 
 @pytest.mark.parametrize("url", [URL, URL + "/", "https://dss.example.org/v1//"])
-def test_the_address_may_end_in_a_slash(url: str) -> None:
-    """A slash at the end of the address changes nothing."""
+def test_address_with_trailing_slash_is_equivalent(url: str) -> None:
     assert DSSAPI(url).url == URL
 
 
@@ -71,23 +70,20 @@ def test_the_address_may_end_in_a_slash(url: str) -> None:
         *(f"{URL}?a=b", f"{URL}#a", "https://host:port/v1", "https://host:99999/v1", "https://[x/v1"),
     ],
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
-    """An address without scheme or host, or with a query, is a ValueError when the client is made."""
+def test_invalid_address_is_value_error(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - half of the texts are Python's
         DSSAPI(url)
 
 
 @pytest.mark.parametrize("scheme", ["https://", "https:/", ""])
 @pytest.mark.parametrize("user", ["user", "user:s3cr3t", ":s3cr3t"])
-def test_an_address_with_a_user_is_not_quoted(user: str, scheme: str) -> None:
-    """A password in the address is refused, and not repeated in the error."""
+def test_address_with_user_is_refused_and_not_quoted(user: str, scheme: str) -> None:
     with pytest.raises(ValueError, match="one with a user in it") as caught:
         DSSAPI(f"{scheme}{user}@dss.example.org/v1")
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_the_client_shows_no_token(dss: DSSAPI) -> None:
-    """The `repr` of the client names the DSS and holds no token."""
+def test_repr_shows_address_and_no_token(dss: DSSAPI) -> None:
     assert URL in repr(dss)
     assert "tok-3" not in repr(dss)
 
@@ -124,8 +120,7 @@ def test_the_client_shows_no_token(dss: DSSAPI) -> None:
         lambda dss: dss.get_bundles_all(replica="x"),
     ],
 )
-def test_wrong_use_sends_nothing(dss: DSSAPI, make: Callable[[DSSAPI], Call[Any]]) -> None:
-    """A uuid, version, replica, name or source that a DSS would refuse is a ValueError before any request."""
+def test_invalid_argument_is_value_error_before_any_request(dss: DSSAPI, make: Callable[[DSSAPI], Call[Any]]) -> None:
     fed = feed(make(dss))
     assert fed.failed(ValueError)
     assert fed.requests == []
@@ -135,8 +130,7 @@ def test_wrong_use_sends_nothing(dss: DSSAPI, make: Callable[[DSSAPI], Call[Any]
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(200, "identical"), (201, "created"), (202, "copying")])
-def test_put_file(dss: DSSAPI, status: int, outcome: str) -> None:
-    """The three successes of PUT file are told apart; the request is as the interface definition has it."""
+def test_put_file_returns_outcome_by_status(dss: DSSAPI, status: int, outcome: str) -> None:
     fed = feed(put_file(dss, uuid=UUID.upper()), ok({"version": VERSION, "task_id": "t"}, status))
     assert (fed.value.uuid, fed.value.version, fed.value.outcome) == (UUID, VERSION, outcome)
     assert fed.sent == [f"PUT /files/{UUID}?{NAMED}"]
@@ -156,14 +150,14 @@ def test_put_file(dss: DSSAPI, status: int, outcome: str) -> None:
         (422, "invalid_checksum", DSSResponseError, True),
     ],
 )
-def test_put_file_refused(dss: DSSAPI, status: int, code: str, kind: type[DSSResponseError], permanent: bool) -> None:
-    """What a DSS refuses is told at once with its code."""
+def test_put_file_refused_is_not_retried(
+    dss: DSSAPI, status: int, code: str, kind: type[DSSResponseError], permanent: bool
+) -> None:
     error = feed(put_file(dss), problem(status, code)).failed(kind)
     assert (error.status, error.code, error.permanent, error.path) == (status, code, permanent, f"/v1/files/{UUID}")
 
 
-def test_put_file_twice(dss: DSSAPI, clock: Clock) -> None:
-    """A PUT that got no answer is repeated unchanged, and then answered 200: it is stored once."""
+def test_put_file_without_response_is_repeated_unchanged(dss: DSSAPI, clock: Clock) -> None:
     fed = feed(put_file(dss), broken("read timeout"), ok({"version": VERSION}), clock=clock)
     assert fed.value.outcome == "identical"
     assert fed.requests[0].url == fed.requests[1].url
@@ -171,16 +165,14 @@ def test_put_file_twice(dss: DSSAPI, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("answer", [Response(201), Response(200, {"content-type": "text/html"}, b"<html>")])
-def test_put_file_to_something_else(dss: DSSAPI, answer: Response) -> None:
-    """A success without JSON is not taken for one."""
+def test_put_file_success_without_json_is_protocol_error(dss: DSSAPI, answer: Response) -> None:
     feed(put_file(dss), answer).failed(DSSProtocolError)
 
 
 # HEAD file
 
 
-def test_head_file(dss: DSSAPI) -> None:
-    """The headers of HEAD become the metadata; no token is sent, and the uuid is in lower case."""
+def test_head_file_returns_metadata_without_token(dss: DSSAPI) -> None:
     fed = feed(dss.head_file(UUID.upper(), replica="gcp"), stored())
     found = fed.value
     assert (found.uuid, found.version, found.size, found.creator_uid) == (UUID, VERSION, 7, 8008)
@@ -190,8 +182,7 @@ def test_head_file(dss: DSSAPI) -> None:
     assert fed.tokens == [None]
 
 
-def test_head_file_of_a_version(dss: DSSAPI) -> None:
-    """A version is asked for by its name."""
+def test_head_file_sends_version(dss: DSSAPI) -> None:
     fed = feed(dss.head_file(UUID, replica="aws", version=VERSION), stored())
     assert fed.sent == [f"HEAD /files/{UUID}?replica=aws&{NAMED}"]
 
@@ -199,16 +190,14 @@ def test_head_file_of_a_version(dss: DSSAPI) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, file_headers(size="many"), file_headers(creator_uid=""), {"x-dss-version": VERSION}]
 )
-def test_head_file_without_its_headers(dss: DSSAPI, headers: dict[str, str]) -> None:
-    """A 200 without the headers of a DSS, such as any web server gives, is an error of the protocol."""
+def test_head_file_without_dss_headers_is_protocol_error(dss: DSSAPI, headers: dict[str, str]) -> None:
     feed(dss.head_file(UUID, replica="aws"), Response(200, headers)).failed(DSSProtocolError)
 
 
 # Waiting for a copy
 
 
-def test_wait_for_file(dss: DSSAPI, clock: Clock) -> None:
-    """While HEAD answers 404 it is asked again, less and less often, until it answers 200."""
+def test_wait_for_file_polls_with_growing_intervals_until_200(dss: DSSAPI, clock: Clock) -> None:
     fed = feed(wait_for_file(dss, 600, UUID.upper()), *[problem(404)] * 15, stored(), clock=clock)
     assert fed.value.sha256 == SHA256
     assert set(fed.sent) == {f"HEAD /files/{UUID}?replica=aws&{NAMED}"}
@@ -216,13 +205,11 @@ def test_wait_for_file(dss: DSSAPI, clock: Clock) -> None:
     assert fed.delays[-1] == 30
 
 
-def test_wait_for_file_that_is_there(dss: DSSAPI, clock: Clock) -> None:
-    """A file that is there is not waited for, even without any time."""
+def test_wait_for_existing_file_returns_at_once_even_without_time(dss: DSSAPI, clock: Clock) -> None:
     assert feed(wait_for_file(dss, 0), stored(), clock=clock).delays == [0]
 
 
-def test_wait_for_file_in_vain(dss: DSSAPI, clock: Clock) -> None:
-    """At the deadline, not before and not much later, it is asked a last time, and the error says what to change."""
+def test_wait_for_file_polls_once_more_at_the_deadline_and_explains(dss: DSSAPI, clock: Clock) -> None:
     started = clock.now
     fed = feed(wait_for_file(dss, 60), *[problem(404)] * 12, clock=clock)
     error = fed.failed(DSSCopyError)
@@ -231,8 +218,8 @@ def test_wait_for_file_in_vain(dss: DSSAPI, clock: Clock) -> None:
     assert clock.now - started == 60
 
 
-def test_wait_for_file_that_others_wrote(dss: DSSAPI, clock: Clock) -> None:
-    """A file with other content, for which the PUT also answered 202, is a conflict that names both sums."""
+def test_wait_for_file_with_other_content_is_conflict(dss: DSSAPI, clock: Clock) -> None:
+    """An asynchronous PUT of other content is answered with 202 too."""
     other = "cd" * 32
     error = feed(wait_for_file(dss), problem(404), stored(other), clock=clock).failed(DSSConflictError)
     assert (error.status, error.code, error.permanent) == (409, "file_already_exists", True)
@@ -240,8 +227,7 @@ def test_wait_for_file_that_others_wrote(dss: DSSAPI, clock: Clock) -> None:
     assert SHA256 in str(error)
 
 
-def test_wait_for_a_copy_that_was_refused(dss: DSSAPI, clock: Clock) -> None:
-    """HEAD 422, for wrong sums or parts, is a failed copy at once."""
+def test_wait_for_file_after_422_is_failed_copy(dss: DSSAPI, clock: Clock) -> None:
     fed = feed(wait_for_file(dss), problem(404), Response(422, {"x-aws-request-id": "r-9"}), clock=clock)
     error = fed.failed(DSSCopyError)
     assert (error.reason, error.permanent) == ("failed", True)
@@ -249,14 +235,12 @@ def test_wait_for_a_copy_that_was_refused(dss: DSSAPI, clock: Clock) -> None:
     assert "64 MiB" in str(error)
 
 
-def test_wait_for_a_copy_that_broke(dss: DSSAPI, clock: Clock) -> None:
-    """HEAD 500 that does not pass is a copy that broke or a DSS in trouble, so another try may mend it."""
+def test_wait_for_file_after_lasting_500_is_unclear_copy(dss: DSSAPI, clock: Clock) -> None:
     error = feed(wait_for_file(dss), *[Response(500)] * 2, clock=clock).failed(DSSCopyError)
     assert (error.reason, error.permanent) == ("unclear", False)
 
 
-def test_wait_for_file_rides_out_troubles(dss: DSSAPI, clock: Clock) -> None:
-    """Troubles that pass do not end the waiting, even after a long wait between two polls."""
+def test_wait_for_file_retries_temporary_errors_after_a_long_interval(dss: DSSAPI, clock: Clock) -> None:
     troubles: list[Response | DSSConnectionError] = [
         *[problem(404)] * 14,
         problem(503),
@@ -268,8 +252,7 @@ def test_wait_for_file_rides_out_troubles(dss: DSSAPI, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 503])
-def test_wait_for_file_ends_with_other_errors(dss: DSSAPI, clock: Clock, status: int) -> None:
-    """Any other error of the DSS is told as it is."""
+def test_wait_for_file_raises_other_errors(dss: DSSAPI, clock: Clock, status: int) -> None:
     answers = [problem(status)] * (2 if status == 503 else 1)
     assert feed(wait_for_file(dss), *answers, clock=clock).error.status == status  # type: ignore[union-attr] # it has
 
@@ -278,8 +261,7 @@ def test_wait_for_file_ends_with_other_errors(dss: DSSAPI, clock: Clock, status:
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(200, "identical"), (201, "created")])
-def test_put_bundle(dss: DSSAPI, status: int, outcome: str) -> None:
-    """A bundle is sent with its files in the given order, four keys each, all uuids in lower case."""
+def test_put_bundle_sends_files_in_order_with_four_keys(dss: DSSAPI, status: int, outcome: str) -> None:
     files = [member("b", uuid=OTHER.upper(), size=7), member("a", indexed=True)]
     fed = feed(put_bundle(dss, *files, uuid=UUID.upper()), ok({"version": VERSION, "manifest": {}}, status))
     assert (fed.value.uuid, fed.value.version, fed.value.outcome) == (UUID, VERSION, outcome)
@@ -299,8 +281,7 @@ def test_put_bundle(dss: DSSAPI, status: int, outcome: str) -> None:
         (403, "Forbidden", True),
     ],
 )
-def test_put_bundle_refused(dss: DSSAPI, status: int, code: str, permanent: bool) -> None:
-    """A refusal is told at once and nothing is looked up; only a missing file may come in later."""
+def test_put_bundle_refused_is_not_checked(dss: DSSAPI, status: int, code: str, permanent: bool) -> None:
     fed = feed(put_bundle(dss), problem(status, code))
     assert isinstance(fed.error, DSSResponseError)
     assert (fed.error.status, fed.error.code, fed.error.permanent) == (status, code, permanent)
@@ -316,10 +297,9 @@ TROUBLES: list[Response | DSSConnectionError] = [
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_bundle_that_was_stored_nevertheless(
+def test_put_bundle_stored_despite_errors_is_success(
     dss: DSSAPI, clock: Clock, trouble: Response | DSSConnectionError
 ) -> None:
-    """When every PUT fails but the bundle is there just as it was sent, that is a success."""
     fed = feed(put_bundle(dss, member("a"), member("b")), trouble, trouble, page("a", "b"), clock=clock)
     assert fed.value.outcome == "created"
     assert [sent.split("?")[0] for sent in fed.sent] == [f"PUT /bundles/{UUID}"] * 2 + [f"GET /bundles/{UUID}"]
@@ -346,10 +326,10 @@ def test_a_bundle_that_was_stored_nevertheless(
         problem(403),
     ],
 )
-def test_a_bundle_that_was_not_stored(
+def test_put_bundle_not_stored_raises_error_of_the_put(
     dss: DSSAPI, clock: Clock, trouble: Response | DSSConnectionError, look: Response
 ) -> None:
-    """When the bundle is not there, or differs in anything, or cannot be read, the failure of the PUT is told."""
+    """The stored bundle does not exist, differs, or cannot be read."""
     fed = feed(put_bundle(dss, member("a"), member("b")), trouble, trouble, look, clock=clock)
     if isinstance(trouble, Response):
         error = fed.failed(DSSResponseError)
@@ -359,22 +339,21 @@ def test_a_bundle_that_was_not_stored(
 
 
 @pytest.mark.parametrize("kind", ["refused", "dns"])
-def test_a_dss_that_is_gone_stays_the_error(dss: DSSAPI, clock: Clock, kind: ConnectionFailure) -> None:
-    """When the look also fails, the failure of the PUT is told."""
+def test_put_bundle_with_failing_check_raises_error_of_the_put(
+    dss: DSSAPI, clock: Clock, kind: ConnectionFailure
+) -> None:
     fed = feed(put_bundle(dss), *[broken("read timeout")] * 2, *[broken(kind)] * 2, clock=clock)
     assert fed.failed(DSSConnectionError).kind == "read timeout"
 
 
-def test_a_large_bundle_is_looked_at_whole(dss: DSSAPI, clock: Clock) -> None:
-    """The look compares all pages of the stored bundle."""
+def test_put_bundle_check_compares_all_pages(dss: DSSAPI, clock: Clock) -> None:
     files = [member(f"{number}") for number in range(3)]
     pages = [page("0", "1", status=206, following=f"{URL}/next"), page("2")]
     assert feed(put_bundle(dss, *files), problem(504), problem(504), *pages, clock=clock).value.outcome == "created"
 
 
 @pytest.mark.parametrize("last", [problem(503, "read_only", retry_after="3600"), problem(403, "forbidden")])
-def test_a_clear_refusal_of_a_repeat_is_looked_into(dss: DSSAPI, clock: Clock, last: Response) -> None:
-    """When an earlier attempt may have been done, the refusal of the next one is no reason not to look."""
+def test_put_bundle_refused_after_unclear_attempt_is_checked(dss: DSSAPI, clock: Clock, last: Response) -> None:
     fed = feed(put_bundle(dss, member("a")), problem(504), last, page("a"), clock=clock)
     assert fed.value.outcome == "created"
 
@@ -382,8 +361,7 @@ def test_a_clear_refusal_of_a_repeat_is_looked_into(dss: DSSAPI, clock: Clock, l
 # GET bundle
 
 
-def test_get_bundle(dss: DSSAPI) -> None:
-    """A manifest is fetched in pages as large as a DSS allows, without a token."""
+def test_get_bundle_requests_largest_pages_without_token(dss: DSSAPI) -> None:
     fed = feed(dss.get_bundle(UUID.upper(), replica="aws", version=VERSION), page("a", "b"))
     assert [file["name"] for file in fed.value["files"]] == ["a", "b"]
     assert (fed.value["version"], fed.value["creator_uid"]) == (VERSION, 8008)
@@ -391,8 +369,7 @@ def test_get_bundle(dss: DSSAPI) -> None:
     assert fed.tokens == [None]
 
 
-def test_get_bundle_in_pages(dss: DSSAPI, clock: Clock) -> None:
-    """All pages come together in their order; the link is followed as it is, `token=None` and all, past troubles."""
+def test_get_bundle_joins_pages_and_follows_links_unchanged(dss: DSSAPI, clock: Clock) -> None:
     links = [f"{URL}/bundles/{UUID}?token=None&start_at={start}" for start in (500, 1000)]
     pages = [
         page("a", "b", status=206, following=links[0]),
@@ -405,8 +382,7 @@ def test_get_bundle_in_pages(dss: DSSAPI, clock: Clock) -> None:
     assert [request.url for request in fed.requests][1:] == [links[0], links[0], links[1]]
 
 
-def test_a_version_made_between_two_pages(dss: DSSAPI) -> None:
-    """When the latest version changes between two pages, all of the older one is fetched, and no mixture returned."""
+def test_get_bundle_with_new_version_between_pages_reads_the_older_one(dss: DSSAPI) -> None:
     newer = page("x", version="2026-01-01T000000.000000Z")
     answers = [page("a", status=206, following=f"{URL}/next"), newer, page("a", "b")]
     fed = feed(dss.get_bundle(UUID, replica="aws"), *answers)
@@ -414,24 +390,21 @@ def test_a_version_made_between_two_pages(dss: DSSAPI) -> None:
     assert fed.sent[2] == f"GET /bundles/{UUID}?replica=aws&{NAMED}&per_page=500"
 
 
-def test_pages_of_different_versions(dss: DSSAPI) -> None:
-    """Pages of different versions are never mixed: all are read again, since not every server has the wrong ones."""
+def test_get_bundle_never_mixes_versions(dss: DSSAPI) -> None:
     other = page("x", version="2026-01-01T000000.000000Z")
     mixed = [page("a", status=206, following=f"{URL}/next"), other]
     fed = feed(dss.get_bundle(UUID, replica="aws", version=VERSION), *mixed, *mixed, page("a", "b"))
     assert [file["name"] for file in fed.value["files"]] == ["a", "b"]
 
 
-def test_a_version_in_the_place_of_another(dss: DSSAPI) -> None:
-    """Where a DSS shows only another version than the one asked for, that is an error which a retry may turn."""
+def test_get_bundle_with_only_another_version_is_temporary_error(dss: DSSAPI) -> None:
     other = page("x", version="2026-01-01T000000.000000Z")
     error = feed(dss.get_bundle(UUID, replica="aws", version=VERSION), *[other] * 5).failed(DSSProtocolError)
     assert not error.permanent
-    assert f"asked for version {VERSION} time and again, it answers another one" in str(error)
+    assert f"requested version {VERSION} 5 times, got another version" in str(error)
 
 
-def test_pages_on_another_host_get_no_token(dss: DSSAPI) -> None:
-    """A link to another host is followed without a token."""
+def test_page_on_another_host_gets_no_token(dss: DSSAPI) -> None:
     fed = feed(
         dss.get_bundle(UUID, replica="aws"),
         page("a", status=206, following="https://evil.example/v1/bundles"),
@@ -442,8 +415,7 @@ def test_pages_on_another_host_get_no_token(dss: DSSAPI) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_pages_in_a_circle_end(dss: DSSAPI, length: int) -> None:
-    """Pages whose links go round in a circle end with an error rather than never."""
+def test_pagination_loop_is_error(dss: DSSAPI, length: int) -> None:
     links = [f"{URL}/page/{number % length}" for number in range(length + 1)]
     pages = [page("a", status=206, following=link) for link in links]
     feed(dss.get_bundle(UUID, replica="aws"), *pages).failed(DSSProtocolError)
@@ -460,28 +432,24 @@ def test_pages_in_a_circle_end(dss: DSSAPI, length: int) -> None:
         Response(200, {"content-type": "text/html"}, b"<html>"),
     ],
 )
-def test_what_is_no_manifest(dss: DSSAPI, answer: Response) -> None:
-    """An answer that holds no manifest is an error of the protocol, on the first page and on a later one."""
+def test_get_bundle_without_manifest_is_protocol_error(dss: DSSAPI, answer: Response) -> None:
     feed(dss.get_bundle(UUID, replica="aws"), answer).failed(DSSProtocolError)
     first = page("a", status=206, following=f"{URL}/next")
     feed(dss.get_bundle(UUID, replica="aws"), first, answer).failed(DSSProtocolError)
 
 
-def test_get_bundle_that_is_not_there(dss: DSSAPI) -> None:
-    """404 has its own error."""
+def test_get_bundle_with_404_is_not_found(dss: DSSAPI) -> None:
     feed(dss.get_bundle(UUID, replica="aws"), problem(404, "not_found")).failed(DSSNotFoundError)
 
 
-def test_find_bundle(dss: DSSAPI) -> None:
-    """A bundle is found by its first page alone, whose version is returned; one that is not there is None."""
+def test_find_bundle_returns_version_of_first_page_or_none(dss: DSSAPI) -> None:
     fed = feed(dss.find_bundle(UUID.upper(), replica="gcp"), page("a", status=206, following=f"{URL}/next"))
     assert fed.value == VERSION
     assert fed.sent == [f"GET /bundles/{UUID}?replica=gcp&per_page=10"]
     assert feed(dss.find_bundle(UUID, replica="aws", version=VERSION), problem(404)).result is None
 
 
-def test_find_bundle_with_another_error(dss: DSSAPI) -> None:
-    """Only 404 means that it is not there: a token that is refused is no answer to the question."""
+def test_find_bundle_raises_other_errors(dss: DSSAPI) -> None:
     feed(dss.find_bundle(UUID, replica="aws"), problem(403)).failed(DSSAuthError)
     feed(dss.find_bundle(UUID, replica="aws"), ok({})).failed(DSSProtocolError)
 
@@ -489,8 +457,7 @@ def test_find_bundle_with_another_error(dss: DSSAPI) -> None:
 # The list of bundles, and checks
 
 
-def test_get_bundles_all(dss: DSSAPI) -> None:
-    """The pages of the list come together, and the prefix is in lower case."""
+def test_get_bundles_all_joins_pages_with_lower_case_prefix(dss: DSSAPI) -> None:
     listed = [{"uuid": UUID, "version": VERSION}, {"uuid": OTHER, "version": VERSION}]
     fed = feed(
         dss.get_bundles_all(replica="aws", prefix="CE", per_page=10),
@@ -503,16 +470,14 @@ def test_get_bundles_all(dss: DSSAPI) -> None:
 
 
 @pytest.mark.parametrize("entry", [{"uuid": UUID}, {"version": VERSION}, {"uuid": UUID, "version": None}, {"uuid": 5}])
-def test_a_listing_that_names_no_bundle(dss: DSSAPI, entry: dict[str, Any]) -> None:
-    """A listing of bundles without a uuid or a version is none of a DSS."""
+def test_get_bundles_all_without_uuid_or_version_is_protocol_error(dss: DSSAPI, entry: dict[str, Any]) -> None:
     answer = ok({"bundles": [{"uuid": UUID, "version": VERSION}, entry]})
     error = feed(dss.get_bundles_all(replica="aws"), answer).failed(DSSProtocolError)
-    assert "GET /v1/bundles/all: the answer has no" in str(error)
+    assert "GET /v1/bundles/all: the response has no" in str(error)
 
 
 @pytest.mark.parametrize("answer", [problem(404, "not_found"), problem(400, "illegal_arguments"), page("a")])
-def test_check_reachable(dss: DSSAPI, answer: Response) -> None:
-    """A DSS says that a bundle is not there, or that it has no such replica; asking costs no token."""
+def test_check_reachable_accepts_missing_bundle_and_missing_replica(dss: DSSAPI, answer: Response) -> None:
     fed = feed(dss.check_reachable(), answer)
     assert fed.error is None
     assert fed.tokens == [None]
@@ -521,13 +486,11 @@ def test_check_reachable(dss: DSSAPI, answer: Response) -> None:
 @pytest.mark.parametrize(
     "answer", [ok({"hello": "world"}), Response(200, {}, b"<html>"), Response(404, {}, b"<html>"), ok({}, 404)]
 )
-def test_check_reachable_of_something_else(dss: DSSAPI, answer: Response) -> None:
-    """Something that answers 200 to everything, or 404 in its own words, is not taken for a DSS."""
+def test_check_reachable_refuses_other_web_servers(dss: DSSAPI, answer: Response) -> None:
     feed(dss.check_reachable(), answer).failed(DSSProtocolError)
 
 
-def test_check_token(dss: DSSAPI) -> None:
-    """A token that is taken at a call that wants all that a registration wants is good."""
+def test_check_token_accepted_by_collections_is_valid(dss: DSSAPI) -> None:
     fed = feed(dss.check_token(), ok({"collections": []}))
     assert fed.error is None
     assert (fed.sent, fed.tokens) == (["GET /collections?per_page=10"], ["tok-3"])
@@ -542,8 +505,7 @@ def test_check_token(dss: DSSAPI) -> None:
         problem(403, "Forbidden"),
     ],
 )
-def test_check_token_where_collections_say_nothing(dss: DSSAPI, answer: Response) -> None:
-    """Where that call fails, a registration that no DSS can take decides: refused for its version, or for its token."""
+def test_check_token_without_collections_is_decided_by_a_registration(dss: DSSAPI, answer: Response) -> None:
     fed = feed(dss.check_token(), answer, problem(400, "illegal_version"))
     assert fed.error is None
     assert fed.tokens == ["tok-3"] * 2
@@ -554,20 +516,17 @@ def test_check_token_where_collections_say_nothing(dss: DSSAPI, answer: Response
         assert refused.failed(DSSAuthError).status == status
 
 
-def test_authenticate(dss: DSSAPI) -> None:
-    """A token can be had before it is needed; the DSS is not asked, and without credentials there is nothing to do."""
+def test_authenticate_creates_token_without_request_to_the_dss(dss: DSSAPI) -> None:
     assert feed(dss.authenticate()).requests == []
     assert feed(DSSAPI(URL).authenticate()).requests == []
 
 
-def test_a_404_in_the_other_shape_is_a_bundle_that_is_not_there(dss: DSSAPI) -> None:
-    """A 404 with type, title, detail and status is the DSS's, not that of a web server without the route."""
+def test_404_with_type_title_detail_is_not_found(dss: DSSAPI) -> None:
     answer = ok({"type": "about:blank", "title": "Not Found", "detail": "no such bundle", "status": 404}, 404)
     assert feed(dss.find_bundle(UUID, replica="aws"), answer).result is None
 
 
-def test_timeouts_are_those_of_the_client(clock: Clock) -> None:
-    """Each request carries the timeouts that the client was made with, on later pages too."""
+def test_all_requests_have_the_timeouts_of_the_client(clock: Clock) -> None:
     dss = DSSAPI(URL, connect_timeout=1.5, read_timeout=2.5)
     fed = feed(dss.get_bundle(UUID, replica="aws"), page("a", status=206, following=f"{URL}/next"), page("b"))
     assert [(request.connect_timeout, request.read_timeout) for request in fed.requests] == [(1.5, 2.5)] * 2

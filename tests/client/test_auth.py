@@ -41,23 +41,21 @@ def token_of(auth: Any) -> str:
 # A static token
 
 
-def test_a_static_token_is_returned_and_cannot_be_renewed() -> None:
-    """A token that somebody else made is used as it is, and there is no other one."""
+def test_static_token_cannot_be_renewed() -> None:
     auth = StaticToken("t")
     assert token_of(auth) == "t"
     assert not auth.rejected("t")
     assert token_of(auth) == "t"
 
 
-def test_a_static_token_may_end_in_a_line_break() -> None:
-    """The white space around a token that was read from a file, which no header can hold, is left out."""
+def test_static_token_is_stripped() -> None:
+    """A token read from a file often ends with a line break, which a header cannot hold."""
     assert token_of(StaticToken(" t\r\n")) == "t"
 
 
 @pytest.mark.parametrize("token", ["", " ", "s3cr3t s3cr3t", "s3cr3t\ns3cr3t", "s3cr3t\u201d", "s3cr3t\0"])
-def test_a_static_token_that_no_header_can_hold(token: str) -> None:
-    """What cannot be sent is a ValueError when it is given, which does not quote it."""
-    with pytest.raises(ValueError, match="was it copied whole") as caught:
+def test_static_token_invalid_in_header_is_value_error_without_quote(token: str) -> None:
+    with pytest.raises(ValueError, match="check that it was copied completely") as caught:
         StaticToken(token)
     assert "s3cr3t" not in str(caught.value)
 
@@ -65,8 +63,7 @@ def test_a_static_token_that_no_header_can_hold(token: str) -> None:
 # A service account's key
 
 
-def test_what_a_signed_token_says(clock: Clock, key: dict[str, Any], private: rsa.RSAPrivateKey) -> None:
-    """The token has the claims a DSS needs, is signed with the key and names it."""
+def test_signed_token_has_claims_and_key_id(clock: Clock, key: dict[str, Any], private: rsa.RSAPrivateKey) -> None:
     token = token_of(ServiceAccountKey(key, audience="https://dss.example.org/", group="g", lifetime=1800))
     assert jwt.get_unverified_header(token) == {"alg": "RS256", "typ": "JWT", "kid": "kid-1"}
     claims = jwt.decode(
@@ -89,18 +86,16 @@ def test_what_a_signed_token_says(clock: Clock, key: dict[str, Any], private: rs
     }
 
 
-def test_what_a_signed_token_says_by_default(clock: Clock, key: dict[str, Any]) -> None:
-    """Without settings a token is for the DSS's development deployment, its group `hca`, and an hour."""
+def test_signed_token_defaults_are_for_the_development_deployment(clock: Clock, key: dict[str, Any]) -> None:
     claims = jwt.decode(token_of(ServiceAccountKey(key)), options={"verify_signature": False})
     assert (claims["aud"], claims[f"{CLAIM}group"]) == ("https://dev.data.humancellatlas.org/", "hca")
     assert claims["exp"] - claims["iat"] == 3600
 
 
 @pytest.mark.parametrize(("lifetime", "good_for"), [(3600, 3300), (400, 200), (60, 30)])
-def test_a_signed_token_is_renewed_before_it_expires(
+def test_signed_token_is_renewed_before_expiry(
     clock: Clock, key: dict[str, Any], lifetime: float, good_for: float
 ) -> None:
-    """One token serves until five minutes before its end, or half of a short life, and then another is signed."""
     made: list[str] = []
     auth = ServiceAccountKey(key, lifetime=lifetime, on_token=made.append)
     first = token_of(auth)
@@ -113,8 +108,7 @@ def test_a_signed_token_is_renewed_before_it_expires(
     assert made == [first, second]
 
 
-def test_a_refused_token_is_signed_anew(clock: Clock, key: dict[str, Any]) -> None:
-    """A token that the DSS refused is not used again."""
+def test_refused_signed_token_is_replaced(clock: Clock, key: dict[str, Any]) -> None:
     auth = ServiceAccountKey(key)
     first = token_of(auth)
     clock.now += 1
@@ -122,8 +116,7 @@ def test_a_refused_token_is_signed_anew(clock: Clock, key: dict[str, Any]) -> No
     assert token_of(auth) != first
 
 
-def test_a_late_refusal_does_not_drop_the_new_token(clock: Clock, key: dict[str, Any]) -> None:
-    """A second thread whose old token is refused gets the one that the first thread has made."""
+def test_late_refusal_keeps_the_new_signed_token(clock: Clock, key: dict[str, Any]) -> None:
     made: list[str] = []
     auth = ServiceAccountKey(key, on_token=made.append)
     first = token_of(auth)
@@ -136,15 +129,13 @@ def test_a_late_refusal_does_not_drop_the_new_token(clock: Clock, key: dict[str,
 
 
 @pytest.mark.parametrize("missing", [["private_key"], ["client_email", "private_key_id"]])
-def test_a_key_that_lacks_something(key: dict[str, Any], missing: list[str]) -> None:
-    """All that a key lacks is named when it is given."""
-    with pytest.raises(ValueError, match=f"has no {', '.join(missing)}: "):
+def test_key_without_fields_names_all_of_them(key: dict[str, Any], missing: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"has no {', '.join(missing)}; "):
         ServiceAccountKey({name: value for name, value in key.items() if name not in missing})
 
 
 @pytest.mark.parametrize("pem", ["not a key s3cr3t", "-----BEGIN PRIVATE KEY-----\ns3cr3t\n-----END PRIVATE KEY-----"])
-def test_a_key_that_cannot_be_read(key: dict[str, Any], pem: str) -> None:
-    """A broken key is an error that names the account and quotes nothing of the key, not in its causes either."""
+def test_unreadable_key_names_account_and_quotes_nothing(key: dict[str, Any], pem: str) -> None:
     error = feed(ServiceAccountKey(key | {"private_key": pem}).token()).failed(DSSCredentialsError)
     assert error.permanent
     assert EMAIL in str(error)
@@ -153,8 +144,7 @@ def test_a_key_that_cannot_be_read(key: dict[str, Any], pem: str) -> None:
     assert error.__cause__ is None
 
 
-def test_a_key_is_not_shown(key: dict[str, Any]) -> None:
-    """The `repr` has the account and neither key nor token."""
+def test_repr_of_key_shows_account_only(key: dict[str, Any]) -> None:
     auth = ServiceAccountKey(key)
     token = token_of(auth)
     assert EMAIL in repr(auth)
@@ -162,14 +152,12 @@ def test_a_key_is_not_shown(key: dict[str, Any]) -> None:
     assert "PRIVATE" not in repr(auth)
 
 
-def test_a_key_file_is_read(key: dict[str, Any]) -> None:
-    """The content of a key file becomes a key."""
+def test_read_key_returns_json_object(key: dict[str, Any]) -> None:
     assert read_key(json.dumps(key)) == key
 
 
 @pytest.mark.parametrize("text", ["", "s3cr3t", '["s3cr3t"]', '{"private_key": "s3cr3t"', "null"])
-def test_a_key_file_that_is_none(text: str) -> None:
-    """Anything else is a ValueError that does not quote what may be half a key."""
+def test_read_key_of_other_text_is_value_error_without_quote(text: str) -> None:
     with pytest.raises(ValueError, match="not JSON") as caught:
         read_key(text)
     assert "s3cr3t" not in str(caught.value)
@@ -209,16 +197,14 @@ def granted(token: str = "s3cr3t-new", **more: Any) -> Response:
         "",
     ],
 )
-def test_a_token_uri_with_secrets_in_it(uri: str) -> None:
-    """What is no URL, or has a user, query or fragment, which errors would show, is a ValueError that quotes none."""
+def test_token_uri_with_user_or_query_is_value_error_without_quote(uri: str) -> None:
     with pytest.raises(ValueError, match="token_uri must be a full URL") as caught:
         user(token_uri=uri)
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__context__ is None
 
 
-def test_a_refresh_is_as_oauth2_has_it(clock: Clock) -> None:
-    """Without a token the first call refreshes with a form, encoded, at the token_uri, and what comes is used."""
+def test_refresh_sends_oauth2_form_and_uses_the_token(clock: Clock) -> None:
     auth = user()
     fed = feed(auth.token(), granted())
     assert fed.value == "s3cr3t-new"
@@ -236,8 +222,8 @@ def test_a_refresh_is_as_oauth2_has_it(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("lifetime", "good_for"), [(3600, 3300), (100, 50), (None, 3300), (-5, 3300), ("9", 3300)])
-def test_a_users_token_is_refreshed_before_it_expires(clock: Clock, lifetime: Any, good_for: float) -> None:
-    """A token serves until five minutes before its end, or half of a short life; an hour when its life is not told."""
+def test_user_token_is_refreshed_before_expiry(clock: Clock, lifetime: Any, good_for: float) -> None:
+    """Five minutes before, or half of a shorter lifetime; one hour if the lifetime is unknown."""
     auth = user()
     feed(auth.token(), granted("t1", expires_in=lifetime))
     clock.now += good_for - 1
@@ -246,16 +232,14 @@ def test_a_users_token_is_refreshed_before_it_expires(clock: Clock, lifetime: An
     assert feed(auth.token(), granted("t2")).value == "t2"
 
 
-def test_a_token_to_begin_with(clock: Clock) -> None:
-    """A token that is given is used until five minutes before its end."""
+def test_first_user_token_is_used_until_five_minutes_before_expiry(clock: Clock) -> None:
     auth = user(token="t0", expires_at=clock.now + 1000)
     assert token_of(auth) == "t0"
     clock.now += 701
     assert feed(auth.token(), granted("t1")).value == "t1"
 
 
-def test_a_token_whose_end_is_not_known_is_used_until_refused(clock: Clock) -> None:
-    """A token without a known end is used until the DSS refuses it, and then refreshed."""
+def test_user_token_without_expiry_is_used_until_refused(clock: Clock) -> None:
     auth = user(token="t0")
     clock.now += 1_000_000
     assert token_of(auth) == "t0"
@@ -263,8 +247,7 @@ def test_a_token_whose_end_is_not_known_is_used_until_refused(clock: Clock) -> N
     assert feed(auth.token(), granted("t1")).value == "t1"
 
 
-def test_a_late_refusal_does_not_drop_the_refreshed_token(clock: Clock) -> None:
-    """A second thread whose old token is refused gets the one that the first thread has refreshed."""
+def test_late_refusal_keeps_the_refreshed_token(clock: Clock) -> None:
     auth = user(token="t0")
     auth.rejected("t0")
     feed(auth.token(), granted("t1"))
@@ -272,8 +255,7 @@ def test_a_late_refusal_does_not_drop_the_refreshed_token(clock: Clock) -> None:
     assert token_of(auth) == "t1"
 
 
-def test_others_go_on_while_one_refreshes(clock: Clock) -> None:
-    """While one caller refreshes a token about to expire, the others use it and do not refresh too."""
+def test_valid_token_is_used_while_another_caller_refreshes(clock: Clock) -> None:
     auth = user(token="t0", expires_at=clock.now + 200)
     refreshing: Call[str | None] = auth.token()
     assert next(refreshing).url == TOKEN_URI
@@ -284,8 +266,7 @@ def test_others_go_on_while_one_refreshes(clock: Clock) -> None:
     assert token_of(auth) == "t1"
 
 
-def test_a_refresh_that_never_ends_is_taken_over(clock: Clock) -> None:
-    """When the caller that refreshes hangs, another one does it after a while; no third one when the first gives up."""
+def test_hanging_refresh_is_taken_over_once(clock: Clock) -> None:
     auth = user(token="t0", expires_at=clock.now + 200)
     hanging, second = auth.token(), auth.token()
     next(hanging)
@@ -299,14 +280,14 @@ def test_a_refresh_that_never_ends_is_taken_over(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_a_slow_refresh_is_the_only_one(clock: Clock, good: bool) -> None:
-    """As long as a refresh may take, with a late second attempt that is held up and slow, none else begins one."""
+def test_slow_refresh_is_not_taken_over(clock: Clock, good: bool) -> None:
+    """A late second attempt, held up by a rate limiter, is within the time of a refresh."""
     auth = user(token="t0", expires_at=clock.now + (250 if good else -1))
     refreshing = auth.token()
     request = next(refreshing)
     clock.now += request.connect_timeout + request.read_timeout - 0.6
     request = refreshing.throw(broken("read timeout"))
-    clock.now += request.delay + 50  # that the transport makes all threads pause
+    clock.now += request.delay + 50  # for which a rate limiter pauses all threads
     clock.now += request.connect_timeout + request.read_timeout
     assert _only_waits(auth)
     with pytest.raises(StopIteration):
@@ -314,7 +295,7 @@ def test_a_slow_refresh_is_the_only_one(clock: Clock, good: bool) -> None:
 
 
 def _only_waits(auth: UserToken) -> bool:
-    """Return whether another caller has the token at hand, or waits."""
+    """Return whether another caller uses the present token, or waits."""
     other = auth.token()
     try:
         return next(other).method == ""
@@ -324,8 +305,7 @@ def _only_waits(auth: UserToken) -> bool:
         other.close()
 
 
-def test_others_wait_while_an_expired_token_is_refreshed(clock: Clock) -> None:
-    """While one caller refreshes a token that is not good any more, the others wait, and then have the new one."""
+def test_callers_wait_while_an_expired_token_is_refreshed(clock: Clock) -> None:
     auth = user(token="t0", expires_at=clock.now - 1)
     refreshing, waiting = auth.token(), auth.token()
     assert next(refreshing).url == TOKEN_URI
@@ -339,8 +319,7 @@ def test_others_wait_while_an_expired_token_is_refreshed(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("end", ["refused", "given up"])
-def test_one_who_waits_takes_over(clock: Clock, end: str) -> None:
-    """When the caller that refreshes fails, or is given up, one that waited tries itself."""
+def test_waiting_caller_refreshes_after_a_failure(clock: Clock, end: str) -> None:
     auth = user(token="t0", expires_at=clock.now - 1)
     refreshing, waiting = auth.token(), auth.token()
     next(refreshing)
@@ -353,8 +332,7 @@ def test_one_who_waits_takes_over(clock: Clock, end: str) -> None:
     assert waiting.send(Response(0)).url == TOKEN_URI
 
 
-def test_a_rotated_refresh_token_is_used_next(clock: Clock) -> None:
-    """A server that gives a new refresh token takes the old one no more, so the new one is sent the next time."""
+def test_rotated_refresh_token_is_used_next(clock: Clock) -> None:
     auth = user()
     feed(auth.token(), granted(refresh_token="s3cr3t-second"))
     clock.now += 3500
@@ -365,16 +343,14 @@ def test_a_rotated_refresh_token_is_used_next(clock: Clock) -> None:
     assert b"refresh_token=s3cr3t-second&" in (request.body or b"")
 
 
-def test_every_token_is_told(clock: Clock) -> None:
-    """Each secret that comes in is passed on to be masked, before anything is logged of it."""
-    told: list[str] = []
-    feed(user(on_token=told.append).token(), granted(refresh_token="s3cr3t-second"))
-    assert told == ["s3cr3t-new", "s3cr3t-second"]
+def test_every_received_secret_is_passed_on_for_masking(clock: Clock) -> None:
+    masked: list[str] = []
+    feed(user(on_token=masked.append).token(), granted(refresh_token="s3cr3t-second"))
+    assert masked == ["s3cr3t-new", "s3cr3t-second"]
 
 
 @pytest.mark.parametrize(("status", "permanent"), [(400, True), (401, True), (403, True)])
-def test_a_refresh_that_is_refused(clock: Clock, status: int, permanent: bool) -> None:
-    """A refusal says whose it is and which settings to renew, and quotes no secret, even one that is echoed."""
+def test_refused_refresh_names_settings_and_quotes_no_secret(clock: Clock, status: int, permanent: bool) -> None:
     echo = ok({"error": "invalid_grant", "message": "s3cr3t-refresh s3cr3t-client"}, status)
     error = feed(user().token(), echo).failed(DSSCredentialsError)
     assert error.permanent is permanent
@@ -382,21 +358,18 @@ def test_a_refresh_that_is_refused(clock: Clock, status: int, permanent: bool) -
     assert "s3cr3t" not in str(error)
 
 
-def test_a_refresh_is_tried_again(clock: Clock) -> None:
-    """Troubles of the OAuth2 server that pass are ridden out."""
+def test_refresh_retries_temporary_errors(clock: Clock) -> None:
     fed = feed(user().token(), problem(503), broken("read timeout"), granted(), clock=clock)
     assert fed.value == "s3cr3t-new"
 
 
-def test_a_refresh_without_answer(clock: Clock) -> None:
-    """An OAuth2 server that cannot be reached is a failure of the credentials that a later try may turn."""
+def test_refresh_without_connection_is_temporary_credentials_error(clock: Clock) -> None:
     error = feed(user().token(), *[broken("refused")] * 10).failed(DSSCredentialsError)
     assert not error.permanent
     assert "nothing listens at this address" in str(error)
 
 
-def test_an_oauth2_server_in_trouble(clock: Clock) -> None:
-    """A 5xx that stays is not permanent."""
+def test_refresh_with_lasting_5xx_is_temporary_credentials_error(clock: Clock) -> None:
     assert not feed(user().token(), *[problem(500)] * 10).failed(DSSCredentialsError).permanent
 
 
@@ -411,41 +384,37 @@ def test_an_oauth2_server_in_trouble(clock: Clock) -> None:
         Response(200),
     ],
 )
-def test_a_refresh_that_is_no_oauth2(clock: Clock, answer: Response) -> None:
-    """An answer without a token is a failure of the credentials that points at token_uri."""
+def test_refresh_response_without_token_points_at_token_uri(clock: Clock, answer: Response) -> None:
     error = feed(user().token(), answer).failed(DSSCredentialsError)
     assert error.permanent
-    assert "is token_uri right?" in str(error)
+    assert "check token_uri" in str(error)
     assert "s3cr3t" not in str(error)
 
 
-def test_a_refresh_does_not_follow_to_elsewhere(clock: Clock) -> None:
-    """A redirect of a refresh, which carries the secrets in its body, is not followed."""
+def test_refresh_does_not_follow_redirects(clock: Clock) -> None:
+    """The body holds the secrets."""
     moved = Response(307, {"location": "https://evil.example/token"})
     fed = feed(user().token(), moved)
     fed.failed(DSSCredentialsError)
     assert len(fed.requests) == 1
 
 
-def test_a_good_token_outlives_a_failed_refresh(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """When the OAuth2 server is down early, calls go on with the token that is still good, and say so."""
+def test_valid_token_is_used_after_a_failed_refresh(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     auth = user(token="first", expires_at=clock.now + 200)
     assert feed(auth.token(), problem(400), clock=clock).value == "first"
-    assert "still good" in caplog.text
+    assert "still valid" in caplog.text
     clock.now += 201
     feed(auth.token(), problem(400), clock=clock).failed(DSSCredentialsError)
 
 
-def test_after_a_failed_refresh_the_next_call_tries_again(clock: Clock) -> None:
-    """A refresh that failed without a token to go on with is tried again by the next call."""
+def test_next_call_refreshes_again_after_a_failure(clock: Clock) -> None:
     auth = user()
     feed(auth.token(), ok({}, 400)).failed(DSSCredentialsError)
     assert feed(auth.token(), granted("t1")).value == "t1"
 
 
 @pytest.mark.parametrize("secret", ["s3cr3t"])
-def test_a_users_secrets_are_not_shown(clock: Clock, secret: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the `repr` nor the log of a refresh holds a secret."""
+def test_repr_and_log_of_refresh_hold_no_secret(clock: Clock, secret: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     auth = user(token="s3cr3t-old", expires_at=clock.now)
     feed(auth.token(), problem(503), granted())
@@ -455,8 +424,7 @@ def test_a_users_secrets_are_not_shown(clock: Clock, secret: str, caplog: pytest
     assert secret not in caplog.text
 
 
-def test_errors_of_a_connection_hold_no_secret(clock: Clock) -> None:
-    """The error of a connection to the OAuth2 server is told without what was sent."""
+def test_connection_error_of_refresh_holds_no_secret(clock: Clock) -> None:
     error = feed(user().token(), *[broken("tls")] * 10).failed(DSSCredentialsError)
     assert isinstance(error.__context__, DSSConnectionError)
     assert "s3cr3t" not in repr(error) + repr(error.__context__)

@@ -1,4 +1,4 @@
-"""Changes of any size to bundles, without a network and on a clock."""
+"""Changes of bundles, without network and with a test clock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dss(clock: Clock) -> DSSAPI:
 
 @pytest.fixture
 def shelf(clock: Clock) -> BundleShelf:
-    """Give a bundle of two files."""
+    """Return a bundle of two files."""
     return BundleShelf(clock, {START: members(["a", "b"])})
 
 
@@ -53,12 +53,13 @@ def change(
     return converse(call, shelf, clock=shelf.clock)
 
 
-# How it is cut
+# Batches
 
 
 @pytest.mark.parametrize(("count", "pieces"), [(1, [1]), (1000, [1000]), (1001, [1000, 1]), (2500, [1000, 1000, 500])])
-def test_additions_in_pieces(dss: DSSAPI, shelf: BundleShelf, count: int, pieces: list[int]) -> None:
-    """Files are added by at most 1,000 a PATCH, each of the version that the one before made, and all come in order."""
+def test_additions_are_sent_in_batches_of_1000_in_order(
+    dss: DSSAPI, shelf: BundleShelf, count: int, pieces: list[int]
+) -> None:
     result = change(dss, shelf, members(range(count))).value
     made = versions(len(pieces))
     assert [len(body["add_files"]) for _, body in shelf.patches] == pieces
@@ -67,8 +68,7 @@ def test_additions_in_pieces(dss: DSSAPI, shelf: BundleShelf, count: int, pieces
     assert shelf.names(made[-1]) == ["a", "b", *map(str, range(count))]
 
 
-def test_removals_in_pieces(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """Files are removed by at most 1,000 a PATCH, along with what is added."""
+def test_removals_are_sent_in_batches_of_1000_with_additions(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents[START] = members(range(2500))
     result = change(dss, shelf, members(["a", "b"]), members(range(2400))).value
     sizes = [(len(body["add_files"]), len(body["remove_files"])) for _, body in shelf.patches]
@@ -76,8 +76,7 @@ def test_removals_in_pieces(dss: DSSAPI, shelf: BundleShelf) -> None:
     assert (result.count, shelf.names(result.version)) == (102, [*map(str, range(2400, 2500)), "a", "b"])
 
 
-def test_replaced_files(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """Files that take the names of others come no earlier than those go, so that no name is there twice in between."""
+def test_replacing_file_is_added_no_earlier_than_the_other_is_removed(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents[START] = members(range(2500))
     newer = members(range(2499, -1, -1), version="2022-02-02T000000.000000Z")
     result = change(dss, shelf, newer, members(range(2500))).value
@@ -85,22 +84,20 @@ def test_replaced_files(dss: DSSAPI, shelf: BundleShelf) -> None:
     assert len(shelf.patches) == 3
 
 
-def test_a_file_that_is_indexed_from_now_on(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """The same file, removed as it is and added as another, changes how it is indexed."""
+def test_indexed_flag_changes_by_removal_and_addition(dss: DSSAPI, shelf: BundleShelf) -> None:
     result = change(dss, shelf, members(["a"], indexed=True), members(["a"])).value
     assert shelf.contents[result.version] == members(["b"]) + members(["a"], indexed=True)
     assert change(dss, shelf, members(["a"], indexed=True), members(["a"])).value == replace(result, patches=0)
 
 
 @pytest.mark.parametrize("version", [START, None])
-def test_nothing_to_do(dss: DSSAPI, shelf: BundleShelf, version: str | None) -> None:
-    """What is in already is not added again and what is out not removed, and then no version is made."""
+def test_no_patch_without_differences(dss: DSSAPI, shelf: BundleShelf, version: str | None) -> None:
     result = change(dss, shelf, members(["b", "a"]), members(["c"]), version=version).value
     assert (result, shelf.patches) == (Change(UUID, START, 2, 0), [])
 
 
-def test_uuids_in_upper_case(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """A PATCH never carries a uuid in upper case, which would corrupt a DSS's store."""
+def test_upper_case_uuid_is_sent_in_lower_case(dss: DSSAPI, shelf: BundleShelf) -> None:
+    """An upper-case UUID would corrupt a DSS's store."""
     loud = [file | {"uuid": file["uuid"].upper()} for file in members(["c"])]
     fed = change(dss, shelf, loud, uuid=UUID.upper())
     assert fed.value.version == FIRST
@@ -108,25 +105,24 @@ def test_uuids_in_upper_case(dss: DSSAPI, shelf: BundleShelf) -> None:
     assert not [request for request in fed.requests if UUID.upper() in request.url]
 
 
-# What is refused before anything is changed
+# Refused before any change
 
 
 @pytest.mark.parametrize(
     ("add", "remove", "message"),
     [
         (members(["c", "c"], uuid=UUID)[:1] + members(["c"]), [], "add_files has 'c' more than once"),
-        (members(["a"], uuid=UUID), [], r"bundle .*\.2020.* has another file of the name 'a' already: remove it"),
-        (members(["b", "a"], uuid=UUID), [], "of the name 'a' already \\(and so for 1 more\\)"),
-        (members(["a"], indexed=True), [], "has another file of the name 'a' already"),
-        (members(["a"], uuid=UUID), members(["a"], version=FIRST), "has another file of the name 'a' already"),
+        (members(["a"], uuid=UUID), [], r"bundle .*\.2020.* already has another file named 'a'; remove it"),
+        (members(["b", "a"], uuid=UUID), [], "named 'a' \\(and 1 more such names\\)"),
+        (members(["a"], indexed=True), [], "already has another file named 'a'"),
+        (members(["a"], uuid=UUID), members(["a"], version=FIRST), "already has another file named 'a'"),
         (members(["../c"]), [], "refuses the name"),
-        ([], members(["a"], uuid="x"), "must be a uuid"),
+        ([], members(["a"], uuid="x"), "must be a UUID"),
     ],
 )
-def test_changes_that_cannot_be(
+def test_invalid_change_is_value_error_without_patch(
     dss: DSSAPI, shelf: BundleShelf, add: list[Any], remove: list[Any], message: str
 ) -> None:
-    """A name that would be there twice, or one that no DSS takes, is a ValueError, and no PATCH is sent."""
     error = change(dss, shelf, add, remove).failed(ValueError)
     with pytest.raises(ValueError, match=message):
         raise error
@@ -134,8 +130,7 @@ def test_changes_that_cannot_be(
 
 
 @pytest.mark.parametrize("version", [FIRST, None])
-def test_a_bundle_that_is_not_there(dss: DSSAPI, shelf: BundleShelf, version: str | None) -> None:
-    """A bundle or a version that is not there is told as that."""
+def test_missing_bundle_is_not_found(dss: DSSAPI, shelf: BundleShelf, version: str | None) -> None:
     if version is None:
         call = dss.change_bundle(UUID, replica="aws", add_files=members(["c"]))
         feed(call, problem(404, "not_found")).failed(DSSNotFoundError)
@@ -144,20 +139,20 @@ def test_a_bundle_that_is_not_there(dss: DSSAPI, shelf: BundleShelf, version: st
     assert shelf.patches == []
 
 
-def test_a_manifest_that_is_none(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """A manifest whose files lack what every file has comes from no DSS."""
+def test_manifest_without_file_keys_is_protocol_error(dss: DSSAPI, shelf: BundleShelf) -> None:
     del shelf.contents[START][0]["indexed"]
     assert "a file without 'indexed'" in str(change(dss, shelf, members(["c"])).failed(DSSProtocolError))
 
 
-# After the end of a process
+# After a kill
 
 
 @pytest.mark.parametrize("version", [START, None])
 @pytest.mark.parametrize("done", ["done", "not done"])
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_repeat_goes_on(dss: DSSAPI, shelf: BundleShelf, version: str | None, done: Done, at: int) -> None:
-    """After the end of the process in any PATCH, done or not, a repeat sends only what is left, and makes it right."""
+def test_repeat_after_kill_sends_only_the_remaining_changes(
+    dss: DSSAPI, shelf: BundleShelf, version: str | None, done: Done, at: int
+) -> None:
     shelf.contents[START] = members(range(10, 2000))
     wanted = members([f"new {number}" for number in range(2500)]), members(range(10, 1600))
     shelf.kill = (at, done)
@@ -171,31 +166,27 @@ def test_a_repeat_goes_on(dss: DSSAPI, shelf: BundleShelf, version: str | None, 
     assert change(dss, shelf, *wanted, version=version).value == Change(UUID, result.version, 2900, 0)
 
 
-def test_what_others_made_of_it_is_left_out(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """A version in between that has something else too is not taken for an earlier try's: the result lacks it."""
+def test_version_with_foreign_changes_is_not_resumed(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents[FIRST] = members(["a", "b", "theirs", "c"])
     result = change(dss, shelf, members(["c", "d"])).value
     assert shelf.named == [START]
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
 
 
-def test_what_others_made_of_an_earlier_try(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """Another's version on top of an earlier try's does not hide that one."""
+def test_foreign_version_does_not_hide_an_earlier_attempt(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "c", "theirs"])}
     result = change(dss, shelf, members(["c", "d"])).value
     assert shelf.named == [FIRST]
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
 
 
-def test_a_version_without_any_of_it(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """A newer version that is no step of the change, such as one that takes a step back, is not gone on from."""
+def test_newer_version_without_progress_is_not_resumed(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b"])}
     change(dss, shelf, members(["c", "d"]))
     assert shelf.named == [FIRST]
 
 
-def test_the_latest_is_the_newest(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """Without a version the newest is changed, although a server still tells an older one, as those of a DSS do."""
+def test_latest_version_is_the_newest_despite_cached_one(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents[FIRST] = members(["a", "b", "theirs"])
     shelf.remembered = START
     result = change(dss, shelf, members(["c"]), version=None).value
@@ -203,18 +194,18 @@ def test_the_latest_is_the_newest(dss: DSSAPI, shelf: BundleShelf) -> None:
     assert shelf.names(result.version) == ["a", "b", "theirs", "c"]
 
 
-def test_a_version_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf, caplog: pytest.LogCaptureFixture) -> None:
-    """Where a server shows what a PATCH made in the place of what it changed, the change goes on from what it shows."""
+def test_change_continues_with_the_version_that_the_dss_returns(
+    dss: DSSAPI, shelf: BundleShelf, caplog: pytest.LogCaptureFixture
+) -> None:
     shelf.contents[FIRST] = members(["a", "b", "c"])
     shelf.shown = {START: FIRST}
     result = change(dss, shelf, members(["c", "d"])).value
     assert shelf.named == [FIRST]
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
-    assert f"{UUID}.{START} is shown as version {FIRST}" in caplog.text
+    assert f"{UUID}.{START}: the DSS returned version {FIRST}" in caplog.text
 
 
-def test_a_step_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """What is shown in the place of another version is not taken for the content of that one."""
+def test_version_returned_instead_of_another_is_not_taken_for_it(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "c", "d"])}
     shelf.shown, shelf.unlisted = {FIRST: SECOND}, frozenset({SECOND})
     result = change(dss, shelf, members(["c", "d"])).value
@@ -222,14 +213,15 @@ def test_a_step_that_is_shown_as_another(dss: DSSAPI, shelf: BundleShelf) -> Non
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
 
 
-# Answers that leave open whether it was done
+# Unclear responses
 
 
 @pytest.mark.parametrize("done", ["done", "not done"])
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
 @pytest.mark.parametrize("at", [0, 1])
-def test_unclear_answers(dss: DSSAPI, shelf: BundleShelf, answer: Answer, done: Done, at: int) -> None:
-    """After an unclear answer a PATCH is sent again only if it was not done, and each version is made once."""
+def test_unclear_response_resends_only_if_not_applied(
+    dss: DSSAPI, shelf: BundleShelf, answer: Answer, done: Done, at: int
+) -> None:
     shelf.troubles = [None] * at + [(answer, done)]
     result = change(dss, shelf, members(range(1500))).value
     assert (result.version, list(shelf.contents)) == (SECOND, [START, FIRST, SECOND])
@@ -238,8 +230,7 @@ def test_unclear_answers(dss: DSSAPI, shelf: BundleShelf, answer: Answer, done: 
 
 
 @pytest.mark.parametrize("answer", ["502", "504", "read timeout", "dropped"])
-def test_what_is_done_late(dss: DSSAPI, shelf: BundleShelf, answer: str) -> None:
-    """Where only the gateway or nobody answered, the DSS is given time to finish, and the PATCH is not sent again."""
+def test_unclear_response_of_gateway_waits_for_late_application(dss: DSSAPI, shelf: BundleShelf, answer: str) -> None:
     shelf.troubles = [(UNCLEAR[answer], "late")]
     started = shelf.clock.now
     result = change(dss, shelf, members(["c"])).value
@@ -247,16 +238,16 @@ def test_what_is_done_late(dss: DSSAPI, shelf: BundleShelf, answer: str) -> None
     assert LATE <= shelf.clock.now - started <= 30
 
 
-def test_the_look_does_not_end_with_the_connections_patience(clock: Clock, shelf: BundleShelf) -> None:
-    """Also with a connection that retries nothing, a PATCH is looked for as long as a DSS may work at it."""
+def test_check_after_unclear_response_ignores_the_retry_policy_of_the_connection(
+    clock: Clock, shelf: BundleShelf
+) -> None:
     impatient = DSSAPI(URL, auth=StaticToken("tok-3"), retry=RetryPolicy(attempts=1, seconds=0))
     shelf.troubles = [(UNCLEAR["504"], "late")]
     assert change(impatient, shelf, members(["c"])).value.version == FIRST
     assert shelf.named == [START]
 
 
-def test_another_version_is_not_taken_for_it(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """What somebody else made meanwhile is not taken for what an unclear PATCH made."""
+def test_check_after_unclear_response_ignores_foreign_versions(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.troubles = [(UNCLEAR["500"], "not done")]
     shelf.contents[FIRST] = members(["a", "b", "theirs"])
     result = change(dss, shelf, members(["c"])).value
@@ -268,8 +259,7 @@ def test_another_version_is_not_taken_for_it(dss: DSSAPI, shelf: BundleShelf) ->
     "answer",
     [problem(429), problem(503, "read_only"), broken("dns"), broken("refused"), broken("connect timeout")],
 )
-def test_what_did_not_arrive(dss: DSSAPI, shelf: BundleShelf, answer: Answer) -> None:
-    """A PATCH that no DSS worked at is sent again without a look."""
+def test_request_that_did_not_arrive_is_resent_without_check(dss: DSSAPI, shelf: BundleShelf, answer: Answer) -> None:
     shelf.troubles = [(answer, "not done")] * 2
     fed = change(dss, shelf, members(["c"]))
     assert fed.value.version == FIRST
@@ -277,15 +267,14 @@ def test_what_did_not_arrive(dss: DSSAPI, shelf: BundleShelf, answer: Answer) ->
 
 
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
-def test_it_is_sent_twice_at_most(dss: DSSAPI, shelf: BundleShelf, answer: Answer) -> None:
-    """A second unclear answer to a PATCH that was not done ends it; nothing was made."""
+def test_patch_is_sent_twice_at_most(dss: DSSAPI, shelf: BundleShelf, answer: Answer) -> None:
     shelf.troubles = [(answer, "not done")] * 2
     fed = change(dss, shelf, members(["c"]))
     assert isinstance(fed.error, DSSConnectionError if isinstance(answer, DSSConnectionError) else DSSResponseError)
     assert (shelf.named, list(shelf.contents)) == ([START, START], [START])
 
 
-# Ends in the middle
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -300,10 +289,9 @@ def test_it_is_sent_twice_at_most(dss: DSSAPI, shelf: BundleShelf, answer: Answe
         (problem(408), DSSResponseError, False),
     ],
 )
-def test_a_clear_refusal(
+def test_refused_patch_is_not_checked(
     dss: DSSAPI, shelf: BundleShelf, answer: Answer, kind: type[DSSError], permanent: bool
 ) -> None:
-    """A PATCH that was refused is not looked for; the error is the DSS's, or tells the last good version as well."""
     shelf.troubles = [(answer, "not done")]
     first = change(dss, shelf, members(range(2500))).failed(kind)
     assert first.permanent is permanent
@@ -321,8 +309,7 @@ def test_a_clear_refusal(
     assert shelf.named == [START, FIRST, SECOND]
 
 
-def test_a_repeat_that_gets_no_further(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """A repeat that fails at its first PATCH tells the version that an earlier try had reached."""
+def test_repeat_without_progress_names_the_last_good_version(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.kill = (2, "done")
     change(dss, shelf, members(range(2500))).failed(KilledError)
     shelf.kill, shelf.troubles = None, [(problem(400), "not done")]
@@ -332,8 +319,7 @@ def test_a_repeat_that_gets_no_further(dss: DSSAPI, shelf: BundleShelf) -> None:
     assert change(dss, shelf, members(range(2500))).value == Change(UUID, THIRD, 2502, 1)
 
 
-def test_a_look_that_fails(dss: DSSAPI, shelf: BundleShelf) -> None:
-    """When the DSS goes away altogether, it ends with what is known, and a repeat finds what was done."""
+def test_failing_check_raises_and_repeat_resumes(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.troubles = [None, (UNCLEAR["dropped"], "done")]
 
     def answer(request: Any) -> Answer:
@@ -348,12 +334,11 @@ def test_a_look_that_fails(dss: DSSAPI, shelf: BundleShelf) -> None:
 @pytest.mark.parametrize(
     ("answer", "sent"), [(ok({"message": "Internal server error"}, 500), 2), (refusal("file_missing"), 1)]
 )
-def test_a_missing_file_is_named(dss: DSSAPI, shelf: BundleShelf, answer: Answer, sent: int) -> None:
-    """Where a DSS answers 500 since a file to add is not there, the error names it, and a retry may help."""
+def test_missing_file_is_named_after_bare_500(dss: DSSAPI, shelf: BundleShelf, answer: Answer, sent: int) -> None:
     shelf.missing = {UUID: answer}
     error = change(dss, shelf, members(["c"]) + members(["gone"], uuid=UUID)).failed(DSSResponseError)
     assert (error.status, error.code, error.permanent) == (500, "file_missing", False)
-    assert f"PATCH /v1/bundles/{UUID}: 500 file_missing: there is no file {UUID}.{VERSION} ('gone') in aws" in str(
+    assert f"PATCH /v1/bundles/{UUID}: 500 file_missing: file {UUID}.{VERSION} ('gone') does not exist in aws" in str(
         error
     )
     assert list(shelf.contents) == [START]

@@ -1,4 +1,4 @@
-"""The calls about collections, one by one, without a network."""
+"""Collection calls, without network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .feeding import URL, UUID, VERSION, Answer, Clock, broken, feed, ok, proble
 from .shelf import links
 
 MADE = {"uuid": UUID, "version": VERSION}
-SAID: dict[str, Any] = {"name": "n", "description": "d"}
+FIELDS: dict[str, Any] = {"name": "n", "description": "d"}
 
 
 @pytest.fixture
@@ -32,19 +32,17 @@ def dss(clock: Clock) -> DSSAPI:
     return DSSAPI(URL, auth=StaticToken("tok-3"), retry=RetryPolicy(attempts=3))
 
 
-def test_put(dss: DSSAPI) -> None:
-    """PUT collection is as the interface definition has it, details always there, uuids in lower case."""
+def test_put_collection_sends_details_and_lower_case_uuids(dss: DSSAPI) -> None:
     items = [link | {"uuid": link["uuid"].upper()} for link in links([10])]
-    fed = feed(dss.put_collection(UUID.upper(), VERSION, replica="aws", contents=items, **SAID), ok(MADE, 201))
+    fed = feed(dss.put_collection(UUID.upper(), VERSION, replica="aws", contents=items, **FIELDS), ok(MADE, 201))
     assert fed.value == FQID(UUID, VERSION)
     assert fed.sent == [f"PUT /collections?uuid={UUID}&version={VERSION}&replica=aws"]
-    assert json.loads(fed.requests[0].body or b"") == {**SAID, "details": {}, "contents": links([10])}
+    assert json.loads(fed.requests[0].body or b"") == {**FIELDS, "details": {}, "contents": links([10])}
     assert fed.tokens == ["tok-3"]
 
 
-def test_get(dss: DSSAPI) -> None:
-    """GET collection wants a token and answers the collection itself."""
-    collection = {**SAID, "details": {}, "contents": links([1]), "owner": "me@example.org"}
+def test_get_collection_sends_token_and_returns_collection(dss: DSSAPI) -> None:
+    collection = {**FIELDS, "details": {}, "contents": links([1]), "owner": "me@example.org"}
     fed = feed(dss.get_collection(UUID, replica="gcp", version=VERSION), ok(collection))
     assert fed.value == collection
     assert (fed.sent, fed.tokens) == ([f"GET /collections/{UUID}?replica=gcp&version={VERSION}"], ["tok-3"])
@@ -54,13 +52,11 @@ def test_get(dss: DSSAPI) -> None:
 
 
 @pytest.mark.parametrize("answer", [ok({}), ok({"contents": None}), ok({"contents": ["x"]}), ok([])])
-def test_what_is_no_collection(dss: DSSAPI, answer: Answer) -> None:
-    """An answer without links is that of no DSS."""
+def test_collection_without_contents_is_protocol_error(dss: DSSAPI, answer: Answer) -> None:
     feed(dss.get_collection(UUID, replica="aws"), answer).failed(DSSProtocolError)
 
 
-def test_patch(dss: DSSAPI) -> None:
-    """PATCH collection sends what is given and nothing else."""
+def test_patch_collection_sends_only_given_fields(dss: DSSAPI) -> None:
     fed = feed(
         dss.patch_collection(UUID.upper(), VERSION, replica="aws", add_contents=links([1]), details={}), ok(MADE)
     )
@@ -71,13 +67,11 @@ def test_patch(dss: DSSAPI) -> None:
 
 
 @pytest.mark.parametrize("answer", [ok({"uuid": UUID}), ok({"version": ""}), ok(["x"])])
-def test_a_patch_that_made_nothing(dss: DSSAPI, answer: Answer) -> None:
-    """An answer that does not tell the new version is that of no DSS."""
+def test_patch_collection_without_version_is_protocol_error(dss: DSSAPI, answer: Answer) -> None:
     feed(dss.patch_collection(UUID, VERSION, replica="aws"), answer).failed(DSSProtocolError)
 
 
-def test_the_list(dss: DSSAPI) -> None:
-    """The pages of the list of collections come together, each asked for with the token."""
+def test_get_collections_joins_pages_with_token(dss: DSSAPI) -> None:
     pages = [
         ok({"collections": [MADE]}, 206, link=f"<{URL}/collections?start_at=10>; rel='next'"),
         ok({"collections": []}),
@@ -90,11 +84,11 @@ def test_the_list(dss: DSSAPI) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda dss: dss.put_collection("x", VERSION, replica="aws", **SAID),
-        lambda dss: dss.put_collection(UUID, "1", replica="aws", **SAID),
-        lambda dss: dss.put_collection(UUID, VERSION, replica="x", **SAID),
-        lambda dss: dss.put_collection(UUID, VERSION, replica="aws", contents=links(range(1001)), **SAID),
-        lambda dss: dss.put_collection(UUID, VERSION, replica="aws", contents=links([1], path="/"), **SAID),
+        lambda dss: dss.put_collection("x", VERSION, replica="aws", **FIELDS),
+        lambda dss: dss.put_collection(UUID, "1", replica="aws", **FIELDS),
+        lambda dss: dss.put_collection(UUID, VERSION, replica="x", **FIELDS),
+        lambda dss: dss.put_collection(UUID, VERSION, replica="aws", contents=links(range(1001)), **FIELDS),
+        lambda dss: dss.put_collection(UUID, VERSION, replica="aws", contents=links([1], path="/"), **FIELDS),
         lambda dss: dss.get_collection("x", replica="aws"),
         lambda dss: dss.get_collection(UUID, replica="aws", version=""),
         lambda dss: dss.patch_collection(UUID, "1", replica="aws"),
@@ -105,14 +99,13 @@ def test_the_list(dss: DSSAPI) -> None:
         lambda dss: dss.delete_subscription("x", replica="aws"),
     ],
 )
-def test_wrong_use_sends_nothing(dss: DSSAPI, make: Callable[[DSSAPI], Call[Any]]) -> None:
-    """What a DSS would refuse is a ValueError before any request."""
+def test_invalid_argument_is_value_error_before_any_request(dss: DSSAPI, make: Callable[[DSSAPI], Call[Any]]) -> None:
     fed = feed(make(dss))
     assert fed.failed(ValueError)
     assert fed.requests == []
 
 
-# Deletions that are answered 404 when they are repeated
+# Deletions whose repeat is answered 404
 
 DELETIONS: dict[str, Callable[[DSSAPI], Call[None]]] = {
     "collection": lambda dss: dss.delete_collection(UUID, replica="aws"),
@@ -123,10 +116,9 @@ deletions = pytest.mark.parametrize("delete", DELETIONS.values(), ids=DELETIONS)
 
 @deletions
 @pytest.mark.parametrize("failure", [problem(500), problem(503), problem(504), broken(), broken("read timeout")])
-def test_a_deletion_that_was_done_behind_a_failure(
+def test_delete_with_404_after_unclear_failure_is_success(
     dss: DSSAPI, clock: Clock, delete: Callable[[DSSAPI], Call[None]], failure: Answer
 ) -> None:
-    """When a repeat is told that there is nothing any more, the one before has deleted it, and that is a success."""
     fed = feed(delete(dss), failure, problem(404, "not_found"), clock=clock)
     assert fed.error is None
     assert fed.sent[0] == fed.sent[1]
@@ -134,29 +126,25 @@ def test_a_deletion_that_was_done_behind_a_failure(
 
 
 @deletions
-def test_a_deletion_of_what_is_not_there(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
-    """What is told to be unknown at once is an error, also when it could only be asked for the second time."""
+def test_delete_of_missing_collection_is_not_found(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
     feed(delete(dss), problem(404, "not_found")).failed(DSSNotFoundError)
     feed(delete(dss), problem(429), problem(404, "not_found")).failed(DSSNotFoundError)
     feed(delete(dss), broken("refused"), problem(404, "not_found")).failed(DSSNotFoundError)
 
 
 @deletions
-def test_a_route_that_is_not_there(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
-    """A 404 of another web server is no deletion, also after a failure."""
+def test_delete_with_404_of_another_server_is_no_success(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
     page = Response(404, {"content-type": "text/html"}, b"<title>Not here</title>")
     feed(delete(dss), problem(500), page).failed(DSSProtocolError)
 
 
 @deletions
-def test_a_deletion_that_fails(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
-    """A deletion is tried as often as everything that may be repeated, and refusals end it."""
+def test_delete_is_retried_and_ends_with_a_refusal(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
     feed(delete(dss), *[problem(503)] * 3).failed(DSSResponseError)
     feed(delete(dss), *[broken()] * 3).failed(DSSConnectionError)
     assert feed(delete(dss), problem(500), problem(403)).error is not None
 
 
 @deletions
-def test_a_server_that_wants_much_time(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
-    """A deletion is not repeated before the time that the DSS asks for, so if that is too long it is not repeated."""
+def test_delete_with_long_retry_after_is_not_retried(dss: DSSAPI, delete: Callable[[DSSAPI], Call[None]]) -> None:
     feed(delete(dss), problem(503, retry_after="3600")).failed(DSSResponseError)

@@ -1,4 +1,4 @@
-"""Changes of any size to collections, without a network and on a clock."""
+"""Changes of collections, without network and with a test clock."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def dss(clock: Clock) -> DSSAPI:
 
 
 def collection(numbers: Iterable[int], **changes: Any) -> dict[str, Any]:
-    said = {"owner": "me@example.org", "name": "n", "description": "d", "details": {"a": 1}}
-    return {**said, "contents": links(numbers), **changes}
+    fields = {"owner": "me@example.org", "name": "n", "description": "d", "details": {"a": 1}}
+    return {**fields, "contents": links(numbers), **changes}
 
 
 @pytest.fixture
 def shelf(clock: Clock) -> CollectionShelf:
-    """Give a collection of two links."""
+    """Return a collection of two links."""
     return CollectionShelf(clock, {START: collection([1, 2])})
 
 
@@ -56,23 +56,24 @@ def change(
     return converse(call, shelf, clock=shelf.clock)
 
 
-# How it is cut
+# Batches
 
 
 @pytest.mark.parametrize(("count", "pieces"), [(1, [1]), (1000, [1000]), (1001, [1000, 1]), (2500, [1000, 1000, 500])])
-def test_links_in_pieces(dss: DSSAPI, shelf: CollectionShelf, count: int, pieces: list[int]) -> None:
-    """Links are added by at most 1,000 a PATCH, each of the version that the one before made, and each is told."""
-    told: list[str] = []
-    result = change(dss, shelf, links(range(10, 10 + count)), on_version=told.append).value
+def test_additions_are_sent_in_batches_of_1000_and_reported(
+    dss: DSSAPI, shelf: CollectionShelf, count: int, pieces: list[int]
+) -> None:
+    reported: list[str] = []
+    result = change(dss, shelf, links(range(10, 10 + count)), on_version=reported.append).value
     assert [len(body["add_contents"]) for _, body in shelf.patches] == pieces
-    assert shelf.named == [START, *told[:-1]]
-    assert told == versions(len(pieces))
-    assert result == Change(UUID, told[-1], count + 2, len(pieces))
-    assert shelf.contents[told[-1]]["contents"] == links([1, 2, *range(10, 10 + count)])
+    assert shelf.named == [START, *reported[:-1]]
+    assert reported == versions(len(pieces))
+    assert result == Change(UUID, reported[-1], count + 2, len(pieces))
+    assert shelf.contents[reported[-1]]["contents"] == links([1, 2, *range(10, 10 + count)])
 
 
-def test_links_that_go(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """Links are removed by at most 1,000 a PATCH, along with what is added; what is in both lists stays."""
+def test_removals_are_sent_in_batches_of_1000_with_additions(dss: DSSAPI, shelf: CollectionShelf) -> None:
+    """A link in both lists stays."""
     shelf.contents[START] = collection(range(2500))
     result = change(dss, shelf, links([1, 1, 3000]), links(range(2400))).value
     sizes = [(len(body["add_contents"]), len(body["remove_contents"])) for _, body in shelf.patches]
@@ -80,83 +81,77 @@ def test_links_that_go(dss: DSSAPI, shelf: CollectionShelf) -> None:
     assert shelf.contents[result.version]["contents"] == links([1, *range(2400, 2500), 3000])
 
 
-def test_what_is_said_changes_once(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """Name, description and details are sent with the first PATCH only, and only those that change."""
+def test_changed_fields_are_sent_with_the_first_patch(dss: DSSAPI, shelf: CollectionShelf) -> None:
     result = change(dss, shelf, links(range(10, 1011)), name="new", description="d", details={"b": [2]}).value
-    said = [{key: body[key] for key in body if not key.endswith("contents")} for _, body in shelf.patches]
-    assert said == [{"name": "new", "details": {"b": [2]}}, {}]
+    fields = [{key: body[key] for key in body if not key.endswith("contents")} for _, body in shelf.patches]
+    assert fields == [{"name": "new", "details": {"b": [2]}}, {}]
     found = shelf.contents[result.version]
     assert (found["name"], found["description"], found["details"]) == ("new", "d", {"b": [2]})
 
 
-def test_only_what_is_said_changes(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """A change of the description alone is one PATCH, and none when it is that already."""
+def test_change_of_description_alone_is_one_patch(dss: DSSAPI, shelf: CollectionShelf) -> None:
     assert change(dss, shelf, description="").value == Change(UUID, FIRST, 2, 1)
     assert change(dss, shelf, version=FIRST, description="").value == Change(UUID, FIRST, 2, 0)
 
 
-def test_nothing_to_do(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """Links that are in already are not added, and those that are out not removed, and then no version is made."""
+def test_no_patch_without_differences(dss: DSSAPI, shelf: CollectionShelf) -> None:
     result = change(dss, shelf, links([2, 1]), links([3]), name="n", details={"a": 1}).value
     assert (result, shelf.patches) == (Change(UUID, START, 2, 0), [])
 
 
-def test_a_link_is_removed_with_all_that_it_has(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """A DSS removes what is the same in every field, also in those that no link made here has."""
-    odd = links([7], type="cell", fragment="/a", path="/a")[0]
-    shelf.contents[START]["contents"].append(odd)
+def test_link_is_removed_with_all_its_keys(dss: DSSAPI, shelf: CollectionShelf) -> None:
+    unusual = links([7], type="cell", fragment="/a", path="/a")[0]
+    shelf.contents[START]["contents"].append(unusual)
     assert change(dss, shelf, remove=links([7], type="cell", fragment="/a")).value.patches == 0
-    result = change(dss, shelf, remove=[odd | {"uuid": odd["uuid"].upper()}], uuid=UUID.upper()).value
+    result = change(dss, shelf, remove=[unusual | {"uuid": unusual["uuid"].upper()}], uuid=UUID.upper()).value
     assert shelf.contents[result.version]["contents"] == links([1, 2])
 
 
 @pytest.mark.parametrize(
     ("add", "remove", "message"),
     [
-        (links([3], path="/a"), [], "path means nothing"),
+        (links([3], path="/a"), [], "path is unknown"),
         (links([3], type="cell"), [], "needs a fragment"),
         (links([3], version="1"), [], "must be a DSS_VERSION"),
         ([{"type": "file"}], [], "uuid, version is missing"),
-        ([], links([3], uuid="x"), "must be a uuid"),
+        ([], links([3], uuid="x"), "must be a UUID"),
         ([], [{"uuid": UUID, "version": START}], "type is missing"),
     ],
 )
-def test_links_that_are_none(
+def test_invalid_link_is_value_error_before_any_request(
     dss: DSSAPI, shelf: CollectionShelf, add: list[Any], remove: list[Any], message: str
 ) -> None:
-    """A link that is not well-formed is a ValueError before any request."""
     fed = change(dss, shelf, add, remove)
     with pytest.raises(ValueError, match=message):
         raise fed.failed(ValueError)
     assert fed.requests == []
 
 
-def test_details_that_json_cannot_hold(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """Details that are no JSON are a ValueError that says so, and no PATCH is sent."""
+def test_details_without_json_form_are_value_error_without_patch(dss: DSSAPI, shelf: CollectionShelf) -> None:
     for details in ({"a": float("nan")}, {"a": {1, 2}}):
         assert "cannot be encoded as JSON" in str(change(dss, shelf, details=details).failed(ValueError))
     assert shelf.patches == []
 
 
-def test_a_collection_that_is_not_there(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """A version that is not there is told as that."""
+def test_missing_version_is_not_found(dss: DSSAPI, shelf: CollectionShelf) -> None:
     change(dss, shelf, links([3]), version=FIRST).failed(DSSNotFoundError)
 
 
-# After the end of a process
+# After a kill
 
 
 @pytest.mark.parametrize(("at", "hint"), [(1, False), (2, True), (2, False), (3, True), (3, False)])
 @pytest.mark.parametrize("done", ["done", "not done"])
-def test_a_repeat_makes_it_right(dss: DSSAPI, shelf: CollectionShelf, hint: bool, done: Done, at: int) -> None:
-    """After the end of the process in any PATCH, a repeat makes the same links once each, and goes on where it can."""
+def test_repeat_after_kill_has_each_link_once(
+    dss: DSSAPI, shelf: CollectionShelf, hint: bool, done: Done, at: int
+) -> None:
     shelf.contents[START] = collection(range(1200))
     wanted: dict[str, Any] = {"add": links(range(2000, 4500)), "remove": links(range(1100)), "name": "new"}
-    told: list[str] = []
+    reported: list[str] = []
     shelf.kill = (at, done)
-    change(dss, shelf, **wanted, on_version=told.append).failed(KilledError)
+    change(dss, shelf, **wanted, on_version=reported.append).failed(KilledError)
     shelf.kill, shelf.patches = None, []
-    reached = told[-1] if hint and told else None
+    reached = reported[-1] if hint and reported else None
     result = change(dss, shelf, **wanted, resume_from=reached).value
     assert shelf.contents[result.version] == collection([*range(1100, 1200), *range(2000, 4500)], name="new")
     assert result.patches == len(shelf.patches) == (3 if reached is None else 4 - at)
@@ -174,8 +169,9 @@ def test_a_repeat_makes_it_right(dss: DSSAPI, shelf: CollectionShelf, hint: bool
         None,
     ],
 )
-def test_a_hint_that_is_not_on_the_way(dss: DSSAPI, shelf: CollectionShelf, other: dict[str, Any] | None) -> None:
-    """A version that has something else than the one to change, or is gone, is not gone on from."""
+def test_resume_from_version_with_other_changes_is_ignored(
+    dss: DSSAPI, shelf: CollectionShelf, other: dict[str, Any] | None
+) -> None:
     if other:
         shelf.contents[FIRST] = other
     result = change(dss, shelf, links([3, 4]), resume_from=FIRST).value
@@ -183,19 +179,20 @@ def test_a_hint_that_is_not_on_the_way(dss: DSSAPI, shelf: CollectionShelf, othe
     assert shelf.contents[result.version] == collection([1, 2, 3, 4])
 
 
-def test_a_hint_that_is_rubbish(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """A hint that is no version is left alone."""
+def test_resume_from_invalid_version_is_ignored(dss: DSSAPI, shelf: CollectionShelf) -> None:
     assert change(dss, shelf, links([3]), resume_from="x").value.version == FIRST
 
 
-# Answers that leave open whether it was done
+# Unclear responses
 
 
 @pytest.mark.parametrize("done", ["done", "not done"])
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
 @pytest.mark.parametrize("at", [0, 1])
-def test_unclear_answers(dss: DSSAPI, shelf: CollectionShelf, answer: Answer, done: Done, at: int) -> None:
-    """After an unclear answer a PATCH is sent again, of the same version, since a DSS tells nobody what it made."""
+def test_unclear_response_resends_the_patch(
+    dss: DSSAPI, shelf: CollectionShelf, answer: Answer, done: Done, at: int
+) -> None:
+    """A DSS does not return the version that the PATCH created."""
     shelf.troubles = [None] * at + [(answer, done)]
     result = change(dss, shelf, links(range(10, 1510)), links([1]), name="new").value
     assert shelf.contents[result.version] == collection([2, *range(10, 1510)], name="new")
@@ -205,8 +202,7 @@ def test_unclear_answers(dss: DSSAPI, shelf: CollectionShelf, answer: Answer, do
 
 
 @pytest.mark.parametrize("answer", ["502", "504", "read timeout", "dropped"])
-def test_what_is_done_late(dss: DSSAPI, shelf: CollectionShelf, answer: str) -> None:
-    """Where only the gateway or nobody answered, the DSS is given time to finish before the PATCH is sent again."""
+def test_unclear_response_of_gateway_waits_before_resending(dss: DSSAPI, shelf: CollectionShelf, answer: str) -> None:
     shelf.troubles = [(UNCLEAR[answer], "late")]
     started = shelf.clock.now
     result = change(dss, shelf, links([3])).value
@@ -218,8 +214,9 @@ def test_what_is_done_late(dss: DSSAPI, shelf: CollectionShelf, answer: str) -> 
     "answer",
     [problem(429), problem(503, "read_only"), broken("dns"), broken("refused"), broken("connect timeout")],
 )
-def test_what_did_not_arrive(dss: DSSAPI, shelf: CollectionShelf, answer: Answer) -> None:
-    """A PATCH that no DSS worked at is sent again without a look."""
+def test_request_that_did_not_arrive_is_resent_without_check(
+    dss: DSSAPI, shelf: CollectionShelf, answer: Answer
+) -> None:
     shelf.troubles = [(answer, "not done")] * 2
     fed = change(dss, shelf, links([3]))
     assert fed.value.version == FIRST
@@ -227,15 +224,14 @@ def test_what_did_not_arrive(dss: DSSAPI, shelf: CollectionShelf, answer: Answer
 
 
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
-def test_it_is_sent_twice_at_most(dss: DSSAPI, shelf: CollectionShelf, answer: Answer) -> None:
-    """A second unclear answer ends it."""
+def test_patch_is_sent_twice_at_most(dss: DSSAPI, shelf: CollectionShelf, answer: Answer) -> None:
     shelf.troubles = [(answer, "not done")] * 2
     fed = change(dss, shelf, links([3]))
     assert isinstance(fed.error, DSSConnectionError if isinstance(answer, DSSConnectionError) else DSSResponseError)
     assert (shelf.named, list(shelf.contents)) == ([START, START], [START])
 
 
-# Ends in the middle
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -249,10 +245,9 @@ def test_it_is_sent_twice_at_most(dss: DSSAPI, shelf: CollectionShelf, answer: A
         (problem(408), DSSResponseError, False),
     ],
 )
-def test_a_clear_refusal(
+def test_refused_patch_is_not_checked(
     dss: DSSAPI, shelf: CollectionShelf, answer: Answer, kind: type[DSSError], permanent: bool
 ) -> None:
-    """A PATCH that was refused is not looked for; the error is the DSS's, or tells the last good version as well."""
     shelf.troubles = [(answer, "not done")]
     first = change(dss, shelf, links(range(2500))).failed(kind)
     shelf.troubles, shelf.patches = [None, None, (answer, "not done")], []
@@ -263,8 +258,7 @@ def test_a_clear_refusal(
     assert change(dss, shelf, links(range(2500)), resume_from=later.version).value.patches == 1
 
 
-def test_a_repeat_that_gets_no_further(dss: DSSAPI, shelf: CollectionShelf) -> None:
-    """A repeat that fails at its first PATCH tells the version that an earlier try had reached."""
+def test_repeat_without_progress_names_the_last_good_version(dss: DSSAPI, shelf: CollectionShelf) -> None:
     shelf.contents[FIRST] = collection([1, 2, 3])
     shelf.troubles = [(problem(422, "invalid_link"), "not done")]
     error = change(dss, shelf, links([3, 4]), resume_from=FIRST).failed(DSSChangeError)

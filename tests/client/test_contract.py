@@ -1,4 +1,4 @@
-"""What the client promises, on both transports, against a running DSS."""
+"""Contract of the client, on both transports against a running DSS."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ from .server import Reply, Server
 # Files
 
 
-def test_a_file_is_registered_once(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A staged object becomes a file; the same PUT again, the uuid in upper case, finds it there."""
+def test_put_file_repeated_is_identical(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     content, uuid = fresh(), new_uuid()
     source = stage(dss, content)
     first = run(api.put_file(uuid, VERSION, source_url=source, creator_uid=8008))
@@ -44,8 +43,7 @@ def test_a_file_is_registered_once(run: Run, api: DSSAPI, dss: LocalDSS) -> None
     assert (again.uuid, again.version, again.outcome) == (uuid, VERSION, "identical")
 
 
-def test_a_file_is_described(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """HEAD tells all that the DSS knows of a file, by its version and as the latest."""
+def test_head_file_returns_metadata_of_version_and_latest(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     content, uuid = fresh(), new_uuid()
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=8008))
     found = run(api.head_file(uuid.upper(), replica="aws", version=VERSION))
@@ -56,16 +54,14 @@ def test_a_file_is_described(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-def test_the_latest_version_is_the_greatest(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """Without a version the latest file answers, whatever the order in which the versions came."""
+def test_head_file_without_version_returns_greatest(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid = new_uuid()
     for version in (LATER, VERSION):
         run(api.put_file(uuid, version, source_url=stage(dss, fresh()), creator_uid=8008))
     assert run(api.head_file(uuid, replica="aws")).version == LATER
 
 
-def test_a_file_that_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A file, a version or a replica that is not there is a DSSNotFoundError with a request id."""
+def test_head_file_of_missing_file_is_not_found_with_request_id(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid = dss.new_file()
     for call in (
         api.head_file(new_uuid(), replica="aws"),
@@ -79,8 +75,7 @@ def test_a_file_that_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("what", ["content", "creator"])
-def test_a_file_version_does_not_change(run: Run, api: DSSAPI, dss: LocalDSS, what: str) -> None:
-    """Other content, or another creator, under the same version is a conflict."""
+def test_put_file_with_other_content_or_creator_is_conflict(run: Run, api: DSSAPI, dss: LocalDSS, what: str) -> None:
     uuid, source = new_uuid(), stage(dss, fresh())
     run(api.put_file(uuid, VERSION, source_url=source, creator_uid=8008))
     other = stage(dss, fresh()) if what == "content" else source
@@ -90,16 +85,17 @@ def test_a_file_version_does_not_change(run: Run, api: DSSAPI, dss: LocalDSS, wh
 
 
 @pytest.mark.parametrize(("sha1", "code"), [("", "missing_checksum"), ("XYZ", "invalid_checksum")])
-def test_bad_checksums(run: Run, api: DSSAPI, dss: LocalDSS, sha1: str, code: str) -> None:
-    """An object whose checksums are missing or badly formed is refused at once."""
+def test_put_file_with_missing_or_malformed_checksums_is_refused(
+    run: Run, api: DSSAPI, dss: LocalDSS, sha1: str, code: str
+) -> None:
     source = stage(dss, fresh(), **{"hca-dss-sha1": sha1})
     with pytest.raises(DSSResponseError) as caught:
         run(api.put_file(new_uuid(), VERSION, source_url=source, creator_uid=8008))
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (422, code, True)
 
 
-def test_a_staged_object_that_is_gone(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """What a DSS answers 500 with `Retry-After` to ends soon, and the error names the object."""
+def test_put_file_of_missing_object_ends_soon_and_names_it(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
+    """A DSS answers 500 with `Retry-After`."""
     source, uuid = f"s3://{dss.bucket}/nowhere", new_uuid()
     with pytest.raises(DSSResponseError, match="Could not find s3://") as caught:
         run(api.put_file(uuid, VERSION, source_url=source, creator_uid=8008))
@@ -111,8 +107,7 @@ def test_a_staged_object_that_is_gone(run: Run, api: DSSAPI, dss: LocalDSS) -> N
 # Asynchronous copies
 
 
-def test_a_large_file_is_waited_for(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A large file is copied later; waiting for it gives its metadata, and then the same PUT finds it there."""
+def test_large_file_is_copied_asynchronously_and_then_identical(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     content, uuid = fresh(LARGE), new_uuid()
     source = stage(dss, content)
     assert run(api.put_file(uuid, VERSION, source_url=source, creator_uid=1)).outcome == "copying"
@@ -122,8 +117,7 @@ def test_a_large_file_is_waited_for(run: Run, api: DSSAPI, dss: LocalDSS) -> Non
     assert run(api.put_file(uuid, VERSION, source_url=source, creator_uid=1)).outcome == "identical"
 
 
-def test_content_that_is_there_is_not_copied(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """Large content that the DSS has under another uuid is stored at once."""
+def test_large_file_with_known_content_is_stored_at_once(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     content, uuid = fresh(LARGE), new_uuid()
     run(api.put_file(uuid, VERSION, source_url=stage(dss, content), creator_uid=1))
     digest = sums(content)["hca-dss-sha256"]
@@ -131,8 +125,7 @@ def test_content_that_is_there_is_not_copied(run: Run, api: DSSAPI, dss: LocalDS
     assert run(api.put_file(new_uuid(), VERSION, source_url=stage(dss, content), creator_uid=1)).outcome == "created"
 
 
-def test_an_asynchronous_conflict(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A copy that lost against other content, though its PUT answered 202, is a conflict."""
+def test_asynchronous_copy_of_other_content_is_conflict(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, wanted = new_uuid(), fresh(LARGE)
     run(api.put_file(uuid, VERSION, source_url=stage(dss, fresh()), creator_uid=1))
     assert run(api.put_file(uuid, VERSION, source_url=stage(dss, wanted), creator_uid=1)).outcome == "copying"
@@ -142,8 +135,7 @@ def test_an_asynchronous_conflict(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("status", [422, 500])
-def test_a_copy_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, status: int) -> None:
-    """A copy that failed, which HEAD answers 422 or 500 to, is told as such."""
+def test_failed_copy_is_copy_error(run: Run, api: DSSAPI, dss: LocalDSS, status: int) -> None:
     content, uuid = fresh(LARGE), new_uuid()
     digest = sums(content)["hca-dss-sha256"]
     fault(dss, method="PUT", path=uuid, action="fail_copy", status=status)
@@ -151,12 +143,11 @@ def test_a_copy_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, status: int) ->
     with pytest.raises(DSSCopyError) as caught:
         run(api.wait_for_file(uuid, VERSION, replica="aws", sha256=digest, seconds=60))
     # 500 may also be a DSS in trouble, which passes.
-    told = (uuid, "failed", True) if status == 422 else (uuid, "unclear", False)
-    assert (caught.value.uuid, caught.value.reason, caught.value.permanent) == told
+    metadata = (uuid, "failed", True) if status == 422 else (uuid, "unclear", False)
+    assert (caught.value.uuid, caught.value.reason, caught.value.permanent) == metadata
 
 
-def test_a_copy_that_never_ends(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A copy that nothing is heard of ends at the deadline."""
+def test_endless_copy_ends_at_the_deadline(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     content, uuid = fresh(LARGE), new_uuid()
     digest = sums(content)["hca-dss-sha256"]
     fault(dss, method="PUT", path=uuid, action="fail_copy", status=404)
@@ -171,8 +162,7 @@ def test_a_copy_that_never_ends(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
 # Bundles
 
 
-def test_a_bundle_is_made_once(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """Files become a bundle, in their order; the same PUT again, uuids in upper case, finds it there."""
+def test_put_bundle_repeated_is_identical(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     files, uuid = [member(dss, "b"), member(dss, "a", indexed=True), member(dss, "\u00fc/x y")], new_uuid()
     loud = [file | {"uuid": file["uuid"].upper(), "size": 7} for file in files]
     first = run(api.put_bundle(uuid, VERSION, replica="aws", creator_uid=8008, files=files))
@@ -185,8 +175,7 @@ def test_a_bundle_is_made_once(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("change", ["order", "indexed", "creator"])
-def test_a_bundle_version_does_not_change(run: Run, api: DSSAPI, dss: LocalDSS, change: str) -> None:
-    """Anything else under the same version is a conflict, and nothing is taken for stored."""
+def test_put_bundle_with_other_content_is_conflict(run: Run, api: DSSAPI, dss: LocalDSS, change: str) -> None:
     files, uuid = [member(dss, "a"), member(dss, "b")], new_uuid()
     run(api.put_bundle(uuid, VERSION, replica="aws", creator_uid=8008, files=files))
     other = {
@@ -200,8 +189,7 @@ def test_a_bundle_version_does_not_change(run: Run, api: DSSAPI, dss: LocalDSS, 
     assert (caught.value.code, caught.value.permanent) == ("bundle_already_exists", True)
 
 
-def test_a_bundle_of_a_missing_file(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A file that is not there (yet) is an error that a later try may turn, told after one PUT."""
+def test_put_bundle_with_missing_file_is_temporary_error_after_one_put(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid = new_uuid()
     with pytest.raises(DSSResponseError) as caught:
         run(api.put_bundle(uuid, VERSION, replica="aws", creator_uid=1, files=[member(dss, uuid=new_uuid())]))
@@ -209,15 +197,13 @@ def test_a_bundle_of_a_missing_file(run: Run, api: DSSAPI, dss: LocalDSS) -> Non
     assert counted(dss, "PUT", f"/bundles/{uuid}") == {400: 1}
 
 
-def test_a_bundle_with_a_name_twice(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """Two files of one name are refused by the DSS."""
+def test_put_bundle_with_duplicate_name_is_refused(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     with pytest.raises(DSSResponseError) as caught:
         run(api.put_bundle(new_uuid(), VERSION, replica="aws", creator_uid=1, files=[member(dss), member(dss)]))
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (400, "duplicate_filename", True)
 
 
-def test_a_large_bundle_comes_in_pages(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A manifest of more files than a page holds comes whole and in order, and is found by its first page."""
+def test_get_bundle_joins_pages_in_order(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     file, uuid = some_file(dss), new_uuid()
     names = [f"{number:04}.txt" for number in range(1001)]
     files = [dss.entry(name, file) for name in names]
@@ -227,8 +213,7 @@ def test_a_large_bundle_comes_in_pages(run: Run, api: DSSAPI, dss: LocalDSS) -> 
     assert run(api.find_bundle(uuid, replica="aws")) == VERSION
 
 
-def test_a_bundle_that_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A bundle that is not there, in that version or replica, is an error to `get` and None to `find`."""
+def test_missing_bundle_is_not_found_by_get_and_none_by_find(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid = new_uuid()
     run(api.put_bundle(uuid, VERSION, replica="aws", creator_uid=1, files=[member(dss)]))
     for replica, version in (("gcp", None), ("aws", LATER)):
@@ -238,8 +223,7 @@ def test_a_bundle_that_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS) -> Non
         assert run(api.find_bundle(uuid, replica=replica, version=version)) is None
 
 
-def test_the_latest_bundle(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """Without a version the greatest answers."""
+def test_get_bundle_without_version_returns_greatest(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, files = new_uuid(), [member(dss)]
     for version in (LATER, VERSION):
         run(api.put_bundle(uuid, version, replica="aws", creator_uid=1, files=files))
@@ -248,8 +232,7 @@ def test_the_latest_bundle(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     assert run(api.get_bundle(uuid, replica="aws", version=VERSION))["version"] == VERSION
 
 
-def test_bundles_are_listed_by_prefix(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """All bundles with a prefix, in whatever case, are listed page by page."""
+def test_get_bundles_all_lists_pages_of_prefix_in_any_case(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     prefix, files = new_uuid()[:8], [member(dss)]
     uuids = sorted(prefix + new_uuid()[8:] for _ in range(10))
     for uuid in uuids:
@@ -263,8 +246,7 @@ def test_bundles_are_listed_by_prefix(run: Run, api: DSSAPI, dss: LocalDSS) -> N
 # Tokens
 
 
-def test_checks(run: Run, api: DSSAPI) -> None:
-    """A DSS that is there and takes the token passes both checks."""
+def test_checks_pass_for_a_dss_that_accepts_the_token(run: Run, api: DSSAPI) -> None:
     run(api.check_reachable())
     run(api.check_token())
 
@@ -288,8 +270,7 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_tokens_that_a_dss_refuses(run: Run, dss: LocalDSS, case: str) -> None:
-    """Whatever is wrong with a token is told with status and code, changes nothing, and shows no token."""
+def test_refused_token_is_auth_error_without_token(run: Run, dss: LocalDSS, case: str) -> None:
     make, status, code = CASES[case]
     auth, uuid = make(dss), new_uuid()
     api = DSSAPI(dss.url, auth=auth, retry=QUICK)
@@ -309,8 +290,7 @@ def test_tokens_that_a_dss_refuses(run: Run, dss: LocalDSS, case: str) -> None:
         run(api.head_file(uuid, replica="aws"))
 
 
-def test_a_refused_token_is_renewed(run: Run, dss: LocalDSS) -> None:
-    """One 401 in the middle of the work is answered with another token."""
+def test_token_is_renewed_after_401(run: Run, dss: LocalDSS) -> None:
     made: list[str] = []
     auth = ServiceAccountKey(key_of(dss), audience=dss.about["audience"], on_token=made.append)
     uuid = new_uuid()
@@ -323,14 +303,12 @@ def test_a_refused_token_is_renewed(run: Run, dss: LocalDSS) -> None:
     assert counted(dss, "PUT", f"/files/{uuid}") == {401: 1, 201: 1}
 
 
-def test_reads_need_no_token(run: Run, dss: LocalDSS) -> None:
-    """Files and bundles are read without credentials."""
+def test_files_and_bundles_are_read_without_token(run: Run, dss: LocalDSS) -> None:
     uuid = dss.new_file()
     assert run(DSSAPI(dss.url).head_file(uuid, replica="aws")).uuid == uuid
 
 
-def test_a_users_token_is_refreshed(run: Run, dss: LocalDSS) -> None:
-    """A user's refresh token gives a token that the DSS takes; one that expired is replaced after its 401."""
+def test_user_token_is_refreshed_at_first_and_after_401(run: Run, dss: LocalDSS) -> None:
     made: list[str] = []
     old = dss.token(user=True, expires_in=-60)
     for token, refreshed in ((old, 1), ("", 1), (dss.token(user=True), 0)):
@@ -341,18 +319,16 @@ def test_a_users_token_is_refreshed(run: Run, dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("name", ["refresh_token", "client_secret", "client_id"])
-def test_a_refresh_that_is_refused(run: Run, dss: LocalDSS, name: str) -> None:
-    """A refresh that the OAuth2 server refuses is a failure of the credentials, and nothing is sent to the DSS."""
+def test_refused_refresh_is_credentials_error_without_request_to_the_dss(run: Run, dss: LocalDSS, name: str) -> None:
     auth = UserToken(**dss.about["oauth2"] | {name: "s3cr3t"})
-    with pytest.raises(DSSCredentialsError, match=r"answered 40[01] when") as caught:
+    with pytest.raises(DSSCredentialsError, match=r"answered 40[01] to the refresh") as caught:
         run(DSSAPI(dss.url, auth=auth, retry=QUICK).check_token())
     assert caught.value.permanent
     assert "s3cr3t" not in str(caught.value)
     assert counted(dss, "GET", "/collections") == {}
 
 
-def test_many_threads_share_one_token(dss: LocalDSS) -> None:
-    """Many uploads at once sign one token and each do their work."""
+def test_threads_share_one_signed_token(dss: LocalDSS) -> None:
     made: list[str] = []
     auth = ServiceAccountKey(key_of(dss), audience=dss.about["audience"], on_token=made.append)
     api, outcomes = DSSAPI(dss.url, auth=auth, retry=QUICK), []
@@ -375,8 +351,7 @@ def test_many_threads_share_one_token(dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503, 504])
-def test_troubles_that_pass(run: Run, api: DSSAPI, dss: LocalDSS, status: int) -> None:
-    """Two failures of the service are ridden out, on a write and on a read."""
+def test_two_temporary_errors_are_retried(run: Run, api: DSSAPI, dss: LocalDSS, status: int) -> None:
     uuid = new_uuid()
     fault(dss, path=uuid, status=status, times=2)
     assert run(api.put_file(uuid, VERSION, source_url=stage(dss, fresh()), creator_uid=1)).outcome == "created"
@@ -386,8 +361,7 @@ def test_troubles_that_pass(run: Run, api: DSSAPI, dss: LocalDSS, status: int) -
     assert counted(dss, "HEAD", f"/files/{uuid}") == {status: 2, 200: 1}
 
 
-def test_troubles_that_stay(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A service that stays down is told after the attempts there are, with its code and request id."""
+def test_lasting_error_is_raised_with_code_and_request_id(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     fault(dss, path="/bundles/all", status=503, times=3)
     with pytest.raises(DSSResponseError) as caught:
         run(api.get_bundles_all(replica="aws", prefix="00"))
@@ -396,8 +370,7 @@ def test_troubles_that_stay(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     assert counted(dss, "GET", "/bundles/all") == {503: 3}
 
 
-def test_slow_down(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """429 with `Retry-After` is waited for as long as it asks."""
+def test_429_waits_for_retry_after(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     fault(dss, path="/collections", status=429, retry_after=1)
     started = time.monotonic()
     run(api.check_token())
@@ -405,24 +378,23 @@ def test_slow_down(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_dropped_connections(run: Run, api: DSSAPI, dss: LocalDSS, after: bool) -> None:
-    """A connection that is dropped before or after the work was done does not make it fail, nor be done twice."""
+def test_dropped_connection_before_or_after_the_work_is_retried(
+    run: Run, api: DSSAPI, dss: LocalDSS, after: bool
+) -> None:
     uuid, source = new_uuid(), stage(dss, fresh())
     fault(dss, method="PUT", path=uuid, action="drop", after=after)
     done = run(api.put_file(uuid, VERSION, source_url=source, creator_uid=1))
     assert done.outcome == ("identical" if after else "created")
 
 
-def test_connections_that_are_always_dropped(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A service that drops every connection is told as that."""
+def test_lasting_dropped_connection_is_raised(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     fault(dss, path="/bundles/all", action="drop", times=20)
     with pytest.raises(DSSConnectionError) as caught:
         run(api.get_bundles_all(replica="aws", prefix="00"))
     assert (caught.value.kind, caught.value.path) == ("dropped", "/v1/bundles/all")
 
 
-def test_slow_answers(run: Run, dss: LocalDSS) -> None:
-    """An answer that does not come in time is asked for again."""
+def test_read_timeout_is_retried(run: Run, dss: LocalDSS) -> None:
     uuid = some_file(dss)
     # Two seconds are enough for an answer on a busy machine too.
     api = DSSAPI(dss.url, retry=RetryPolicy(attempts=2, seconds=120, first_delay=0.02), read_timeout=2)
@@ -435,16 +407,14 @@ def test_slow_answers(run: Run, dss: LocalDSS) -> None:
     assert caught.value.kind == "read timeout"
 
 
-def test_a_bundle_that_is_stored_behind_a_504(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A bundle that the DSS stored, although every PUT was answered 504, is a success."""
+def test_put_bundle_stored_despite_504_is_success(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, files = new_uuid(), [member(dss, "a"), member(dss, "b")]
     fault(dss, method="PUT", path=uuid, status=504, after=True, times=3)
     assert run(api.put_bundle(uuid, VERSION, replica="aws", creator_uid=1, files=files)).outcome == "created"
     assert counted(dss, "PUT", f"/bundles/{uuid}") == {504: 3}
 
 
-def test_another_bundle_behind_a_504(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A bundle that differs from what was sent is not taken for it."""
+def test_put_bundle_with_other_content_stored_raises_504(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, files = new_uuid(), [member(dss, "a"), member(dss, "b")]
     run(api.put_bundle(uuid, VERSION, replica="aws", creator_uid=1, files=files))
     fault(dss, method="PUT", path=uuid, status=504, times=3)
@@ -453,8 +423,7 @@ def test_another_bundle_behind_a_504(run: Run, api: DSSAPI, dss: LocalDSS) -> No
     assert (caught.value.status, caught.value.code) == (504, "timed_out")
 
 
-def test_no_bundle_behind_a_504(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A bundle that was not stored is told with the 504."""
+def test_put_bundle_not_stored_raises_504(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, files = new_uuid(), [member(dss)]
     fault(dss, method="PUT", path=uuid, status=504, times=3)
     with pytest.raises(DSSResponseError) as caught:
@@ -474,46 +443,44 @@ def test_no_bundle_behind_a_504(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
         Reply(302, [("Location", "/v1/bundles/all")], b""),
     ],
 )
-def test_a_server_that_is_no_dss(run: Run, server: Server, reply: Reply) -> None:
-    """A web server that is no DSS is told apart from one."""
+def test_other_web_server_is_protocol_error(run: Run, server: Server, reply: Reply) -> None:
     server.replies = [reply]
     with pytest.raises(DSSProtocolError) as caught:
         run(DSSAPI(server.url, retry=QUICK).check_reachable())
     assert caught.value.permanent
 
 
-def test_a_web_server_without_a_dss(run: Run, server: Server) -> None:
-    """A 404 in HTML is told with its title."""
+def test_404_in_html_is_raised_with_its_title(run: Run, server: Server) -> None:
     server.replies = [Reply(404, [("Content-Type", "text/html")], b"<html><title>Not here</title></html>")]
     with pytest.raises(DSSProtocolError, match="404: Not here"):
         run(DSSAPI(server.url, retry=QUICK).check_reachable())
 
 
-def test_the_wrong_path_on_a_dss(run: Run, dss: LocalDSS) -> None:
-    """A base path that the DSS does not have is told from a token that is refused, although both answer 403."""
-    with pytest.raises(DSSProtocolError, match="does the address have the base path"):
+def test_wrong_base_path_is_not_an_auth_error(run: Run, dss: LocalDSS) -> None:
+    """The DSS answers 403 to both."""
+    with pytest.raises(DSSProtocolError, match="the address must include the base path"):
         run(DSSAPI(dss.url.replace("/v1", "/v2"), retry=QUICK).check_reachable())
 
 
-def test_a_dss_that_moved(run: Run, server: Server, dss: LocalDSS, dss_auth: Auth) -> None:
-    """Reads follow a redirect to another host, without the token; writes say which address to use."""
+def test_redirect_to_another_host_is_followed_by_reads_only(
+    run: Run, server: Server, dss: LocalDSS, dss_auth: Auth
+) -> None:
     uuid = dss.new_file()
     server.replies = [Reply(301, [("Location", f"{dss.url}/files/{uuid}?replica=aws")])]
     api = DSSAPI(server.url, auth=dss_auth, retry=QUICK)
     assert run(api.head_file(uuid, replica="aws")).uuid == uuid
-    with pytest.raises(DSSProtocolError, match=f"redirected to {dss.url.removesuffix('/v1')}; write to that address"):
+    with pytest.raises(DSSProtocolError, match=f"redirected to {dss.url.removesuffix('/v1')}; change the host"):
         run(api.put_file(uuid, VERSION, source_url=stage(dss, fresh()), creator_uid=1))
     server.replies = [Reply(302, [("Location", f"{dss.url}/collections")])]
-    with pytest.raises(DSSProtocolError, match="write to that address"):
+    with pytest.raises(DSSProtocolError, match="change the host of the connection to that address"):
         run(api.check_token())
-    assert counted(dss, "GET", "/collections") == {401: 1}  # it came there without the token
+    assert counted(dss, "GET", "/collections") == {401: 1}  # without the token
 
 
 @pytest.mark.parametrize(
     ("url", "kind"), [("http://no-such-host.invalid/v1", "dns"), ("http://127.0.0.1:1/v1", "refused")]
 )
-def test_no_server_at_all(run: Run, url: str, kind: str) -> None:
-    """A host that is not there, or does not listen, is told as that after the attempts there are."""
+def test_missing_server_is_connection_error_after_all_attempts(run: Run, url: str, kind: str) -> None:
     with pytest.raises(DSSConnectionError) as caught:
         run(DSSAPI(url, retry=QUICK).check_reachable())
     assert caught.value.kind == kind

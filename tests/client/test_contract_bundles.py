@@ -1,4 +1,4 @@
-"""What the client promises of changed, deleted and checked-out bundles, on both transports, against a running DSS."""
+"""Contract of bundle changes, deletions and checkouts, on both transports against a running DSS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .drivers import Run
 
 @pytest.fixture
 def bundle(dss: LocalDSS) -> str:
-    """Give the uuid of a bundle of two files."""
+    """Return the UUID of a bundle of two files."""
     uuid = new_uuid()
     assert dss.put_bundle([member(dss, "a"), member(dss, "b")], uuid).status_code == 201
     return uuid
@@ -43,8 +43,9 @@ def versions(run: Run, api: DSSAPI, uuid: str) -> list[str]:
 # PATCH
 
 
-def test_a_bundle_is_patched(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """PATCH makes a version with files added and removed, in the name of who made the bundle; the old one stays."""
+def test_patch_bundle_adds_and_removes_files_and_keeps_creator(
+    run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
+) -> None:
     patched = run(
         api.patch_bundle(
             bundle.upper(), VERSION, replica="aws", add_files=[member(dss, "c")], remove_files=[member(dss, "a")]
@@ -56,45 +57,42 @@ def test_a_bundle_is_patched(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) 
     assert names(run, api, bundle, VERSION) == ["a", "b"]
 
 
-def test_each_patch_makes_a_version(run: Run, api: DSSAPI, bundle: str) -> None:
-    """PATCH makes a version even when nothing changes, and what is not there is removed without an error."""
+def test_patch_bundle_without_changes_creates_a_version(run: Run, api: DSSAPI, bundle: str) -> None:
     made = [run(api.patch_bundle(bundle, VERSION, replica="aws")).version for _ in range(2)]
     gone = [{"uuid": new_uuid(), "version": VERSION, "name": "x", "indexed": False}]
     made.append(run(api.patch_bundle(bundle, VERSION, replica="aws", remove_files=gone)).version)
     assert versions(run, api, bundle) == [VERSION, *made]
 
 
-def test_a_patch_with_a_name_twice(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A name that is there already is refused by the DSS."""
+def test_patch_bundle_with_existing_name_is_refused(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     with pytest.raises(DSSResponseError) as caught:
         run(api.patch_bundle(bundle, VERSION, replica="aws", add_files=[member(dss, "a")]))
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (400, "duplicate_filename", True)
     assert versions(run, api, bundle) == [VERSION]
 
 
-def test_a_patch_of_what_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A bundle, version or replica that is not there is a DSSNotFoundError."""
+def test_patch_of_missing_bundle_is_not_found(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     for uuid, version, replica in ((new_uuid(), VERSION, "aws"), (bundle, LATER, "aws"), (bundle, VERSION, "gcp")):
         with pytest.raises(DSSNotFoundError) as caught:
             run(api.patch_bundle(uuid, version, replica=replica, add_files=[member(dss, "c")]))
         assert caught.value.code == "not_found"
 
 
-def test_a_patch_with_a_missing_file(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """The bare 500 that a DSS answers is passed on by `patch_bundle`, and explained by `change_bundle`."""
+def test_patch_with_missing_file_is_bare_500_explained_by_change_bundle(
+    run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
+) -> None:
     missing = member(dss, "c", uuid=new_uuid())
     with pytest.raises(DSSResponseError) as caught:
         run(api.patch_bundle(bundle, VERSION, replica="aws", add_files=[missing]))
     assert (caught.value.status, caught.value.title) == (500, "An internal server error occurred.")
-    with pytest.raises(DSSResponseError, match=rf"500 file_missing: there is no file {missing['uuid']}") as caught:
+    with pytest.raises(DSSResponseError, match=rf"500 file_missing: file {missing['uuid']}") as caught:
         run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=[missing]))
     assert caught.value.request_id
     assert versions(run, api, bundle) == [VERSION]
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_patch_is_sent_once(run: Run, api: DSSAPI, bundle: str, dss: LocalDSS, after: bool) -> None:
-    """`patch_bundle` does not repeat what may have been done."""
+def test_patch_bundle_is_sent_once(run: Run, api: DSSAPI, bundle: str, dss: LocalDSS, after: bool) -> None:
     fault(dss, method="PATCH", path=bundle, status=504, after=after)
     with pytest.raises(DSSResponseError):
         run(api.patch_bundle(bundle, VERSION, replica="aws"))
@@ -110,10 +108,9 @@ def test_a_patch_is_sent_once(run: Run, api: DSSAPI, bundle: str, dss: LocalDSS,
         ({"status": 429}, 2),
     ],
 )
-def test_a_change_makes_each_version_once(
+def test_change_bundle_with_errors_creates_each_version_once(
     run_requests: Run, api: DSSAPI, dss: LocalDSS, bundle: str, what: dict[str, Any], sent: int
 ) -> None:
-    """A change whose second PATCH meets trouble makes the right bundle, and no version twice."""
     run = run_requests
     fault(dss, method="PATCH", path=bundle, action="slow", seconds=0)
     fault(dss, method="PATCH", path=bundle, **what)
@@ -125,8 +122,9 @@ def test_a_change_makes_each_version_once(
     assert sum(counted(dss, "PATCH", f"/bundles/{bundle}").values()) == 1 + sent
 
 
-def test_a_change_that_stops_half_way(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A change that stops tells the last good version, and is finished by a repeat."""
+def test_change_bundle_stopped_names_last_version_and_repeat_completes(
+    run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
+) -> None:
     fault(dss, method="PATCH", path=bundle, action="slow", seconds=0)
     fault(dss, method="PATCH", path=bundle, status=403)
     files = [member(dss, f"{number}") for number in range(1001)]
@@ -141,8 +139,7 @@ def test_a_change_that_stops_half_way(run: Run, api: DSSAPI, dss: LocalDSS, bund
 # DELETE
 
 
-def test_a_bundle_is_deleted(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A version is deleted, then all of them; a repeat for the same reason succeeds, for another it is a conflict."""
+def test_delete_bundle_repeated_with_same_reason_succeeds(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     dss.put_bundle([], bundle, LATER)
     for version, left in ((LATER, [VERSION]), (None, [])):
         for uuid in (bundle, bundle.upper()):
@@ -154,18 +151,16 @@ def test_a_bundle_is_deleted(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) 
     assert run(api.find_bundle(bundle, replica="aws")) is None
 
 
-def test_a_deletion_of_what_is_not_there(run: Run, api: DSSAPI, bundle: str) -> None:
-    """A bundle, version or replica that is not there is a DSSNotFoundError."""
+def test_delete_of_missing_bundle_is_not_found(run: Run, api: DSSAPI, bundle: str) -> None:
     for uuid, version, replica in ((new_uuid(), None, "aws"), (bundle, LATER, "aws"), (bundle, None, "gcp")):
         with pytest.raises(DSSNotFoundError) as caught:
             run(api.delete_bundle(uuid, version=version, replica=replica, reason="a test"))
         assert caught.value.code == "not_found"
 
 
-def test_only_administrators_delete(run: Run, dss: LocalDSS, bundle: str) -> None:
-    """Somebody else may not, and nobody without a token."""
-    somebody = StaticToken(dss.token(claims={EMAIL: "somebody@example.org"}))
-    for auth, status, code in ((somebody, 403, "Forbidden"), (None, 401, "OAuthProblem")):
+def test_delete_bundle_by_others_is_auth_error(run: Run, dss: LocalDSS, bundle: str) -> None:
+    other = StaticToken(dss.token(claims={EMAIL: "other@example.org"}))
+    for auth, status, code in ((other, 403, "Forbidden"), (None, 401, "OAuthProblem")):
         api = DSSAPI(dss.url, auth=auth, retry=QUICK)
         with pytest.raises(DSSAuthError) as caught:
             run(api.delete_bundle(bundle, replica="aws", reason="a test"))
@@ -173,8 +168,7 @@ def test_only_administrators_delete(run: Run, dss: LocalDSS, bundle: str) -> Non
         assert names(run, api, bundle) == ["a", "b"]
 
 
-def test_a_deletion_through_troubles(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A deletion that was done and not answered is repeated, and that succeeds."""
+def test_delete_bundle_without_response_is_repeated(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     fault(dss, method="DELETE", path=bundle, action="drop", after=True)
     run(api.delete_bundle(bundle, replica="aws", reason="a test"))
     assert counted(dss, "DELETE", f"/bundles/{bundle}") == {0: 1, 200: 1}
@@ -183,26 +177,24 @@ def test_a_deletion_through_troubles(run: Run, api: DSSAPI, dss: LocalDSS, bundl
 # URLs
 
 
-def test_presigned_urls(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """With presigned URLs each file of each page has one that it can be downloaded from, once it is checked out."""
+def test_presigned_urls_of_all_pages_can_be_downloaded(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, content = new_uuid(), fresh()
     file = dss.new_file(content)
     dss.put_bundle([dss.entry(f"{number}", file) for number in range(501)], uuid)
     started = time.monotonic()
     files = run(api.get_bundle(uuid, replica="aws", presignedurls=True))["files"]
-    assert time.monotonic() - started >= 1  # what the DSS asks to wait
+    assert time.monotonic() - started >= 1  # seconds that the DSS asks to wait
     assert [found["name"] for found in files] == [f"{number}" for number in range(501)]
     assert {requests.get(found["url"], timeout=10).content for found in (files[0], files[-1])} == {content}
     assert counted(dss, "GET", f"/bundles/{uuid}")[206] == 1
 
 
-def test_direct_urls(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """With direct URLs each file has one of the object store; both kinds at once are refused before a request."""
+def test_direct_urls_are_of_the_object_store(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid = new_uuid()
     dss.put_bundle([dss.entry("a", dss.new_file(b"direct"))], uuid)
     (file,) = run(api.get_bundle(uuid, replica="aws", version=VERSION, directurls=True))["files"]
     assert file["url"].startswith("s3://")
-    with pytest.raises(ValueError, match="not with both"):
+    with pytest.raises(ValueError, match="exclude each other"):
         run(api.get_bundle(uuid, replica="aws", directurls=True, presignedurls=True))
 
 
@@ -218,8 +210,7 @@ def end(run: Run, api: DSSAPI, job: str) -> Checkout:
     return checkout
 
 
-def test_a_checkout(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A checkout runs, and then has put the files into the bucket, under the location that is told."""
+def test_checkout_copies_files_to_its_location(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     bucket = f"destination-{new_uuid()}"
     dss.s3.create_bucket(Bucket=bucket)
     options = {"version": VERSION, "destination": bucket, "email": "me@example.org"}
@@ -231,16 +222,16 @@ def test_a_checkout(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     assert dss.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 2
 
 
-def test_a_checkout_that_fails(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A checkout that fails tells why, and needs no token."""
+def test_failed_checkout_has_a_cause(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     fault(dss, method="POST", path="/checkout", action="fail_checkout")
     api = DSSAPI(dss.url, retry=QUICK)
     checkout = end(run, api, run(api.post_bundles_checkout(bundle, replica="aws")))
     assert (checkout.status, checkout.cause) == ("FAILED", "Injected fault: the checkout fails")
 
 
-def test_checkouts_that_nobody_knows(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """An unknown checkout has a status of its own, or is a 404; an unknown bundle and a wrong bucket are errors."""
+def test_unknown_checkout_bundle_or_bucket_is_an_error_or_status(
+    run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
+) -> None:
     assert run(api.get_bundles_checkout(new_uuid(), replica="aws")).status == "UNKNOWN_JOB_ID"
     fault(dss, method="GET", path="/bundles/checkout/", status=404)
     with pytest.raises(DSSNotFoundError):
@@ -253,8 +244,7 @@ def test_checkouts_that_nobody_knows(run: Run, api: DSSAPI, dss: LocalDSS, bundl
     assert (caught.value.status, caught.value.code) == (400, "illegal_arguments")
 
 
-def test_a_checkout_is_begun_once(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
-    """A POST that may have begun a checkout is not sent again."""
+def test_post_checkout_is_sent_once(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     fault(dss, method="POST", path=bundle, status=504, after=True)
     with pytest.raises(DSSResponseError) as caught:
         run(api.post_bundles_checkout(bundle, replica="aws"))

@@ -1,4 +1,4 @@
-"""What the client promises of collections, on both transports, against a running DSS."""
+"""Contract of collections, on both transports against a running DSS."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .contract import LATER, QUICK, counted, fault, some_file
 from .drivers import Run
 
 GROUP = "https://auth.data.humancellatlas.org/group"
-SAID: dict[str, Any] = {"name": "n", "description": "d"}
+FIELDS: dict[str, Any] = {"name": "n", "description": "d"}
 
 
-def somebody(dss: LocalDSS, email: str = "", **claims: Any) -> DSSAPI:
-    """Return the calls of somebody who has nothing yet."""
+def new_user(dss: LocalDSS, email: str = "", **claims: Any) -> DSSAPI:
+    """Return the calls of a user without collections."""
     token = dss.token(claims={EMAIL: email or f"{new_uuid()}@example.org", **claims})
     return DSSAPI(dss.url, auth=StaticToken(token), retry=QUICK)
 
 
 @pytest.fixture
 def me(dss: LocalDSS) -> DSSAPI:
-    return somebody(dss)
+    return new_user(dss)
 
 
 def link(dss: LocalDSS, **changes: Any) -> dict[str, Any]:
@@ -41,24 +41,23 @@ def link(dss: LocalDSS, **changes: Any) -> dict[str, Any]:
 
 
 def numbers(dss: LocalDSS, count: int) -> list[dict[str, Any]]:
-    """Return links to many things."""
+    """Return links to many items."""
     file = dss.new_file(json.dumps([*range(count)]).encode())
     return [link(dss, type="number", uuid=file, fragment=f"/{number}") for number in range(count)]
 
 
 @pytest.fixture
 def collection(run: Run, me: DSSAPI, dss: LocalDSS) -> str:
-    """Give the uuid of a collection of mine, of one link."""
+    """Return the UUID of an own collection of one link."""
     uuid = new_uuid()
-    run(me.put_collection(uuid, VERSION, replica="aws", contents=[link(dss)], **SAID))
+    run(me.put_collection(uuid, VERSION, replica="aws", contents=[link(dss)], **FIELDS))
     return uuid
 
 
 # PUT and GET
 
 
-def test_a_collection_is_put(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
-    """A collection comes back as it was put, each link once, with its owner; uuids may be in upper case."""
+def test_put_collection_returns_with_each_link_once_and_owner(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
     uuid, bundle = new_uuid(), new_uuid()
     dss.put_bundle([], bundle)
     contents = [
@@ -68,22 +67,21 @@ def test_a_collection_is_put(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
     ]
     loud = [each | {"uuid": each["uuid"].upper()} for each in contents]
     details = {"a": [1, None, "\u00fc"]}
-    put = run(me.put_collection(uuid.upper(), VERSION, replica="aws", contents=loud * 2, details=details, **SAID))
+    put = run(me.put_collection(uuid.upper(), VERSION, replica="aws", contents=loud * 2, details=details, **FIELDS))
     assert put == FQID(uuid, VERSION)
     found = run(me.get_collection(uuid, replica="aws"))
     assert found == run(me.get_collection(uuid.upper(), replica="aws", version=VERSION))
     assert {key: found[key] for key in ("name", "description", "details", "contents")} == {
-        **SAID,
+        **FIELDS,
         "details": details,
         "contents": contents,
     }
     assert found["owner"].endswith("@example.org")
 
 
-def test_a_put_overwrites(run: Run, me: DSSAPI, dss: LocalDSS, collection: str) -> None:
-    """As the DSS does it, a PUT takes the place of what is there, and makes it the caller's."""
-    other = somebody(dss)
-    assert run(other.put_collection(collection, VERSION, replica="aws", **SAID)) == FQID(collection, VERSION)
+def test_put_collection_overwrites_content_and_owner(run: Run, me: DSSAPI, dss: LocalDSS, collection: str) -> None:
+    other = new_user(dss)
+    assert run(other.put_collection(collection, VERSION, replica="aws", **FIELDS)) == FQID(collection, VERSION)
     assert run(other.get_collection(collection, replica="aws"))["contents"] == []
     with pytest.raises(DSSAuthError):
         run(me.get_collection(collection, replica="aws"))
@@ -92,11 +90,12 @@ def test_a_put_overwrites(run: Run, me: DSSAPI, dss: LocalDSS, collection: str) 
 @pytest.mark.parametrize(
     "change", [{"uuid": new_uuid()}, {"type": "bundle"}, {"version": LATER}, {"type": "x", "fragment": "/nowhere"}]
 )
-def test_links_that_lead_nowhere(run: Run, me: DSSAPI, dss: LocalDSS, collection: str, change: dict[str, Any]) -> None:
-    """A link to what is not there is refused, in PUT and in PATCH, and nothing is made."""
+def test_link_to_missing_item_is_refused_by_put_and_patch(
+    run: Run, me: DSSAPI, dss: LocalDSS, collection: str, change: dict[str, Any]
+) -> None:
     wrong, uuid = link(dss, **change), new_uuid()
     for call in (
-        me.put_collection(uuid, VERSION, replica="aws", contents=[link(dss), wrong], **SAID),
+        me.put_collection(uuid, VERSION, replica="aws", contents=[link(dss), wrong], **FIELDS),
         me.patch_collection(collection, VERSION, replica="aws", add_contents=[wrong]),
         me.change_collection(collection, VERSION, replica="aws", add_contents=[wrong]),
     ):
@@ -108,8 +107,7 @@ def test_links_that_lead_nowhere(run: Run, me: DSSAPI, dss: LocalDSS, collection
     assert run(me.get_collection(collection, replica="aws"))["contents"] == [link(dss)]
 
 
-def test_a_collection_that_is_not_there(run: Run, me: DSSAPI, collection: str) -> None:
-    """A collection, version or replica that is not there is a DSSNotFoundError with a request id, for each call."""
+def test_missing_collection_is_not_found_with_request_id(run: Run, me: DSSAPI, collection: str) -> None:
     for call in (
         me.get_collection(new_uuid(), replica="aws"),
         me.get_collection(collection, replica="aws", version=LATER),
@@ -126,13 +124,12 @@ def test_a_collection_that_is_not_there(run: Run, me: DSSAPI, collection: str) -
         assert caught.value.request_id
 
 
-def test_who_may(run: Run, dss: LocalDSS, collection: str) -> None:
-    """Without a token, or without the group, nothing can be done, and with another's only what a DSS lets him."""
-    nobody, outsider = DSSAPI(dss.url, retry=QUICK), somebody(dss, **{GROUP: "other"})
-    for api, expected in ((nobody, (401, "OAuthProblem")), (outsider, (403, "Forbidden"))):
+def test_collections_without_token_group_or_ownership_are_refused(run: Run, dss: LocalDSS, collection: str) -> None:
+    anonymous, outsider = DSSAPI(dss.url, retry=QUICK), new_user(dss, **{GROUP: "other"})
+    for api, expected in ((anonymous, (401, "OAuthProblem")), (outsider, (403, "Forbidden"))):
         for call in (
             api.get_collections(),
-            api.put_collection(collection, VERSION, replica="aws", **SAID),
+            api.put_collection(collection, VERSION, replica="aws", **FIELDS),
             api.get_collection(collection, replica="aws"),
             api.patch_collection(collection, VERSION, replica="aws"),
             api.delete_collection(collection, replica="aws"),
@@ -140,7 +137,7 @@ def test_who_may(run: Run, dss: LocalDSS, collection: str) -> None:
             with pytest.raises(DSSAuthError) as caught:
                 run(call)
             assert (caught.value.status, caught.value.code, caught.value.permanent) == (*expected, True)
-    other = somebody(dss)
+    other = new_user(dss)
     for call in (other.get_collection(collection, replica="aws"), other.delete_collection(collection, replica="aws")):
         with pytest.raises(DSSAuthError) as caught:
             run(call)
@@ -152,23 +149,21 @@ def test_who_may(run: Run, dss: LocalDSS, collection: str) -> None:
         run(other.change_collection(collection, VERSION, replica="aws", name="new"))
 
 
-def test_the_list(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
-    """All that I put is listed, page by page, and neither what PATCHes made nor what others have."""
+def test_get_collections_lists_own_puts_only(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
     uuids = sorted(new_uuid() for _ in range(11))
     for uuid in uuids:
-        run(me.put_collection(uuid, VERSION, replica="aws", **SAID))
+        run(me.put_collection(uuid, VERSION, replica="aws", **FIELDS))
     run(me.patch_collection(uuids[0], VERSION, replica="aws"))
     dss.control("DELETE", "requests")
     assert run(me.get_collections(per_page=10)) == [{"uuid": uuid, "version": VERSION} for uuid in uuids]
     assert counted(dss, "GET", "/collections") == {206: 1, 200: 1}
-    assert run(somebody(dss).get_collections()) == []
+    assert run(new_user(dss).get_collections()) == []
 
 
 # PATCH
 
 
-def test_a_collection_is_patched(run: Run, me: DSSAPI, dss: LocalDSS, collection: str) -> None:
-    """PATCH makes a version with links added, each once, and removed, and what is said changed; the old one stays."""
+def test_patch_collection_changes_links_and_fields(run: Run, me: DSSAPI, dss: LocalDSS, collection: str) -> None:
     another = link(dss, uuid=dss.new_file())
     patched = run(
         me.patch_collection(
@@ -193,15 +188,13 @@ def test_a_collection_is_patched(run: Run, me: DSSAPI, dss: LocalDSS, collection
     assert (old["contents"], old["name"]) == ([link(dss)], "n")
 
 
-def test_each_patch_makes_a_version(run: Run, me: DSSAPI, collection: str) -> None:
-    """PATCH makes a version even when nothing changes."""
+def test_patch_collection_without_changes_creates_a_version(run: Run, me: DSSAPI, collection: str) -> None:
     made = {run(me.patch_collection(collection, VERSION, replica="aws")).version for _ in range(3)}
     assert len(made) == 3
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_patch_is_sent_once(run: Run, me: DSSAPI, dss: LocalDSS, collection: str, after: bool) -> None:
-    """`patch_collection` does not repeat what may have been done."""
+def test_patch_collection_is_sent_once(run: Run, me: DSSAPI, dss: LocalDSS, collection: str, after: bool) -> None:
     fault(dss, method="PATCH", path=collection, status=504, after=after)
     with pytest.raises(DSSResponseError):
         run(me.patch_collection(collection, VERSION, replica="aws", name="new"))
@@ -217,10 +210,11 @@ def test_a_patch_is_sent_once(run: Run, me: DSSAPI, dss: LocalDSS, collection: s
         {"status": 429},
     ],
 )
-def test_a_change_makes_the_right_contents(run_requests: Run, me: DSSAPI, dss: LocalDSS, what: dict[str, Any]) -> None:
-    """A change whose second PATCH meets trouble sends it again, and has each link once."""
+def test_change_collection_with_errors_has_each_link_once(
+    run_requests: Run, me: DSSAPI, dss: LocalDSS, what: dict[str, Any]
+) -> None:
     run, collection = run_requests, new_uuid()
-    run(me.put_collection(collection, VERSION, replica="aws", contents=[link(dss)], **SAID))
+    run(me.put_collection(collection, VERSION, replica="aws", contents=[link(dss)], **FIELDS))
     items = numbers(dss, 1001)
     fault(dss, method="PATCH", path=collection, action="slow", seconds=0)
     fault(dss, method="PATCH", path=collection, **what)
@@ -233,8 +227,9 @@ def test_a_change_makes_the_right_contents(run_requests: Run, me: DSSAPI, dss: L
     assert sum(counted(dss, "PATCH", f"/collections/{collection}").values()) == 3
 
 
-def test_a_change_that_stops_half_way(run: Run, me: DSSAPI, dss: LocalDSS, collection: str) -> None:
-    """A change that stops tells the last good version, from which a repeat goes on."""
+def test_change_collection_stopped_names_last_version_and_repeat_resumes(
+    run: Run, me: DSSAPI, dss: LocalDSS, collection: str
+) -> None:
     items = numbers(dss, 1001)
     fault(dss, method="PATCH", path=collection, action="slow", seconds=0)
     fault(dss, method="PATCH", path=collection, status=422)
@@ -249,10 +244,9 @@ def test_a_change_that_stops_half_way(run: Run, me: DSSAPI, dss: LocalDSS, colle
 # DELETE
 
 
-def test_a_collection_is_deleted(run: Run, me: DSSAPI, collection: str) -> None:
-    """A deleted collection is unknown, also to a further deletion, and what is put there later stays hidden."""
+def test_deleted_collection_stays_hidden(run: Run, me: DSSAPI, collection: str) -> None:
     run(me.delete_collection(collection.upper(), replica="aws"))
-    run(me.put_collection(collection, LATER, replica="aws", **SAID))
+    run(me.put_collection(collection, LATER, replica="aws", **FIELDS))
     for call in (
         me.get_collection(collection, replica="aws"),
         me.get_collection(collection, replica="aws", version=LATER),
@@ -264,10 +258,9 @@ def test_a_collection_is_deleted(run: Run, me: DSSAPI, collection: str) -> None:
 
 
 @pytest.mark.parametrize("what", [{"action": "drop"}, {"status": 504}, {"status": 500}])
-def test_a_deletion_through_troubles(
+def test_delete_collection_without_response_is_success(
     run: Run, me: DSSAPI, dss: LocalDSS, collection: str, what: dict[str, Any]
 ) -> None:
-    """A deletion that was done and not answered is a success, although its repeat finds nothing."""
     fault(dss, method="DELETE", path=collection, after=True, **what)
     run(me.delete_collection(collection, replica="aws"))
     assert counted(dss, "DELETE", f"/collections/{collection}")[404] == 1

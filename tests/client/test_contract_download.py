@@ -1,4 +1,4 @@
-"""What the client promises of downloads, on both transports, against a running DSS."""
+"""Contract of downloads, on both transports against a running DSS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .drivers import Run
 
 
 def put(run: Run, api: DSSAPI, dss: LocalDSS, content: bytes, uuid: str = "", version: str = VERSION) -> str:
-    """Register content, and wait until it is there."""
+    """Register content and wait until it is stored."""
     uuid = uuid or new_uuid()
     run(api.put_file(uuid, version, source_url=stage(dss, content), creator_uid=1))
     digest = hashlib.sha256(content).hexdigest()
@@ -29,18 +29,16 @@ def put(run: Run, api: DSSAPI, dss: LocalDSS, content: bytes, uuid: str = "", ve
 
 
 @pytest.mark.parametrize("size", [0, 1, LARGE, 5_000_000])
-def test_what_was_put_comes_back(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path, size: int) -> None:
-    """A file of any size comes as it was, and with it what the DSS knows of it."""
+def test_download_of_any_size_is_identical(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     uuid = put(run, api, dss, content)
-    found = run(api.get_file(uuid.upper(), replica="aws", version=VERSION, to=tmp_path / "a"))
+    metadata = run(api.get_file(uuid.upper(), replica="aws", version=VERSION, to=tmp_path / "a"))
     assert (tmp_path / "a").read_bytes() == content
-    assert found == run(api.head_file(uuid, replica="aws", version=VERSION))
+    assert metadata == run(api.head_file(uuid, replica="aws", version=VERSION))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_the_latest_version_comes(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """Without a version the latest comes, with one that one."""
+def test_download_without_version_is_the_latest(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid, contents = new_uuid(), {VERSION: fresh(), LATER: fresh()}
     for version, content in contents.items():
         put(run, api, dss, content, uuid, version)
@@ -51,8 +49,7 @@ def test_the_latest_version_comes(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
         assert to.getvalue() == contents[expected]
 
 
-def test_the_rest_of_a_file(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path) -> None:
-    """What is there already is completed by a range of the real object store."""
+def test_download_resumes_with_a_range_of_a_real_store(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path) -> None:
     content = os.urandom(300_000)
     uuid = put(run, api, dss, content)
     (tmp_path / "a").write_bytes(content[:200_000])
@@ -64,8 +61,9 @@ def test_the_rest_of_a_file(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path
 
 
 @pytest.mark.parametrize("what", [{"status": 503}, {"status": 503, "retry_after": 0.1}, {"action": "drop"}])
-def test_trouble_that_passes(run: Run, api: DSSAPI, dss: LocalDSS, what: dict[str, Any]) -> None:
-    """A DSS that fails once, while it is asked where the content is, is asked again."""
+def test_download_retries_a_temporary_error_of_the_dss(
+    run: Run, api: DSSAPI, dss: LocalDSS, what: dict[str, Any]
+) -> None:
     content, to = fresh(), io.BytesIO()
     uuid = put(run, api, dss, content)
     fault(dss, method="GET", path=uuid, **what)
@@ -75,8 +73,9 @@ def test_trouble_that_passes(run: Run, api: DSSAPI, dss: LocalDSS, what: dict[st
 
 
 @pytest.mark.parametrize("what", [{"status": 503}, {"action": "drop"}])
-def test_trouble_that_stays(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path, what: dict[str, Any]) -> None:
-    """A DSS that goes on failing ends it, and a file that was there stays as it was, with nothing beside it."""
+def test_download_with_lasting_error_keeps_the_existing_file(
+    run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path, what: dict[str, Any]
+) -> None:
     uuid = put(run, api, dss, fresh())
     fault(dss, method="GET", path=uuid, times=99, **what)
     (tmp_path / "a").write_text("before")
@@ -86,8 +85,9 @@ def test_trouble_that_stays(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "before"}
 
 
-def test_what_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path) -> None:
-    """A file, version or replica that is not there is a DSSNotFoundError, and no file is made."""
+def test_download_of_missing_file_is_not_found_and_creates_no_file(
+    run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path
+) -> None:
     uuid = put(run, api, dss, fresh())
     for asked, replica, version in ((new_uuid(), "aws", None), (uuid, "aws", LATER)):
         with pytest.raises(DSSNotFoundError) as caught:
@@ -97,10 +97,9 @@ def test_what_is_not_there(run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("uuid", "replica", "version"), [("x", "aws", None), (UNUSED_UUID, "azure", None)])
-def test_bad_arguments_are_not_sent(
+def test_download_with_invalid_argument_sends_nothing(
     run: Run, api: DSSAPI, dss: LocalDSS, tmp_path: Path, uuid: str, replica: str, version: str | None
 ) -> None:
-    """What is not well-formed is refused before the DSS hears of it, and no file is made."""
     with pytest.raises(ValueError, match="must be"):
         run(api.get_file(uuid, replica=replica, version=version, to=tmp_path / "a"))
     assert dss.control("GET", "requests") == []

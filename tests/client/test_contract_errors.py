@@ -1,8 +1,8 @@
 """The errors that a DSS documents, for each operation.
 
-How an error is read depends neither on the transport nor, but for the method, on the operation (test_exchange.py has
-all statuses). So each operation meets one error of each way to go on, over requests; all errors meet the few operations
-that differ in method and body, over both transports.
+How an error is handled depends neither on the transport nor, except for the method, on the operation (test_retry.py has
+all statuses). Each operation is therefore tested with one error of each kind of handling, on requests; a few operations
+that differ in method and body are tested with all errors, on both transports.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ WRITING: dict[str, Any] = {"name": "n", "description": "d"}
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the interface.
+    """An operation.
 
-    :ivar call: calls it, given the uuid
-    :ivar path: of it, below `/v1`
-    :ivar repeatable: whether it may be sent again after an answer that leaves open whether it was done
-    :ivar open: whether it needs no token
+    :ivar call: Returns its call for a UUID
+    :ivar path: Path below `/v1`
+    :ivar repeatable: Whether it may be repeated after an unclear response
+    :ivar open: Whether it needs no token
     """
 
     call: Callable[[DSSAPI, str], Call[Any]]
@@ -104,7 +104,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET events": Operation(lambda api, _: api.get_events(replica="aws"), "/events", open=True),
     "GET event": Operation(lambda api, uuid: api.get_event(uuid, VERSION, replica="aws"), "/events/{}", open=True),
 }
-# Without a body, with a streamed body, with a JSON body and repeated, with one and sent once.
+# Without body, with a streamed body, with a JSON body and repeatable, with a JSON body and sent once.
 DIFFERENT = ("HEAD file", "GET file", "PUT file", "PATCH bundle")
 ALL_STATUSES = (400, 401, 403, 404, 409, 422, *sorted(REPEATED))
 each_operation = pytest.mark.parametrize("name", OPERATIONS)
@@ -117,14 +117,14 @@ def api(dss: LocalDSS) -> DSSAPI:
 
 
 def seen(dss: LocalDSS, method: str, path: str) -> list[int]:
-    """Return the statuses that a request was answered with; 0 is a dropped connection."""
+    """Return the statuses of the responses to a request; 0 is a dropped connection."""
     requests = dss.control("GET", "requests")
     found = [each for each in requests if (each["method"], each["path"]) == (method, f"/v1{path}")]
     return [each["status"] for each in found for _ in range(each["count"])]
 
 
 def _check_error(run: Run, api: DSSAPI, dss: LocalDSS, name: str, status: int) -> None:
-    """Check how an operation ends that is answered a status: exception, data, and number of attempts."""
+    """Check exception, data and number of attempts of an operation after a status."""
     operation, method, uuid = OPERATIONS[name], name.split()[0], new_uuid()
     path = operation.path.format(uuid)
     dss.control("DELETE", "requests")
@@ -143,14 +143,12 @@ def _check_error(run: Run, api: DSSAPI, dss: LocalDSS, name: str, status: int) -
 
 @each_operation
 def test_operation_with_documented_error_raises(run_requests: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
-    """A permanent error, one that says the work was not done, and one that leaves it open end as they should."""
     for status in (404, 503, 504):
         _check_error(run_requests, api, dss, name, status)
 
 
 @different_operations
 def test_every_documented_error_raises_its_exception(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
-    """Each error status ends as the exception that it means, with its data, after as many attempts as are right."""
     for status in ALL_STATUSES:
         _check_error(run, api, dss, name, status)
 
@@ -166,25 +164,24 @@ def _check_dropped(run: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
 
 
 @each_operation
-def test_connections_that_are_dropped(run_requests: Run, api: DSSAPI, dss: LocalDSS, name: str) -> None:
-    """A dropped connection is told after as many attempts as are right, and nothing is sent besides."""
+def test_dropped_connection_is_raised_after_the_right_number_of_attempts(
+    run_requests: Run, api: DSSAPI, dss: LocalDSS, name: str
+) -> None:
     _check_dropped(run_requests, api, dss, name)
 
 
 @different_operations
-def test_connections_that_are_dropped_from_aiohttp(api: DSSAPI, dss: LocalDSS, name: str) -> None:
-    """The other transport tells it too."""
+def test_dropped_connection_of_aiohttp_is_raised(api: DSSAPI, dss: LocalDSS, name: str) -> None:
     with driver("aiohttp") as run:
         _check_dropped(run, api, dss, name)
 
 
 @each_operation
-def test_who_needs_a_token(run_requests: Run, dss: LocalDSS, name: str) -> None:
-    """An operation that needs a token is refused without one, and one that does not is never refused for it."""
+def test_operation_without_token_is_refused_only_if_it_needs_one(run_requests: Run, dss: LocalDSS, name: str) -> None:
     operation = OPERATIONS[name]
     call = operation.call(DSSAPI(dss.url, retry=QUICK), new_uuid())
     if operation.open:
-        with suppress(DSSNotFoundError):  # there is nothing of that uuid
+        with suppress(DSSNotFoundError):  # no item has that UUID
             run_requests(call)
         return
     with pytest.raises(DSSAuthError) as caught:

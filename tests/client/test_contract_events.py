@@ -1,4 +1,4 @@
-"""What the client promises of search, subscriptions and events, on both transports, against a running DSS."""
+"""Contract of search, subscriptions and events, on both transports against a running DSS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .contract import LATER, QUICK, counted, fault, member
 from .drivers import Run
 
 GROUP = "https://auth.data.humancellatlas.org/group"
-CALLBACK = "http://127.0.0.1:9/told"
+CALLBACK = "http://127.0.0.1:9/notified"
 EVERYTHING: dict[str, Any] = {"query": {"match_all": {}}}
 
 
@@ -27,7 +27,7 @@ EVERYTHING: dict[str, Any] = {"query": {"match_all": {}}}
 
 
 def tagged(dss: LocalDSS, tag: str, count: int) -> list[str]:
-    """Make bundles whose metadata have a tag; return their FQIDs, the greatest first."""
+    """Create bundles whose metadata have a tag, and return their FQIDs, the greatest first."""
     content, file = json.dumps({"tag": tag}).encode(), new_uuid()
     assert dss.put_file(dss.stage(content, labels=sums(content), kind="application/json"), file).ok
     uuids = [new_uuid() for _ in range(count)]
@@ -36,8 +36,7 @@ def tagged(dss: LocalDSS, tag: str, count: int) -> list[str]:
     return [f"{uuid}.{VERSION}" for uuid in sorted(uuids, reverse=True)]
 
 
-def test_bundles_are_found_by_their_metadata(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """All bundles that match come together from their pages, as a summary or with their metadata."""
+def test_search_joins_pages_of_summaries_or_metadata(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     tag = new_uuid()
     fqids = tagged(dss, tag, 11)
     query = {"query": {"match": {"files.project_json.tag": tag}}}
@@ -50,22 +49,19 @@ def test_bundles_are_found_by_their_metadata(run: Run, api: DSSAPI, dss: LocalDS
     assert run(api.post_search({"query": {"match": {"files.project_json.tag": new_uuid()}}}, replica="aws")) == []
 
 
-def test_a_search_needs_no_token(run: Run, dss: LocalDSS) -> None:
-    """Anybody may search."""
+def test_search_needs_no_token(run: Run, dss: LocalDSS) -> None:
     (fqid,) = tagged(dss, tag := new_uuid(), 1)
     (found,) = run(DSSAPI(dss.url).post_search({"query": {"match": {"files.project_json.tag": tag}}}, replica="aws"))
     assert found["bundle_fqid"] == fqid
 
 
-def test_a_query_that_is_not_understood(run: Run, api: DSSAPI) -> None:
-    """A query that is none is refused once, with the words of the DSS."""
+def test_search_with_invalid_query_is_refused_once(run: Run, api: DSSAPI) -> None:
     with pytest.raises(DSSResponseError) as caught:
         run(api.post_search({"query": {"no_such": {}}}, replica="aws"))
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (400, "elasticsearch_bad_request", True)
 
 
-def test_a_search_through_troubles(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """A search changes nothing, so it is repeated."""
+def test_search_is_retried(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     fault(dss, method="POST", path="/search", status=504)
     fault(dss, method="POST", path="/search", action="drop")
     run(api.post_search({"query": {"match": {"files.project_json.tag": new_uuid()}}}, replica="aws"))
@@ -75,23 +71,22 @@ def test_a_search_through_troubles(run: Run, api: DSSAPI, dss: LocalDSS) -> None
 # Subscriptions
 
 
-def somebody(dss: LocalDSS, **claims: Any) -> DSSAPI:
-    """Return the calls of somebody who has no subscriptions."""
+def new_user(dss: LocalDSS, **claims: Any) -> DSSAPI:
+    """Return the calls of a user without subscriptions."""
     token = dss.token(claims={EMAIL: f"{new_uuid()}@example.org", **claims})
     return DSSAPI(dss.url, auth=StaticToken(token), retry=QUICK)
 
 
 @pytest.fixture
 def me(dss: LocalDSS) -> Iterator[DSSAPI]:
-    """Return the calls of a user whose subscriptions are deleted in the end."""
+    """Return the calls of a user whose subscriptions are deleted at the end."""
     token = dss.token(claims={EMAIL: f"{new_uuid()}@example.org"})
     yield DSSAPI(dss.url, auth=StaticToken(token), retry=QUICK)
     dss.control("DELETE", "faults")
     delete_subscriptions(dss.url, {"Authorization": f"Bearer {token}"})
 
 
-def test_a_subscription_is_kept_as_it_was_put(run: Run, me: DSSAPI) -> None:
-    """A subscription is found by its uuid and in the list, with what was put, and each PUT makes another one."""
+def test_put_subscription_is_stored_and_each_put_creates_another(run: Run, me: DSSAPI) -> None:
     wish: dict[str, Any] = {
         "callback_url": CALLBACK,
         "jmespath_query": "event_type=='CREATE'",
@@ -110,8 +105,7 @@ def test_a_subscription_is_kept_as_it_was_put(run: Run, me: DSSAPI) -> None:
     assert run(me.get_subscriptions(replica="gcp")) == []
 
 
-def test_subscriptions_of_both_types(run: Run, me: DSSAPI) -> None:
-    """A subscription with an Elasticsearch query is of its own type, and found by that only."""
+def test_subscription_is_found_by_its_type_only(run: Run, me: DSSAPI) -> None:
     uuid = run(me.put_subscription(replica="aws", callback_url=CALLBACK, es_query=EVERYTHING))
     assert run(me.get_subscriptions(replica="aws")) == []
     (found,) = run(me.get_subscriptions(replica="aws", subscription_type="elasticsearch"))
@@ -132,16 +126,14 @@ def test_subscriptions_of_both_types(run: Run, me: DSSAPI) -> None:
         ({"callback_url": "ftp://127.0.0.1/"}, "illegal_arguments"),
     ],
 )
-def test_subscriptions_that_are_refused(run: Run, me: DSSAPI, wish: dict[str, Any], code: str) -> None:
-    """A query, an attachment or an address that a DSS does not take is told with its code, and nothing is made."""
+def test_invalid_subscription_is_refused_with_code(run: Run, me: DSSAPI, wish: dict[str, Any], code: str) -> None:
     with pytest.raises(DSSResponseError) as caught:
         run(me.put_subscription(**{"replica": "aws", "callback_url": CALLBACK, **wish}))
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (400, code, True)
     assert run(me.get_subscriptions(replica="aws")) == []
 
 
-def test_too_many_subscriptions(run_requests: Run, me: DSSAPI) -> None:
-    """More than a DSS lets one user have is refused."""
+def test_too_many_subscriptions_are_refused(run_requests: Run, me: DSSAPI) -> None:
     run = run_requests
     for _ in range(100):
         run(me.put_subscription(replica="aws", callback_url=CALLBACK))
@@ -150,10 +142,9 @@ def test_too_many_subscriptions(run_requests: Run, me: DSSAPI) -> None:
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (406, "not_acceptable", True)
 
 
-def test_a_subscription_is_deleted(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
-    """A deleted subscription is gone; one that is not there, or another's, cannot be found or deleted."""
+def test_deleted_missing_or_foreign_subscription_is_an_error(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
     uuid = run(me.put_subscription(replica="aws", callback_url=CALLBACK))
-    other = somebody(dss)
+    other = new_user(dss)
     for call in (
         other.get_subscription(uuid, replica="aws"),
         other.delete_subscription(uuid, replica="aws"),
@@ -169,19 +160,17 @@ def test_a_subscription_is_deleted(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
         run(me.delete_subscription(uuid, replica="aws"))
 
 
-def test_another_owners_elasticsearch_subscription(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
-    """A DSS tells those of the older type from what is not there."""
+def test_foreign_elasticsearch_subscription_is_not_a_missing_one(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
     uuid = run(me.put_subscription(replica="aws", callback_url=CALLBACK, es_query=EVERYTHING))
-    other = somebody(dss)
+    other = new_user(dss)
     for call in (other.get_subscription, other.delete_subscription):
         with pytest.raises(DSSAuthError) as caught:
             run(call(uuid, replica="aws", subscription_type="elasticsearch"))
         assert (caught.value.status, caught.value.code) == (403, "Forbidden")
 
 
-def test_who_may_subscribe(run: Run, dss: LocalDSS) -> None:
-    """Only whoever is in a group that the DSS knows may subscribe."""
-    outsider = somebody(dss, **{GROUP: "other"})
+def test_subscription_without_known_group_is_refused(run: Run, dss: LocalDSS) -> None:
+    outsider = new_user(dss, **{GROUP: "other"})
     for call in (
         outsider.get_subscriptions(replica="aws"),
         outsider.put_subscription(replica="aws", callback_url=CALLBACK),
@@ -193,8 +182,7 @@ def test_who_may_subscribe(run: Run, dss: LocalDSS) -> None:
         assert (caught.value.status, caught.value.code) == (403, "Forbidden")
 
 
-def test_a_subscription_through_troubles(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
-    """A PUT is not repeated when it may have been done, and a DELETE that was done is a success."""
+def test_put_subscription_is_not_repeated_and_delete_is(run: Run, me: DSSAPI, dss: LocalDSS) -> None:
     fault(dss, method="PUT", path="/subscriptions", action="drop", after=True)
     with pytest.raises(Exception, match="connection dropped"):
         run(me.put_subscription(replica="aws", callback_url=CALLBACK))
@@ -207,37 +195,34 @@ def test_a_subscription_through_troubles(run: Run, me: DSSAPI, dss: LocalDSS) ->
 # Events
 
 
-def test_events_are_replayed(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """What happened from a time to another is in the journals, with more of them than a page holds."""
-    begun, uuids = make_version(), [new_uuid() for _ in range(101)]
+def test_get_events_returns_journals_of_a_period_from_all_pages(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
+    start, uuids = make_version(), [new_uuid() for _ in range(101)]
     for uuid in uuids:
         dss.put_bundle([], uuid)
     ended = make_version()
     dss.put_bundle([])
     dss.control("DELETE", "requests")
-    journals = run(api.get_events(replica="aws", from_date=begun, to_date=ended, per_page=1))
+    journals = run(api.get_events(replica="aws", from_date=start, to_date=ended, per_page=1))
     assert sum(len(journal["events"]) for journal in journals) == 101
     assert counted(dss, "GET", "/events") == {206: 1, 200: 1}
     assert [journal["from_date"] for journal in journals] == sorted(journal["from_date"] for journal in journals)
-    assert run(api.get_events(replica="gcp", from_date=begun, to_date=ended)) == []
+    assert run(api.get_events(replica="gcp", from_date=start, to_date=ended)) == []
 
 
-def test_times_that_are_the_wrong_way_round(run: Run, api: DSSAPI) -> None:
-    """An end before the beginning is refused."""
+def test_get_events_with_end_before_start_is_refused(run: Run, api: DSSAPI) -> None:
     with pytest.raises(DSSResponseError) as caught:
         run(api.get_events(replica="aws", from_date=LATER, to_date=VERSION))
     assert (caught.value.status, caught.value.code, caught.value.permanent) == (400, "bad_request", True)
 
 
-def test_what_an_event_tells(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
-    """The event of a bundle tells its manifest, or why it was deleted; of another bundle there is none."""
+def test_get_event_returns_manifest_or_deletion(run: Run, api: DSSAPI, dss: LocalDSS) -> None:
     uuid = new_uuid()
     dss.put_bundle([member(dss, "a")], uuid)
-    told = run(api.get_event(uuid.upper(), VERSION, replica="aws"))
-    assert (told["event_type"], told["manifest"]["files"][0]["name"]) == ("CREATE", "a")
+    event = run(api.get_event(uuid.upper(), VERSION, replica="aws"))
+    assert (event["event_type"], event["manifest"]["files"][0]["name"]) == ("CREATE", "a")
     run(api.delete_bundle(uuid, replica="aws", reason="a test"))
-    told = run(api.get_event(uuid, VERSION, replica="aws"))
-    assert (told["event_type"], told["reason"]) == ("TOMBSTONE", "a test")
+    event = run(api.get_event(uuid, VERSION, replica="aws"))
+    assert (event["event_type"], event["reason"]) == ("TOMBSTONE", "a test")
     for other, version, replica in ((new_uuid(), VERSION, "aws"), (uuid, LATER, "aws"), (uuid, VERSION, "gcp")):
         with pytest.raises(DSSNotFoundError) as caught:
             run(api.get_event(other, version, replica=replica))

@@ -1,4 +1,4 @@
-"""Downloading a file: by fed answers, and on both transports from servers that break."""
+"""Downloads: with fed responses, and on both transports from servers that drop connections."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def described(content: bytes = CONTENT, version: str = FED_VERSION) -> dict[str,
     }
 
 
-def found(place: str = PLACE, **headers: str) -> Response:
+def located(place: str = PLACE, **headers: str) -> Response:
     return Response(302, {"location": place, **described(), **headers})
 
 
 class Part:
-    """An answer with content, which a transport hands over in chunks and may break off."""
+    """A response whose content a transport passes on in chunks, and which may break."""
 
     def __init__(self, begin: int | None = None, end: int | None = None, content: bytes = CONTENT) -> None:
         self.begin, self.content = begin, content[begin or 0 : end]
         self.whole = end is None
 
     def hand_over(self, request: Request) -> Response | DSSConnectionError:
-        """Do what a transport does with it."""
+        """Pass the content to the receiver, as a transport does."""
         status = 200 if self.begin is None else 206
         headers = {} if self.begin is None else {"content-range": f"bytes {self.begin}-99/100"}
         assert request.receive is not None
@@ -77,14 +77,14 @@ class Part:
 
 
 def feed(call: Any, *answers: Response | DSSConnectionError | Part, clock: Clock) -> Fed[Any]:
-    left = iter(answers)
+    remaining = iter(answers)
 
     def answer(request: Request) -> Response | DSSConnectionError:
-        following = next(left)
+        following = next(remaining)
         return following.hand_over(request) if isinstance(following, Part) else following
 
     fed = converse(call, answer, clock=clock)
-    assert next(left, None) is None, f"not all was asked for: {fed.error!r}"
+    assert next(remaining, None) is None, f"not all was asked for: {fed.error!r}"
     return fed
 
 
@@ -92,11 +92,10 @@ def get(dss: DSSAPI, to: io.BytesIO) -> Any:
     return dss.get_file(UUID, replica="aws", to=to)
 
 
-def test_a_file_comes_from_where_the_dss_says(dss: DSSAPI, clock: Clock) -> None:
-    """After the wait for a checkout the content is fetched from the other host, without the token."""
+def test_content_is_fetched_from_the_redirect_without_token(dss: DSSAPI, clock: Clock) -> None:
     to = io.BytesIO()
     again = Response(301, {"location": f"{URL}/files/{UUID}?replica=aws&token=t", "retry-after": "10"})
-    fed = feed(get(dss, to), again, again, found(), Part(), clock=clock)
+    fed = feed(get(dss, to), again, again, located(), Part(), clock=clock)
     assert to.getvalue() == CONTENT
     assert fed.value.size == 100
     assert fed.delays == [0, 10, 10, 0]
@@ -106,84 +105,76 @@ def test_a_file_comes_from_where_the_dss_says(dss: DSSAPI, clock: Clock) -> None
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_connection_is_taken_up(dss: DSSAPI, clock: Clock, ranges: bool) -> None:
-    """The rest is asked for by a range; a store that sends all of it again does no harm."""
+def test_broken_connection_is_resumed_with_a_range(dss: DSSAPI, clock: Clock, ranges: bool) -> None:
+    """A store without ranges sends the whole content again."""
     to = io.BytesIO()
     breaks: list[Any] = [
         Part(None, 30),
-        found(),
+        located(),
         Part(30 if ranges else None, 31),
-        found(),
+        located(),
         Part(31 if ranges else None),
     ]
-    fed = feed(get(dss, to), found(), *breaks, clock=clock)
+    fed = feed(get(dss, to), located(), *breaks, clock=clock)
     assert to.getvalue() == CONTENT
     assert [request.headers.get("range") for request in fed.requests[1::2]] == [None, "bytes=30-", "bytes=31-"]
     assert f"version={FED_VERSION}" in fed.requests[2].url
 
 
-def test_progress_is_what_counts(dss: DSSAPI, clock: Clock) -> None:
-    """As long as something comes it goes on; where nothing comes it ends with the last failure."""
+def test_attempts_start_again_after_progress(dss: DSSAPI, clock: Clock) -> None:
     to = io.BytesIO()
-    steps: list[Any] = [found(), Part(None, 1)]
+    steps: list[Any] = [located(), Part(None, 1)]
     for begin in range(1, 40):
-        steps += [found(), Part(begin, begin + 1)]
-    stuck: list[Any] = [found(), broken()] * 2
+        steps += [located(), Part(begin, begin + 1)]
+    stuck: list[Any] = [located(), broken()] * 2
     fed = feed(get(dss, to), *steps, *stuck, clock=clock)
     assert fed.failed(DSSConnectionError).kind == "dropped"
     assert to.getvalue() == CONTENT[:40]
 
 
-def test_an_empty_file_needs_no_content(dss: DSSAPI, clock: Clock) -> None:
-    """Nothing is fetched of a file of no bytes."""
+def test_empty_file_is_not_requested(dss: DSSAPI, clock: Clock) -> None:
     to = io.BytesIO()
     empty = Response(302, {"location": PLACE, **described(b"")})
     assert feed(get(dss, to), empty, clock=clock).value.size == 0
 
 
 @pytest.mark.parametrize("other", [CONTENT + b"x", CONTENT[::-1]])
-def test_other_content_is_an_error(dss: DSSAPI, clock: Clock, other: bytes) -> None:
-    """What came is compared with what the DSS says, by size and sha256."""
-    error = feed(get(dss, io.BytesIO()), found(), Part(content=other), clock=clock).failed(DSSContentError)
+def test_content_with_other_size_or_sha256_is_error(dss: DSSAPI, clock: Clock, other: bytes) -> None:
+    error = feed(get(dss, io.BytesIO()), located(), Part(content=other), clock=clock).failed(DSSContentError)
     assert (error.uuid, error.version, error.permanent) == (UUID, FED_VERSION, False)
 
 
-def test_a_place_that_has_expired_is_asked_for_again(dss: DSSAPI, clock: Clock) -> None:
-    """A signature that the store refuses is renewed once; then the refusal is told, without any signature."""
+def test_expired_url_is_renewed_once_and_not_quoted(dss: DSSAPI, clock: Clock) -> None:
     xml = (
         b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message>"
         b"<StringToSign>s3cr3t</StringToSign><SignatureProvided>s3cr3t</SignatureProvided></Error>"
     )
     refused = Response(403, {"content-type": "application/xml"}, xml)
     to = io.BytesIO()
-    assert feed(get(dss, to), found(), refused, found(), Part(), clock=clock).value.size == 100
-    error = feed(get(dss, io.BytesIO()), found(), refused, found(), refused, clock=clock).error
+    assert feed(get(dss, to), located(), refused, located(), Part(), clock=clock).value.size == 100
+    error = feed(get(dss, io.BytesIO()), located(), refused, located(), refused, clock=clock).error
     assert isinstance(error, DSSResponseError)
     assert (error.status, error.code, error.title) == (403, "AccessDenied", "Request has expired")
     assert "s3cr3t" not in str(error)
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_store_in_trouble_is_asked_again(dss: DSSAPI, clock: Clock, status: int) -> None:
-    """What passes is ridden out."""
+def test_temporary_error_of_the_store_is_retried(dss: DSSAPI, clock: Clock, status: int) -> None:
     to = io.BytesIO()
-    assert feed(get(dss, to), found(), problem(status), found(), Part(), clock=clock).value.size == 100
+    assert feed(get(dss, to), located(), problem(status), located(), Part(), clock=clock).value.size == 100
 
 
-def test_a_store_that_does_not_have_it(dss: DSSAPI, clock: Clock) -> None:
-    """A 404 of the store, or of the DSS, is told at once."""
-    feed(get(dss, io.BytesIO()), found(), problem(404), clock=clock).failed(DSSNotFoundError)
+def test_404_of_store_or_dss_is_raised_at_once(dss: DSSAPI, clock: Clock) -> None:
+    feed(get(dss, io.BytesIO()), located(), problem(404), clock=clock).failed(DSSNotFoundError)
     feed(get(dss, io.BytesIO()), problem(404, "not_found"), clock=clock).failed(DSSNotFoundError)
 
 
-def test_a_range_that_was_not_asked_for(dss: DSSAPI, clock: Clock) -> None:
-    """Content that begins behind what has come would leave a hole."""
-    fed = feed(get(dss, io.BytesIO()), found(), Part(None, 10), found(), Part(20), clock=clock)
+def test_range_after_the_received_content_is_protocol_error(dss: DSSAPI, clock: Clock) -> None:
+    fed = feed(get(dss, io.BytesIO()), located(), Part(None, 10), located(), Part(20), clock=clock)
     fed.failed(DSSProtocolError)
 
 
-def test_a_redirect_that_describes_nothing(dss: DSSAPI, clock: Clock) -> None:
-    """Where the redirect comes without the DSS's headers, HEAD tells what the file is."""
+def test_redirect_without_metadata_uses_head(dss: DSSAPI, clock: Clock) -> None:
     to = io.BytesIO()
     bare = Response(302, {"location": PLACE})
     fed = feed(get(dss, to), bare, Response(200, described()), Part(), clock=clock)
@@ -192,43 +183,39 @@ def test_a_redirect_that_describes_nothing(dss: DSSAPI, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/key", "", "ftp://x/y", "https://user:s3cr3t@x/y"])
-def test_a_place_that_http_cannot_go_to(dss: DSSAPI, clock: Clock, place: str) -> None:
-    """A redirect to something else than http is an error, which does not quote it."""
-    fed = feed(get(dss, io.BytesIO()), found(place), clock=clock)
+def test_redirect_to_other_scheme_is_error_without_quote(dss: DSSAPI, clock: Clock, place: str) -> None:
+    fed = feed(get(dss, io.BytesIO()), located(place), clock=clock)
     if place:
         assert "s3cr3t" not in str(fed.failed(DSSProtocolError))
 
 
-def test_what_an_earlier_try_left_is_completed(dss: DSSAPI, clock: Clock) -> None:
-    """Content that is there for a part is read, and only the rest asked for."""
+def test_partial_content_of_an_earlier_attempt_is_completed(dss: DSSAPI, clock: Clock) -> None:
     to = io.BytesIO(CONTENT[:60])
     content = Content(to)
     content.begin_with(to)
-    fed = feed(dss.get_content(UUID, replica="aws", content=content), found(), Part(60), clock=clock)
+    fed = feed(dss.get_content(UUID, replica="aws", content=content), located(), Part(60), clock=clock)
     assert fed.value.size == 100
     assert to.getvalue() == CONTENT
 
 
-def test_a_path_has_the_file_when_it_is_whole(dss: DSSAPI, clock: Clock, tmp_path: Path) -> None:
-    """Until then a file of that name stays as it was, and nothing else stays after a failure."""
+def test_path_appears_when_the_file_is_complete(dss: DSSAPI, clock: Clock, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"before")
-    failed = feed(dss.get_file(UUID, replica="aws", to=path), found(), Part(content=CONTENT[::-1]), clock=clock)
+    failed = feed(dss.get_file(UUID, replica="aws", to=path), located(), Part(content=CONTENT[::-1]), clock=clock)
     assert failed.failed(DSSContentError)
-    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a": b"before"}
-    assert feed(dss.get_file(UUID, replica="aws", to=str(path)), found(), Part(), clock=clock).value
-    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a": CONTENT}
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"a": b"before"}
+    assert feed(dss.get_file(UUID, replica="aws", to=str(path)), located(), Part(), clock=clock).value
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"a": CONTENT}
 
 
-def test_a_disk_that_is_full_is_no_broken_connection(tmp_path: Path) -> None:
-    """A directory that is not there is told as what it is."""
+def test_missing_directory_is_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "none" / "a"):
         pass
 
 
 @pytest.mark.parametrize("body", [b"<Error><Code>A</Code><Message>m</Message><X>s3cr3t</X></Error>", b"<Error>s3cr3t"])
-def test_a_stores_error_is_read_in_part_only(body: bytes) -> None:
-    """Of an object store's XML only code and message are told: it repeats what was signed."""
+def test_error_of_the_store_shows_code_and_message_only(body: bytes) -> None:
+    """Its XML repeats the signature."""
     error = decode_error(Request("GET", PLACE), Response(403, {}, body))
     assert "s3cr3t" not in str(error)
 
@@ -242,8 +229,7 @@ def served() -> Iterator[OneBundle]:
         yield bundle
 
 
-def test_a_stream_that_breaks(run: Run, served: OneBundle, tmp_path: Path) -> None:
-    """Three megabytes through six broken connections are whole, and few bytes came twice."""
+def test_stream_broken_six_times_is_complete(run: Run, served: OneBundle, tmp_path: Path) -> None:
     content = os.urandom(3 << 20)
     file = served.add("a", content)
     served.break_after, served.breaks = 400_000, 6
@@ -256,15 +242,14 @@ def test_a_stream_that_breaks(run: Run, served: OneBundle, tmp_path: Path) -> No
 
 
 class Full(io.BytesIO):
-    """A file on a disk that is full."""
+    """A file on a full disk."""
 
     def write(self, _: Any, /) -> int:
         """Fail."""
         raise OSError(28, "No space left on device")
 
 
-def test_what_cannot_be_written_is_told_as_that(run: Run, served: OneBundle) -> None:
-    """An error of the disk passes as it is, and is not tried again."""
+def test_write_error_is_raised_and_not_retried(run: Run, served: OneBundle) -> None:
     file = served.add("a", b"content")
     with pytest.raises(OSError, match="No space left") as caught:
         run(DSSAPI(served.url, retry=QUICK).get_file(file["uuid"], replica="aws", to=Full()))
@@ -272,8 +257,7 @@ def test_what_cannot_be_written_is_told_as_that(run: Run, served: OneBundle) -> 
     assert served.requests[f"GET /content/{file['uuid']}"] == 1
 
 
-def test_a_file_of_the_dss(run: Run, dss_of_session: LocalDSS) -> None:
-    """The wait for a checkout, the other host and the sums, as a DSS has them."""
+def test_download_waits_for_checkout_and_verifies(run: Run, dss_of_session: LocalDSS) -> None:
     content, to = new_uuid().encode() * 1000, io.BytesIO()
     file = dss_of_session.new_file(content)
     metadata = run(DSSAPI(dss_of_session.url).get_file(file.upper(), replica="aws", version=VERSION, to=to))
@@ -281,8 +265,7 @@ def test_a_file_of_the_dss(run: Run, dss_of_session: LocalDSS) -> None:
     assert (metadata.uuid, metadata.size) == (file, len(content))
 
 
-def test_a_file_that_is_not_there(run: Run, dss_of_session: LocalDSS) -> None:
-    """404 is an error, and nothing is written."""
+def test_missing_file_is_not_found_and_nothing_is_written(run: Run, dss_of_session: LocalDSS) -> None:
     to = io.BytesIO()
     with pytest.raises(DSSNotFoundError):
         run(DSSAPI(dss_of_session.url).get_file(new_uuid(), replica="aws", to=to))
@@ -291,6 +274,6 @@ def test_a_file_that_is_not_there(run: Run, dss_of_session: LocalDSS) -> None:
 
 @pytest.fixture
 def dss_of_session(shared_dss: LocalDSS) -> LocalDSS:
-    """Give the local DSS, whose name the fed tests have for the client."""
+    """Return the local DSS."""
     shared_dss.control("DELETE", "faults")
     return shared_dss

@@ -1,4 +1,4 @@
-"""Downloads from stores that are in trouble, or that trouble is wanted of: fed, and from sockets that break."""
+"""Downloads from failing stores: with fed responses, and from sockets that break."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.local.server import VERSION, new_uuid, sums
 
 from .drivers import Run
 from .feeding import URL, UUID, Clock, broken, problem
-from .test_downloads import CONTENT, Part, feed, found, get
+from .test_downloads import CONTENT, Part, feed, get, located
 
 QUICK = RetryPolicy(attempts=3, seconds=5, first_delay=0.02)
 
@@ -42,67 +42,59 @@ def dss(clock: Clock) -> DSSAPI:
 # Fed
 
 
-def test_a_checkout_is_not_time_spent_on_retries(dss: DSSAPI, clock: Clock) -> None:
-    """A connection that breaks after minutes of waiting for the checkout is tried again as any other."""
+def test_wait_for_checkout_is_not_time_spent_on_retries(dss: DSSAPI, clock: Clock) -> None:
     waiting = Response(301, {"location": f"{URL}/files/{UUID}?replica=aws&token=t", "retry-after": "300"})
     to = io.BytesIO()
-    assert feed(get(dss, to), waiting, found(), broken(), found(), Part(), clock=clock).value.size == 100
+    assert feed(get(dss, to), waiting, located(), broken(), located(), Part(), clock=clock).value.size == 100
     assert to.getvalue() == CONTENT
 
 
-def test_a_checkout_that_takes_too_long_may_be_retried(dss: DSSAPI, clock: Clock) -> None:
-    """A DSS that goes on asking to wait is not misconfigured: a later try may find the checkout done."""
+def test_too_long_checkout_is_temporary_error(dss: DSSAPI, clock: Clock) -> None:
     waiting = Response(301, {"location": f"{URL}/files/{UUID}?replica=aws&token=t", "retry-after": "300"})
     error = feed(get(dss, io.BytesIO()), *[waiting] * 3, clock=clock).failed(DSSProtocolError)
     assert not error.permanent
 
 
-def test_who_does_not_want_to_wait(dss: DSSAPI, clock: Clock) -> None:
-    """A file that is not ready is told at once to those who ask so, and one that is ready comes."""
+def test_file_not_ready_without_wait_is_not_ready_error(dss: DSSAPI, clock: Clock) -> None:
     waiting = Response(301, {"location": f"{URL}/files/{UUID}?replica=aws&token=t", "retry-after": "300"})
     to = io.BytesIO()
     fed = feed(dss.get_content(UUID, replica="aws", content=Content(to), wait=False), waiting, clock=clock)
     fed.failed(NotReadyError)
-    fed = feed(dss.get_content(UUID, replica="aws", content=Content(to), wait=False), found(), Part(), clock=clock)
+    fed = feed(dss.get_content(UUID, replica="aws", content=Content(to), wait=False), located(), Part(), clock=clock)
     assert (fed.value.size, to.getvalue()) == (100, CONTENT)
 
 
-def test_an_end_too_soon_is_a_broken_connection(dss: DSSAPI, clock: Clock) -> None:
-    """An answer that ends early without an error, as one without a length does, is taken up where it ended."""
+def test_short_response_without_length_is_resumed(dss: DSSAPI, clock: Clock) -> None:
     early = Part(None, 30)
     early.whole = True
     to = io.BytesIO()
-    fed = feed(get(dss, to), found(), early, found(), Part(30), clock=clock)
+    fed = feed(get(dss, to), located(), early, located(), Part(30), clock=clock)
     assert (fed.value.size, to.getvalue()) == (100, CONTENT)
 
 
-def test_a_store_that_has_less(dss: DSSAPI, clock: Clock) -> None:
-    """Content that is shorter than it should be ends as such, when the store says that there is no more (416)."""
+def test_content_shorter_than_its_metadata_ends_after_416(dss: DSSAPI, clock: Clock) -> None:
     short = Part(content=CONTENT[:60])
-    error = feed(get(dss, io.BytesIO()), found(), short, found(), problem(416), clock=clock).failed(DSSContentError)
+    error = feed(get(dss, io.BytesIO()), located(), short, located(), problem(416), clock=clock).failed(DSSContentError)
     assert "60" in str(error)
     assert not error.permanent
 
 
-def test_more_than_there_should_be_is_not_written(dss: DSSAPI, clock: Clock) -> None:
-    """A store that sends without end fills no disk: it is left as soon as there is too much."""
+def test_content_longer_than_its_metadata_is_cut_off(dss: DSSAPI, clock: Clock) -> None:
     to = io.BytesIO()
-    feed(get(dss, to), found(), Part(content=CONTENT * 50), clock=clock).failed(DSSContentError)
+    feed(get(dss, to), located(), Part(content=CONTENT * 50), clock=clock).failed(DSSContentError)
     assert len(to.getvalue()) <= len(CONTENT)
 
 
 NO_KEY = b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code><Message>The key does not exist.</Message></Error>"
 
 
-def test_a_store_that_lost_the_content(dss: DSSAPI, clock: Clock) -> None:
-    """An object store's 404 is told in its own words, and not as a wrong address of the DSS."""
+def test_404_of_the_store_is_not_a_wrong_address(dss: DSSAPI, clock: Clock) -> None:
     gone = Response(404, {"content-type": "application/xml"}, NO_KEY)
-    error = feed(get(dss, io.BytesIO()), found(), gone, clock=clock).failed(DSSNotFoundError)
+    error = feed(get(dss, io.BytesIO()), located(), gone, clock=clock).failed(DSSNotFoundError)
     assert (error.code, error.title) == ("NoSuchKey", "The key does not exist.")
 
 
-def test_a_route_that_the_dss_does_not_have(dss: DSSAPI, clock: Clock) -> None:
-    """The DSS's own 404 in the words of another web server still is a wrong address."""
+def test_404_of_another_web_server_is_a_wrong_address(dss: DSSAPI, clock: Clock) -> None:
     error = feed(get(dss, io.BytesIO()), Response(404, {}, b"<h1>Not found</h1>"), clock=clock).failed(DSSProtocolError)
     assert "base path" in str(error)
 
@@ -123,27 +115,24 @@ SIGNED = (
         "<Error><Code>5ec2e7</Code><Message>5ec2e7 is not it</Message></Error>",
     ],
 )
-def test_a_store_that_repeats_the_signature(dss: DSSAPI, clock: Clock, body: str) -> None:
-    """Whatever a store, or a proxy before it, says of a signed address, the error shows nothing that was signed."""
+def test_signature_in_error_of_the_store_is_hidden(dss: DSSAPI, clock: Clock, body: str) -> None:
     refused = Response(400, {}, body.encode())
-    error = feed(get(dss, io.BytesIO()), found(SIGNED), refused, found(SIGNED), refused, clock=clock).error
+    error = feed(get(dss, io.BytesIO()), located(SIGNED), refused, located(SIGNED), refused, clock=clock).error
     assert isinstance(error, DSSResponseError)
     for secret in ("5ec2e7", "t0k", "AKIA"):
         assert secret not in str(error) + repr(vars(error))
 
 
-def test_a_name_as_long_as_names_may_be(dss: DSSAPI, clock: Clock, tmp_path: Path) -> None:
-    """A file whose name has no room for more can be downloaded to a path."""
+def test_file_name_of_maximum_length_can_be_downloaded(dss: DSSAPI, clock: Clock, tmp_path: Path) -> None:
     path = tmp_path / ("\u00fc" * 127)
-    assert feed(dss.get_file(UUID, replica="aws", to=path), found(), Part(), clock=clock).value.size == 100
+    assert feed(dss.get_file(UUID, replica="aws", to=path), located(), Part(), clock=clock).value.size == 100
     assert path.read_bytes() == CONTENT
 
 
-def test_a_store_that_moves(dss: DSSAPI, clock: Clock) -> None:
-    """A store that sends on to another of its hosts is followed, with the range."""
+def test_redirect_of_the_store_is_followed_with_the_range(dss: DSSAPI, clock: Clock) -> None:
     on = Response(307, {"location": "https://eu.example.org/k?s=1"})
     to = io.BytesIO()
-    fed = feed(get(dss, to), found(), on, Part(None, 50), found(), on, Part(50), clock=clock)
+    fed = feed(get(dss, to), located(), on, Part(None, 50), located(), on, Part(50), clock=clock)
     assert (fed.value.size, to.getvalue()) == (100, CONTENT)
     assert [request.headers.get("range") for request in fed.requests if "example.org/" in request.url][
         -1
@@ -154,10 +143,10 @@ def test_a_store_that_moves(dss: DSSAPI, clock: Clock) -> None:
 
 
 class Breaking:
-    """A store that breaks every connection after some bytes, in one of the ways in which they break.
+    """A store that breaks every connection after some bytes.
 
-    :param how: `fin` ends it, `rst` resets it, `silent` ends it without a Content-Length, `chunked` within a chunk
-    :param after: how many bytes come before
+    :param how: `fin` closes it, `rst` resets it, `silent` closes it without a Content-Length, `chunked` within a chunk
+    :param after: Number of bytes before the break
     """
 
     def __init__(self, content: bytes, how: str, after: int) -> None:
@@ -176,7 +165,7 @@ class Breaking:
 
     @property
     def url(self) -> str:
-        """What a client takes for the address of a DSS."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
     def _serve(self) -> None:
@@ -202,9 +191,9 @@ class Breaking:
             self._send(connection, begin)
 
     def _place(self) -> bytes:
-        told = {key.removeprefix("hca-dss-").replace("_", "-"): value for key, value in sums(self.content).items()}
-        told |= {"version": VERSION, "size": str(len(self.content)), "content-type": "x/y", "creator-uid": "1"}
-        headers = {f"X-DSS-{name}": value for name, value in told.items()}
+        shown = {key.removeprefix("hca-dss-").replace("_", "-"): value for key, value in sums(self.content).items()}
+        shown |= {"version": VERSION, "size": str(len(self.content)), "content-type": "x/y", "creator-uid": "1"}
+        headers = {f"X-DSS-{name}": value for name, value in shown.items()}
         headers |= {"Location": self.url.replace("/v1", "/content"), "Content-Length": "0", "Connection": "close"}
         lines = ["HTTP/1.1 302 Found", *(f"{name}: {value}" for name, value in headers.items())]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -221,13 +210,12 @@ class Breaking:
         end = b"\r\n0\r\n\r\n" if self.how == "chunked" and part == rest else b""
         connection.sendall(f"{head}\r\n".encode() + chunk + part + end)
         if self.how == "rst" and part != rest:
-            threading.Event().wait(0.1)  # else what is in the sockets would be lost with it
+            threading.Event().wait(0.1)  # otherwise the data in the sockets would be lost
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "silent", "chunked"])
-def test_however_a_connection_breaks(run: Run, how: str, tmp_path: Path) -> None:
-    """As long as each connection brings a few hundred kilobytes the file becomes whole, and little comes twice."""
+def test_connection_broken_at_any_point_is_resumed(run: Run, how: str, tmp_path: Path) -> None:
     content = os.urandom(2_000_000)
     with Breaking(content, how, 300_000) as store:
         metadata = run(DSSAPI(store.url, retry=QUICK).get_file(store.uuid, replica="aws", to=tmp_path / "a"))
@@ -243,8 +231,7 @@ def stuck() -> Iterator[Breaking]:
         yield store
 
 
-def test_a_store_that_never_sends_anything(run: Run, stuck: Breaking, tmp_path: Path) -> None:
-    """Where nothing comes it ends after as many attempts as the policy says, and leaves nothing behind."""
+def test_store_without_data_ends_after_all_attempts(run: Run, stuck: Breaking, tmp_path: Path) -> None:
     with pytest.raises(DSSConnectionError) as caught:
         run(DSSAPI(stuck.url, retry=QUICK).get_file(stuck.uuid, replica="aws", to=tmp_path / "a"))
     assert caught.value.kind == "dropped"
@@ -252,8 +239,7 @@ def test_a_store_that_never_sends_anything(run: Run, stuck: Breaking, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_beginning_of_other_content(run: Run, tmp_path: Path) -> None:
-    """What is in the file that is written to is not taken for its beginning unless that is said."""
+def test_content_of_the_target_is_not_resumed_without_begin_with(run: Run, tmp_path: Path) -> None:
     content: Any = os.urandom(1000)
     (tmp_path / "a").write_bytes(b"something else")
     with Breaking(content, "fin", 10_000) as store, (tmp_path / "a").open("r+b") as to:

@@ -1,4 +1,4 @@
-"""The calls about search, subscriptions and events, one by one, without a network."""
+"""Search, subscription and event calls, without network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_hca.exceptions import DSSError, DSSNotFoundError, DSSProto
 from .feeding import URL, UUID, VERSION, Answer, Clock, broken, feed, ok, problem
 
 QUERY: dict[str, Any] = {"query": {"match_all": {}}}
-CALLBACK = "https://me.example.org/told"
+CALLBACK = "https://me.example.org/notified"
 
 
 @pytest.fixture
@@ -23,8 +23,7 @@ def dss(clock: Clock) -> DSSAPI:
     return DSSAPI(URL, auth=StaticToken("tok-3"), retry=RetryPolicy(attempts=3))
 
 
-def test_search(dss: DSSAPI) -> None:
-    """All pages of a search are fetched with the same query, and without a token."""
+def test_search_sends_the_query_for_each_page_without_token(dss: DSSAPI) -> None:
     pages = [
         ok({"results": [{"bundle_fqid": "a"}]}, 206, link=f"<{URL}/search?search_after=x>; rel='next'"),
         ok({"results": [{"bundle_fqid": "b"}]}),
@@ -37,22 +36,19 @@ def test_search(dss: DSSAPI) -> None:
 
 
 @pytest.mark.parametrize(("options", "size"), [({"output_format": "raw"}, 10), ({"per_page": 20}, 20)])
-def test_the_size_of_pages(dss: DSSAPI, options: dict[str, Any], size: int) -> None:
-    """Pages are as large as a DSS allows, unless told otherwise."""
+def test_pages_are_the_largest_by_default(dss: DSSAPI, options: dict[str, Any], size: int) -> None:
     (sent,) = feed(dss.post_search(QUERY, replica="aws", **options), ok({"results": []})).sent
     assert sent.endswith(f"per_page={size}")
 
 
-def test_a_search_may_be_repeated(dss: DSSAPI, clock: Clock) -> None:
-    """A POST that changes nothing is repeated like a GET."""
+def test_search_is_retried(dss: DSSAPI, clock: Clock) -> None:
     assert (
         feed(dss.post_search(QUERY, replica="aws"), problem(503), broken(), ok({"results": []}), clock=clock).value
         == []
     )
 
 
-def test_put_subscription(dss: DSSAPI) -> None:
-    """A subscription has what is given and no more, and its uuid is told."""
+def test_put_subscription_sends_given_fields_and_returns_uuid(dss: DSSAPI) -> None:
     fed = feed(
         dss.put_subscription(replica="aws", callback_url=CALLBACK, method="PUT", hmac_secret_key="s3cr3t"),
         ok({"uuid": UUID, "hmac_secret_key": "s3cr3t"}, 201),
@@ -64,23 +60,20 @@ def test_put_subscription(dss: DSSAPI) -> None:
 
 
 @pytest.mark.parametrize("failure", [problem(500), problem(504), broken(), broken("read timeout")])
-def test_a_subscription_is_not_made_twice(dss: DSSAPI, failure: Answer) -> None:
-    """PUT subscription is sent once, since each makes another one."""
+def test_put_subscription_is_sent_once(dss: DSSAPI, failure: Answer) -> None:
     assert isinstance(feed(dss.put_subscription(replica="aws", callback_url=CALLBACK), failure).error, DSSError)
 
 
 @pytest.mark.parametrize(
     "options", [{"jmespath_query": "a", "es_query": QUERY}, {"hmac_secret_key": 5}, {"es_query": {"a": float("inf")}}]
 )
-def test_subscriptions_that_cannot_be(dss: DSSAPI, options: dict[str, Any]) -> None:
-    """Two queries, a key that is no text, or what JSON cannot hold is a ValueError before any request."""
+def test_invalid_subscription_is_value_error_before_any_request(dss: DSSAPI, options: dict[str, Any]) -> None:
     fed = feed(dss.put_subscription(replica="aws", callback_url=CALLBACK, **options))
     assert fed.failed(ValueError)
     assert fed.requests == []
 
 
-def test_subscriptions_by_type(dss: DSSAPI) -> None:
-    """The calls about subscriptions name the type, and want a token."""
+def test_subscription_calls_send_type_and_token(dss: DSSAPI) -> None:
     one = feed(dss.get_subscription(UUID, replica="aws"), ok({"uuid": UUID}))
     several = feed(dss.get_subscriptions(replica="gcp", subscription_type="elasticsearch"), ok({"subscriptions": []}))
     gone = feed(dss.delete_subscription(UUID, replica="aws"), ok({"timeDeleted": VERSION}))
@@ -91,8 +84,7 @@ def test_subscriptions_by_type(dss: DSSAPI) -> None:
     assert one.tokens + several.tokens + gone.tokens == ["tok-3"] * 3
 
 
-def test_events(dss: DSSAPI) -> None:
-    """The journals of all pages come together, without a token; the document of one event is told as it is."""
+def test_events_join_pages_without_token(dss: DSSAPI) -> None:
     pages = [
         ok({"event_streams": [{"journal_id": "a"}]}, 206, link=f"<{URL}/events?token=x>; rel='next'"),
         ok({"event_streams": [{"journal_id": "b"}]}),
@@ -105,8 +97,7 @@ def test_events(dss: DSSAPI) -> None:
     assert fed.tokens + one.tokens == [None] * 3
 
 
-def test_answers_of_no_dss(dss: DSSAPI) -> None:
-    """An answer without what was asked for is that of no DSS; what is not there is told as that."""
+def test_response_without_expected_content_is_error(dss: DSSAPI) -> None:
     feed(dss.post_search(QUERY, replica="aws"), ok({"hits": []})).failed(DSSProtocolError)
     feed(dss.get_events(replica="aws"), ok({})).failed(DSSProtocolError)
     feed(dss.get_subscriptions(replica="aws"), ok({})).failed(DSSProtocolError)

@@ -1,4 +1,4 @@
-"""Changes whose process is killed in the middle, against a running DSS."""
+"""Changes whose process is killed, against a running DSS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.local.server import VERSION, LocalDSS, new_uuid
 
 pytestmark = pytest.mark.system
 
-# What the third PATCH meets: it is told to come again later, or it is done and its answer does not come.
+# Fault of the third PATCH: the DSS asks to retry later, or applies it without a response.
 MOMENTS: dict[str, dict[str, Any]] = {
     "between two": {"action": "status", "status": 503, "retry_after": 30},
     "within one": {"action": "slow", "seconds": 30, "after": True},
@@ -29,7 +29,7 @@ ITEMS = 3500
 
 
 def start(wish: dict[str, Any]) -> subprocess.Popen[str]:
-    """Begin a change in a process of its own."""
+    """Start a change in a process of its own."""
     command = [sys.executable, "-m", "tests.client.change_process"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
@@ -48,9 +48,9 @@ def output_of(process: subprocess.Popen[str]) -> list[str]:
 
 
 def kill_in_the_middle(dss: LocalDSS, wish: dict[str, Any], moment: str, count: Callable[[], int]) -> list[str]:
-    """Have the process killed after its third PATCH came; return what it wrote.
+    """Kill the process after its third PATCH, and return its output.
 
-    :param count: how many things the newest version has
+    :param count: Number of items in the newest version
     """
     patches = {"method": "PATCH", "path": wish["uuid"]}
     dss.control("POST", "faults", {**patches, "action": "slow", "seconds": 0, "times": 2})
@@ -86,8 +86,7 @@ def wish_for(dss: LocalDSS, what: str, add: list[dict[str, Any]]) -> dict[str, A
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("hint", [True, False])
-def test_a_collection_after_a_kill(dss: LocalDSS, moment: str, hint: bool) -> None:
-    """After a kill in the middle, another process makes exactly the right contents, told what was reached or not."""
+def test_collection_change_after_kill_is_completed(dss: LocalDSS, moment: str, hint: bool) -> None:
     numbers = dss.new_file(json.dumps([*range(ITEMS + 1)]).encode())
     items = [
         {"type": "number", "uuid": numbers, "version": VERSION, "fragment": f"/{number}"} for number in range(ITEMS + 1)
@@ -99,8 +98,8 @@ def test_a_collection_after_a_kill(dss: LocalDSS, moment: str, hint: bool) -> No
         def found(version: str | None = None) -> dict[str, Any]:
             return transport.run(api.get_collection(wish["uuid"], replica="aws", version=version))
 
-        said: dict[str, Any] = {"name": "n", "description": "d"}
-        transport.run(api.put_collection(wish["uuid"], VERSION, replica="aws", contents=items[:1], **said))
+        fields: dict[str, Any] = {"name": "n", "description": "d"}
+        transport.run(api.put_collection(wish["uuid"], VERSION, replica="aws", contents=items[:1], **fields))
         made = kill_in_the_middle(dss, wish, moment, lambda: len(found()["contents"]))
         assert len(made) == 2
         *versions, result = output_of(start({**wish, "reached": made[-1] if hint else None}))
@@ -112,8 +111,7 @@ def test_a_collection_after_a_kill(dss: LocalDSS, moment: str, hint: bool) -> No
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_bundle_after_a_kill(dss: LocalDSS, moment: str) -> None:
-    """After a kill in the middle, another process finds how far the first one came, and makes each version once."""
+def test_bundle_change_after_kill_creates_each_version_once(dss: LocalDSS, moment: str) -> None:
     file = dss.new_file()
     wish = wish_for(dss, "bundle", [dss.entry(str(number), file) for number in range(ITEMS)])
     assert dss.put_bundle([dss.entry("first", file)], wish["uuid"]).status_code == 201

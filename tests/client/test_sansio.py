@@ -47,12 +47,11 @@ REQUEST = Request("GET", "https://dss.example.org/v1/files/x?replica=aws", {"aut
         ({"code": 7, "title": ["a"]}, "7", "['a']"),
     ],
 )
-def test_every_shape_of_error_is_read(body: Any, code: str, title: str) -> None:
-    """Whichever shape the body has, code, title and request id are found; the status's phrase is the last resort."""
+def test_error_body_of_any_form_gives_code_title_and_request_id(body: Any, code: str, title: str) -> None:
     error = decode_error(REQUEST, ok(body, 400, x_aws_request_id="r-1"))
     assert type(error) is DSSResponseError
-    found = (error.method, error.path, error.status, error.code, error.title, error.request_id, error.retry_after)
-    assert found == ("GET", "/v1/files/x", 400, code, title, "r-1", None)
+    fields = (error.method, error.path, error.status, error.code, error.title, error.request_id, error.retry_after)
+    assert fields == ("GET", "/v1/files/x", 400, code, title, "r-1", None)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +67,7 @@ def test_every_shape_of_error_is_read(body: Any, code: str, title: str) -> None:
         (504, DSSResponseError),
     ],
 )
-def test_the_status_decides_the_class(status: int, kind: type[DSSResponseError]) -> None:
-    """Each status has its class of error, an empty body included."""
+def test_status_decides_the_class(status: int, kind: type[DSSResponseError]) -> None:
     assert type(decode_error(REQUEST, Response(status))) is kind
 
 
@@ -85,8 +83,7 @@ def test_the_status_decides_the_class(status: int, kind: type[DSSResponseError])
         (b"[" * 200_000, None),
     ],
 )
-def test_bodies_that_are_not_json(body: bytes, title: str | None) -> None:
-    """Of HTML the title is told, of anything else its text, of nothing the phrase of the status."""
+def test_body_without_json_gives_html_title_text_or_phrase(body: bytes, title: str | None) -> None:
     error = decode_error(REQUEST, Response(502, {"content-type": "text/html"}, body))
     assert title is None or error.title == title
     assert error.code == ""
@@ -95,22 +92,21 @@ def test_bodies_that_are_not_json(body: bytes, title: str | None) -> None:
 @pytest.mark.parametrize(
     ("code", "kind", "permanent"), [("forbidden", DSSAuthError, True), ("file_missing", DSSResponseError, False)]
 )
-def test_refusals_that_a_dss_makes_a_500_of(code: str, kind: type[DSSResponseError], permanent: bool) -> None:
-    """A refusal that a DSS does not let itself say, and answers 500 to, is told as what it is."""
+def test_500_of_response_validation_is_the_original_refusal(
+    code: str, kind: type[DSSResponseError], permanent: bool
+) -> None:
     error = decode_error(REQUEST, refusal(code))
     assert type(error) is kind
     assert (error.status, error.code, error.permanent) == (500, code, permanent)
-    other = decode_error(REQUEST, refusal("odd"))
+    other = decode_error(REQUEST, refusal("other"))
     assert (type(other), other.code, other.permanent) == (DSSResponseError, "", False)
 
 
-def test_long_titles_are_cut() -> None:
-    """A page of text does not become the message of an error."""
+def test_long_title_is_cut() -> None:
     assert len(decode_error(REQUEST, Response(500, {}, b"x " * 5000)).title) == 500
 
 
-def test_a_status_without_phrase_has_no_title() -> None:
-    """A status that HTTP does not know is told as a number."""
+def test_unknown_status_has_no_title() -> None:
     assert str(decode_error(REQUEST, Response(599))) == "GET /v1/files/x: 599"
 
 
@@ -123,16 +119,14 @@ def test_a_status_without_phrase_has_no_title() -> None:
         b'{"title": "' + b"x" * 495 + b'tok-secret"}',
     ],
 )
-def test_a_token_that_is_echoed_is_masked(body: bytes) -> None:
-    """A server that quotes the token does not get it into the error, not even the beginning of it."""
+def test_echoed_secret_is_masked_even_if_cut(body: bytes) -> None:
     error = decode_error(REQUEST, Response(401, {}, body), "tok-secret")
     for shown in (str(error), repr(error), error.code, error.title):
         assert "tok-s" not in shown
     assert "***" in error.title
 
 
-def test_the_message_holds_no_query() -> None:
-    """The query of the URL, which in other places holds signatures, is not part of an error."""
+def test_error_has_no_query() -> None:
     assert "replica" not in str(decode_error(REQUEST, Response(500)))
 
 
@@ -141,14 +135,12 @@ def test_the_message_holds_no_query() -> None:
     [("0", 0.0), ("10", 10.0), (" 10 ", 10.0), ("1.5", 1.5), ("999999999", 999_999_999.0)],
 )
 def test_retry_after_in_seconds(value: str, seconds: float) -> None:
-    """`Retry-After` is read as seconds."""
     assert retry_after(ok(retry_after=value)) == seconds
 
 
 @pytest.mark.parametrize(("ahead", "low", "high"), [(60, 57, 60), (-60, 0, 0)])
 @pytest.mark.parametrize("gmt", [True, False])
-def test_retry_after_as_a_date(ahead: float, low: float, high: float, gmt: bool) -> None:
-    """`Retry-After` is read as a date too; one that has passed means no wait."""
+def test_retry_after_as_date(ahead: float, low: float, high: float, gmt: bool) -> None:
     moment = datetime.now(UTC) + timedelta(seconds=ahead)
     seconds = retry_after(ok(retry_after=format_datetime(moment if not gmt else moment.replace(tzinfo=UTC), gmt)))
     assert seconds is not None
@@ -164,8 +156,7 @@ def test_retry_after_as_a_date(ahead: float, low: float, high: float, gmt: bool)
         "Mon, 01 Jan 2024 00:00:00 +99999999",
     ],
 )
-def test_retry_after_that_makes_no_sense(value: str) -> None:
-    """Anything else is as if it were not there."""
+def test_invalid_retry_after_is_ignored(value: str) -> None:
     assert retry_after(ok(retry_after=value)) is None
 
 
@@ -184,8 +175,7 @@ NEXT = "https://dss.example.org/v1/bundles/u?token=None&start_at=500"
         "</v1/bundles/u?token=None&start_at=500>; rel='next'",
     ],
 )
-def test_the_next_page_is_found(link: str) -> None:
-    """`Link` is read in single, double and no quotes, beside others, relative too, with its literal `token=None`."""
+def test_next_page_is_read_from_link_in_any_quotes(link: str) -> None:
     assert next_page(REQUEST, ok(link=link)) == NEXT
 
 
@@ -193,8 +183,7 @@ def test_the_next_page_is_found(link: str) -> None:
     "link",
     ["", "garbage", f"<{NEXT}>; rel='prev'", f"<{NEXT}>; rel='nextish'", f"<{NEXT}>", "<>", f"{NEXT}; rel='next'"],
 )
-def test_no_next_page(link: str) -> None:
-    """A `Link` that names no next page ends the paging."""
+def test_link_without_next_is_last_page(link: str) -> None:
     assert next_page(REQUEST, ok(link=link)) is None
 
 
@@ -209,9 +198,8 @@ def test_no_next_page(link: str) -> None:
         "http:///x",
     ],
 )
-def test_a_next_page_that_is_no_address(address: str) -> None:
-    """A `Link` that HTTP cannot follow is an error of the protocol, and its text does not repeat the address."""
-    with pytest.raises(DSSProtocolError, match="GET /v1/files/x: the answer refers to an invalid URL") as caught:
+def test_next_page_with_invalid_url_is_error_without_quote(address: str) -> None:
+    with pytest.raises(DSSProtocolError, match="GET /v1/files/x: the response refers to an invalid URL") as caught:
         next_page(REQUEST, ok(link=f"<{address}>; rel='next'"))
     assert address not in str(caught.value)
 
@@ -219,18 +207,16 @@ def test_a_next_page_that_is_no_address(address: str) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"<html></html>", b"[]", b"null", b'"x"', b"{", b"\xff", b"[" * 200_000, b'{"a": "\xff"}']
 )
-def test_an_answer_that_is_no_json_object(body: bytes) -> None:
-    """A server that is not a DSS is told apart, with a hint at the address of the connection."""
+def test_body_without_json_object_is_error_with_hint(body: bytes) -> None:
     with pytest.raises(DSSProtocolError) as caught:
         json_object(REQUEST, Response(200, {"content-type": "text/html"}, body))
     assert str(caught.value) == (
-        "GET /v1/files/x: 200 without a JSON object (text/html): is https://dss.example.org:443 the address of a "
-        "DSS's API, such as 'https://dss.example.org/v1'?"
+        "GET /v1/files/x: 200 without a JSON object (text/html); the address must be that of a DSS's API, such as "
+        "'https://dss.example.org/v1', got https://dss.example.org:443"
     )
 
 
-def test_a_json_object_is_returned() -> None:
-    """A JSON object is returned as it is."""
+def test_json_object_is_returned() -> None:
     assert json_object(REQUEST, ok({"a": [1]})) == {"a": [1]}
 
 
@@ -243,15 +229,13 @@ def test_a_json_object_is_returned() -> None:
         ("https://user:secret@dss.example.org/", "https://dss.example.org:443"),
     ],
 )
-def test_origins(url: str, expected: str) -> None:
-    """An origin has scheme, host in lower case and port, and no user."""
+def test_origin_is_lower_case_with_port_and_without_user(url: str, expected: str) -> None:
     assert origin(url) == expected
 
 
 @pytest.mark.parametrize(
     "message", [REQUEST, Response(200, {"set-cookie": "tok"}, b"body"), ok({"access_token": "body"}, x="tok")]
 )
-def test_messages_show_no_header_and_no_body(message: Request | Response) -> None:
-    """The `repr` of a request or an answer, which may end up in a log, holds none of what may be secret."""
+def test_repr_of_request_and_response_hides_headers_and_body(message: Request | Response) -> None:
     assert "tok" not in repr(message)
     assert "body" not in repr(message)

@@ -1,4 +1,4 @@
-"""Whose certificates both transports trust, by servers that speak TLS."""
+"""Certificates that both transports trust."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .server import Server
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make the files of a certificate for 127.0.0.1 that signs itself, and of its key."""
+    """Create the files of a self-signed certificate for 127.0.0.1 and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -47,15 +47,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def secure(certificate: tuple[Path, Path]) -> Iterator[tuple[Server, str]]:
-    """Give a server that speaks TLS, and the bundle by which to trust it."""
+    """Start a TLS server; return it and its CA bundle."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     with Server(tls=context) as server:
         yield server, str(certificate[0])
 
 
-def test_a_certificate_nobody_trusts(run: Run, secure: tuple[Server, str]) -> None:
-    """A certificate that is not trusted, and no request sent for it."""
+def test_untrusted_certificate_is_tls_error_without_request(run: Run, secure: tuple[Server, str]) -> None:
     assert failure(run, get(secure[0].url, "tok")).kind == "tls"
     assert secure[0].asked == []
 
@@ -64,7 +63,7 @@ def test_a_certificate_nobody_trusts(run: Run, secure: tuple[Server, str]) -> No
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("bundle", [True, False])
 @pytest.mark.parametrize("set_elsewhere", [False, True])
-def test_verify_is_honoured(
+def test_verify_overrides_the_environment(
     secure: tuple[Server, str],
     name: str,
     bundle: bool,
@@ -73,7 +72,6 @@ def test_verify_is_honoured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A bundle of one's own is trusted and False trusts all, whatever REQUESTS_CA_BUNDLE says."""
     if set_elsewhere:
         other = tmp_path / "empty.pem"
         other.write_text("")
@@ -85,27 +83,25 @@ def test_verify_is_honoured(
 
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_a_bundle_of_the_environment_is_trusted(
+def test_bundle_of_the_environment_is_trusted(
     secure: tuple[Server, str], name: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a bundle of one's own, what the environment names is trusted, in the triggerer as by a worker."""
     server, path = secure
     monkeypatch.setenv(variable, path)
     with driver(name) as run:
         assert run(call(get(server.url, "tok"))).status == 200
 
 
-def test_what_the_system_trusts_is_not_asked(
+def test_certificates_of_the_system_are_not_used(
     run: Run, secure: tuple[Server, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both trust what `requests` brings along, and so they reach the same on an image that has no certificates."""
+    """Both drivers reach the same servers on an image without certificates."""
     monkeypatch.setenv("SSL_CERT_FILE", secure[1])
     assert failure(run, get(secure[0].url)).kind == "tls"
 
 
 @pytest.mark.parametrize("name", DRIVERS)
-def test_a_directory_of_certificates_is_trusted(secure: tuple[Server, str], name: str, tmp_path: Path) -> None:
-    """A bundle may be a directory, with the names that `openssl rehash` gives."""
+def test_directory_of_certificates_is_trusted(secure: tuple[Server, str], name: str, tmp_path: Path) -> None:
     server, path = secure
     subject = x509.load_pem_x509_certificate(Path(path).read_bytes()).subject
     digest = hashlib.sha1(subject.public_bytes()[2:], usedforsecurity=False).digest()
@@ -117,7 +113,7 @@ def test_a_directory_of_certificates_is_trusted(secure: tuple[Server, str], name
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 @pytest.mark.parametrize("by", ["verify", "environment"])
-def test_a_bundle_that_cannot_be_used(
+def test_unusable_bundle_is_tls_error_that_names_it(
     secure: tuple[Server, str],
     name: str,
     content: bytes | None,
@@ -125,7 +121,6 @@ def test_a_bundle_that_cannot_be_used(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A bundle that is not there, or holds no certificate, is a failure of TLS that names it."""
     bundle = tmp_path / "ca.pem"
     if content is not None:
         bundle.write_bytes(content)
@@ -139,8 +134,7 @@ def test_a_bundle_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("name", DRIVERS)
-def test_a_renewed_bundle_is_read_again(secure: tuple[Server, str], name: str, tmp_path: Path) -> None:
-    """A bundle that was wrong, or has another authority now, is read again by the next transport."""
+def test_renewed_bundle_is_read_by_the_next_transport(secure: tuple[Server, str], name: str, tmp_path: Path) -> None:
     server, path = secure
     bundle = tmp_path / "ca.pem"
     for content, trusted in ((Path(certifi.where()).read_bytes(), False), (Path(path).read_bytes(), True)):

@@ -23,11 +23,10 @@ from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 from .drivers import DRIVERS, Run, call, driver, failure, get
 from .server import Reply, ScriptedServer, Server
 
-# What is sent, and what comes back
+# Requests and responses
 
 
-def test_a_request_arrives_as_it_is(run: Run, server: Server) -> None:
-    """Method, path, query, headers and body arrive unchanged, an already encoded query and `token=None` included."""
+def test_request_arrives_unchanged(run: Run, server: Server) -> None:
     url = f"{server.url}/files/u?version=2018-12-31T235959.000001Z&token=None&s=a%2Fb%3D%20c+d"
     run(call(Request("PUT", url, {"content-type": "application/json", "authorization": "Bearer t"}, b'{"a": "\xc3"}')))
     [asked] = server.asked
@@ -36,8 +35,7 @@ def test_a_request_arrives_as_it_is(run: Run, server: Server) -> None:
     assert asked.headers["user-agent"] == f"airflow-provider-hca/{__version__}"
 
 
-def test_an_answer_comes_as_it_is(run: Run, server: Server) -> None:
-    """Status and body come back, header names in lower case, several of one name joined."""
+def test_response_has_lower_case_names_and_joined_headers(run: Run, server: Server) -> None:
     headers = [("X-AWS-Request-ID", "r-1"), ("LINK", "<a>; rel='prev'"), ("Link", "<b>; rel='next'")]
     server.replies = [Reply(206, headers, b"\xff\x00")]
     answer = run(call(get(server.url)))
@@ -48,21 +46,19 @@ def test_an_answer_comes_as_it_is(run: Run, server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503, 599])
-def test_an_error_of_the_server_is_an_answer(run: Run, server: Server, status: int) -> None:
-    """Whatever the status, the transport gives the answer: what it means is not its business."""
+def test_error_status_is_returned(run: Run, server: Server, status: int) -> None:
     server.replies = [Reply(status)]
     assert run(call(get(server.url))).status == status
 
 
-def test_head_has_no_body(run: Run, server: Server) -> None:
-    """The answer to HEAD has headers and no body."""
+def test_head_response_has_no_body(run: Run, server: Server) -> None:
     answer = run(call(get(server.url, method="HEAD")))
     assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_not_followed(run: Run, server: Server, status: int) -> None:
-    """A redirect is given to the call, which alone knows where a token may go."""
+def test_redirect_is_returned(run: Run, server: Server, status: int) -> None:
+    """Only the call knows where a token may be sent."""
     with Server() as other:
         server.replies = [Reply(status, [("Location", other.url)])]
         answer = run(call(get(server.url, "tok")))
@@ -70,8 +66,7 @@ def test_redirects_are_not_followed(run: Run, server: Server, status: int) -> No
         assert other.asked == []
 
 
-def test_cookies_are_not_kept(run: Run, server: Server) -> None:
-    """What a server, or a balancer before it, wants kept is not sent back: every request stands for itself."""
+def test_cookies_are_not_sent_back(run: Run, server: Server) -> None:
     server.replies = [Reply(headers=[("Set-Cookie", "session=s3cr3t; Path=/")])]
     run(call(get(server.url), get(server.url)))
     run(call(get(server.url)))
@@ -82,17 +77,15 @@ def test_cookies_are_not_kept(run: Run, server: Server) -> None:
 def test_netrc_does_not_replace_the_token(
     run: Run, server: Server, entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A password in ~/.netrc takes neither the place of a token nor that of none."""
     netrc = tmp_path / "netrc"
-    netrc.write_text(f"{entry} login somebody password s3cr3t\n")
+    netrc.write_text(f"{entry} login user password s3cr3t\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     run(call(get(server.url, "tok"), get(server.url)))
     assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer tok", None]
 
 
-def test_proxies_of_the_environment_are_used(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP_PROXY is honoured, and the token goes along to the DSS."""
+def test_http_proxy_is_used_with_the_token(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.port}")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
     assert run(call(get("http://dss.invalid/v1/x?y", "tok"))).status == 200
@@ -100,8 +93,7 @@ def test_proxies_of_the_environment_are_used(run: Run, server: Server, monkeypat
     assert (asked.path, asked.headers["authorization"]) == ("http://dss.invalid/v1/x?y", "Bearer tok")
 
 
-def test_a_password_for_the_proxy(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the proxy's address has of name and password is told to the proxy, beside the token for the DSS."""
+def test_proxy_password_is_sent_to_the_proxy(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{server.port}")
     assert run(call(get("http://dss.invalid:8080/v1", "tok"))).status == 200
     [asked] = server.asked
@@ -110,26 +102,23 @@ def test_a_password_for_the_proxy(run: Run, server: Server, monkeypatch: pytest.
     assert asked.headers["authorization"] == "Bearer tok"
 
 
-def test_a_proxy_without_a_scheme(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that is given as host and port, as many do, is an HTTP proxy."""
+def test_proxy_without_scheme_is_http(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"user:pass@127.0.0.1:{server.port}")
     assert run(call(get("http://dss.invalid/v1/x", "tok"))).status == 200
     [asked] = server.asked
     assert (asked.path, asked.headers["proxy-authorization"]) == ("http://dss.invalid/v1/x", "Basic dXNlcjpwYXNz")
 
 
-def test_a_tunnel_through_a_proxy_without_a_scheme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request by HTTPS asks such a proxy for a tunnel."""
+def test_https_through_proxy_without_scheme_uses_a_tunnel(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with _raw(b"HTTP/1.1 200 Connection established\r\n\r\nno TLS") as port:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
-        assert failure(run, get("https://dss.invalid/v1")).kind in {"tls", "dropped"}  # the proxy was found
+        assert failure(run, get("https://dss.invalid/v1")).kind in {"tls", "dropped"}  # the proxy was used
 
 
 @pytest.mark.parametrize("exceptions", ["127.0.0.1", "*", "dss.example.org,127.0.0.1"])
 def test_no_proxy_is_honoured(
     run: Run, server: Server, refused_port: int, exceptions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What NO_PROXY names is reached without the proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{refused_port}")
     monkeypatch.setenv("no_proxy", exceptions)
@@ -137,10 +126,9 @@ def test_no_proxy_is_honoured(
 
 
 @pytest.mark.parametrize("proxied", [False, True])
-def test_no_signature_is_logged(
+def test_query_is_not_logged(
     run: Run, server: Server, proxied: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the libraries log of a request at DEBUG has nothing of its query, which may be the permission to read."""
     caplog.set_level("DEBUG")
     if proxied:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
@@ -152,11 +140,11 @@ def test_no_signature_is_logged(
     assert "s3cr3t" not in caplog.text
     assert all("s3cr3t" not in f"{record.args} {record.msg}" for record in caplog.records)
     if isinstance(getattr(run, "__self__", None), RequestsTransport):
-        assert "key?..." in caplog.text  # else there is nothing to keep out
+        assert "key?..." in caplog.text  # otherwise the test proves nothing
 
 
 def test_query_in_malformed_header_warning_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
-    """urllib3 logs the URL of an answer whose headers it cannot parse as a warning."""
+    """urllib3 logs the URL of such a response as a warning."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nno header at all\r\n\r\nx"
     with ScriptedServer([answer]) as server, RequestsTransport() as transport:
         transport.run(call(get(f"{server.url}/key?Signature=s3cr3t")))
@@ -164,7 +152,7 @@ def test_query_in_malformed_header_warning_is_hidden(caplog: pytest.LogCaptureFi
     assert "s3cr3t" not in caplog.text
 
 
-# Framing: how an answer is delimited on the connection
+# Framing
 
 _GZIPPED = gzip.compress(b"abcde", mtime=0)
 _HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -185,7 +173,7 @@ _ANSWERS: dict[str, tuple[bytes, str, bytes]] = {
 
 @pytest.mark.parametrize("step", [0, 1, 7])
 @pytest.mark.parametrize("name", _ANSWERS)
-def test_answer_in_packets_is_complete(run: Run, name: str, step: int) -> None:
+def test_response_in_packets_is_complete(run: Run, name: str, step: int) -> None:
     answer, header, body = _ANSWERS[name]
     with ScriptedServer([answer], step=step) as server:
         response = run(call(get(server.url)))
@@ -198,8 +186,8 @@ def test_answer_in_packets_is_complete(run: Run, name: str, step: int) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("gap", [0.0, 0.1])
 @pytest.mark.parametrize("name", DRIVERS)
-def test_interim_response_is_never_the_answer(name: str, status: int, streamed: bool, gap: float) -> None:
-    """Aiohttp skips it, `http.client` only a 100; the next request must not receive the previous one's answer."""
+def test_interim_response_is_never_the_final_one(name: str, status: int, streamed: bool, gap: float) -> None:
+    """`http.client` skips only a 100; the next request must not receive the previous response."""
     interim = b"HTTP/1.1 %d Early\r\nLink: </x>; rel=preload\r\n\r\n" % status
     answers = [_HEAD + b"Content-Length: 1\r\n\r\n%d" % number for number in range(2)]
     received: list[bytes] = []
@@ -214,7 +202,7 @@ def test_interim_response_is_never_the_answer(name: str, status: int, streamed: 
     assert b"".join(received) == (b"1" if name == "requests" else b"01")
 
 
-def test_surplus_bytes_are_not_the_next_answer(run: Run) -> None:
+def test_surplus_bytes_are_not_the_next_response(run: Run) -> None:
     answers = [_HEAD + b"Content-Length: 1\r\n\r\n0" + _HEAD + b"Content-Length: 1\r\n\r\n9", b""]
     answers[1] = _HEAD + b"Content-Length: 1\r\n\r\n1"
     with ScriptedServer(answers) as server:
@@ -231,8 +219,8 @@ def test_connection_closed_while_idle_is_replaced(run: Run) -> None:
         assert server.connections == 2
 
 
-def test_answer_before_the_request_is_read_is_received() -> None:
-    """A server that refuses a body without reading it and closes: its answer counts, not the broken pipe."""
+def test_response_before_the_request_is_read_is_received() -> None:
+    """A server refuses a large body without reading it, and closes the connection."""
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
     with ScriptedServer([refusal], closes=True, reads=10) as server, RequestsTransport() as transport:
         answer = transport.run(call(Request("PUT", server.url, {}, b"x" * 50_000_000)))
@@ -255,12 +243,12 @@ def test_line_break_in_request_adds_no_line(run: Run, server: Server, unsafe: Re
         assert (asked.headers["authorization"], asked.headers["x"]) == (None, None)
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.fixture
 def refused_port() -> Iterator[int]:
-    """Take a port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -268,7 +256,7 @@ def refused_port() -> Iterator[int]:
 
 @pytest.fixture
 def full_port() -> Iterator[int]:
-    """Give a port that takes no more connections, and refuses none."""
+    """Return a port whose queue of connections is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -283,8 +271,7 @@ def full_port() -> Iterator[int]:
             each.close()
 
 
-def test_refused(run: Run, refused_port: int) -> None:
-    """A port on which nobody listens."""
+def test_port_without_listener_is_refused(run: Run, refused_port: int) -> None:
     error = failure(run, get(f"http://127.0.0.1:{refused_port}/v1/x?token=s3cr3t", "s3cr3t"))
     assert (error.kind, error.method, error.path) == ("refused", "GET", "/v1/x")
     assert error.host == f"http://127.0.0.1:{refused_port}"
@@ -292,32 +279,28 @@ def test_refused(run: Run, refused_port: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 64 + ".invalid"])
-def test_no_such_host(run: Run, host: str) -> None:
-    """A name that cannot be resolved, or is none."""
+def test_unknown_or_invalid_host_is_dns(run: Run, host: str) -> None:
     assert failure(run, get(f"http://{host}/v1")).kind == "dns"
 
 
-def test_no_connection_in_time(run: Run, full_port: int) -> None:
-    """A host that does not take the connection."""
+def test_host_without_response_to_connect_is_connect_timeout(run: Run, full_port: int) -> None:
     started = time.monotonic()
     assert failure(run, get(f"http://127.0.0.1:{full_port}/v1", connect=0.3)).kind == "connect timeout"
     assert time.monotonic() - started > 0.2
 
 
-def test_no_answer_in_time(run: Run, server: Server) -> None:
-    """A server that takes the request and does not answer."""
+def test_server_without_response_is_read_timeout(run: Run, server: Server) -> None:
     server.replies = [Reply(after=1.0)]
     assert failure(run, get(server.url, read=0.2)).kind == "read timeout"
 
 
-def test_a_body_that_does_not_come_in_time(run: Run, server: Server) -> None:
-    """A server that begins an answer and does not end it."""
+def test_incomplete_body_without_end_is_read_timeout(run: Run, server: Server) -> None:
     with _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", stay=1.0) as port:
         assert failure(run, get(f"http://127.0.0.1:{port}/v1", read=0.2)).kind == "read timeout"
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "start",
     [
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{",
@@ -328,16 +311,15 @@ def test_a_body_that_does_not_come_in_time(run: Run, server: Server) -> None:
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
     ],
 )
-def test_dropped(run: Run, begun: bytes) -> None:
-    """A connection that ends before the answer does, and an answer that is not HTTP."""
-    with _raw(begun) as port:
+def test_incomplete_or_invalid_response_is_dropped(run: Run, start: bytes) -> None:
+    with _raw(start) as port:
         assert failure(run, get(f"http://127.0.0.1:{port}/v1", method="PUT")).kind == "dropped"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "POST"])
 @pytest.mark.parametrize("used", [False, True])
-def test_what_is_dropped_is_sent_once(run: Run, server: Server, method: str, used: bool) -> None:
-    """Whether a request is sent again is not for the transport to decide, on a fresh connection or one in use."""
+def test_dropped_request_is_sent_once(run: Run, server: Server, method: str, used: bool) -> None:
+    """The transport never decides on a repeat, on a new or a kept connection."""
     server.replies = [Reply()] * used + [Reply(drop=True)]
     if used:
         run(call(get(server.url)))
@@ -345,21 +327,18 @@ def test_what_is_dropped_is_sent_once(run: Run, server: Server, method: str, use
     assert len(server.asked) == 1 + used
 
 
-def test_no_tls_there(run: Run, server: Server) -> None:
-    """A server that does not speak TLS."""
+def test_https_to_http_server_is_tls(run: Run, server: Server) -> None:
     assert failure(run, get(server.url.replace("http:", "https:"))).kind == "tls"
 
 
-def test_what_was_handled_before_is_not_the_reason(run: Run, refused_port: int) -> None:
-    """A call that is made while another error is handled tells its own failure, not that one."""
+def test_exception_handled_before_is_not_the_reason(run: Run, refused_port: int) -> None:
     try:
         raise ssl.SSLError("something else")
     except ssl.SSLError:
         assert failure(run, get(f"http://127.0.0.1:{refused_port}/v1")).kind == "refused"
 
 
-def test_the_call_gets_the_failure(run: Run, server: Server, refused_port: int) -> None:
-    """A failure is thrown into the call, which may go on with another request."""
+def test_failure_is_thrown_into_the_call(run: Run, server: Server, refused_port: int) -> None:
 
     def resilient() -> Call[int]:
         try:
@@ -371,8 +350,7 @@ def test_the_call_gets_the_failure(run: Run, server: Server, refused_port: int) 
     assert run(resilient()) == 200
 
 
-def test_the_call_is_closed(run: Run, server: Server) -> None:
-    """A call that is left by an error has its `finally` run."""
+def test_call_ended_by_an_error_is_closed(run: Run, server: Server) -> None:
     closed = []
 
     def closing() -> Call[None]:
@@ -386,11 +364,10 @@ def test_the_call_is_closed(run: Run, server: Server) -> None:
     assert closed == [True]
 
 
-# Stopping
+# Stop
 
 
-def test_a_stop_ends_a_wait_at_once() -> None:
-    """When the stop event is set, a wait of ten minutes ends, nothing more is sent, and the call is closed."""
+def test_stop_ends_a_delay_at_once() -> None:
     stop = threading.Event()
     with Server() as server, RequestsTransport(stop=stop) as transport:
         waiting = call(get(server.url), get(server.url, delay=600))
@@ -403,8 +380,7 @@ def test_a_stop_ends_a_wait_at_once() -> None:
         assert inspect.getgeneratorstate(waiting) == inspect.GEN_CLOSED
 
 
-def test_after_a_stop_nothing_is_sent() -> None:
-    """A transport that was told to stop sends nothing, even without a wait."""
+def test_nothing_is_sent_after_a_stop() -> None:
     stop = threading.Event()
     stop.set()
     with Server() as server, RequestsTransport(stop=stop) as transport:
@@ -413,15 +389,13 @@ def test_after_a_stop_nothing_is_sent() -> None:
         assert server.asked == []
 
 
-def test_waits_are_waited(run: Run, server: Server) -> None:
-    """A request is sent after its delay."""
+def test_delay_is_waited(run: Run, server: Server) -> None:
     started = time.monotonic()
     run(call(get(server.url, delay=0.3)))
     assert time.monotonic() - started >= 0.3
 
 
-def test_a_wait_of_one_task_does_not_stop_the_others() -> None:
-    """On aiohttp a wait leaves the event loop to others, and a cancelled call sends nothing more and is closed."""
+def test_delay_of_one_task_does_not_block_others_and_can_be_cancelled() -> None:
 
     async def both() -> None:
         with Server() as server:
@@ -441,7 +415,6 @@ def test_a_wait_of_one_task_does_not_stop_the_others() -> None:
 
 
 def test_one_transport_serves_many_threads() -> None:
-    """Many threads at once each get their own answer."""
     with Server() as server, RequestsTransport(pool_size=8) as transport:
         answers: list[int] = []
 
@@ -456,15 +429,15 @@ def test_one_transport_serves_many_threads() -> None:
         assert answers == [200] * 40
 
 
-def _raw(begun: bytes, stay: float = 0.0) -> _Raw:
-    return _Raw(begun, stay)
+def _raw(start: bytes, stay: float = 0.0) -> _Raw:
+    return _Raw(start, stay)
 
 
 class _Raw:
-    """Listens, sends some bytes to whoever comes, and goes."""
+    """A server that sends some bytes to each client and closes the connection."""
 
-    def __init__(self, begun: bytes, stay: float) -> None:
-        self._begun, self._stay = begun, stay
+    def __init__(self, start: bytes, stay: float) -> None:
+        self._start, self._stay = start, stay
 
     def __enter__(self) -> int:
         self._listener = socket.socket()
@@ -485,5 +458,5 @@ class _Raw:
                 return
             with connection:
                 connection.recv(65536)
-                connection.sendall(self._begun)
+                connection.sendall(self._start)
                 time.sleep(self._stay)

@@ -1,4 +1,4 @@
-"""The decisions of what waits, by fed answers."""
+"""Waiters, with fed responses."""
 
 from __future__ import annotations
 
@@ -41,16 +41,14 @@ def file(uuid: str = UUID, **more: Any) -> dict[str, Any]:
         CheckoutWaiter(JOB, "aws"),
     ],
 )
-def test_a_wait_can_be_written_down(wait: BundleWaiter | FilesWaiter | CheckoutWaiter) -> None:
-    """A wait made again of its JSON is the same wait."""
+def test_waiter_is_restored_from_json(wait: BundleWaiter | FilesWaiter | CheckoutWaiter) -> None:
     again = open_waiter(wait.kind, json.loads(json.dumps(wait.as_json())))
     assert (type(again), again.as_json(), str(again)) == (type(wait), wait.as_json(), str(wait))
     assert UUID.upper() not in str(wait)
 
 
-def test_a_wait_of_no_kind() -> None:
-    """What was written down by something else is refused."""
-    with pytest.raises(ValueError, match="of the kind 'weather'"):
+def test_unknown_kind_is_value_error() -> None:
+    with pytest.raises(ValueError, match="the kind of a waiter must be one of bundle, files, checkout, got 'weather'"):
         open_waiter("weather", {})
 
 
@@ -61,25 +59,23 @@ def test_a_wait_of_no_kind() -> None:
         (lambda: BundleWaiter(UUID, "1", ["aws"]), "bundle version"),
         (lambda: BundleWaiter(UUID, None, "aws"), "replicas must be a list"),
         (lambda: BundleWaiter(UUID, None, []), "replicas must be a list"),
-        (lambda: BundleWaiter(UUID, None, ["azure"]), "replica must be one of"),
-        (lambda: FilesWaiter([], ["aws"]), "no file"),
-        (lambda: FilesWaiter([{"version": VERSION}], ["aws"]), "needs a uuid"),
-        (lambda: FilesWaiter([UUID], ["aws"]), "needs a uuid"),  # type: ignore[list-item]  # wrong on purpose
+        (lambda: BundleWaiter(UUID, None, ["azure"]), "replica must be 'aws' or 'gcp'"),
+        (lambda: FilesWaiter([], ["aws"]), "files must not be empty"),
+        (lambda: FilesWaiter([{"version": VERSION}], ["aws"]), "a file must have a uuid"),
+        (lambda: FilesWaiter([UUID], ["aws"]), "a file must have a uuid"),  # type: ignore[list-item]  # wrong on purpose
         (lambda: FilesWaiter([file(version="1")], ["aws"]), "file version"),
-        (lambda: FilesWaiter([file(sha256="ab")], ["aws"]), "sha256 must be 64 hexadecimal digits, not 'ab'"),
+        (lambda: FilesWaiter([file(sha256="ab")], ["aws"]), "sha256 must be 64 hexadecimal digits, got 'ab'"),
         (lambda: FilesWaiter([file(sha256="xy" * 32)], ["aws"]), "sha256 must be 64 hexadecimal digits"),
-        (lambda: FilesWaiter([file(sha256=7)], ["aws"]), "sha256 must be 64 hexadecimal digits, not 7"),
-        (lambda: CheckoutWaiter(JOB, "azure"), "replica must be one of"),
+        (lambda: FilesWaiter([file(sha256=7)], ["aws"]), "sha256 must be 64 hexadecimal digits, got 7"),
+        (lambda: CheckoutWaiter(JOB, "azure"), "replica must be 'aws' or 'gcp'"),
     ],
 )
-def test_what_cannot_be_waited_for(make: Any, message: str) -> None:
-    """Something that will never come is a ValueError before anything is asked."""
+def test_invalid_waiter_is_value_error(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_bundle_is_wanted_in_all_replicas(dss: DSSAPI) -> None:
-    """A bundle has come when the last replica has it; the versions found are told, and the lowest of them."""
+def test_bundle_waiter_needs_all_replicas_and_returns_versions(dss: DSSAPI) -> None:
     wait = BundleWaiter(UUID, None, ["aws", "gcp"])
     missing = feed(wait.check(dss), bundle(LATER), problem(404))
     found = feed(wait.check(dss), bundle(LATER), bundle(VERSION))
@@ -88,8 +84,7 @@ def test_a_bundle_is_wanted_in_all_replicas(dss: DSSAPI) -> None:
     assert found.value == {"uuid": UUID, "version": VERSION, "versions": {"aws": LATER, "gcp": VERSION}}
 
 
-def test_files_cost_few_requests(dss: DSSAPI) -> None:
-    """A look ends at the first file that is not there, and the next one begins with it."""
+def test_files_waiter_stops_at_the_first_missing_file_and_resumes_there(dss: DSSAPI) -> None:
     wait = FilesWaiter([file(), file(OTHER)], ["aws", "gcp"])
     first = feed(wait.check(dss), stored(), stored(), stored(), problem(404))
     second = feed(wait.check(dss), stored(), stored())
@@ -100,8 +95,7 @@ def test_files_cost_few_requests(dss: DSSAPI) -> None:
     assert feed(wait.check(dss)).value == second.value
 
 
-def test_a_look_at_many_files_takes_no_longer_than_it_may(dss: DSSAPI, clock: Clock) -> None:
-    """A look that has to end waits for the request under way, and the next one goes on after it."""
+def test_check_with_time_limit_ends_after_the_current_request(dss: DSSAPI, clock: Clock) -> None:
     wait = FilesWaiter([file(), file(OTHER), file(JOB)], ["aws"])
 
     def answer(_: Request) -> Response:
@@ -115,14 +109,12 @@ def test_a_look_at_many_files_takes_no_longer_than_it_may(dss: DSSAPI, clock: Cl
 
 
 @pytest.mark.parametrize("status", [422, 503])
-def test_what_a_look_meets_in_time_is_told(dss: DSSAPI, status: int) -> None:
-    """An error of a look that may still go on is that error."""
+def test_error_within_the_time_limit_is_raised(dss: DSSAPI, status: int) -> None:
     look = within(FilesWaiter([file()], ["aws"]).check(dss), 5)
     assert isinstance(converse(look, lambda _: Response(status)).error, DSSError)
 
 
-def test_a_single_file_is_described(dss: DSSAPI) -> None:
-    """Of one file what it is is told too."""
+def test_single_file_has_metadata(dss: DSSAPI) -> None:
     found = feed(FilesWaiter([{"uuid": UUID}], ["aws"]).check(dss), stored()).value
     assert found == {
         "file_count": 1,
@@ -135,16 +127,14 @@ def test_a_single_file_is_described(dss: DSSAPI) -> None:
     }
 
 
-def test_files_that_are_not_what_was_staged(dss: DSSAPI) -> None:
-    """Other content is a conflict, a refused copy a copy error: neither is waited out."""
+def test_other_content_or_failed_copy_ends_the_wait(dss: DSSAPI) -> None:
     conflict = feed(FilesWaiter([file(sha256="cd" * 32)], ["aws"]).check(dss), stored())
     refused = feed(FilesWaiter([file()], ["aws"]).check(dss), Response(422))
     assert conflict.failed(DSSConflictError).permanent
     assert refused.failed(DSSCopyError).reason == "failed"
 
 
-def test_a_sha256_is_the_same_in_either_case(dss: DSSAPI) -> None:
-    """Digits in upper case, given or stored, are no other content."""
+def test_sha256_is_compared_in_lower_case(dss: DSSAPI) -> None:
     for given, there in ((SHA256.upper(), SHA256), (SHA256, SHA256.upper())):
         found = feed(FilesWaiter([file(sha256=given)], ["aws"]).check(dss), stored(there))
         assert (found.value or {})["sha256"] == SHA256
@@ -152,15 +142,13 @@ def test_a_sha256_is_the_same_in_either_case(dss: DSSAPI) -> None:
         assert feed(waiting, stored(there)).value.sha256 == SHA256
 
 
-def test_what_is_no_sha256_is_not_asked_for(dss: DSSAPI) -> None:
-    """A sum of another kind is a ValueError before anything is sent."""
+def test_invalid_sha256_is_value_error_before_any_request(dss: DSSAPI) -> None:
     looked = feed(dss.find_file(UUID, replica="aws", sha256="ab"))
     assert "64 hexadecimal digits" in str(looked.failed(ValueError))
     assert looked.sent == []
 
 
-def test_a_checkout(dss: DSSAPI) -> None:
-    """A running checkout is waited for, a successful one tells where the files are, any other is an error."""
+def test_checkout_waiter_returns_location_or_raises(dss: DSSAPI) -> None:
     wait = CheckoutWaiter(JOB, "aws")
     assert feed(wait.check(dss), ok({"status": "RUNNING"})).result is None
     done = feed(wait.check(dss), ok({"status": "SUCCEEDED", "location": "s3://b/x"})).value
@@ -173,8 +161,7 @@ def test_a_checkout(dss: DSSAPI) -> None:
     assert (nowhere.status, str(nowhere), nowhere.permanent) == ("UNKNOWN_JOB_ID", str(unknown), False)
 
 
-def test_waiting_in_place(dss: DSSAPI, clock: Clock) -> None:
-    """It is looked at until the time is over, a last time then; and never without a wait in between."""
+def test_wait_for_polls_until_the_deadline(dss: DSSAPI, clock: Clock) -> None:
     wait, running = CheckoutWaiter(JOB, "aws"), ok({"status": "RUNNING"})
     late = feed(wait_for(dss, wait, seconds=10, every=4), *[running] * 4, clock=clock)
     assert (late.result, late.error, late.delays) == (None, None, [0, 4, 4, 2])

@@ -42,12 +42,7 @@ _ALLOWED: dict[str, dict[str, str]] = {
 }
 
 # Files and folders that still have to be rewritten: delete those that are done.
-_TO_DO: tuple[str, ...] = (
-    "airflow_provider_hca/client/",
-    "docs/errors.md",
-    "tests/client/",
-    "tests/hooks/",
-)
+_TO_DO: tuple[str, ...] = ("docs/errors.md",)
 
 
 @cache

@@ -14,7 +14,7 @@ KEY = {"client_email": "a@example.org", "private_key": "PRIVATE-STUFF", "private
 
 
 class Connection:
-    """What the hook reads of an Airflow connection."""
+    """The attributes of an Airflow connection that the hook reads."""
 
     def __init__(self, *, host: str = "https://dss.example.org/v1", password: str = "", extra: Any = None) -> None:
         self.host, self.password = host, password
@@ -25,16 +25,14 @@ def settings(**fields: Any) -> Settings:
     return Settings.from_connection(Connection(**fields), "my_dss")
 
 
-def test_defaults() -> None:
-    """A host alone is a connection: without credentials, and with the documented defaults."""
+def test_host_alone_gives_documented_defaults() -> None:
     found = settings()
     assert (found.url, found.auth, found.verify, found.creator_uid) == ("https://dss.example.org/v1", None, True, 0)
     assert (found.connect_timeout, found.read_timeout) == (10, 40)
     assert (found.retry.attempts, found.retry.seconds) == (10, 50)
 
 
-def test_each_kind_of_credentials(tmp_path: Path) -> None:
-    """A password is a static token, a key a service account's, OAuth2 fields a person's."""
+def test_credentials_give_their_token_source(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
     path.write_text(json.dumps(KEY))
     assert isinstance(settings(password="token").auth, StaticToken)
@@ -45,8 +43,8 @@ def test_each_kind_of_credentials(tmp_path: Path) -> None:
     assert isinstance(settings(extra=OAUTH, password="first-token").auth, UserToken)
 
 
-def test_everything_can_be_set(tmp_path: Path) -> None:
-    """Numbers may be strings, as the form of Airflow's UI makes them; an empty field is no field."""
+def test_all_settings_are_read(tmp_path: Path) -> None:
+    """The form of Airflow's UI passes numbers as strings; an empty field is ignored."""
     extra = {
         "audience": "https://dss.example.org/",
         "group": "",
@@ -67,8 +65,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [False, "false", "False"])
-def test_verify_can_be_switched_off(value: Any) -> None:
-    """False switches the check of certificates off, also as a word."""
+def test_verify_can_be_false(value: Any) -> None:
     assert settings(extra={"verify": value}).verify is False
 
 
@@ -104,21 +101,18 @@ def test_verify_can_be_switched_off(value: Any) -> None:
         ({"extra": OAUTH, "password": "to\nken"}, "token"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_connections_id(fields: dict[str, Any], message: str) -> None:
-    """Each mistake has an error that names the connection and the field, and quotes no secret."""
+def test_invalid_setting_names_connection_and_field_without_secret(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         settings(**fields)
     assert str(caught.value).startswith("connection 'my_dss': ")
     assert "PRIVATE-STUFF" not in str(caught.value)
 
 
-def test_a_misspelt_field_is_mentioned(caplog: pytest.LogCaptureFixture) -> None:
-    """An extra that means nothing is named in the log, not silently ignored."""
+def test_unknown_extra_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     settings(extra={"audence": "x"})
     assert "audence" in caplog.text
 
 
-def test_settings_show_no_secret() -> None:
-    """The settings' repr has neither token nor key."""
+def test_repr_of_settings_holds_no_secret() -> None:
     assert "hidden-token" not in repr(settings(password="hidden-token"))
     assert "PRIVATE-STUFF" not in repr(settings(extra={"keyfile_dict": KEY}))

@@ -40,8 +40,7 @@ def oauth(dss: LocalDSS, **changes: Any) -> dict[str, Any]:
     return {"key_path": None, "audience": None, **dss.about["oauth2"], **changes}
 
 
-def test_files_and_bundles_go_in_and_out(dss: LocalDSS, connect: Any) -> None:
-    """The hook's methods are the DSS's calls, with the connection's address, token and creator."""
+def test_methods_use_address_token_and_creator_of_the_connection(dss: LocalDSS, connect: Any) -> None:
     file, bundle = new_uuid(), new_uuid()
     with connect() as hook:
         assert hook.put_file(file, VERSION, source_url=dss.stage(b"hook")).outcome == "created"
@@ -55,8 +54,7 @@ def test_files_and_bundles_go_in_and_out(dss: LocalDSS, connect: Any) -> None:
         assert {"uuid": bundle, "version": VERSION} in hook.get_bundles_all(replica="aws", prefix=bundle[:8])
 
 
-def test_a_copy_is_waited_for(dss: LocalDSS, connect: Any) -> None:
-    """A file that the DSS copies asynchronously is there when the wait ends."""
+def test_wait_for_file_returns_metadata_of_the_copy(dss: LocalDSS, connect: Any) -> None:
     file, content = new_uuid(), b"c" * 150_000
     source = dss.stage(content)
     with connect() as hook:
@@ -94,16 +92,16 @@ def _sha256(content: bytes) -> str:
         ({"group": "none"}, DSSAuthError, "403 Forbidden.*'group' in its extra"),
     ],
 )
-def test_wrong_connections_say_what_to_change(
+def test_wrong_connection_names_cause_connection_and_field(
     dss: LocalDSS, connect: Any, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """Each way a connection can be wrong ends with an error that names the cause, the connection and the field."""
     with connect(**changes) as hook, pytest.raises(error, match=message):
         hook.put_file(new_uuid(), VERSION, source_url="s3://bucket/key")
 
 
-def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection test answers in a sentence, and never raises."""
+def test_test_connection_returns_a_message_and_never_raises(
+    dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert connect().test_connection() == (True, f"{dss.url} answers and accepts the token")
     assert connect(**oauth(dss)).test_connection() == (True, f"{dss.url} answers and accepts the token")
     ok, message = connect(key_path=None).test_connection()
@@ -114,7 +112,10 @@ def test_test_connection_tells_what_is_wrong(dss: LocalDSS, connect: Any, monkey
         ({"host": "https://no-such-host.invalid/v1"}, "no such host"),
         ({"host": "dss.example.org"}, "^this connection: .* such as 'https://dss.example.org/v1'"),
         ({"host": dss.about["s3_url"]}, "Check the host of this connection"),
-        ({"host": dss.url.removesuffix("/v1")}, "does the address have the base path of a DSS's API, such as '/v1'"),
+        (
+            {"host": dss.url.removesuffix("/v1")},
+            "the address must include the base path of the DSS's API, such as '/v1'",
+        ),
         ({"key_path": None, "keyfile_dict": [1]}, "service account key is not JSON"),
         ({"key_path": "/no/such/key"}, "cannot be read on this machine"),
         (oauth(dss, client_secret="wrong"), "log in again"),
@@ -148,8 +149,7 @@ def test_get_conn_returns_a_client_with_results(dss: LocalDSS, connect: Any) -> 
 
 
 @pytest.mark.parametrize("path", ["/moto-api", "/no/such/thing"])
-def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any, path: str) -> None:
-    """A page of another web server, there or not, is no answer to whether a bundle is there."""
+def test_other_web_server_is_protocol_error_with_advice(dss: LocalDSS, connect: Any, path: str) -> None:
     with connect(host=dss.about["s3_url"] + path) as hook:
         with pytest.raises(DSSProtocolError, match="Check the host of connection"):
             hook.find_bundle(new_uuid(), replica="aws")
@@ -157,9 +157,7 @@ def test_an_address_that_is_no_dss(dss: LocalDSS, connect: Any, path: str) -> No
             hook.get_bundle(new_uuid(), replica="aws")
 
 
-def test_token_of_a_user_is_refreshed_before_it_expires(
-    dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_user_token_is_refreshed_before_expiry(dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock:
         """A clock that can be moved forward."""
 
@@ -180,8 +178,7 @@ def test_token_of_a_user_is_refreshed_before_it_expires(
     assert not [each for each in dss.control("GET", "requests") if each["status"] == 401]
 
 
-def test_a_refused_token_is_renewed_once(dss: LocalDSS, connect: Any) -> None:
-    """A 401 in the middle has the token made anew, and the call goes through."""
+def test_refused_token_is_renewed_once(dss: LocalDSS, connect: Any) -> None:
     fault = {"method": "PUT", "path": "/files/", "action": "status", "status": 401}
     with connect() as hook:
         dss.control("POST", "faults", fault)
@@ -192,8 +189,7 @@ def test_a_refused_token_is_renewed_once(dss: LocalDSS, connect: Any) -> None:
     assert requests_of(dss, "PUT", "/v1/files/") == 4
 
 
-def test_a_broken_key_is_a_credentials_error(dss: LocalDSS, connect: Any, tmp_path: Path) -> None:
-    """A key that cannot sign names the account and the connection, and shows nothing of the key."""
+def test_broken_key_names_connection_and_shows_nothing_of_the_key(dss: LocalDSS, connect: Any, tmp_path: Path) -> None:
     key = json.loads(Path(dss.about["key_file"]).read_text())
     key["private_key"] = key["private_key"][:300] + "SECRETPART" + key["private_key"][310:]
     broken = tmp_path / "key.json"
@@ -204,8 +200,7 @@ def test_a_broken_key_is_a_credentials_error(dss: LocalDSS, connect: Any, tmp_pa
     assert "SECRETPART" not in str(caught.value)
 
 
-def test_the_form_of_older_airflows_is_that_of_newer_ones() -> None:
-    """The hook's own description of the form is the provider's."""
+def test_form_of_older_airflow_equals_the_provider_info() -> None:
     declared = get_provider_info()["connection-types"][0]
     behaviour = DSSHook.get_ui_field_behaviour()
     assert behaviour["relabeling"] == declared["ui-field-behaviour"]["relabeling"]

@@ -148,7 +148,7 @@ def test_patch_with_a_missing_file_can_be_retried(dss: LocalDSS, file: str) -> N
     operator = DSSPatchBundleOperator(
         task_id="t", bundle_uuid=uuid, add_files=[dss.entry("b", file), dss.entry("c", gone)]
     )
-    with pytest.raises(DSSResponseError, match=f"500 file_missing: there is no file {gone}.*'c'.* in aws"):
+    with pytest.raises(DSSResponseError, match=f"500 file_missing: file {gone}.*'c'.* does not exist in aws"):
         operator.execute(new_context())
     assert versions_of(dss, uuid) == [VERSION]
 
@@ -156,10 +156,10 @@ def test_patch_with_a_missing_file_can_be_retried(dss: LocalDSS, file: str) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bundle_uuid": "x"}, "bundle uuid must be a uuid"),
+        ({"bundle_uuid": "x"}, "bundle uuid must be a UUID"),
         ({"bundle_version": "2026"}, "bundle version must be a DSS_VERSION"),
         ({"bundle_version": ""}, "bundle version must be a DSS_VERSION"),
-        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"add_files": None}, "add_files must be a list of mappings, got None"),
         ({"add_files": "[]"}, "add_files must be a list"),
         ({"add_files": 5}, "add_files must be a list of mappings, got 5"),
@@ -169,7 +169,7 @@ def test_patch_with_a_missing_file_can_be_retried(dss: LocalDSS, file: str) -> N
         ({"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "/c", "indexed": True}]}, "refuses the name"),
         (
             {"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "a", "indexed": True}]},
-            "another file of the",
+            "already has another file named",
         ),
         ({"bundle_uuid": new_uuid()}, "404 not_found"),
     ],
@@ -213,14 +213,14 @@ def test_delete_with_a_version_keeps_the_others(dss: LocalDSS, file: str) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bundle_uuid": "x"}, "bundle_uuid must be a uuid"),
+        ({"bundle_uuid": "x"}, "bundle_uuid must be a UUID"),
         ({"bundle_uuid": new_uuid()}, "404 not_found"),
         ({"bundle_version": ""}, "bundle version must be a DSS_VERSION"),
         ({"bundle_version": "2025-01-01T000000.000000Z"}, "404 not_found"),
-        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"replica": "gcp"}, "404 not_found"),
-        ({"reason": " "}, "a bundle is deleted for a reason"),
-        ({"reason": None}, "a bundle is deleted for a reason"),
+        ({"reason": " "}, "reason must be a non-empty text"),
+        ({"reason": None}, "reason must be a non-empty text"),
     ],
 )
 def test_delete_with_invalid_arguments_fails_without_retries(

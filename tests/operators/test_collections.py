@@ -221,18 +221,18 @@ def test_put_of_a_deleted_uuid_fails(dss: LocalDSS) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"collection_uuid": "x"}, "collection_uuid must be a uuid"),
+        ({"collection_uuid": "x"}, "collection_uuid must be a UUID"),
         ({"collection_version": "2026"}, "collection_version must be a DSS_VERSION"),
-        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"if_exists": "maybe"}, "if_exists must be one of fail, skip, overwrite, got 'maybe'"),
         ({"contents": "[]"}, "contents must be a list"),
         ({"contents": [{"type": "file"}]}, "uuid, version is missing"),
         ({"contents": [{"type": "cell", "uuid": new_uuid(), "version": VERSION}]}, "needs a fragment"),
-        ({"contents": [{"type": "file", "uuid": new_uuid(), "version": VERSION, "path": "/a"}]}, "path means nothing"),
+        ({"contents": [{"type": "file", "uuid": new_uuid(), "version": VERSION, "path": "/a"}]}, "path is unknown"),
         ({"details": "{}"}, "details must be a mapping"),
         ({"details": {"a": {1}}}, "cannot be encoded as JSON"),
-        ({"name": None}, "name must be text, not None"),
-        ({"description": 5}, "description must be text, not 5"),
+        ({"name": None}, "name must be text, got None"),
+        ({"description": 5}, "description must be text, got 5"),
     ],
 )
 def test_put_with_invalid_arguments_fails_without_retries(dss: LocalDSS, change: dict[str, Any], message: str) -> None:
@@ -369,16 +369,16 @@ class StoredState:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"collection_uuid": "x"}, "collection uuid must be a uuid"),
+        ({"collection_uuid": "x"}, "collection uuid must be a UUID"),
         ({"collection_uuid": new_uuid()}, "404 not_found"),
         ({"collection_version": LATER}, "404 not_found"),
         ({"collection_version": None}, "collection version must be a DSS_VERSION"),
-        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"add_contents": "[]"}, "add_contents must be a list"),
         ({"remove_contents": [5]}, "remove_contents must be a list of mappings, got the item 5"),
         ({"add_contents": [{"type": "file"}]}, "uuid, version is missing"),
         ({"details": []}, "details must be a mapping"),
-        ({"name": 5}, "name must be text, not 5"),
+        ({"name": 5}, "name must be text, got 5"),
     ],
 )
 def test_patch_with_invalid_arguments_fails_without_retries(
@@ -420,7 +420,10 @@ def test_delete_after_a_lost_response_succeeds(dss: LocalDSS, collection: str) -
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"collection_uuid": "x"}, "collection_uuid must be a uuid"), ({"replica": "azure"}, "replica must be one of")],
+    [
+        ({"collection_uuid": "x"}, "collection_uuid must be a UUID"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
+    ],
 )
 def test_delete_with_invalid_arguments_fails_without_retries(
     collection: str, change: dict[str, Any], message: str

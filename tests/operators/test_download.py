@@ -112,10 +112,10 @@ def test_retry_downloads_only_the_missing_file(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bundle": "x"}, "bundle uuid must be a uuid"),
+        ({"bundle": "x"}, "bundle uuid must be a UUID"),
         ({"bundle": "0a1b2c3d-0000-4000-8000-00000000000f"}, "404"),
         ({"bundle_version": "1"}, "bundle version must be a DSS_VERSION"),
-        ({"replica": "azure"}, "replica must be one of"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"data_files": "*.gz"}, "data_files must be a list"),
         ({"metadata_files": None}, "metadata_files must be a list"),
         ({"directory": ""}, "directory is empty"),

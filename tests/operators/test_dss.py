@@ -157,9 +157,9 @@ def _is_put_file(request: dict[str, Any]) -> bool:
     [
         ({"directory": "/no/such/place"}, "no such directory"),
         ({"include": ["*.none"]}, "no files to upload"),
-        ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),
+        ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a UUID"),
         ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),
-        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"staging_bucket": "s3://b/c"}, "staging_bucket must be a bucket's name"),
         ({"staging_bucket": "no-such-bucket-here"}, "there is no such bucket"),
         ({"symlinks": "maybe"}, "symlinks must be one of"),
@@ -226,7 +226,7 @@ def test_put_file_compares_the_asynchronous_copy(dss: LocalDSS) -> None:
     first, second = dss.stage(large()), dss.stage(large())
     DSSPutFileOperator(task_id="t", source_url=first, file_uuid=uuid, file_version=VERSION).execute(new_context())
     operator = DSSPutFileOperator(task_id="t", source_url=second, file_uuid=uuid, file_version=VERSION)
-    with pytest.raises(AirflowFailException, match="the content changed, so it needs another version"):
+    with pytest.raises(AirflowFailException, match="changed content needs another version"):
         operator.execute(new_context())
 
 
@@ -235,7 +235,7 @@ def test_put_file_copy_timeout_can_be_retried(dss: LocalDSS) -> None:
         "POST", "faults", {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 999}
     )
     operator = DSSPutFileOperator(task_id="t", source_url=dss.stage(large()), copy_timeout=timedelta(seconds=0.3))
-    with pytest.raises(DSSCopyError, match="has not stored it in time"):
+    with pytest.raises(DSSCopyError, match="did not store it in time"):
         operator.execute(new_context())
 
 

@@ -438,11 +438,11 @@ def test_delete_staged_empties_the_bucket(dss: LocalDSS, directory: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"replica": "azure"}, "replica must be one of aws, gcp"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"directory": "gs://data/x"}, "give replica='gcp'"),
         ({"directory": "s3://bucket"}, "would be in s3://bucket"),
         ({"staging_bucket": "s3://b/c"}, "staging_bucket must be a bucket's name"),
-        ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a uuid"),
+        ({"bundle_uuid": "not-a-uuid"}, "bundle_uuid must be a UUID"),
         ({"bundle_version": "2026-01-01"}, "bundle_version must be a DSS_VERSION"),
         ({"symlinks": "maybe"}, "symlinks must be one of"),
         ({"hidden": "maybe"}, "hidden must be one of"),

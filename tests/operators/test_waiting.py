@@ -110,7 +110,7 @@ def test_put_file_accepts_an_uppercase_sha256(dss: LocalDSS, deferrable: bool) -
 
 
 def test_put_file_invalid_sha256_sends_no_request(dss: LocalDSS) -> None:
-    with pytest.raises(AirflowFailException, match="sha256 must be 64 hexadecimal digits, not 'abab'"):
+    with pytest.raises(AirflowFailException, match="sha256 must be 64 hexadecimal digits, got 'abab'"):
         put_file(dss, large(), sha256="abab").execute(new_context())
     assert requests_of(dss, "PUT", "/v1/files/") == 0
 

@@ -108,9 +108,9 @@ def test_sensor_past_its_timeout_ends_as_configured(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"uuid": "no-uuid"}, "bundle uuid must be a uuid"),
+        ({"uuid": "no-uuid"}, "bundle uuid must be a UUID"),
         ({"bundle_version": "yesterday"}, "bundle version must be a DSS_VERSION"),
-        ({"replicas": ["azure"]}, "replica must be one of"),
+        ({"replicas": ["azure"]}, "replica must be 'aws' or 'gcp'"),
         ({"replicas": "aws"}, r"replicas must be a list such as"),
         ({"replicas": []}, "replicas must be a list such as"),
         ({"dss_conn_id": "unknown_conn"}, "unknown_conn"),

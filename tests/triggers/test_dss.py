@@ -144,7 +144,7 @@ def test_invalid_ca_bundle_ends_the_wait_temporarily(
     monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", wrong)
     event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"])))
     assert (event["status"], event["permanent"]) == ("failed", False)
-    assert f"the CA bundle {str(bundle)!r} is no file of certificates in PEM" in event["message"]
+    assert f"the CA bundle {str(bundle)!r} is not a file of certificates in PEM format" in event["message"]
     assert "hca_dss_default" in event["message"]
 
 

@@ -215,7 +215,7 @@ def test_invalid_version_is_logged_once_and_does_not_block_others(
             lossy.more()
 
         assert Triggerer(store, monkeypatch, script={10: put}).run(DSSNewBundleTrigger(), until=500)
-        assert [caplog.text.count(f"not {version!r}") for version in invalid] == [1, 1]
+        assert [caplog.text.count(f"got {version!r}") for version in invalid] == [1, 1]
         assert Triggerer(store, monkeypatch, script={10: lossy.more}).run(DSSNewBundleTrigger(), until=500)
         assert {*store.fqids} == {fqid for fqid in lossy.fqids if not fqid.endswith(tuple(invalid))} - before
         assert len({*store.fqids}) == 4
@@ -395,7 +395,7 @@ def test_without_a_state_store_no_error_is_raised(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"replica": "azure"}, "replica must be one of"),
+        ({"replica": "azure"}, "replica must be 'aws' or 'gcp'"),
         ({"prefix": "xyz"}, "prefix must be the beginning of a UUID"),
         ({"prefix": "../"}, "prefix must be the beginning of a UUID"),
         ({"since": "2024-01-01"}, "since must be a DSS_VERSION"),

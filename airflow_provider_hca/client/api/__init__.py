@@ -1,7 +1,6 @@
-"""All calls of the DSS v1 interface, one generator each. No network here: a transport runs them.
+"""All calls of the DSS v1 interface, as generators without I/O.
 
-A call yields the requests it wants sent and returns its result, so one description serves the synchronous and the
-asynchronous world::
+A call yields requests, is sent the responses, and returns its result, so both transports can run it::
 
     dss = DSSAPI("https://dss.example.org/v1")
     with RequestsTransport() as transport:
@@ -25,50 +24,46 @@ from airflow_provider_hca.exceptions import DSSError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
-_NO_BUNDLE = derive_uuid("a bundle that nobody makes")
+_NO_BUNDLE = derive_uuid("a bundle that does not exist")
 
 
 class DSSAPI(BundleChanges, CollectionChanges, SearchCalls, SubscriptionCalls, EventCalls):
-    """The calls to one DSS.
+    """Calls of one DSS. `DSSClient` has methods of the same names, and documents their parameters.
 
-    They are named as in the DSS's original Python bindings: `put_file` is `PUT /files/{uuid}`, `get_bundles_all` is
-    `GET /bundles/all`. Besides there are some that do more: `wait_for_file`, `find_bundle`, `change_bundle`,
-    `change_collection` and the checks.
-
-    :param url: of its API, with scheme and base path, such as `https://dss.example.org/v1`
-    :param auth: where tokens come from (`airflow_provider_hca.client.auth`); None sends none
-    :param creator_uid: who creates files and bundles, unless a call says otherwise
-    :param retry: how long to go on with an idempotent request
-    :param connect_timeout: seconds to wait for a connection
-    :param read_timeout: seconds to wait for an answer; a DSS's gateway gives up after 25 to 30
-    :raises ValueError: when the URL is not one
+    :param url: URL of the API, with scheme and base path, such as `https://dss.example.org/v1`
+    :param auth: Token source (see `airflow_provider_hca.client.auth`); None sends no token
+    :param creator_uid: Creator of files and bundles, unless a call names another
+    :param retry: Limits for repeating idempotent requests
+    :param connect_timeout: Time to wait for a connection, in seconds
+    :param read_timeout: Time to wait for each part of a response, in seconds; a DSS's gateway gives up after 25 to 30 s
+    :raises ValueError: if the URL is invalid
     """
 
     def check_reachable(self) -> Call[None]:
-        """Ask for a bundle that is not there, which needs no token, to see that this is a DSS (`GET /bundles`)."""
+        """Check that this is a DSS by reading a bundle that does not exist, which needs no token (`GET /bundles`)."""
         try:
             yield from self.find_bundle(_NO_BUNDLE, replica="aws")
         except DSSResponseError as error:
-            if error.status != 400:  # one without that replica is a DSS too
+            if error.status != 400:  # a DSS without that replica
                 raise
 
     def authenticate(self) -> Call[None]:
-        """Have a token made or renewed, if there are credentials; the DSS is not asked.
+        """Create or renew a token if there are credentials, without a request to the DSS.
 
-        :raises DSSCredentialsError: when none can be made
+        :raises DSSCredentialsError: if that fails
         """
         if self.auth is not None:
             yield from self.auth.token()
 
     def check_token(self) -> Call[None]:
-        """See whether the DSS lets this token register files, and change nothing.
+        """Check whether the DSS accepts this token for registering files, without changes.
 
-        `GET /collections` wants all that a registration wants. Where it fails, which may have other reasons (a DSS
-        without collections, a token without an e-mail), a registration decides that no DSS can take, since its version
-        is none.
+        `GET /collections` requires the same of a token as a registration. It may fail for other reasons (a DSS without
+        collections, a token without an e-mail): then a registration decides that is always refused, as its version is
+        invalid.
 
-        :raises DSSAuthError: when the token is missing or refused
-        :raises DSSCredentialsError: when none can be made
+        :raises DSSAuthError: if the token is missing or refused
+        :raises DSSCredentialsError: if no token can be created
         """
         yield from self.authenticate()
         query = self._request("GET", "/collections", {"per_page": "10"})
@@ -76,7 +71,7 @@ class DSSAPI(BundleChanges, CollectionChanges, SearchCalls, SubscriptionCalls, E
         try:
             yield from brief.send(query, accept=PAGE, authorize=True)
         except DSSError as error:
-            log.debug("the token was not taken at /collections: %s", error)
+            log.debug("GET /collections did not accept the token: %s", error)
         else:
             return
         body = {"source_url": "s3://none/none", "creator_uid": 0}

@@ -1,4 +1,4 @@
-"""What the calls of the interface have in common: one DSS, its address, its token, pages."""
+"""Common base of all calls: address, token, requests and pages."""
 
 from __future__ import annotations
 
@@ -19,16 +19,7 @@ PAGE = frozenset({200, 206})
 
 
 class Calls:
-    """The calls to one DSS.
-
-    :param url: of its API, with scheme and base path, such as `https://dss.example.org/v1`
-    :param auth: where tokens come from (`airflow_provider_hca.client.auth`); None sends none
-    :param creator_uid: who creates files and bundles, unless a call says otherwise
-    :param retry: how long to go on with an idempotent request
-    :param connect_timeout: seconds to wait for a connection
-    :param read_timeout: seconds to wait for an answer; a DSS's gateway gives up after 25 to 30
-    :raises ValueError: when the URL is not one
-    """
+    """Base class of the calls of one DSS; see `DSSAPI` for its parameters."""
 
     def __init__(
         self,
@@ -44,8 +35,8 @@ class Calls:
         user = "@" in parts.netloc
         if parts.scheme not in {"http", "https"} or not parts.hostname or user or parts.query or parts.fragment:
             raise ValueError(
-                "the address of a DSS is its API's full URL, such as 'https://dss.example.org/v1' (no user, no "
-                f"query), not {'(one with a user in it)' if '@' in url else repr(url)}"
+                "the address of a DSS must be the full URL of its API, such as 'https://dss.example.org/v1' (no user, "
+                f"no query), got {'one with a user in it' if '@' in url else repr(url)}"
             )
         self.url = url.rstrip("/")
         self.auth = auth
@@ -59,23 +50,23 @@ class Calls:
 
     @property
     def retries(self) -> int:
-        """How many requests were sent again after a failure, since this was made."""
+        """Number of requests sent again after a failure."""
         return self._exchange.retries
 
     def _request(
         self, method: str, path: str, query: Mapping[str, str | None], body: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return a request; what is None in its query is left out.
+        """Return a request, without the None values of its query.
 
-        :raises ValueError: when JSON cannot hold the body
+        :raises ValueError: if JSON cannot represent the body
         """
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
-        asked = urlencode({name: value for name, value in query.items() if value is not None})
+        encoded = urlencode({name: value for name, value in query.items() if value is not None})
         return Request(
             method,
-            f"{self.url}{path}{'?' if asked else ''}{asked}",
+            f"{self.url}{path}{'?' if encoded else ''}{encoded}",
             headers,
             None if body is None else _json(body),
             connect_timeout=self._connect_timeout,
@@ -85,7 +76,7 @@ class Calls:
     def _pages(
         self, request: Request, *, authorize: bool = False, repeatable: bool | None = None
     ) -> Iterator[Call[dict[str, Any]]]:
-        """Return a call for each page, as long as there are more."""
+        """Yield a call for each page."""
         following: str | None = request.url
         seen: set[str] = set()
 
@@ -97,14 +88,14 @@ class Calls:
 
         while following is not None:
             if following in seen:
-                raise DSSProtocolError(f"{request.method} {request.path}: its pages go round in a circle")
+                raise DSSProtocolError(f"{request.method} {request.path}: pagination loop: the next link repeats")
             seen.add(following)
             yield page(replace(request, url=following))
 
     def _items(
         self, request: Request, key: str, *, authorize: bool = False, repeatable: bool | None = None
     ) -> Call[list[dict[str, Any]]]:
-        """Return what all pages list under a key."""
+        """Return the items that all pages have under a key."""
         items: list[dict[str, Any]] = []
         for page in self._pages(request, authorize=authorize, repeatable=repeatable):
             items += objects(request, (yield from page), key)
@@ -119,40 +110,40 @@ def _json(body: Mapping[str, Any]) -> bytes:
 
 
 def objects(request: Request, answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return the list of objects that an answer has under a key.
+    """Return the list of objects that a response has under a key.
 
-    :raises DSSProtocolError: when there is none
+    :raises DSSProtocolError: if there is no such list
     """
-    listed = answer.get(key)
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise DSSProtocolError(f"{request.method} {request.path}: the answer lists no {key}")
-    return listed
+    items = answer.get(key)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise DSSProtocolError(f"{request.method} {request.path}: the response has no list {key!r}")
+    return items
 
 
 def text(request: Request, answer: Mapping[str, Any], key: str) -> str:
-    """Return the text that an answer has under a key.
+    """Return the text that a response has under a key.
 
-    :raises DSSProtocolError: when there is none
+    :raises DSSProtocolError: if there is no such text
     """
     value = answer.get(key)
     if not isinstance(value, str) or not value:
-        raise DSSProtocolError(f"{request.method} {request.path}: the answer has no {key}")
+        raise DSSProtocolError(f"{request.method} {request.path}: the response has no {key}")
     return value
 
 
 def new_version(request: Request, response: Response, uuid: str) -> FQID:
-    """Return what a PATCH made.
+    """Return the version that a PATCH created.
 
-    :raises DSSProtocolError: when the answer does not say
+    :raises DSSProtocolError: if the response does not have it
     """
     return FQID(uuid, text(request, json_object(request, response), "version"))
 
 
-def replica_and_version(replica: str, version: str | None, what: str) -> dict[str, str | None]:
-    """Return the two as a query.
+def replica_and_version(replica: str, version: str | None, item: str) -> dict[str, str | None]:
+    """Return a query with replica and version.
 
-    :param what: what the version is of, for the error message
-    :raises ValueError: when one is not well-formed
+    :param item: Kind of item that has the version, for the error message
+    :raises ValueError: if a value is invalid
     """
-    checked = None if version is None else check_version(version, f"{what} version")
+    checked = None if version is None else check_version(version, f"{item} version")
     return {"replica": check_replica(replica), "version": checked}

@@ -1,7 +1,7 @@
-"""Changes of any size to a bundle: several PATCHes, each of the version that the one before made.
+"""Change a bundle with any number of files: several PATCHes, each of the version that the previous one created.
 
-A change says what is to be in and what is to be out, so it can be told at any time what is left of it, and a repeat
-does only that.
+The call describes the files to add and to remove. The remaining changes can therefore be derived from any version, and
+a repeat makes only those.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 from airflow_provider_hca.client.api.bundles import BundleCalls
 from airflow_provider_hca.client.api.files import FileCalls
-from airflow_provider_hca.client.api.patching import Look, Patches
+from airflow_provider_hca.client.api.patching import Check, Patches
 from airflow_provider_hca.client.identifiers import check_uuid
 from airflow_provider_hca.client.models import (
     FQID,
-    MOST_CHANGES,
+    MAX_CHANGES,
     Bundle,
     BundleFile,
     Change,
@@ -35,7 +35,7 @@ from airflow_provider_hca.exceptions import (
 
 log = logging.getLogger(__name__)
 
-Member = tuple[str, str, str]  # name, uuid and version: what a removal goes by
+Member = tuple[str, str, str]  # name, UUID and version, by which a file is removed
 Members = dict[Member, bool]  # and whether it is indexed
 
 
@@ -53,45 +53,47 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
     ) -> Call[Change]:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary."""
         uuid, replica = check_uuid(uuid, "bundle uuid"), check_replica(replica)
-        adds, removes = _wanted(add_files), _wanted(remove_files)
-        _check_different(adds)
-        begun, current = yield from self._beginning(uuid, replica, version)
-        _check_free(f"{uuid}.{begun}", current, adds, removes)
-        base = begun
-        if version is not None and any(_left(current, adds, removes)):
-            base, current = yield from self._bundle_so_far(uuid, replica, base, current, adds, removes)
+        adds, removes = _checked(add_files), _checked(remove_files)
+        _check_unique(adds)
+        first, current = yield from self._first_version(uuid, replica, version)
+        _check_no_clash(f"{uuid}.{first}", current, adds, removes)
+        base = first
+        if version is not None and any(_remaining(current, adds, removes)):
+            base, current = yield from self._newest_partial(uuid, replica, base, current, adds, removes)
         patches = 0
         while True:
-            add, remove = _left(current, adds, removes)
+            add, remove = _remaining(current, adds, removes)
             if not add and not remove:
                 return Change(uuid, base, len(current), patches)
-            add, remove = _step(add, remove)
-            gone = {*remove}
-            current = {member: indexed for member, indexed in current.items() if member not in gone}
+            add, remove = _batch(add, remove)
+            removed = {*remove}
+            current = {member: indexed for member, indexed in current.items() if member not in removed}
             current |= {member: adds[member] for member in add}
             try:
                 base = yield from self._patch(
                     self._bundle_patch(uuid, base, replica, _files(add, adds), _files(remove, removes)),
-                    self._bundle_look(uuid, base, replica, current),
+                    self._bundle_check(uuid, base, replica, current),
                 )
             except DSSError as error:
                 cause = yield from self._missing_file(error, replica, add)
-                if base == begun:
+                if base == first:
                     raise cause from None
                 raise DSSChangeError("bundle", uuid, base, patches, cause) from error
             patches += 1
             log.info("bundle %s.%s: %d added, %d removed", uuid, base, len(add), len(remove))
 
-    def _beginning(self, uuid: str, replica: str, version: str | None) -> Call[tuple[str, Members]]:
-        """Return the version that is changed, and its files."""
+    def _first_version(self, uuid: str, replica: str, version: str | None) -> Call[tuple[str, Members]]:
+        """Return the version to change, and its files."""
         bundle = yield from self._whole_bundle(uuid, replica, version, {}, exact=False)
         if version is None:
-            # Servers remember which was the latest, and tell it for long after there is a newer one.
+            # Servers cache the latest version, and return it long after there is a newer one.
             newer = yield from self._newer_bundles(uuid, replica, bundle["version"])
             if newer:
                 bundle = yield from self.get_bundle(uuid, replica=replica, version=newer[0])
         elif bundle["version"] != version:
-            log.warning("bundle %s.%s is shown as version %s; going on from that", uuid, version, bundle["version"])
+            log.warning(
+                "bundle %s.%s: the DSS returned version %s; continuing with it", uuid, version, bundle["version"]
+            )
         return bundle["version"], _members(bundle)
 
     def _newer_bundles(self, uuid: str, replica: str, version: str) -> Call[list[str]]:
@@ -100,25 +102,25 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         return sorted((bundle["version"] for bundle in newer), reverse=True)
 
     def _bundle_files(self, uuid: str, replica: str, version: str) -> Call[Members | None]:
-        """Return the files of a version; None if it is gone, or the DSS shows another one in its place."""
+        """Return the files of a version; None if it does not exist, or the DSS returns another version instead."""
         try:
             bundle = yield from self._whole_bundle(uuid, replica, version, {}, exact=False)
         except DSSNotFoundError:
             return None
         return _members(bundle) if bundle["version"] == version else None
 
-    def _bundle_so_far(
+    def _newest_partial(
         self, uuid: str, replica: str, base: str, files: Members, adds: Members, removes: Members
     ) -> Call[tuple[str, Members]]:
-        """Return the newest version that is the given one with a part of the change, and its files."""
-        untouched = _without(files, adds, removes)
+        """Return the newest version that differs from `base` only by a part of the changes, and its files."""
+        untouched = _untouched(files, adds, removes)
         for version in (yield from self._newer_bundles(uuid, replica, base)):
-            found = yield from self._bundle_files(uuid, replica, version)
-            if found is None or _without(found, adds, removes) != untouched:
+            partial = yield from self._bundle_files(uuid, replica, version)
+            if partial is None or _untouched(partial, adds, removes) != untouched:
                 continue
-            if _count(found, adds, removes) < _count(files, adds, removes):
-                log.info("bundle %s.%s has some of the change already", uuid, version)
-                return version, found
+            if _count(partial, adds, removes) < _count(files, adds, removes):
+                log.info("bundle %s.%s has a part of the changes already", uuid, version)
+                return version, partial
         return base, files
 
     def _bundle_patch(
@@ -126,34 +128,34 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
     ) -> Callable[[], Call[FQID]]:
         return lambda: self.patch_bundle(uuid, version, replica=replica, add_files=add, remove_files=remove)
 
-    def _bundle_look(self, uuid: str, version: str, replica: str, expected: Members) -> Look:
-        seen: set[str] = set()
+    def _bundle_check(self, uuid: str, version: str, replica: str, expected: Members) -> Check:
+        checked: set[str] = set()
 
-        def look() -> Call[str | None]:
-            for each in (yield from self._newer_bundles(uuid, replica, version)):
-                if each not in seen:
-                    seen.add(each)
-                    if (yield from self._bundle_files(uuid, replica, each)) == expected:
-                        return each
+        def check() -> Call[str | None]:
+            for newer in (yield from self._newer_bundles(uuid, replica, version)):
+                if newer not in checked:
+                    checked.add(newer)
+                    if (yield from self._bundle_files(uuid, replica, newer)) == expected:
+                        return newer
             return None
 
-        return look
+        return check
 
     def _missing_file(self, error: DSSError, replica: str, add: list[Member]) -> Call[DSSError]:
-        """Return a better error where a file to add does not exist: a DSS answers a bare 500 to that."""
+        """Return a better error if a file to add does not exist: a DSS answers that with a bare 500."""
         if isinstance(error, DSSResponseError) and error.status == 500:
             for name, file, version in add:
                 try:
                     yield from self.head_file(file, replica=replica, version=version)
                 except DSSNotFoundError:
-                    title = f"there is no file {file}.{version} ({name!r}) in {replica}, so it cannot be added"
+                    title = f"file {file}.{version} ({name!r}) does not exist in {replica}, so it cannot be added"
                     return DSSResponseError(error.method, error.path, 500, "file_missing", title, error.request_id)
                 except DSSError:
                     break
         return error
 
 
-def _wanted(files: Iterable[Mapping[str, Any]]) -> Members:
+def _checked(files: Iterable[Mapping[str, Any]]) -> Members:
     checked = map(bundle_file, files)
     return {(file["name"], file["uuid"], file["version"]): file["indexed"] for file in checked}
 
@@ -165,46 +167,46 @@ def _members(bundle: Bundle) -> Members:
         raise DSSProtocolError(f"bundle {bundle['uuid']}.{bundle['version']} has a file without {error}") from None
 
 
-def _files(wanted: Iterable[Member], members: Members) -> list[BundleFile]:
+def _files(selected: Iterable[Member], members: Members) -> list[BundleFile]:
     return [
-        {"uuid": member[1], "version": member[2], "name": member[0], "indexed": members[member]} for member in wanted
+        {"uuid": member[1], "version": member[2], "name": member[0], "indexed": members[member]} for member in selected
     ]
 
 
-def _left(current: Members, adds: Members, removes: Members) -> tuple[list[Member], list[Member]]:
-    """Return what is still to be added and to be removed."""
+def _remaining(current: Members, adds: Members, removes: Members) -> tuple[list[Member], list[Member]]:
+    """Return the files that still have to be added and removed."""
     add = [member for member in adds if current.get(member) != adds[member]]
     return add, [member for member in removes if member in current and current[member] != adds.get(member)]
 
 
 def _count(current: Members, adds: Members, removes: Members) -> int:
-    return sum(map(len, _left(current, adds, removes)))
+    return sum(map(len, _remaining(current, adds, removes)))
 
 
-def _without(current: Members, adds: Members, removes: Members) -> Members:
-    """Return what a change has nothing to do with."""
+def _untouched(current: Members, adds: Members, removes: Members) -> Members:
+    """Return the files that the changes do not concern."""
     return {member: current[member] for member in current if member not in adds and member not in removes}
 
 
-def _step(add: list[Member], remove: list[Member]) -> tuple[list[Member], list[Member]]:
-    """Return as much of it as one PATCH takes. A name is taken out no later than it is put in again."""
-    taken = {name for name, _, _ in remove[MOST_CHANGES:]}
-    return [member for member in add if member[0] not in taken][:MOST_CHANGES], remove[:MOST_CHANGES]
+def _batch(add: list[Member], remove: list[Member]) -> tuple[list[Member], list[Member]]:
+    """Return the files for one PATCH. A name is not added again before its file is removed."""
+    occupied = {name for name, _, _ in remove[MAX_CHANGES:]}
+    return [member for member in add if member[0] not in occupied][:MAX_CHANGES], remove[:MAX_CHANGES]
 
 
-def _check_different(adds: Members) -> None:
-    twice = [name for name, count in Counter(name for name, _, _ in adds).items() if count > 1]
-    if twice:
-        raise ValueError(f"file names in a bundle must be unique; add_files has {twice[0]!r} more than once")
+def _check_unique(adds: Members) -> None:
+    duplicates = [name for name, count in Counter(name for name, _, _ in adds).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"file names in a bundle must be unique; add_files has {duplicates[0]!r} more than once")
 
 
-def _check_free(fqid: str, current: Members, adds: Members, removes: Members) -> None:
+def _check_no_clash(fqid: str, current: Members, adds: Members, removes: Members) -> None:
     """Raise if a file to add has the name of one that stays."""
-    add, _ = _left(current, adds, removes)
+    add, _ = _remaining(current, adds, removes)
     staying = {member[0] for member in current if member not in removes}
-    there = sorted(name for name, _, _ in add if name in staying)
-    if there:
+    clashes = sorted(name for name, _, _ in add if name in staying)
+    if clashes:
         raise ValueError(
-            f"bundle {fqid} has another file of the name {there[0]!r} already"
-            f"{f' (and so for {len(there) - 1:,} more)' if there[1:] else ''}: remove it in the same change"
+            f"bundle {fqid} already has another file named {clashes[0]!r}"
+            f"{f' (and {len(clashes) - 1:,} more such names)' if clashes[1:] else ''}; remove it in the same change"
         )

@@ -1,4 +1,4 @@
-"""The calls about bundles: make, look at, list, change, delete, check out."""
+"""Bundle calls: create, read, list, change, delete, check out."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from airflow_provider_hca.exceptions import (
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN = 5.0  # seconds; the DSS itself waits 15 before it says that a file is missing
-_READINGS = 5  # each by whichever of the DSS's servers answers; not all of them remember the wrong thing
+_MISSING_INTERVAL = 5.0  # seconds; the DSS itself waits 15 s before it answers file_missing
+_READ_ATTEMPTS = 5  # any of the DSS's servers may answer; not all have cached another version
 
 
 class BundleCalls(Calls):
-    """The calls about bundles."""
+    """Bundle calls."""
 
     def put_bundle(
         self,
@@ -61,7 +61,7 @@ class BundleCalls(Calls):
         except (DSSConnectionError, DSSResponseError) as error:
             if not error.maybe_done or not (yield from self._is_stored(uuid, version, replica, creator, members)):
                 raise
-            log.info("the DSS has stored bundle %s.%s, although: %s", uuid, version, error)
+            log.info("the DSS stored bundle %s.%s despite the error: %s", uuid, version, error)
             return PutBundle(uuid, version, "created")
         stored = json_object(request, response).get("version", version)
         return PutBundle(uuid, str(stored), "created" if response.status == 201 else "identical")
@@ -100,15 +100,15 @@ class BundleCalls(Calls):
         """Return `uuid` and `version` of all bundles of a replica, ordered by UUID (`GET /bundles/all`)."""
         query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
         request = self._request("GET", "/bundles/all", query)
-        found: list[dict[str, str]] = []
+        bundles: list[dict[str, str]] = []
         for page in self._pages(request):
-            for each in objects(request, (yield from page), "bundles"):
-                text(request, each, "uuid")
-                if text(request, each, "version") > newer_than:
-                    found.append(each)
-            if at_most is not None and len(found) >= at_most:
-                return found[:at_most]
-        return found
+            for bundle in objects(request, (yield from page), "bundles"):
+                text(request, bundle, "uuid")
+                if text(request, bundle, "version") > newer_than:
+                    bundles.append(bundle)
+            if at_most is not None and len(bundles) >= at_most:
+                return bundles[:at_most]
+        return bundles
 
     def patch_bundle(
         self,
@@ -130,7 +130,7 @@ class BundleCalls(Calls):
     def delete_bundle(self, uuid: str, *, replica: str, reason: str, version: str | None = None) -> Call[None]:
         """Delete a bundle or one version of it (`DELETE /bundles/{uuid}`); only administrators of the DSS may."""
         if not isinstance(reason, str) or not reason.strip():
-            raise ValueError(f"a bundle is deleted for a reason: reason must be a text, not {reason!r}")
+            raise ValueError(f"reason must be a non-empty text, got {reason!r}")
         query = replica_and_version(replica, version, "bundle")
         request = self._request("DELETE", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", query, {"reason": reason})
         yield from self._exchange.send(request, authorize=True)
@@ -163,12 +163,12 @@ class BundleCalls(Calls):
         answer = json_object(request, (yield from self._exchange.send(request)))
         status = text(request, answer, "status")
         if status not in CHECKOUT_STATUSES:
-            raise DSSProtocolError(f"{request.method} {request.path}: no DSS has the status {status!r}")
-        told = {name: str(answer.get(name) or "") for name in ("cause", "location")}
-        return Checkout(checkout_job_id, status, **told)  # type: ignore[arg-type]  # it was looked up
+            raise DSSProtocolError(f"{request.method} {request.path}: unexpected checkout status {status!r}")
+        cause, location = (str(answer.get(name) or "") for name in ("cause", "location"))
+        return Checkout(checkout_job_id, status, cause, location)  # type: ignore[arg-type]  # a checked status
 
     def _put_when_complete(self, request: Request, deadline: float) -> Call[Response]:
-        """Send a PUT of a bundle; wait and repeat while files of it are missing and there is time."""
+        """Send a PUT of a bundle; repeat it until the deadline while files of the bundle are missing."""
         while True:
             try:
                 return (yield from self._exchange.send(request, accept=DONE, authorize=True))
@@ -176,30 +176,30 @@ class BundleCalls(Calls):
                 remaining = deadline - time.monotonic()
                 if error.code != "file_missing" or remaining <= 0:
                     raise
-                log.info("%s. Waiting, for another %.0f s at most", error, remaining)
-                request = replace(request, delay=min(_LOOK_AGAIN, remaining))
+                log.info("%s. Retrying for up to %.0f s", error, remaining)
+                request = replace(request, delay=min(_MISSING_INTERVAL, remaining))
 
     def _whole_bundle(
         self, uuid: str, replica: str, version: str | None, urls: Mapping[str, str | None], *, exact: bool
     ) -> Call[Bundle]:
-        """Return all pages of a manifest, of one and the same version.
+        """Return all pages of a manifest, of a single version.
 
-        :param exact: whether another version than the one asked for is no answer. After a PATCH some servers of a DSS
-            show the newer one, and say so
+        :param exact: Whether to reject another version than the requested one: after a PATCH some servers of a DSS
+            return the newer version
         """
-        for _ in range(_READINGS):
+        for _ in range(_READ_ATTEMPTS):
             request = self._bundle_request(uuid, replica, version, {**urls, "per_page": "500"})
             bundle, whole = yield from self._joined_pages(request)
             if whole and (not exact or version in {None, bundle["version"]}):
                 return bundle
-            version = version or bundle["version"]  # a newer one was made between two pages of the latest
+            version = version or bundle["version"]  # a newer version was created between two pages of the latest
         raise DSSProtocolError(
-            f"{request.method} {request.path}: asked for version {version} time and again, it answers another one",
+            f"{request.method} {request.path}: requested version {version} {_READ_ATTEMPTS} times, got another version",
             permanent=False,
         )
 
     def _joined_pages(self, request: Request) -> Call[tuple[Bundle, bool]]:
-        """Return the pages of a manifest as one, and whether they are all of one version."""
+        """Return the joined pages of a manifest, and whether all are of one version."""
         pages = self._pages(request)
         bundle = _bundle(request, (yield from next(pages)))
         for call in pages:
@@ -210,14 +210,14 @@ class BundleCalls(Calls):
         return bundle, True
 
     def _bundle_request(self, uuid: str, replica: str, version: str | None, query: Mapping[str, str | None]) -> Request:
-        asked = {**replica_and_version(replica, version, "bundle"), **query}
-        return self._request("GET", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", asked)
+        query = {**replica_and_version(replica, version, "bundle"), **query}
+        return self._request("GET", f"/bundles/{check_uuid(uuid, 'bundle uuid')}", query)
 
     def _urls(self, directurls: bool, presignedurls: bool) -> dict[str, str | None]:
         if directurls and presignedurls:
-            raise ValueError("a bundle is asked for with directurls or with presignedurls, not with both")
-        wanted = {"directurls": directurls, "presignedurls": presignedurls}
-        return {name: "true" if value else None for name, value in wanted.items()}
+            raise ValueError("directurls and presignedurls exclude each other")
+        options = {"directurls": directurls, "presignedurls": presignedurls}
+        return {name: "true" if value else None for name, value in options.items()}
 
     def _is_stored(
         self, uuid: str, version: str, replica: str, creator_uid: int, members: list[BundleFile]
@@ -226,7 +226,7 @@ class BundleCalls(Calls):
             bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
             stored = [bundle_file(file) for file in bundle["files"]]
         except (DSSError, ValueError):
-            return False  # the caller has the error that matters
+            return False  # the caller raises the first error
         return stored == members and bundle.get("creator_uid") == creator_uid
 
 
@@ -236,5 +236,5 @@ def _bundle(request: Request, answer: dict[str, Any]) -> Bundle:
     files = bundle.get("files")
     named = all(isinstance(bundle.get(key), str) for key in ("uuid", "version"))
     if not named or not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise DSSProtocolError(f"{request.method} {request.path}: the answer holds no bundle")
-    return bundle  # type: ignore[return-value]  # as the interface definition says
+        raise DSSProtocolError(f"{request.method} {request.path}: the response contains no bundle")
+    return bundle  # type: ignore[return-value]  # checked above

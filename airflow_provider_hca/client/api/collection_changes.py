@@ -1,7 +1,7 @@
-"""Changes of any size to a collection: several PATCHes, each of the version that the one before made.
+"""Change a collection with any number of links: several PATCHes, each of the version that the previous one created.
 
-A change says what is to be in and what is to be out, so it can be told at any time what is left of it, and a repeat
-does only that.
+The call describes the links to add and to remove. The remaining changes can therefore be derived from any version, and
+a repeat makes only those.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_hca.client.api.collections import CollectionCalls, said
-from airflow_provider_hca.client.api.patching import Look, Patches
+from airflow_provider_hca.client.api.collections import CollectionCalls, given_fields
+from airflow_provider_hca.client.api.patching import Check, Patches
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
-from airflow_provider_hca.client.models import FQID, MOST_CHANGES, Change, check_replica, collection_item, existing_item
+from airflow_provider_hca.client.models import FQID, MAX_CHANGES, Change, check_replica, collection_item, existing_item
 from airflow_provider_hca.client.sansio import Call
 from airflow_provider_hca.exceptions import DSSChangeError, DSSError, DSSNotFoundError
 
 log = logging.getLogger(__name__)
 
 OnVersion = Callable[[str], None]
+Links = dict[str, None]  # links as JSON, in order
 
 
 class CollectionChanges(CollectionCalls, Patches):
@@ -42,34 +44,29 @@ class CollectionChanges(CollectionCalls, Patches):
     ) -> Call[Change]:
         """Change a collection with as many `PATCH /collections/{uuid}` as necessary."""
         uuid, replica = check_uuid(uuid, "collection uuid"), check_replica(replica)
-        base = begun = check_version(version, "collection version")
-        adds = dict.fromkeys(_link(collection_item(item)) for item in add_contents)
-        removes = dict.fromkeys(_link(existing_item(item)) for item in remove_contents)
-        fields = said(name, description, details)
-        collection = yield from self.get_collection(uuid, replica=replica, version=base)
-        if resume_from is not None and resume_from != base:
-            found = yield from self._collection_at(uuid, replica, resume_from)
-            touched = {*adds, *removes}
-            if found is not None and _untouched(found, touched, fields) == _untouched(collection, touched, fields):
-                log.info("collection %s.%s has some of the change already", uuid, resume_from)
-                base, collection = resume_from, found
-        current = _links(collection)
-        fields = {key: value for key, value in fields.items() if collection.get(key) != value}
+        first = check_version(version, "collection version")
+        changes = _Changes(
+            adds=dict.fromkeys(_link(collection_item(item)) for item in add_contents),
+            removes=dict.fromkeys(_link(existing_item(item)) for item in remove_contents),
+            fields=given_fields(name, description, details),
+        )
+        base, collection = yield from self._start(uuid, replica, first, resume_from, changes)
+        links = _links(collection)
+        fields = {key: value for key, value in changes.fields.items() if collection.get(key) != value}
         patches = 0
         while True:
-            add = [link for link in adds if link not in current]
-            remove = [link for link in removes if link in current and link not in adds]
+            add, remove = changes.remaining(links)
             if not add and not remove and not fields:
-                return Change(uuid, base, len(current), patches)
-            add, remove = add[:MOST_CHANGES], remove[:MOST_CHANGES]
-            current = current.difference(remove).union(add)
+                return Change(uuid, base, len(links), patches)
+            add, remove = add[:MAX_CHANGES], remove[:MAX_CHANGES]
+            links = links.difference(remove).union(add)
             try:
                 base = yield from self._patch(
                     self._collection_patch(uuid, base, replica, add, remove, fields),
-                    self._collection_look(uuid, replica, current, fields),
+                    self._collection_check(uuid, replica, links, fields),
                 )
             except DSSError as error:
-                if base == begun:
+                if base == first:
                     raise
                 raise DSSChangeError("collection", uuid, base, patches, error) from error
             fields, patches = {}, patches + 1
@@ -77,11 +74,21 @@ class CollectionChanges(CollectionCalls, Patches):
                 on_version(base)
             log.info("collection %s.%s: %d added, %d removed", uuid, base, len(add), len(remove))
 
-    def _collection_at(self, uuid: str, replica: str, version: str) -> Call[dict[str, Any] | None]:
+    def _start(
+        self, uuid: str, replica: str, version: str, resume_from: str | None, changes: _Changes
+    ) -> Call[tuple[str, dict[str, Any]]]:
+        """Return the version to start from: that of an earlier attempt if it differs only by these changes."""
+        collection = yield from self.get_collection(uuid, replica=replica, version=version)
+        if resume_from is None or resume_from == version:
+            return version, collection
         try:
-            return (yield from self.get_collection(uuid, replica=replica, version=version))
+            reached = yield from self.get_collection(uuid, replica=replica, version=resume_from)
         except (DSSNotFoundError, ValueError):
-            return None  # it was a hint
+            return version, collection
+        if changes.untouched(reached) != changes.untouched(collection):
+            return version, collection
+        log.info("collection %s.%s has a part of the changes already", uuid, resume_from)
+        return resume_from, reached
 
     def _collection_patch(
         self, uuid: str, version: str, replica: str, add: list[str], remove: list[str], fields: Mapping[str, Any]
@@ -95,26 +102,37 @@ class CollectionChanges(CollectionCalls, Patches):
             **fields,
         )
 
-    def _collection_look(self, uuid: str, replica: str, expected: set[str], fields: Mapping[str, Any]) -> Look:
-        def look() -> Call[str | None]:
+    def _collection_check(self, uuid: str, replica: str, expected: set[str], fields: Mapping[str, Any]) -> Check:
+        def check() -> Call[str | None]:
             latest = yield from self.get_collection(uuid, replica=replica)
-            done = _links(latest) == expected
-            # Which version that is nobody tells. The PATCH can be sent again, now that it is over: it makes the same.
-            return "" if done and all(latest.get(key) == value for key, value in fields.items()) else None
+            applied = _links(latest) == expected and all(latest.get(key) == value for key, value in fields.items())
+            # A DSS does not return the version of the latest. The PATCH can be repeated: it creates the same content.
+            return "" if applied else None
 
-        return look
+        return check
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    adds: Links
+    removes: Links
+    fields: Mapping[str, Any]
+
+    def remaining(self, links: set[str]) -> tuple[list[str], list[str]]:
+        """Return the links that still have to be added and removed."""
+        add = [link for link in self.adds if link not in links]
+        return add, [link for link in self.removes if link in links and link not in self.adds]
+
+    def untouched(self, collection: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the part of a collection that the changes do not concern."""
+        kept = {key: collection.get(key) for key in ("name", "description", "details") if key not in self.fields}
+        return _links(collection) - {*self.adds, *self.removes}, kept
 
 
 def _link(item: Mapping[str, Any]) -> str:
-    """Return a link as text, equal for equal links."""
+    """Return a link as text that is equal for equal links."""
     return json.dumps(item, sort_keys=True)
 
 
 def _links(collection: Mapping[str, Any]) -> set[str]:
     return {_link(item) for item in collection["contents"]}
-
-
-def _untouched(collection: Mapping[str, Any], touched: set[str], fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a change has nothing to do with."""
-    kept = {key: collection.get(key) for key in ("name", "description", "details") if key not in fields}
-    return _links(collection) - touched, kept

@@ -1,4 +1,4 @@
-"""The calls about collections: named lists of links to files, bundles, other collections and pieces of metadata."""
+"""Collection calls. A collection is a named list of links to files, bundles, collections and pieces of metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_hca.client.sansio import Call, json_object
 
 
 class CollectionCalls(Calls):
-    """The calls about collections. All want a token with the caller's e-mail, who owns what he makes."""
+    """Collection calls; all need a token with the e-mail of the owner."""
 
     def get_collections(self, *, per_page: int = 500) -> Call[list[dict[str, str]]]:
         """Return `uuid` and `version` of your collections, without versions created by PATCH (`GET /collections`)."""
@@ -70,7 +70,7 @@ class CollectionCalls(Calls):
         changes = {
             "add_contents": [collection_item(item) for item in add_contents],
             "remove_contents": [existing_item(item) for item in remove_contents],
-            **said(name, description, details),
+            **given_fields(name, description, details),
         }
         check_changes(changes)
         query = {"version": version, "replica": check_replica(replica)}
@@ -84,17 +84,17 @@ class CollectionCalls(Calls):
         yield from self._exchange.send(request, authorize=True, deletes=True)
 
 
-def said(name: str | None, description: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what is said of a collection, without what is None.
+def given_fields(name: str | None, description: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of a collection that are not None.
 
-    :raises ValueError: when a text is none
+    :raises ValueError: if name or description is not text
     """
     texts = {"name": name, "description": description}
     given: dict[str, Any] = {key: _text(key, value) for key, value in texts.items() if value is not None}
     return given if details is None else {**given, "details": dict(details)}
 
 
-def _text(what: str, value: str) -> str:
+def _text(name: str, value: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{what} must be text, not {value!r}")
+        raise ValueError(f"{name} must be text, got {value!r}")
     return value

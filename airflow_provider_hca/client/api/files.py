@@ -1,4 +1,4 @@
-"""The calls about files: register, look up, wait for, download."""
+"""File calls: register, look up, wait for copies, download."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_hca.client.api.base import Calls, replica_and_version
 from airflow_provider_hca.client.downloads import Content, NotReadyError, Writable, whole_file
-from airflow_provider_hca.client.identifiers import check_uuid, check_version
-from airflow_provider_hca.client.models import FileMetadata, PutFile, check_sha256, replica_of
-from airflow_provider_hca.client.retry import RETRIED
-from airflow_provider_hca.client.sansio import Call, Request, Response, json_object, pause, target
+from airflow_provider_hca.client.identifiers import check_sha256, check_uuid, check_version
+from airflow_provider_hca.client.models import FileMetadata, PutFile, replica_of
+from airflow_provider_hca.client.retry import RETRIED_STATUSES
+from airflow_provider_hca.client.sansio import Call, Request, Response, json_object, pause, resolve
 from airflow_provider_hca.exceptions import (
     DSSConflictError,
     DSSConnectionError,
@@ -29,16 +29,16 @@ from airflow_provider_hca.exceptions import (
 log = logging.getLogger(__name__)
 
 _ACCEPTED = frozenset({200, 201, 202})
-_FOUND = frozenset({302, 303, 307})
-_NOT_YET = 301  # to itself, with `Retry-After`
+_LOCATED = frozenset({302, 303, 307})
+_NOT_READY = 301  # a redirect to itself, with `Retry-After`
 _CONTENT = frozenset({200, 206})
-_EXPIRED = frozenset({400, 401, 403})
-_NO_MORE = 416  # the range begins where the content ends
-_POLL_FIRST, _POLL_GROWTH, _POLL_LONGEST = 0.5, 1.5, 30.0
+_EXPIRED = frozenset({400, 401, 403})  # an object store's responses to an expired URL
+_NO_RANGE = 416  # the range starts at the end of the content
+_FIRST_INTERVAL, _INTERVAL_GROWTH, _MAX_INTERVAL = 0.5, 1.5, 30.0  # seconds
 
 
 class FileCalls(Calls):
-    """The calls about files."""
+    """File calls."""
 
     def put_file(self, uuid: str, version: str, *, source_url: str, creator_uid: int | None = None) -> Call[PutFile]:
         """Register a staged object as a version of a file (`PUT /files/{uuid}`)."""
@@ -61,15 +61,15 @@ class FileCalls(Calls):
     def find_file(
         self, uuid: str, *, replica: str, version: str | None = None, sha256: str | None = None
     ) -> Call[FileMetadata | None]:
-        """Return what the DSS knows of a file, or None when it is not there yet (`HEAD /files/{uuid}`).
+        """Return the metadata of a file, or None if it does not exist, or not yet (`HEAD /files/{uuid}`).
 
-        :param uuid: of the file
+        :param uuid: UUID of the file
         :param replica: `aws` or `gcp`
-        :param version: of the file; the latest if None
-        :param sha256: of the content that was staged, if that is to be compared: an asynchronous PUT that conflicts
-            also answers 202, and its copy is dropped
-        :raises DSSConflictError: when the stored content is another
-        :raises DSSCopyError: when an asynchronous copy failed
+        :param version: Version of the file; the latest if None
+        :param sha256: SHA-256 to compare with the stored content; not compared if None. An asynchronous PUT with other
+            content than the stored is answered with 202 too, and its copy is dropped
+        :raises DSSConflictError: if the stored content has another SHA-256
+        :raises DSSCopyError: if an asynchronous copy failed
         """
         sha256 = None if sha256 is None else check_sha256(sha256)
         request = self._file_request("HEAD", uuid, replica, version)
@@ -88,8 +88,8 @@ class FileCalls(Calls):
                 request.path,
                 409,
                 "file_already_exists",
-                f"version {metadata.version} exists with sha256 {metadata.sha256}, and {sha256} was to be stored: the "
-                "content changed, so it needs another version",
+                f"version {metadata.version} exists with sha256 {metadata.sha256}, expected {sha256}: changed content "
+                "needs another version",
                 response.headers.get("x-aws-request-id", ""),
             )
         return metadata
@@ -98,16 +98,16 @@ class FileCalls(Calls):
         self, uuid: str, version: str, *, replica: str, sha256: str, seconds: float
     ) -> Call[FileMetadata]:
         """Wait until an asynchronous copy (`PUT /files` answered 202) is done, and compare its checksum."""
-        deadline, delay = time.monotonic() + seconds, _POLL_FIRST
+        deadline, interval = time.monotonic() + seconds, _FIRST_INTERVAL
         while True:
-            found = yield from self.find_file(uuid, replica=replica, version=version, sha256=sha256)
-            if found is not None:
-                return found
+            metadata = yield from self.find_file(uuid, replica=replica, version=version, sha256=sha256)
+            if metadata is not None:
+                return metadata
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise late_copy(uuid, version)
-            yield pause(min(delay, remaining))
-            delay = min(_POLL_LONGEST, delay * _POLL_GROWTH)
+            yield pause(min(interval, remaining))
+            interval = min(_MAX_INTERVAL, interval * _INTERVAL_GROWTH)
 
     def get_file(
         self, uuid: str, *, replica: str, version: str | None = None, to: str | Path | Writable
@@ -122,25 +122,25 @@ class FileCalls(Calls):
     def get_content(
         self, uuid: str, *, replica: str, version: str | None = None, content: Content, wait: bool = True
     ) -> Call[FileMetadata]:
-        """Download what is missing of a file (`GET /files/{uuid}`), and check the whole; see `get_file`.
+        """Download the remaining content of a file (`GET /files/{uuid}`) and verify the whole; see `get_file`.
 
-        :param content: what has come of it so far, and where the rest goes
-        :param wait: whether to wait until the DSS has made a copy to download from, which the first question for a file
-            has it begin
-        :raises NotReadyError: when not to wait, and there is none yet
+        :param content: Content received so far, to which the rest is added
+        :param wait: Whether to wait until the DSS has created the copy to download from; the first request for a file
+            starts that
+        :raises NotReadyError: if there is no copy yet and `wait` is False
         """
         request = self._file_request("GET", uuid, replica, version)
         attempt, started = 1, 0.0
         while True:
-            # Again after each failure: where the content is to be had is told for a limited time.
-            metadata, where = yield from self._locate(request, replica, wait=wait)
+            # Again after each failure: the location of the content expires.
+            metadata, location = yield from self._locate(request, replica, wait=wait)
             known = content.size
             if known >= metadata.size:
                 break
             if attempt == 1:
-                started = time.monotonic()  # not before: a checkout may take longer than one goes on
+                started = time.monotonic()  # not before: a checkout may take longer than the policy allows
             try:
-                yield from self._fetch(where, metadata, content)
+                yield from self._fetch(location, metadata, content)
                 break
             except (DSSConnectionError, DSSResponseError) as error:
                 if content.size > known:
@@ -148,46 +148,46 @@ class FileCalls(Calls):
                 delay = self._delay(error, attempt, time.monotonic() - started)
                 if delay is None:
                     raise
-                log.warning("%s. Going on behind byte %s in %.1f s", error, f"{content.size:,}", delay)
+                log.warning("%s. Resuming at byte %s in %.1f s", error, f"{content.size:,}", delay)
                 attempt += 1
                 request = replace(self._file_request("GET", uuid, replica, metadata.version), delay=delay)
         content.check(metadata)
         return metadata
 
-    def _fetch(self, where: Request, file: FileMetadata, content: Content) -> Call[None]:
-        """Ask once for what is missing of a file, and take what comes."""
+    def _fetch(self, location: Request, file: FileMetadata, content: Content) -> Call[None]:
+        """Request the remaining content once."""
         known = content.size
-        request = replace(where, headers=content.headers, receive=partial(content.receive, file))
+        request = replace(location, headers=content.headers, receive=partial(content.receive, file))
         try:
             yield from self._exchange.send(request, accept=_CONTENT, repeatable=False)
         except DSSResponseError as error:
-            if error.status != _NO_MORE:
+            if error.status != _NO_RANGE:
                 raise
-            return  # the check of the whole tells that it is too short
+            return  # the check of the whole content will fail
         if known < content.size < file.size:
-            # An answer without a length breaks off like this, and before urllib3 2 every one does.
+            # a response without a length, in which the connection broke
             raise DSSConnectionError(request.method, request.origin, request.path, "dropped")
 
     def _delay(self, error: DSSConnectionError | DSSResponseError, attempt: int, elapsed: float) -> float | None:
-        """Return the seconds to wait before content is asked for again, or None to give up."""
+        """Return the delay before the content is requested again in seconds, or None to give up."""
         if isinstance(error, DSSConnectionError):
             return self.retry.delay(attempt, elapsed, None)
         expired = error.status in _EXPIRED and attempt == 1
-        if not expired and error.status not in RETRIED:
+        if not expired and error.status not in RETRIED_STATUSES:
             return None
         return self.retry.delay(attempt, elapsed, error.retry_after)
 
     def _locate(self, request: Request, replica: str, *, wait: bool) -> Call[tuple[FileMetadata, Request]]:
-        """Wait until a file can be downloaded; return what it is, and how to ask for its content."""
-        response = yield from self._exchange.send(request, accept=_FOUND if wait else _FOUND | {_NOT_YET})
-        if response.status == _NOT_YET:
+        """Wait until a file can be downloaded; return its metadata and the request for its content."""
+        response = yield from self._exchange.send(request, accept=_LOCATED if wait else _LOCATED | {_NOT_READY})
+        if response.status == _NOT_READY:
             raise NotReadyError(f"{request.method} {request.path}: not ready for download yet")
-        where = replace(request, url=target(request, response.headers.get("location", "")), delay=0.0)
+        location = replace(request, url=resolve(request, response.headers.get("location", "")), delay=0.0)
         if "x-dss-sha256" in response.headers:
-            return _file_metadata(request, response), where
-        # As a store in between may leave them out. The latest version may be another by now; then the sums tell.
+            return _file_metadata(request, response), location
+        # A server in between may remove the headers. If there is a newer version by now, the checksums will differ.
         version = dict(parse_qsl(urlsplit(request.url).query)).get("version")
-        return (yield from self.head_file(request.path.rsplit("/", 1)[-1], replica=replica, version=version)), where
+        return (yield from self.head_file(request.path.rsplit("/", 1)[-1], replica=replica, version=version)), location
 
     def _file_request(self, method: str, uuid: str, replica: str, version: str | None) -> Request:
         return self._request(
@@ -196,23 +196,23 @@ class FileCalls(Calls):
 
 
 def late_copy(uuid: str, version: str) -> DSSCopyError:
-    """Return the error of a copy that takes too long."""
+    """Return the error for a copy that takes too long."""
     return DSSCopyError(
         uuid,
         version,
         "deadline",
-        "the DSS accepted it and has not stored it in time: give it a longer copy_timeout, or ask the operator of the "
-        "DSS whether its copies are running",
+        "the DSS accepted the file but did not store it in time: increase copy_timeout, or ask the operator of the DSS "
+        "whether its copies are running",
     )
 
 
 def _copy_failure(uuid: str, version: str, error: DSSResponseError) -> DSSCopyError:
-    heard = f"HEAD answers {error.status}, request id {error.request_id}"
+    response = f"HEAD answers {error.status}, request id {error.request_id}"
     if error.status == 422:
-        why = "its checksums do not match, or above 64 MiB its parts are not 64 MiB"
-        return DSSCopyError(uuid, version, "failed", f"the DSS could not copy the staged object ({heard}): {why}")
-    # A DSS answers like this for ever after some copies that broke, and for a while when it is in trouble.
-    return DSSCopyError(uuid, version, "unclear", f"the copy broke, or the DSS is in trouble ({heard})")
+        reason = "its checksums do not match, or above 64 MiB its parts are not 64 MiB"
+        return DSSCopyError(uuid, version, "failed", f"the DSS could not copy the staged object ({response}): {reason}")
+    # A DSS answers 500 permanently after some failed copies, and temporarily during an outage.
+    return DSSCopyError(uuid, version, "unclear", f"the copy failed, or the DSS has an outage ({response})")
 
 
 def _file_metadata(request: Request, response: Response) -> FileMetadata:
@@ -224,10 +224,10 @@ def _file_metadata(request: Request, response: Response) -> FileMetadata:
             content_type=headers["x-dss-content-type"],
             size=int(headers["x-dss-size"]),
             creator_uid=int(headers["x-dss-creator-uid"]),
-            sha256=headers["x-dss-sha256"].lower(),  # it is compared; and it was tagged by whoever staged the file
+            sha256=headers["x-dss-sha256"].lower(),  # in the case of the staged object's tag
             sha1=headers["x-dss-sha1"],
             s3_etag=headers["x-dss-s3-etag"],
             crc32c=headers["x-dss-crc32c"],
         )
     except (KeyError, ValueError) as error:
-        raise DSSProtocolError(f"{request.method} {request.path}: header missing or wrong: {error}") from None
+        raise DSSProtocolError(f"{request.method} {request.path}: header missing or invalid: {error}") from None

@@ -1,6 +1,6 @@
-"""Sending a PATCH so that it is done once, although it may be answered unclearly.
+"""Apply a PATCH once, even if its response leaves open whether it was applied.
 
-A PATCH is never repeated blindly: after an answer that leaves open whether it was done, the DSS is looked at first.
+A PATCH is never repeated blindly: after an unclear failure the DSS is checked first.
 """
 
 from __future__ import annotations
@@ -17,57 +17,55 @@ from airflow_provider_hca.exceptions import DSSConnectionError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
-_TRIES = 2
-# The gateway of a DSS gives up after 25 to 30 seconds, and what is behind it ends then too. Whoever has a PATCH sent
-# again sooner may have it done twice, whatever the connection's own patience.
-_LOOKING = RetryPolicy(attempts=100, seconds=35.0)
+_ATTEMPTS = 2
+# The gateway of a DSS gives up after 25 to 30 seconds, and the code behind it ends then too. A PATCH that is repeated
+# earlier may be applied twice, whatever the timeouts of the connection.
+_POLLING = RetryPolicy(attempts=100, seconds=35.0)
 
-# Looks whether a PATCH was done: the version it made, "" when it was done and the version cannot be known, else None.
-Look = Callable[[], Call[str | None]]
+# Returns the version that a PATCH created, "" if it was applied but its version is unknown, None if it was not applied.
+Check = Callable[[], Call[str | None]]
 
 
 class Patches(Calls):
-    """What the changes of bundles and of collections have in common."""
+    """Code shared by the changes of bundles and of collections."""
 
-    def _patch(self, send: Callable[[], Call[FQID]], look: Look) -> Call[str]:
-        """Return the version that a PATCH made; send it again only when it was seen not to be done.
+    def _patch(self, send: Callable[[], Call[FQID]], check: Check) -> Call[str]:
+        """Return the version that a PATCH creates; repeat it only if a check shows that it was not applied.
 
-        :param send: sends it
-        :param look: looks whether it was done
+        :param send: Sends the PATCH
+        :param check: Checks whether it was applied
         """
-        tries = 0
+        attempt = 0
         while True:
-            tries += 1
+            attempt += 1
             try:
                 return (yield from send()).version
             except (DSSConnectionError, DSSResponseError) as error:
                 if not is_unclear(error):
                     raise
                 failure = error
-            log.warning("%s. Looking whether it was done", failure)
-            version = yield from _looked(look, patiently=_may_go_on(failure))
+            log.warning("%s. Checking whether the PATCH was applied", failure)
+            version = yield from _poll(check, repeat=_may_continue(failure))
             if version:
-                log.info("it was done: version %s", version)
+                log.info("the PATCH was applied: version %s", version)
                 return version
-            if tries == _TRIES:
+            if attempt == _ATTEMPTS:
                 raise failure
-            log.info(
-                "it was %s: sending it again", "not done" if version is None else "done, in a version nobody tells"
-            )
+            log.info("the PATCH was %s; resending", "not applied" if version is None else "applied, version unknown")
 
 
-def _looked(look: Look, *, patiently: bool) -> Call[str | None]:
-    """Look whether a PATCH was done; again and again if the DSS may still be working at it."""
+def _poll(check: Check, *, repeat: bool) -> Call[str | None]:
+    """Check whether a PATCH was applied; repeatedly if the DSS may still be working on it."""
     attempt, started = 1, time.monotonic()
     while True:
-        version = yield from look()
-        delay = _LOOKING.delay(attempt, time.monotonic() - started, None) if patiently else None
+        version = yield from check()
+        delay = _POLLING.delay(attempt, time.monotonic() - started, None) if repeat else None
         if version is not None or delay is None:
             return version
         yield pause(delay)
         attempt += 1
 
 
-def _may_go_on(error: DSSConnectionError | DSSResponseError) -> bool:
-    """Return whether the DSS may still be at work, since only the gateway before it answered, or nobody."""
+def _may_continue(error: DSSConnectionError | DSSResponseError) -> bool:
+    """Return whether the DSS may still be working, since only its gateway answered, or no server."""
     return isinstance(error, DSSConnectionError) or error.status in {502, 504}

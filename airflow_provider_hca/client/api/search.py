@@ -25,4 +25,4 @@ class SearchCalls(Calls):
         size = per_page or (10 if output_format == "raw" else 500)
         query = {"replica": check_replica(replica), "output_format": output_format, "per_page": str(size)}
         request = self._request("POST", "/search", query, {"es_query": dict(es_query)})
-        return (yield from self._items(request, "results", repeatable=True))  # a POST that changes nothing
+        return (yield from self._items(request, "results", repeatable=True))  # changes nothing

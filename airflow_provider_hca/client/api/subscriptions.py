@@ -41,9 +41,9 @@ class SubscriptionCalls(Calls):
     ) -> Call[str]:
         """Subscribe a URL to events of bundles (`PUT /subscriptions`)."""
         if jmespath_query is not None and es_query is not None:
-            raise ValueError("a subscription has a jmespath_query or an es_query, not both")
+            raise ValueError("jmespath_query and es_query exclude each other")
         if hmac_secret_key is not None and not isinstance(hmac_secret_key, str):
-            raise ValueError("hmac_secret_key must be text")  # else the DSS's error would quote it
+            raise ValueError("hmac_secret_key must be text")  # the DSS's error would quote it
         given = {
             "callback_url": callback_url,
             "jmespath_query": jmespath_query,
