@@ -4,35 +4,64 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.running import requests_of
+import pytest
+
+from tests.running import connection
 
 if TYPE_CHECKING:
     from airflow_provider_hca.operators.dss import DSSOperator
     from tests.local.server import LocalDSS
 
 
+def accept_files(dss: LocalDSS, patch: pytest.MonkeyPatch, count: int) -> None:
+    """Let the DSS register some files and answer 503 to all others, which an upload retries until it is stopped.
+
+    :param dss: Local DSS
+    :param patch: Fixture that sets the connection
+    :param count: Number of files to register
+    """
+    patch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_seconds=3600, retry_attempts=100_000))
+    puts = {"method": "PUT", "path": "/files/"}
+    dss.control("POST", "faults", {**puts, "action": "slow", "seconds": 0, "times": count})
+    dss.control("POST", "faults", {**puts, "action": "status", "status": 503, "times": 1_000_000})
+
+
+def accepted_files(dss: LocalDSS) -> int:
+    """Return the number of `PUT /files` requests that the DSS has accepted since the start of the test."""
+    return sum(
+        request["count"]
+        for request in dss.control("GET", "requests")
+        if request["method"] == "PUT" and "/files/" in request["path"] and request["status"] < 300
+    )
+
+
 @contextmanager
-def killed_after_first_request(operator: DSSOperator, dss: LocalDSS, method: str) -> Iterator[None]:
-    """Call `on_kill` during the block, after the DSS has answered the first request for a file.
+def killed_when(operator: DSSOperator, condition: Callable[[], object]) -> Iterator[None]:
+    """Call `on_kill` during the block, as soon as a condition is met.
 
     :param operator: Operator that the block executes
-    :param dss: Local DSS
-    :param method: Method of the request
+    :param condition: Condition to poll
     """
+    ended = threading.Event()
 
     def kill() -> None:
-        while not requests_of(dss, method, "/v1/files/"):
+        while not condition():
+            if ended.is_set():
+                return
             time.sleep(0.05)
         operator.on_kill()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    yield
-    killer.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        killer.join()
 
 
 def join_worker_threads() -> None:

@@ -11,7 +11,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator
 from tests.download.server import OneBundle
 from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.operators.stopping import join_worker_threads, killed_after_first_request
+from tests.operators.stopping import join_worker_threads, killed_when
 from tests.running import connection, ending, new_context, new_dag, next_try, requests_of, run, states, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
@@ -137,7 +137,7 @@ def test_on_kill_stops_the_download(dss: LocalDSS, tmp_path: Path) -> None:
     fault = {"method": "GET", "path": "/v1/files/", "action": "slow", "seconds": 0.3, "times": 999}
     dss.control("POST", "faults", fault)
     download = operator(uuid, tmp_path / "t", max_workers=2)
-    with killed_after_first_request(download, dss, "GET"), pytest.raises(DSSAbortedError):
+    with killed_when(download, lambda: requests_of(dss, "GET", "/v1/files/")), pytest.raises(DSSAbortedError):
         download.execute(new_context())
     join_worker_threads()
     assert 0 < requests_of(dss, "GET", "/v1/files/") < 400

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +20,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from tests.local.server import LocalDSS, new_uuid
-from tests.operators.stopping import join_worker_threads, killed_after_first_request
+from tests.operators.stopping import accept_files, accepted_files, join_worker_threads, killed_when
 from tests.running import (
     LOGICAL_DATE,
     connection,
@@ -330,32 +329,28 @@ def test_hook_is_cached_and_stopped_by_on_kill(dss: LocalDSS) -> None:
 
 
 @pytest.fixture
-def slow_directory(dss: LocalDSS, tmp_path: Path) -> Iterator[Path]:
-    """Return a directory whose files the DSS registers slowly."""
-    root = tmp_path / "slow"
+def endless_directory(dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a directory of 100 files, of which the DSS registers 20."""
+    root = tmp_path / "endless"
     root.mkdir()
-    for number in range(1000):
+    for number in range(100):
         (root / f"{number}.txt").write_text(str(number))
-    slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 0.5, "times": 9999}
-    dss.control("POST", "faults", slow)
-    yield root
-    dss.control("DELETE", "faults")
+    accept_files(dss, monkeypatch, 20)
+    return root
 
 
-def test_on_kill_stops_the_upload(dss: LocalDSS, slow_directory: Path) -> None:
-    operator = upload(slow_directory, dss.bucket)
-    with killed_after_first_request(operator, dss, "PUT"), pytest.raises(DSSAbortedError):
+def test_on_kill_stops_the_upload(dss: LocalDSS, endless_directory: Path) -> None:
+    operator = upload(endless_directory, dss.bucket)
+    with killed_when(operator, lambda: accepted_files(dss) == 20), pytest.raises(DSSAbortedError):
         operator.execute(new_context())
     join_worker_threads()
-    assert 0 < requests_of(dss, "PUT", "/v1/files/") < 1000
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0
 
 
-def test_execution_timeout_stops_the_upload(dss: LocalDSS, slow_directory: Path) -> None:
+def test_execution_timeout_stops_the_upload(dss: LocalDSS, endless_directory: Path) -> None:
     with new_dag("upload_timeout") as dag:
-        upload(slow_directory, dss.bucket, execution_timeout=timedelta(seconds=2))
+        upload(endless_directory, dss.bucket, execution_timeout=timedelta(seconds=2))
     with suppress(AirflowTaskTimeout):  # raised by `dag.test()` of Airflow 2
         assert states(run(dag)) == {"upload": "failed"}
     join_worker_threads()
-    assert requests_of(dss, "PUT", "/v1/files/") < 1000
     assert requests_of(dss, "PUT", "/v1/bundles/") == 0
