@@ -330,7 +330,7 @@ def test_hook_is_cached_and_stopped_by_on_kill(dss: LocalDSS) -> None:
 
 @pytest.fixture
 def endless_directory(dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a directory of 100 files, of which the DSS registers 20."""
+    """Return a directory of 100 files; the DSS registers only 20 of them."""
     root = tmp_path / "endless"
     root.mkdir()
     for number in range(100):

@@ -347,7 +347,7 @@ def test_more_shards_than_max_map_length_is_an_error(
 
 @pytest.fixture
 def endless_directory(dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a directory of two shards of 60 files, of which the DSS registers 20."""
+    """Return a directory of two shards of 60 files; the DSS registers 20 files only."""
     root = tmp_path / "endless"
     root.mkdir()
     for number in range(120):
