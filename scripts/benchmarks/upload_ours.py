@@ -7,7 +7,8 @@ import sys
 import time
 import uuid
 
-import boto3.s3.inject  # noqa: F401 - all imports are before the time is taken, as the original client's are
+import aiohttp  # noqa: F401 - all imports are before the time is taken, as the original client's are
+import boto3.s3.inject  # noqa: F401 - the same
 import google_crc32c  # noqa: F401 - the same
 import requests  # noqa: F401 - the same
 
