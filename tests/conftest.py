@@ -38,6 +38,7 @@ from airflow.providers.common.compat.version_compat import (  # noqa: E402 - aft
     AIRFLOW_V_3_1_PLUS,
 )
 
+from tests.airflow_processes import airflow, airflow_dss  # noqa: E402, F401 - as above, fixtures
 from tests.local.server import LocalDSS  # noqa: E402 - as above
 from tests.tiers import TierGuard  # noqa: E402 - as above
 

@@ -12,6 +12,9 @@ STRANGER = "stranger"  # may not see plugins
 OUTSIDER = "outsider"  # may not see the hidden DAG
 ONLOOKER = "onlooker"  # may see it, but none of its XComs
 READER = "reader"  # may read connections, and do nothing else with them
+ROLES = ("viewer", "user", "op", "admin")
+# Role of each user; the password is the name.
+USERS = {**{role: role for role in ROLES}, STRANGER: "admin", OUTSIDER: "viewer", ONLOOKER: "viewer", READER: "op"}
 
 
 class PickyAuthManager(SimpleAuthManager):

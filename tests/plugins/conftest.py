@@ -1,25 +1,23 @@
-"""Fixtures of the page: one Airflow with its UI, one local DSS and one browser."""
+"""Fixtures of the page: DAGs, a connection, bundles and one browser."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.local.server import LocalDSS
-from tests.plugins.samples import HOSTILE, write_bundle
+from tests.plugins.samples import NAME_WITH_MARKUP, write_bundle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from tests.plugins.airflow import AirflowWithUI
+    from tests.airflow_processes import Airflow
 
-SECRET = "a-secret-of-a-connection"
 # Needed as root and without a network.
 _CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -33,47 +31,22 @@ _CHROMIUM_OPTIONS = (
 
 
 @pytest.fixture(scope="session")
-def ui_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """Start a separate local DSS, so that bundles of other tests are not on the page."""
-    options = ("--async-above", "2000000", "--copy-delay", "3", "--sync-delay", "0.2")
-    with LocalDSS(tmp_path_factory.mktemp("ui-dss"), "--gcs", *options) as dss:
-        yield dss
-
-
-@pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, ui_dss: LocalDSS) -> Iterator[AirflowWithUI]:
-    """Start an Airflow with a good connection, one to a missing DSS and one of another type."""
-    from tests.plugins.airflow import AirflowWithUI
-
-    about = json.loads(ui_dss.about["connection"])
-    about["extra"]["retry_seconds"] = 2
-    environment = {
-        **ui_dss.about["env"],
-        "AIRFLOW_CONN_HCA_DSS_DEFAULT": json.dumps(about),
-        "AIRFLOW_CONN_DSS_DOWN": json.dumps({"conn_type": "hca_dss", "host": "http://127.0.0.1:1/v1"}),
-        "AIRFLOW_CONN_NOT_A_DSS": json.dumps({"conn_type": "http", "host": "x", "password": SECRET}),
-        "AIRFLOW__CORE__PARALLELISM": "2",
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-    }
-    airflow = AirflowWithUI(tmp_path_factory.mktemp("airflow-ui"), airflow_db, environment)
-    try:
-        airflow.begin(Path(__file__).parent / "dags" / "ingests.py")
-        airflow.api("POST", "/connections", _stored(ui_dss))
-        yield airflow
-    finally:
-        airflow.stop()
+def airflow(airflow: Airflow, airflow_dss: LocalDSS) -> Airflow:
+    """Return the Airflow with the DAGs of these tests and a stored connection."""
+    dags = Path(__file__).parent / "dags" / "ingests.py"
+    airflow.add_dag(dags.name, dags.read_text())
+    token = airflow_dss.token()
+    stored = {"connection_id": "dss_token", "conn_type": "hca_dss", "host": airflow_dss.url, "password": token}
+    airflow.api("POST", "/connections", stored)
+    return airflow
 
 
 @pytest.fixture(autouse=True)
 def no_faults_remain(request: pytest.FixtureRequest) -> Iterator[None]:
     """Remove faults that a failed test left in the shared DSS."""
     yield
-    if "ui_dss" in request.fixturenames:
-        request.getfixturevalue("ui_dss").control("DELETE", "faults")
-
-
-def _stored(dss: LocalDSS) -> dict[str, Any]:
-    return {"connection_id": "dss_token", "conn_type": "hca_dss", "host": dss.url, "password": dss.token()}
+    if "airflow_dss" in request.fixturenames:
+        request.getfixturevalue("airflow_dss").control("DELETE", "faults")
 
 
 class Ingested:
@@ -82,7 +55,7 @@ class Ingested:
     :ivar task: Task that created it, from the API of the page
     """
 
-    def __init__(self, airflow: AirflowWithUI, dag_id: str, run_id: str) -> None:
+    def __init__(self, airflow: Airflow, dag_id: str, run_id: str) -> None:
         self.dag_id, self.run_id = dag_id, run_id
         run = airflow.page("run", dag_id=dag_id, run_id=run_id)
         self.task = next(task for task in run["ingests"] if task["task_id"] == "upload")
@@ -92,16 +65,16 @@ class Ingested:
 
 
 @pytest.fixture(scope="session")
-def ingested(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+def ingested(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
     """Upload a bundle with metadata, links and a file whose name is markup."""
     directory = tmp_path_factory.mktemp("islets")
     write_bundle(directory)
-    (directory / HOSTILE).write_text("hostile")
+    (directory / NAME_WITH_MARKUP).write_text("markup")
     return Ingested(airflow, "ingest", airflow.run("ingest", directory=str(directory)))
 
 
 @pytest.fixture(scope="session")
-def hidden(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+def hidden(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
     """Upload a bundle by a DAG that some users may not read."""
     directory = tmp_path_factory.mktemp("hidden")
     (directory / "a.txt").write_text("a")
@@ -109,20 +82,20 @@ def hidden(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def failed(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+def failed(airflow: Airflow, airflow_dss: LocalDSS, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
     """Run an upload that fails because all its files conflict."""
     directory = tmp_path_factory.mktemp("failing")
     for number in range(7):
         (directory / f"read_{number}.fastq").write_text(f"{number}")
     conflict = {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 99}
-    ui_dss.control("POST", "faults", conflict)
+    airflow_dss.control("POST", "faults", conflict)
     run_id = airflow.run("ingest", directory=str(directory))
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     return Ingested(airflow, "ingest", run_id)
 
 
 @pytest.fixture(scope="session")
-def grouped(airflow: AirflowWithUI, tmp_path_factory: pytest.TempPathFactory) -> str:
+def grouped(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Upload ten files by a group of three shards; return the run id."""
     directory = tmp_path_factory.mktemp("grouped")
     for number in range(10):
@@ -145,7 +118,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(airflow: AirflowWithUI, browser: Browser) -> Iterator[Callable[..., Page]]:
+def open_page(airflow: Airflow, browser: Browser) -> Iterator[Callable[..., Page]]:
     """Return a function that opens a page of Airflow as a logged-in user.
 
     At the end, fail if a page sent a request to another host or had an error in a script.
@@ -154,14 +127,13 @@ def open_page(airflow: AirflowWithUI, browser: Browser) -> Iterator[Callable[...
     errors: list[str] = []
     contexts = []
 
-    def opened(path: str, user: str = "admin", *, width: int = 1280, dark: bool = False) -> Page:
-        theme = "dark" if dark else "light"
+    def opened(path: str, user: str = "admin", *, width: int = 1280) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 900})
         context.set_default_timeout(120_000)  # ms, for a busy machine
         contexts.append(context)
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
         # Frames without an address have no storage.
-        context.add_init_script(f"if (location.origin === '{airflow.url}') localStorage.setItem('theme', '{theme}')")
+        context.add_init_script(f"if (location.origin === '{airflow.url}') localStorage.setItem('theme', 'light')")
         context.on("request", lambda request: requested.append(request.url))
         context.on("weberror", lambda error: errors.append(str(error.error)))
         page = context.new_page()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READS = ("R1", "R2", "I1")
-HOSTILE = "<img src=x onerror=alert(1)>.txt"  # a valid file name in a DSS
+NAME_WITH_MARKUP = "<img src=x onerror=alert(1)>.txt"  # a valid file name in a DSS
 
 
 def write_bundle(directory: Path) -> None:

@@ -8,16 +8,16 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi.routing import APIRoute
 
 from airflow_provider_hca.plugins.app import make_app
+from tests.airflow_processes import SECRET
 from tests.local.server import VERSION, new_uuid
-from tests.plugins.airflow import ROLES
-from tests.plugins.auth_manager import ONLOOKER, OUTSIDER, STRANGER
-from tests.plugins.conftest import SECRET, Ingested
+from tests.plugins.auth_manager import ONLOOKER, OUTSIDER, ROLES, STRANGER
+from tests.plugins.conftest import Ingested
 
 if TYPE_CHECKING:
     import requests
 
+    from tests.airflow_processes import Airflow
     from tests.local.server import LocalDSS
-    from tests.plugins.airflow import AirflowWithUI
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
@@ -38,40 +38,40 @@ def _addresses() -> list[str]:
     return addresses
 
 
-def _statuses(airflow: AirflowWithUI, user: str | None) -> dict[str, int]:
+def _statuses(airflow: Airflow, user: str | None) -> dict[str, int]:
     return {address: airflow.call("GET", address, user).status_code for address in _addresses()}
 
 
-def test_routes_without_login_answer_401(airflow: AirflowWithUI) -> None:
+def test_routes_without_login_answer_401(airflow: Airflow) -> None:
     statuses = _statuses(airflow, None)
     assert len(statuses) == 15
     assert set(statuses.values()) == {401}
 
 
-def test_routes_with_an_invalid_token_answer_401(airflow: AirflowWithUI) -> None:
+def test_routes_with_an_invalid_token_answer_401(airflow: Airflow) -> None:
     for address in _addresses():
         answer = _with_token(airflow, address, "eyJhbGciOiJIUzI1NiJ9.e30.xyz")
         assert answer.status_code in {401, 403}, address
 
 
-def test_routes_without_permission_to_see_plugins_answer_403(airflow: AirflowWithUI) -> None:
+def test_routes_without_permission_to_see_plugins_answer_403(airflow: Airflow) -> None:
     assert set(_statuses(airflow, STRANGER).values()) == {403}
     assert airflow.call("GET", "/api/v2/plugins", STRANGER).status_code == 403
 
 
-def test_routes_without_a_role_answer_403(airflow: AirflowWithUI) -> None:
+def test_routes_without_a_role_answer_403(airflow: Airflow) -> None:
     manager = SimpleAuthManager()  # type: ignore[no-untyped-call]  # untyped in Airflow
     token = manager.generate_jwt(SimpleAuthManagerUser(username="roleless", role=None))
     for address in _addresses():
         assert _with_token(airflow, address, token).status_code == 403, address
 
 
-def _with_token(airflow: AirflowWithUI, address: str, token: str) -> requests.Response:
+def _with_token(airflow: Airflow, address: str, token: str) -> requests.Response:
     return airflow.call("GET", address, None, cookies={"_token": token})
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_roles_have_the_permissions_of_airflow(airflow: AirflowWithUI, ingested: Ingested, role: str) -> None:
+def test_roles_have_the_permissions_of_airflow(airflow: Airflow, ingested: Ingested, role: str) -> None:
     may_read = role in {"op", "admin"}
     assert airflow.call("GET", "/api/v2/connections", role).status_code == (200 if may_read else 403)
     assert airflow.call("GET", _HEALTH, role).status_code == (200 if may_read else 403)
@@ -84,9 +84,7 @@ def test_roles_have_the_permissions_of_airflow(airflow: AirflowWithUI, ingested:
 
 
 @pytest.mark.parametrize("user", [OUTSIDER, ONLOOKER])
-def test_unreadable_dag_is_hidden_everywhere(
-    airflow: AirflowWithUI, ingested: Ingested, hidden: Ingested, user: str
-) -> None:
+def test_unreadable_dag_is_hidden_everywhere(airflow: Airflow, ingested: Ingested, hidden: Ingested, user: str) -> None:
     run = {"dag_id": "hidden", "run_id": hidden.run_id}
     for address in ("/hca-dss/run", "/hca-dss/api/run"):
         assert airflow.call("GET", address, user, params=run).status_code == 403
@@ -98,7 +96,7 @@ def test_unreadable_dag_is_hidden_everywhere(
     assert "hidden" not in {ingest["dag_id"] for ingest in airflow.page("ingests", user)["ingests"]}
 
 
-def test_connection_of_another_type_is_answered_like_a_missing_one(airflow: AirflowWithUI) -> None:
+def test_connection_of_another_type_is_answered_like_a_missing_one(airflow: Airflow) -> None:
     for path in ("health", "bundles?replica=aws", f"bundles/{new_uuid()}?replica=aws"):
         other = airflow.call("GET", f"{_CONNECTIONS}/not_a_dss/{path}")
         missing = airflow.call("GET", f"{_CONNECTIONS}/missing/{path}")
@@ -106,16 +104,16 @@ def test_connection_of_another_type_is_answered_like_a_missing_one(airflow: Airf
         assert other.text.replace("not_a_dss", "") == missing.text.replace("missing", "")
 
 
-def test_responses_contain_no_secrets(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
+def test_responses_contain_no_secrets(airflow: Airflow, ingested: Ingested, airflow_dss: LocalDSS) -> None:
     bundle = f"bundles/{ingested.uuid}?replica=aws"
     unauthorized = {"method": "GET", "path": "/bundles", "action": "status", "status": 401, "times": 4}
-    ui_dss.control("POST", "faults", unauthorized)
+    airflow_dss.control("POST", "faults", unauthorized)
     texts = [
         airflow.call("GET", f"{_CONNECTIONS}/{connection}/{path}").text
         for connection in ("dss_token", "hca_dss_default", "dss_down", "not_a_dss")
         for path in ("health", "bundles?replica=aws", bundle)
     ]
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     texts += [airflow.call("GET", address).text for address in _addresses()]
     stored = airflow.api("GET", "/connections/dss_token")
     assert stored["password"] in {"***", None}
@@ -125,7 +123,7 @@ def test_responses_contain_no_secrets(airflow: AirflowWithUI, ingested: Ingested
         assert SECRET not in text
 
 
-def test_responses_forbid_foreign_scripts_and_caching(airflow: AirflowWithUI) -> None:
+def test_responses_forbid_foreign_scripts_and_caching(airflow: Airflow) -> None:
     for address in _addresses():
         headers = airflow.call("GET", address).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';"), address

@@ -14,23 +14,23 @@ from airflow_provider_hca.plugins import dss as plugin_dss
 from airflow_provider_hca.plugins.bundles import get_bundle, list_bundles
 from tests.local.server import UNUSED_UUID, VERSION, new_uuid
 from tests.plugins.conftest import Ingested
-from tests.plugins.samples import HOSTILE
+from tests.plugins.samples import NAME_WITH_MARKUP
 
 if TYPE_CHECKING:
+    from tests.airflow_processes import Airflow
     from tests.local.server import LocalDSS
-    from tests.plugins.airflow import AirflowWithUI
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 _BUNDLES = "connections/hca_dss_default/bundles"
 
 
-def test_bundles_are_listed_newest_first(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    file = ui_dss.new_file()
+def test_bundles_are_listed_newest_first(airflow: Airflow, airflow_dss: LocalDSS) -> None:
+    file = airflow_dss.new_file()
     versions = [f"2999-01-01T00000{number}.000000Z" for number in (3, 1, 2)]
     uuids = {version: new_uuid() for version in versions}
     for version, uuid in uuids.items():
-        assert ui_dss.put_bundle([ui_dss.entry("a", file)], uuid, version).status_code == 201
+        assert airflow_dss.put_bundle([airflow_dss.entry("a", file)], uuid, version).status_code == 201
     listed = airflow.page(_BUNDLES, replica="aws")
     newest = [(bundle["uuid"], bundle["version"]) for bundle in listed["bundles"][:3]]
     assert newest == [(uuids[version], version) for version in sorted(versions, reverse=True)]
@@ -38,15 +38,15 @@ def test_bundles_are_listed_newest_first(airflow: AirflowWithUI, ui_dss: LocalDS
     assert listed["listed"] >= 3
 
 
-def test_prefix_in_either_case_filters_bundles(airflow: AirflowWithUI, ingested: Ingested) -> None:
+def test_prefix_in_either_case_filters_bundles(airflow: Airflow, ingested: Ingested) -> None:
     for prefix in (ingested.uuid[:9], ingested.uuid[:9].upper(), ingested.uuid):
         found = airflow.page(_BUNDLES, replica="aws", prefix=prefix)["bundles"]
         assert found == [{"uuid": ingested.uuid, "version": ingested.version}]
 
 
-def test_bundle_reports_its_replicas(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+def test_bundle_reports_its_replicas(airflow: Airflow, airflow_dss: LocalDSS) -> None:
     uuid = new_uuid()
-    assert ui_dss.put_bundle([ui_dss.entry("a")], uuid).status_code == 201
+    assert airflow_dss.put_bundle([airflow_dss.entry("a")], uuid).status_code == 201
     assert airflow.page(_BUNDLES, replica="aws", prefix=uuid)["bundles"]
 
     def replicas(replica: str) -> dict[str, bool | None]:
@@ -55,30 +55,32 @@ def test_bundle_reports_its_replicas(airflow: AirflowWithUI, ui_dss: LocalDSS) -
 
     airflow.wait_for("the bundle to be synced", lambda: replicas("aws") == {"aws": True, "gcp": True})
     first = {"method": "GET", "path": f"/bundles/{uuid}", "action": "slow", "seconds": 0}
-    ui_dss.control("POST", "faults", first)
-    ui_dss.control("POST", "faults", {**first, "action": "status", "status": 500, "times": 9})
+    airflow_dss.control("POST", "faults", first)
+    airflow_dss.control("POST", "faults", {**first, "action": "status", "status": 500, "times": 9})
     assert replicas("gcp") == {"aws": None, "gcp": True}
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
 
 
-def test_bundle_lists_files_with_checksums(airflow: AirflowWithUI, ingested: Ingested, ui_dss: LocalDSS) -> None:
+def test_bundle_lists_files_with_checksums(airflow: Airflow, ingested: Ingested, airflow_dss: LocalDSS) -> None:
     shown = airflow.page(f"{_BUNDLES}/{ingested.uuid}", replica="aws", version=ingested.version)
-    stored = ui_dss.call("GET", f"/bundles/{ingested.uuid}", replica="aws", version=ingested.version).json()["bundle"]
+    stored = airflow_dss.call("GET", f"/bundles/{ingested.uuid}", replica="aws", version=ingested.version).json()[
+        "bundle"
+    ]
     assert shown["byte_count"] == sum(file["size"] for file in stored["files"])
     assert (shown["uuid"], shown["version"]) == (ingested.uuid, ingested.version)
     assert shown["versions"] == [ingested.version]
-    assert HOSTILE in {file["name"] for file in shown["files"]}
+    assert NAME_WITH_MARKUP in {file["name"] for file in shown["files"]}
     keys = ["name", "uuid", "version", "size", "indexed", "sha256", "sha1", "s3_etag", "crc32c"]
     for one, other in zip(shown["files"], stored["files"], strict=True):
         assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
         assert one["content_type"] == other["content-type"]
 
 
-def test_bundle_without_version_is_the_latest_and_lists_all(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    uuid, file = new_uuid(), ui_dss.new_file()
+def test_bundle_without_version_is_the_latest_and_lists_all(airflow: Airflow, airflow_dss: LocalDSS) -> None:
+    uuid, file = new_uuid(), airflow_dss.new_file()
     versions = ["2025-01-01T000000.000000Z", "2025-01-02T000000.000000Z"]
     for version in versions:
-        assert ui_dss.put_bundle([ui_dss.entry("a", file)], uuid, version).status_code == 201
+        assert airflow_dss.put_bundle([airflow_dss.entry("a", file)], uuid, version).status_code == 201
     shown = airflow.page(f"{_BUNDLES}/{uuid}", replica="aws")
     assert (shown["version"], shown["versions"]) == (versions[1], versions[::-1])
 
@@ -90,7 +92,7 @@ def test_bundle_without_version_is_the_latest_and_lists_all(airflow: AirflowWith
         ("connections/dss_down/bundles?replica=aws", 502, "Check the host of connection 'dss_down'"),
     ],
 )
-def test_errors_of_the_dss_are_passed_on(airflow: AirflowWithUI, path: str, status: int, detail: str) -> None:
+def test_errors_of_the_dss_are_passed_on(airflow: Airflow, path: str, status: int, detail: str) -> None:
     answer = airflow.call("GET", f"/hca-dss/api/{path}")
     assert answer.status_code == status
     assert detail in answer.json()["detail"]
@@ -108,13 +110,13 @@ def test_errors_of_the_dss_are_passed_on(airflow: AirflowWithUI, path: str, stat
         f"connections/hca_dss_default/files/{UNUSED_UUID}/links?replica=aws",
     ],
 )
-def test_malformed_parameters_are_not_sent_to_the_dss(airflow: AirflowWithUI, ui_dss: LocalDSS, path: str) -> None:
-    ui_dss.control("DELETE", "requests")
+def test_malformed_parameters_are_not_sent_to_the_dss(airflow: Airflow, airflow_dss: LocalDSS, path: str) -> None:
+    airflow_dss.control("DELETE", "requests")
     assert airflow.call("GET", f"/hca-dss/api/{path}").status_code == 422
-    assert ui_dss.control("GET", "requests") == []
+    assert airflow_dss.control("GET", "requests") == []
 
 
-def test_malformed_connection_is_explained(airflow: AirflowWithUI) -> None:
+def test_malformed_connection_is_explained(airflow: Airflow) -> None:
     airflow.api("POST", "/connections", {"connection_id": "dss_wrong", "conn_type": "hca_dss", "host": "dss"})
     try:
         answer = airflow.call("GET", "/hca-dss/api/connections/dss_wrong/bundles?replica=aws")
@@ -125,11 +127,11 @@ def test_malformed_connection_is_explained(airflow: AirflowWithUI) -> None:
 
 
 def test_bundle_of_more_than_10000_files_lists_the_first_and_links_json(
-    airflow: AirflowWithUI, ui_dss: LocalDSS
+    airflow: Airflow, airflow_dss: LocalDSS
 ) -> None:
-    uuid, file = new_uuid(), ui_dss.new_file()
+    uuid, file = new_uuid(), airflow_dss.new_file()
     names = [*(f"{number}.txt" for number in range(10_002)), "links.json"]
-    assert ui_dss.put_bundle([ui_dss.entry(name, file) for name in names], uuid).status_code == 201
+    assert airflow_dss.put_bundle([airflow_dss.entry(name, file) for name in names], uuid).status_code == 201
     shown = airflow.page(f"{_BUNDLES}/{uuid}", replica="aws")
     assert [file["name"] for file in shown["files"]] == [*names[:10_000], "links.json"]
     assert (shown["omitted"], shown["byte_count"]) == (2, len(names) * len(b"content"))
@@ -213,7 +215,7 @@ def test_bundle_of_an_invalid_version_is_shown_without_replicas(malformed_dss: M
     assert shown["replicas"] == {"aws": True, "gcp": None}
 
 
-def test_incomplete_manifest_is_an_error_of_the_dss(airflow: AirflowWithUI, malformed_dss: MalformedDSS) -> None:
+def test_incomplete_manifest_is_an_error_of_the_dss(airflow: Airflow, malformed_dss: MalformedDSS) -> None:
     stored = {"connection_id": "dss_malformed", "conn_type": "hca_dss", "host": malformed_dss.url}
     airflow.api("POST", "/connections", stored)
     page = "/hca-dss/api/connections/dss_malformed/bundles"
@@ -239,13 +241,13 @@ def test_incomplete_manifest_is_an_error_of_the_dss(airflow: AirflowWithUI, malf
         airflow.api("DELETE", "/connections/dss_malformed")
 
 
-def test_slow_dss_is_answered_with_504(ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_dss_is_answered_with_504(airflow_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin_dss, "_SECONDS", 0.5)
-    monkeypatch.setenv("AIRFLOW_CONN_SLOW", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url}))
+    monkeypatch.setenv("AIRFLOW_CONN_SLOW", json.dumps({"conn_type": "hca_dss", "host": airflow_dss.url}))
     slow = {"method": "GET", "path": "/bundles/", "action": "slow", "seconds": 3, "times": 2}
-    ui_dss.control("POST", "faults", slow)
+    airflow_dss.control("POST", "faults", slow)
     for request in (list_bundles("slow", "aws"), get_bundle("slow", new_uuid(), "aws")):
         with pytest.raises(HTTPException, match="takes too long") as caught:
             asyncio.run(request)
         assert caught.value.status_code == 504
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")

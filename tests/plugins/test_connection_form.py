@@ -10,8 +10,8 @@ from airflow_provider_hca.get_provider_info import get_provider_info
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+    from tests.airflow_processes import Airflow
     from tests.local.server import LocalDSS
-    from tests.plugins.airflow import AirflowWithUI
 
     OpenPage = Callable[..., Page]
 
@@ -46,7 +46,7 @@ _CRAMPED = """dialog => {
 
 
 @pytest.fixture
-def form(open_page: OpenPage, airflow: AirflowWithUI) -> Iterator[Callable[..., tuple[Page, Locator]]]:
+def form(open_page: OpenPage, airflow: Airflow) -> Iterator[Callable[..., tuple[Page, Locator]]]:
     """Return a function that opens Airflow's form for a new connection to a DSS; delete the connection at the end."""
 
     def opened(**options: object) -> tuple[Page, Locator]:
@@ -62,12 +62,9 @@ def form(open_page: OpenPage, airflow: AirflowWithUI) -> Iterator[Callable[..., 
     airflow.call("DELETE", f"/api/v2/connections/{_CONN_ID}")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 1920])
-def test_form_has_all_fields_with_labels_and_help(
-    form: Callable[..., tuple[Page, Locator]], width: int, dark: bool
-) -> None:
-    _, dialog = form(width=width, dark=dark)
+def test_form_has_all_fields_with_labels_and_help(form: Callable[..., tuple[Page, Locator]], width: int) -> None:
+    _, dialog = form(width=width)
     behaviour = _TYPE["ui-field-behaviour"]
     for name, label in behaviour["relabeling"].items():
         dialog.get_by_text(label, exact=True).wait_for()
@@ -97,23 +94,23 @@ def test_form_has_all_fields_with_labels_and_help(
 )
 def test_form_saves_and_tests_a_connection(
     form: Callable[..., tuple[Page, Locator]],
-    airflow: AirflowWithUI,
-    ui_dss: LocalDSS,
+    airflow: Airflow,
+    airflow_dss: LocalDSS,
     host: str | None,
     token: str | None,
     title: str,
     message: str,
 ) -> None:
     page, dialog = form()
-    token = token or ui_dss.token()
-    dialog.locator("[name=host]").fill(host or ui_dss.url)
+    token = token or airflow_dss.token()
+    dialog.locator("[name=host]").fill(host or airflow_dss.url)
     dialog.locator("[name=password]").fill(token)
     dialog.get_by_role("button", name="Extra Fields", exact=True).click()
     dialog.locator("#element_audience").fill("https://dss.example.org/")
     dialog.get_by_role("button", name="Save").click()
     dialog.wait_for(state="hidden")
     stored = airflow.api("GET", f"/connections/{_CONN_ID}")
-    assert (stored["conn_type"], stored["host"]) == ("hca_dss", host or ui_dss.url)
+    assert (stored["conn_type"], stored["host"]) == ("hca_dss", host or airflow_dss.url)
     assert '"audience": "https://dss.example.org/"' in stored["extra"]
     # Airflow 3.3.1 and 3.3.2 send a port of 0 if it is empty, and then refuse to test with the stored password.
     port = {"connection_id": _CONN_ID, "conn_type": "hca_dss", "port": 0}

@@ -15,44 +15,44 @@ from tests.plugins.auth_manager import READER
 from tests.running import requests_of
 
 if TYPE_CHECKING:
+    from tests.airflow_processes import Airflow
     from tests.local.server import LocalDSS
-    from tests.plugins.airflow import AirflowWithUI
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 
-def test_list_has_stored_connections_and_those_of_the_environment(airflow: AirflowWithUI) -> None:
+def test_list_has_stored_connections_and_those_of_the_environment(airflow: Airflow) -> None:
     assert airflow.page("connections")["connections"] == ["hca_dss_default", "dss_down", "dss_token"]
 
 
-def test_health_of_a_good_connection(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+def test_health_of_a_good_connection(airflow: Airflow, airflow_dss: LocalDSS) -> None:
     for connection, kind in (("hca_dss_default", "service account key"), ("dss_token", "token")):
         health = airflow.page(f"connections/{connection}/health")
         assert health.pop("seconds") < 60
         assert health == {
             "ok": True,
-            "message": f"{ui_dss.url} answers and accepts the token",
-            "host": ui_dss.url,
+            "message": f"{airflow_dss.url} answers and accepts the token",
+            "host": airflow_dss.url,
             "credentials": kind,
         }
 
 
-def test_health_of_a_bad_connection_names_the_problem(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
+def test_health_of_a_bad_connection_names_the_problem(airflow: Airflow, airflow_dss: LocalDSS) -> None:
     down = airflow.page("connections/dss_down/health")
     assert not down["ok"]
     assert "connection refused" in down["message"]
     assert down["credentials"] == "none, read only"
     unauthorized = {"action": "status", "status": 401, "times": 9}
     for method, path in (("GET", "/collections"), ("PUT", "/files/")):
-        ui_dss.control("POST", "faults", {"method": method, "path": path, **unauthorized})
+        airflow_dss.control("POST", "faults", {"method": method, "path": path, **unauthorized})
     health = airflow.page("connections/dss_token/health")
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     assert not health["ok"]
     assert "Check the credentials of this connection" in health["message"]
 
 
 @pytest.mark.parametrize("scheme", ["https://", ""])
-def test_health_hides_a_password_in_the_host(airflow: AirflowWithUI, scheme: str) -> None:
+def test_health_hides_a_password_in_the_host(airflow: Airflow, scheme: str) -> None:
     stored = {"connection_id": "dss_user", "conn_type": "hca_dss", "host": f"{scheme}me:hunter22@dss.example.org/v1"}
     airflow.api("POST", "/connections", stored)
     try:
@@ -66,35 +66,40 @@ def test_health_hides_a_password_in_the_host(airflow: AirflowWithUI, scheme: str
         airflow.api("DELETE", "/connections/dss_user")
 
 
-def test_health_without_permission_to_test_sends_no_token(airflow: AirflowWithUI, ui_dss: LocalDSS) -> None:
-    ui_dss.control("DELETE", "requests")
+def test_health_without_permission_to_test_sends_no_token(airflow: Airflow, airflow_dss: LocalDSS) -> None:
+    airflow_dss.control("DELETE", "requests")
     answer = airflow.page("connections/dss_token/health", READER)
     assert answer.pop("seconds") < 60
     assert answer == {
         "ok": True,
-        "message": f"{ui_dss.url} answers. Credentials were not tested: you may read connections, but not test them",
-        "host": ui_dss.url,
+        "message": f"{airflow_dss.url} answers. "
+        "Credentials were not tested: you may read connections, but not test them",
+        "host": airflow_dss.url,
         "credentials": "",
     }
-    assert requests_of(ui_dss, "GET", "/v1/collections") == 0
+    assert requests_of(airflow_dss, "GET", "/v1/collections") == 0
     assert airflow.page("connections/dss_token/health", "op")["credentials"] == "token"
-    assert requests_of(ui_dss, "GET", "/v1/collections") == 1
+    assert requests_of(airflow_dss, "GET", "/v1/collections") == 1
 
 
 @pytest.mark.parametrize("setting", ["Disabled", "Hidden"])
 def test_health_with_tests_disabled_sends_no_token(
-    ui_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, setting: str
+    airflow_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", setting)
     extra = {"key_path": "/no/such/key.json"}
-    monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": ui_dss.url, "extra": extra}))
-    ui_dss.control("DELETE", "requests")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": airflow_dss.url, "extra": extra})
+    )
+    airflow_dss.control("DELETE", "requests")
     answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
     assert answer.ok
-    assert answer.message == (f"{ui_dss.url} answers. Credentials were not tested: [core] test_connection is {setting}")
-    assert (answer.host, answer.credentials) == (ui_dss.url, "")
-    assert requests_of(ui_dss, "GET", "/v1/collections") == 0
-    assert requests_of(ui_dss, "GET", "/v1/bundles") + requests_of(ui_dss, "HEAD", "/v1/bundles") == 1
+    assert answer.message == (
+        f"{airflow_dss.url} answers. Credentials were not tested: [core] test_connection is {setting}"
+    )
+    assert (answer.host, answer.credentials) == (airflow_dss.url, "")
+    assert requests_of(airflow_dss, "GET", "/v1/collections") == 0
+    assert requests_of(airflow_dss, "GET", "/v1/bundles") + requests_of(airflow_dss, "HEAD", "/v1/bundles") == 1
     monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": "me:hunter22@dss"}))
     answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
     assert (answer.ok, answer.host) == (False, "")

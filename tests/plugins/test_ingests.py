@@ -11,18 +11,18 @@ from tests.plugins.conftest import Ingested
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.airflow_processes import Airflow
     from tests.local.server import LocalDSS
-    from tests.plugins.airflow import AirflowWithUI
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 
-def _tasks(airflow: AirflowWithUI, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+def _tasks(airflow: Airflow, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
     run = airflow.page("run", dag_id=dag_id, run_id=run_id)
     return {task["task_id"]: task for task in run["ingests"]}
 
 
-def test_run_lists_tasks_with_bundles_and_counts(airflow: AirflowWithUI, ingested: Ingested) -> None:
+def test_run_lists_tasks_with_bundles_and_counts(airflow: Airflow, ingested: Ingested) -> None:
     tasks = _tasks(airflow, "ingest", ingested.run_id)
     upload, sensor = tasks["upload"], tasks["available"]
     bundle = {"connection": "hca_dss_default", "replica": "aws", "uuid": ingested.uuid, "version": ingested.version}
@@ -36,18 +36,18 @@ def test_run_lists_tasks_with_bundles_and_counts(airflow: AirflowWithUI, ingeste
     assert progress["rate"] > 0
 
 
-def test_failed_upload_lists_files_by_cause(airflow: AirflowWithUI, failed: Ingested) -> None:
+def test_failed_upload_lists_files_by_cause(airflow: Airflow, failed: Ingested) -> None:
     upload = _tasks(airflow, "ingest", failed.run_id)["upload"]
     assert upload["state"] == "failed"
     assert upload["progress"]["phase"] == "register"
     (failure,) = upload["progress"]["failures"]
     assert failure["count"] == 7
     assert failure["names"] == [f"read_{number}.fastq" for number in range(5)]
-    assert failure["cause"].endswith("clear the run, or give another version")
+    assert failure["cause"].endswith("clear the DAG run, or use another version")
     assert "7 of 7 files failed" in upload["progress"]["error"]
 
 
-def test_ingests_list_uploads_newest_first(airflow: AirflowWithUI, ingested: Ingested, failed: Ingested) -> None:
+def test_ingests_list_uploads_newest_first(airflow: Airflow, ingested: Ingested, failed: Ingested) -> None:
     listed = airflow.page("ingests")["ingests"]
     runs = [ingest["run_id"] for ingest in listed]
     assert {ingested.run_id, failed.run_id} <= set(runs)
@@ -56,7 +56,7 @@ def test_ingests_list_uploads_newest_first(airflow: AirflowWithUI, ingested: Ing
     assert len(airflow.page("ingests", limit=1)["ingests"]) == 1
 
 
-def test_download_is_not_the_creator_of_its_bundle(airflow: AirflowWithUI, ingested: Ingested, tmp_path: Path) -> None:
+def test_download_is_not_the_creator_of_its_bundle(airflow: Airflow, ingested: Ingested, tmp_path: Path) -> None:
     for number in (1, 2):
         run_id = airflow.run("fetch", bundle_uuid=ingested.uuid, directory=str(tmp_path / f"fetched {number}"))
     task = _tasks(airflow, "fetch", run_id)["download"]
@@ -85,13 +85,13 @@ def test_too_many_tasks_show_failed_and_running_ones_first() -> None:
     assert select_most_relevant(shown[:1], 9) == (shown[:1], 0)
 
 
-def test_unknown_bundle_has_no_creator(airflow: AirflowWithUI) -> None:
+def test_unknown_bundle_has_no_creator(airflow: Airflow) -> None:
     assert airflow.page("creators", fqid="x.y")["creators"] == {}
     answer = airflow.call("GET", "/hca-dss/api/run?dag_id=ingest&run_id=none")
     assert (answer.status_code, answer.json()["detail"]) == (404, "no run 'none' of DAG 'ingest'")
 
 
-def test_xcoms_of_other_providers_are_ignored(airflow: AirflowWithUI, hidden: Ingested) -> None:
+def test_xcoms_of_other_providers_are_ignored(airflow: Airflow, hidden: Ingested) -> None:
     """Any task may push XComs of the same names."""
     path = f"/dags/hidden/dagRuns/{hidden.run_id}/taskInstances/upload/xcomEntries"
     before = {key: airflow.api("GET", f"{path}/{key}")["value"] for key in ("dss_progress", "_link_DSSBundleLink")}
@@ -112,11 +112,11 @@ def test_xcoms_of_other_providers_are_ignored(airflow: AirflowWithUI, hidden: In
     assert _tasks(airflow, "hidden", hidden.run_id)["upload"]["bundle"]["uuid"] == hidden.uuid
 
 
-def test_running_upload_has_progress_and_link(airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path) -> None:
+def test_running_upload_has_progress_and_link(airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"{number}.json").write_text(f"{number}")
     slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 1, "times": 99}
-    ui_dss.control("POST", "faults", slow)
+    airflow_dss.control("POST", "faults", slow)
     run_id = airflow.start_run("ingest", directory=str(tmp_path))
 
     def registering() -> bool:
@@ -127,7 +127,7 @@ def test_running_upload_has_progress_and_link(airflow: AirflowWithUI, ui_dss: Lo
     airflow.wait_for("some files to be registered", registering)
     task = _tasks(airflow, "ingest", run_id)["upload"]
     links = airflow.api("GET", f"/dags/ingest/dagRuns/{run_id}/taskInstances/upload/links")["extra_links"]
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     assert task["state"] == "running"
     assert 0 < task["progress"]["phase_done"] < task["progress"]["phase_files"] == 30
     assert f"uuid={task['bundle']['uuid']}" in links["DSS bundle"]
@@ -135,7 +135,7 @@ def test_running_upload_has_progress_and_link(airflow: AirflowWithUI, ui_dss: Lo
     assert _tasks(airflow, "ingest", run_id)["upload"]["progress"]["phase"] == "done"
 
 
-def test_upload_group_is_one_ingest_with_shards(airflow: AirflowWithUI, grouped: str) -> None:
+def test_upload_group_is_one_ingest_with_shards(airflow: Airflow, grouped: str) -> None:
     tasks = _tasks(airflow, "grouped", grouped)
     shards, bundle = tasks["upload.shard"], tasks["upload.bundle"]
     assert [shard["progress"]["phase"] for shard in shards["shards"]] == ["done"] * 3
@@ -150,14 +150,14 @@ def test_upload_group_is_one_ingest_with_shards(airflow: AirflowWithUI, grouped:
 
 
 def test_failed_upload_group_merges_failures_of_its_shards(
-    airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
+    airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
 ) -> None:
     for number in range(6):
         (tmp_path / f"{number}.txt").write_text(f"failing {number}")
     conflict = {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 99}
-    ui_dss.control("POST", "faults", conflict)
+    airflow_dss.control("POST", "faults", conflict)
     run_id = airflow.run("grouped", directory=str(tmp_path))
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     (listed,) = [ingest for ingest in airflow.page("ingests")["ingests"] if ingest["run_id"] == run_id]
     assert (listed["task_id"], listed["state"], listed["file_count"]) == ("upload.shard", "failed", 6)
     (failure,) = listed["progress"]["failures"]

@@ -9,16 +9,15 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from tests.local.server import new_uuid
-from tests.plugins.airflow import ROLES
 from tests.plugins.auth_manager import STRANGER
 from tests.plugins.conftest import Ingested
-from tests.plugins.samples import HOSTILE
+from tests.plugins.samples import NAME_WITH_MARKUP
 
 if TYPE_CHECKING:
     from playwright.sync_api import FrameLocator, Page
 
+    from tests.airflow_processes import Airflow
     from tests.local.server import LocalDSS
-    from tests.plugins.airflow import AirflowWithUI
 
     OpenPage = Callable[..., Page]
 
@@ -41,20 +40,26 @@ def _run(ingested: Ingested) -> str:
     return f"/dags/{ingested.dag_id}/runs/{quote(ingested.run_id)}/plugin/dss-run"
 
 
+def _set_theme(page: Page, theme: str) -> None:
+    """Change the theme like Airflow's own switch."""
+    page.evaluate("theme => { document.documentElement.className = theme }", theme)
+    page.wait_for_timeout(100)
+
+
 def test_navigation_entry_opens_the_newest_bundles(open_page: OpenPage, ingested: Ingested) -> None:
     page = open_page("/")
-    page.get_by_role("link", name="DSS").click()
+    page.get_by_role("link", name="DSS", exact=True).click()
     row = _frame(page).get_by_role("row").filter(has_text=ingested.uuid)
     row.get_by_role("link", name="ingest", exact=True).wait_for()
     assert ingested.version in row.inner_text()
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ["viewer", "op"])
 def test_connections_tab_needs_permission_to_read_connections(open_page: OpenPage, role: str) -> None:
     page = open_page(_FRAME, role)
     tabs = _frame(page).get_by_role("navigation").get_by_role("link")
     tabs.first.wait_for()
-    expected = ["Bundles", "Ingests", "Connections"] if role in {"op", "admin"} else ["Bundles", "Ingests"]
+    expected = ["Bundles", "Ingests", "Connections"] if role == "op" else ["Bundles", "Ingests"]
     assert tabs.all_inner_texts() == expected
 
 
@@ -62,7 +67,7 @@ def test_navigation_entry_needs_permission_to_see_plugins(open_page: OpenPage) -
     page = open_page("/", STRANGER)
     page.get_by_role("link", name="Dags").first.wait_for()
     page.wait_for_load_state("networkidle")
-    assert page.get_by_role("link", name="DSS").count() == 0
+    assert page.get_by_role("link", name="DSS", exact=True).count() == 0
 
 
 def test_search_filters_by_prefix_and_reports_invalid_ones(open_page: OpenPage, ingested: Ingested) -> None:
@@ -89,10 +94,10 @@ def test_replica_button_switches_bundles_and_their_links(open_page: OpenPage, in
     assert "replica=gcp" in page.url
 
 
-def test_bundle_lists_files_with_details(open_page: OpenPage, ingested: Ingested, ui_dss: LocalDSS) -> None:
+def test_bundle_lists_filters_and_sorts_files(open_page: OpenPage, ingested: Ingested, airflow_dss: LocalDSS) -> None:
     """Each file has name, type, size and version, and its details have the four checksums."""
     frame = _frame(open_page(_bundle(ingested)))
-    files = ui_dss.call("GET", f"/bundles/{ingested.uuid}", replica="aws").json()["bundle"]["files"]
+    files = airflow_dss.call("GET", f"/bundles/{ingested.uuid}", replica="aws").json()["bundle"]["files"]
     file = next(file for file in files if file["name"] == "islets_17.bam")
     row = frame.get_by_role("row").filter(has_text="islets_17.bam")
     row.wait_for()
@@ -101,10 +106,8 @@ def test_bundle_lists_files_with_details(open_page: OpenPage, ingested: Ingested
     row.get_by_role("button", name="Details of").click()
     for name in ("sha256", "sha1", "s3_etag", "crc32c"):
         frame.get_by_text(file[name], exact=True).wait_for()
-
-
-def test_bundle_filters_and_sorts_files(open_page: OpenPage, ingested: Ingested) -> None:
-    frame = _frame(open_page(_bundle(ingested)))
+    frame.get_by_text(NAME_WITH_MARKUP, exact=True).wait_for()
+    assert frame.locator("img").count() == 0
     frame.get_by_label("Filter files").fill("gzip")
     frame.get_by_role("heading", name="3 of 21 files").wait_for()
     frame.get_by_role("button", name="Size").click()
@@ -128,12 +131,6 @@ def test_bundle_draws_links_with_names_from_metadata(open_page: OpenPage, ingest
     found = frame.locator("tr.found")
     found.wait_for()
     assert "islets_17.loom" in found.inner_text()
-
-
-def test_file_name_with_markup_is_shown_as_text(open_page: OpenPage, ingested: Ingested) -> None:
-    frame = _frame(open_page(_bundle(ingested)))
-    frame.get_by_text(HOSTILE, exact=True).wait_for()
-    assert frame.locator("img").count() == 0
 
 
 def test_bundle_links_to_its_task_and_the_task_to_its_bundle(open_page: OpenPage, ingested: Ingested) -> None:
@@ -200,41 +197,44 @@ def test_failed_upload_shows_files_and_reason(open_page: OpenPage, failed: Inges
 
 
 def test_progress_updates_without_reloading(
-    open_page: OpenPage, airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
+    open_page: OpenPage, airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
 ) -> None:
     """The tab of the run and the page of the future bundle follow an upload to its end."""
-    for number in range(12):
+    for number in range(60):
         (tmp_path / f"{number}.json").write_text(f"{number}")
-    (tmp_path / "large.bin").write_bytes(b"\7" * 3_000_000)  # copied asynchronously by this DSS, after 3 s
+    (tmp_path / "large.bin").write_bytes(b"\7" * 3_000_000)  # copied asynchronously by this DSS
     slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 1, "times": 99}
-    ui_dss.control("POST", "faults", slow)
+    uncopied = {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 999}
+    airflow_dss.control("POST", "faults", slow)
     run_id = airflow.start_run("ingest", directory=str(tmp_path))
     frame = _frame(open_page(f"/dags/ingest/runs/{quote(run_id)}/plugin/dss-run"))
     step = frame.locator("li[aria-current=step]")
     step.filter(has_text="Register").wait_for()
+    airflow_dss.control("DELETE", "faults")
+    airflow_dss.control("POST", "faults", uncopied)
     address = airflow.page("run", dag_id="ingest", run_id=run_id)["ingests"][0]["bundle"]
     bundle = _frame(open_page(f"{_FRAME}bundle?{urlencode(address)}"))
     bundle.get_by_role("alert").get_by_text("within a minute after its creation").wait_for()
     step.filter(has_text="Copy").wait_for()
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for()
     assert frame.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
-    bundle.get_by_role("heading", name="13 files").wait_for()
+    bundle.get_by_role("heading", name="61 files").wait_for()
 
 
 def test_run_tab_shows_shards_by_number(
-    open_page: OpenPage, airflow: AirflowWithUI, ui_dss: LocalDSS, tmp_path: Path
+    open_page: OpenPage, airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
 ) -> None:
     """The tab follows the shards of an upload group until the bundle is created."""
     for number in range(10):
         (tmp_path / f"{number}.json").write_text(f"shards {number}")
     slow = {"method": "PUT", "path": "/files/", "action": "slow", "seconds": 1, "times": 99}
-    ui_dss.control("POST", "faults", slow)
+    airflow_dss.control("POST", "faults", slow)
     run_id = airflow.start_run("grouped", directory=str(tmp_path))
     page = open_page(f"/dags/grouped/runs/{quote(run_id)}/plugin/dss-run")
     shards = _frame(page).locator("article", has_text="DSSUploadShardOperator")
     shards.locator("header").get_by_text("running").wait_for()
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
     shards.get_by_text("3 of 3 shards").wait_for()
     for number in (1, 2, 3):
         row = shards.get_by_role("row").filter(has_text=f"upload.shard {number} of 3")
@@ -246,7 +246,7 @@ def test_run_tab_shows_shards_by_number(
     page.wait_for_url(re.compile(r"/tasks/upload\.shard/mapped/1"))
 
 
-def test_run_tab_without_bundles_explains_itself(open_page: OpenPage, airflow: AirflowWithUI) -> None:
+def test_run_tab_without_bundles_explains_itself(open_page: OpenPage, airflow: Airflow) -> None:
     airflow.api("PATCH", "/dags/fetch", {"is_paused": True})
     run_id = airflow.start_run("fetch")
     frame = _frame(open_page(f"/dags/fetch/runs/{quote(run_id)}/plugin/dss-run"))
@@ -255,16 +255,16 @@ def test_run_tab_without_bundles_explains_itself(open_page: OpenPage, airflow: A
     airflow.api("PATCH", "/dags/fetch", {"is_paused": False})
 
 
-def test_connections_show_their_health_and_can_be_tested_again(open_page: OpenPage, ui_dss: LocalDSS) -> None:
+def test_connections_show_their_health_and_can_be_tested_again(open_page: OpenPage, airflow_dss: LocalDSS) -> None:
     frame = _frame(open_page(f"{_FRAME}connections"))
     good, bad = (frame.locator(f"[data-connection={name}]") for name in ("hca_dss_default", "dss_down"))
     good.get_by_text("healthy").wait_for()
     bad.get_by_text("connection refused").wait_for()
     gone = {"method": "GET", "path": "/bundles/", "action": "status", "status": 503, "times": 9}
-    ui_dss.control("POST", "faults", gone)
+    airflow_dss.control("POST", "faults", gone)
     good.get_by_role("button", name="Test again").click()
     good.get_by_text("failing").wait_for()
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
 
 
 @pytest.mark.usefixtures("ingested")
@@ -326,19 +326,19 @@ def test_hint_of_grouped_nodes_names_only_known_ones(open_page: OpenPage) -> Non
     assert hint.splitlines() == ["file", "a", "name of b: b"]
 
 
-def test_search_aborts_the_request_of_the_previous_search(open_page: OpenPage, ui_dss: LocalDSS) -> None:
+def test_search_aborts_the_request_of_the_previous_search(open_page: OpenPage, airflow_dss: LocalDSS) -> None:
     page = open_page(_FRAME)
     frame = _frame(page)
     frame.get_by_role("heading", name=re.compile("bundle version")).wait_for()
     slow = {"method": "GET", "path": "/bundles/all", "action": "slow", "seconds": 3, "times": 1}
-    ui_dss.control("POST", "faults", slow)
+    airflow_dss.control("POST", "faults", slow)
     with page.expect_event("requestfailed") as failed:
         for prefix in ("0000", "00000000-0000"):
             with page.expect_request(re.compile(f"prefix={prefix}$")):
                 frame.get_by_role("searchbox").fill(prefix)
     assert failed.value.url.endswith("prefix=0000")
     frame.get_by_text("No matching bundle").wait_for()
-    ui_dss.control("DELETE", "faults")
+    airflow_dss.control("DELETE", "faults")
 
 
 def test_theme_follows_airflow(open_page: OpenPage) -> None:
@@ -347,18 +347,16 @@ def test_theme_follows_airflow(open_page: OpenPage) -> None:
     _frame(page).get_by_role("navigation").wait_for()
     colours = []
     for theme in ("light", "dark"):
-        page.evaluate("theme => { document.documentElement.className = theme }", theme)
-        page.wait_for_timeout(100)
+        _set_theme(page, theme)
         style = "element => getComputedStyle(element).backgroundColor"
         colours.append((body.evaluate(style), page.locator("html").evaluate(style)))
     assert colours[0] != colours[1]
     assert [inner for inner, _ in colours] == [outer for _, outer in colours]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_views_have_no_clipped_covered_or_faint_text(
-    open_page: OpenPage, ingested: Ingested, failed: Ingested, grouped: str, width: int, dark: bool
+    open_page: OpenPage, ingested: Ingested, failed: Ingested, grouped: str, width: int
 ) -> None:
     views = {
         _FRAME: "tbody tr",
@@ -370,7 +368,7 @@ def test_views_have_no_clipped_covered_or_faint_text(
         f"/dags/grouped/runs/{quote(grouped)}/plugin/dss-run": "article table",
     }
     for path, selector in views.items():
-        page = open_page(path, width=width, dark=dark)
+        page = open_page(path, width=width)
         frame = _frame(page)
         frame.locator(selector).first.wait_for()
         if selector == "summary":
@@ -381,4 +379,6 @@ def test_views_have_no_clipped_covered_or_faint_text(
                 frame.locator("text", has_text="islets_17_S1_L001_R1_001.fastq.gz").wait_for()
                 assert frame.locator(".node text", has_text="…").count() == 0
             frame.get_by_role("button", name="Details of").first.click()
-        assert frame.locator("body").evaluate(_LAYOUT_PROBLEMS) == [], path
+        for theme in ("light", "dark"):
+            _set_theme(page, theme)
+            assert frame.locator("body").evaluate(_LAYOUT_PROBLEMS) == [], f"{path}, {theme}"

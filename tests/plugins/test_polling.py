@@ -34,7 +34,7 @@ def _let_pass(page: Page, minutes: int) -> None:
         page.evaluate("() => fetch('/hca-dss/static/icon.svg')")  # answered after all earlier requests
 
 
-def test_missing_bundle_is_polled_with_growing_pauses(open_page: OpenPage, ui_dss: LocalDSS) -> None:
+def test_missing_bundle_is_polled_with_growing_pauses(open_page: OpenPage, airflow_dss: LocalDSS) -> None:
     page = open_page("/hca-dss/static/style.css")
     requested = _record_requests(page)
     uuid = new_uuid()
@@ -48,7 +48,7 @@ def test_missing_bundle_is_polled_with_growing_pauses(open_page: OpenPage, ui_ds
     _let_pass(page, 10)
     assert len(requested) <= before + 1
     page.evaluate("() => Object.defineProperty(document, 'hidden', { value: false })")
-    assert ui_dss.put_bundle([ui_dss.entry("a")], uuid).status_code == 201
+    assert airflow_dss.put_bundle([airflow_dss.entry("a")], uuid).status_code == 201
     _let_pass(page, 2)
     page.get_by_role("heading", name="1 file").wait_for()
     before = len(requested)

@@ -13,13 +13,13 @@ import pytest
 from tests.airflow_processes import Airflow
 from tests.local.server import MIB, LocalDSS, new_uuid, new_version
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
 
 _UPLOAD = """
 from airflow.sdk import DAG, task
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator
 
-with DAG("upload", schedule="@once"):
+with DAG("deferred", schedule="@once", default_args={{"pool": "single"}}):
     DSSUploadDirectoryOperator(
         task_id="upload",
         directory="{directory}",
@@ -39,25 +39,15 @@ _EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_dss_new_bundles
 
 
 @pytest.fixture(scope="module")
-def own_dss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDSS]:
-    """Start a separate local DSS: bundles of other tests would start DAGs."""
-    with LocalDSS(tmp_path_factory.mktemp("dss"), "--copy-delay", "60") as dss:
-        yield dss
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_db: Path, own_dss: LocalDSS) -> Iterator[Airflow]:
-    """Start an Airflow whose triggerer runs example_dss_new_bundles.py."""
-    airflow = Airflow(tmp_path_factory.mktemp("airflow"), airflow_db, own_dss.about["env"])
+def airflow(airflow: Airflow) -> Iterator[Airflow]:
+    """Return the Airflow, with a triggerer that runs example_dss_new_bundles.py."""
     source = _EXAMPLE.read_text()
     assert source.count("poll_interval=60") == 1
-    try:
-        airflow.add_dag(_EXAMPLE.name, source.replace("poll_interval=60", "poll_interval=5"))
-        airflow.start("triggerer")
-        airflow.wait_for("the first state", lambda: airflow.rows("SELECT 1 FROM asset_state_store"))
-        yield airflow
-    finally:
-        airflow.stop()
+    airflow.add_dag(_EXAMPLE.name, source.replace("poll_interval=60", "poll_interval=5"))
+    airflow.start("triggerer")
+    airflow.wait_for("the first state", lambda: airflow.rows("SELECT 1 FROM asset_state_store"))
+    yield airflow
+    airflow.kill("triggerer")  # otherwise bundles of other tests would start the DAG
 
 
 def put_bundle(dss: LocalDSS, file: str) -> str:
@@ -68,23 +58,24 @@ def put_bundle(dss: LocalDSS, file: str) -> str:
 
 
 def reported(airflow: Airflow) -> set[str]:
-    """Return the FQIDs of all asset events."""
-    extras = [json.loads(extra) for (extra,) in airflow.rows("SELECT extra FROM asset_event")]
+    """Return the FQIDs of all asset events of the example."""
+    query = "SELECT extra FROM asset_event WHERE asset_id = (SELECT id FROM asset WHERE name = 'dss_new_bundles')"
+    extras = [json.loads(extra) for (extra,) in airflow.rows(query)]
     return {extra["payload"]["fqid"] for extra in extras}
 
 
-def test_killed_triggerer_loses_no_event(airflow: Airflow, own_dss: LocalDSS) -> None:
+def test_killed_triggerer_loses_no_event(airflow: Airflow, airflow_dss: LocalDSS) -> None:
     """Killed after the trigger fires an event and before Airflow stores it."""
-    file = own_dss.new_file()
+    file = airflow_dss.new_file()
     put: set[str] = set()
     lost: set[str] = set()
     for _ in range(10):  # repeated if the kill was too late to lose an event
-        new = {put_bundle(own_dss, file) for _ in range(3)}
+        new = {put_bundle(airflow_dss, file) for _ in range(3)}
         put |= new
-        airflow.wait_for("an event", functools.partial(fired, airflow, new), every=0.01)
+        airflow.wait_for("an event", functools.partial(fired, airflow, new), interval=0.01)
         airflow.kill("triggerer")
         lost = new - reported(airflow)
-        put.add(put_bundle(own_dss, file))
+        put.add(put_bundle(airflow_dss, file))
         airflow.start("triggerer")
         if lost:
             break
@@ -98,35 +89,39 @@ def fired(airflow: Airflow, fqids: set[str]) -> bool:
     return any("Trigger fired event" in line and any(fqid in line for fqid in fqids) for line in lines)
 
 
-def test_events_start_the_example(airflow: Airflow, own_dss: LocalDSS) -> None:
-    airflow.start("api-server", "scheduler")
-    query = "SELECT 1 FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'"
-    airflow.wait_for("the scheduler", lambda: airflow.rows(query))
-    file = own_dss.new_file()
-    new = {put_bundle(own_dss, file).partition(".")[0] for _ in range(4)}
-    looks = "SELECT rendered_map_index FROM task_instance WHERE task_id = 'look' AND state = 'success'"
-    airflow.wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(looks)})
+def test_events_start_the_example(airflow: Airflow, airflow_dss: LocalDSS) -> None:
+    file = airflow_dss.new_file()
+    new = {put_bundle(airflow_dss, file).partition(".")[0] for _ in range(4)}
+    looks = "SELECT rendered_map_index FROM task_instance WHERE dag_id = ? AND task_id = 'look' AND state = 'success'"
+    airflow.wait_for("a look at each", lambda: new <= {uuid for (uuid,) in airflow.rows(looks, _EXAMPLE.stem)})
 
 
-def test_deferred_upload_frees_its_slot_and_survives_kills(airflow: Airflow, own_dss: LocalDSS, tmp_path: Path) -> None:
+def test_deferred_upload_frees_its_slot_and_survives_kills(
+    airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
+) -> None:
     for number in range(2):
-        (tmp_path / f"reads_{number}.fastq").write_bytes(os.urandom(MIB) * 70)
+        (tmp_path / f"reads_{number}.fastq").write_bytes(os.urandom(3 * MIB))  # copied asynchronously
         (tmp_path / f"cell_{number}.json").write_text(f'{{"cell": {number}}}')
-    own_dss.control("DELETE", "requests")
-    airflow.add_dag("upload.py", _UPLOAD.format(directory=tmp_path, bucket=own_dss.bucket))
-    airflow.start("api-server", "scheduler")
+    airflow_dss.control("DELETE", "requests")
+    missing = {"method": "HEAD", "path": "/files/", "action": "status", "status": 404, "times": 9999}
+    airflow_dss.control("POST", "faults", missing)  # copies do not finish
+    airflow.api("POST", "/pools", {"name": "single", "slots": 1})
+    airflow.add_dag("deferred.py", _UPLOAD.format(directory=tmp_path, bucket=airflow_dss.bucket))
     waiting = {"upload": "deferred", "other": "success"}
-    airflow.wait_for("another task while the upload waits", lambda: states(airflow, "upload") == waiting)
+    airflow.wait_for("another task while the upload waits", lambda: states(airflow, "deferred") == waiting)
     airflow.kill("triggerer", "scheduler")
-    assert states(airflow, "upload") == waiting
+    assert states(airflow, "deferred") == waiting
     airflow.start("triggerer", "scheduler")
-    airflow.wait_for("the upload", lambda: states(airflow, "upload")["upload"] == "success")
-    assert airflow.rows("SELECT try_number FROM task_instance WHERE task_id = 'upload'") == [(1,)]
+    airflow_dss.control("DELETE", "faults")
+    airflow.wait_for("the upload", lambda: states(airflow, "deferred")["upload"] == "success")
+    tries = airflow.rows("SELECT try_number FROM task_instance WHERE dag_id = 'deferred' AND task_id = 'upload'")
+    assert tries == [(1,)]
     names = sorted(path.name for path in tmp_path.iterdir())
-    bundles = [bundle["manifest"]["files"] for bundle in own_dss.control("GET", "store")["bundles"]]
-    (files,) = [files for files in bundles if names[0] in {file["name"] for file in files}]
+    bundles = airflow_dss.control("GET", "store")["bundles"]
+    manifests = [bundle["manifest"]["files"] for bundle in bundles if bundle["replica"] == "aws"]
+    (files,) = [files for files in manifests if names[0] in {file["name"] for file in files}]
     assert [file["name"] for file in files] == names
-    writes = [request for request in own_dss.control("GET", "requests") if request["method"] == "PUT"]
+    writes = [request for request in airflow_dss.control("GET", "requests") if request["method"] == "PUT"]
     assert sorted(request["status"] for request in writes) == [201, 201, 201, 202, 202]
     assert {request["count"] for request in writes} == {1}
 
