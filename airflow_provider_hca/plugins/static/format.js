@@ -9,7 +9,7 @@ export function bytes(count) {
     value /= 1024;
     unit += 1;
   }
-  return `${unit === 0 ? value.toLocaleString("en") : value.toFixed(value < 10 ? 2 : 1)} ${UNITS[unit]}`;
+  return `${unit === 0 ? Math.round(value).toLocaleString("en") : value.toFixed(value < 10 ? 2 : 1)} ${UNITS[unit]}`;
 }
 
 export function number(count) {
