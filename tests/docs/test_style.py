@@ -41,9 +41,6 @@ _ALLOWED: dict[str, dict[str, str]] = {
     "tests/docs/test_style.py": dict.fromkeys(_BANNED, "the rule itself"),
 }
 
-# Files and folders that still have to be rewritten: delete those that are done.
-_TO_DO: tuple[str, ...] = ("docs/errors.md",)
-
 
 @cache
 def _texts() -> dict[str, str]:
@@ -58,11 +55,6 @@ def _texts() -> dict[str, str]:
     }
 
 
-def _to_check() -> dict[str, str]:
-    done = {"tests/docs/test_style.py"}
-    return {path: text for path, text in _texts().items() if path in done or not path.startswith(_TO_DO)}
-
-
 def _banned_in(text: str) -> dict[str, list[str]]:
     """Return the banned words of a text, each with the lines where it is."""
     return {
@@ -75,7 +67,7 @@ def _banned_in(text: str) -> dict[str, list[str]]:
 def test_texts_use_plain_words() -> None:
     offences = [
         f"{path}:{line}"
-        for path, text in _to_check().items()
+        for path, text in _texts().items()
         for word, lines in _banned_in(text).items()
         if word not in _ALLOWED.get(path, {})
         for line in lines
@@ -85,7 +77,7 @@ def test_texts_use_plain_words() -> None:
 
 def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     offences = []
-    for path, text in _to_check().items():
+    for path, text in _texts().items():
         if not path.endswith(".py"):
             continue
         for node in ast.walk(ast.parse(text)):
@@ -97,7 +89,7 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
 
 
 def test_every_exception_is_needed() -> None:
-    """An exception, or a file that has to be rewritten, leaves the lists above when its reason is gone."""
+    """An exception leaves the list above when its reason is gone."""
     needless = [
         f"{path}: {word}"
         for path, words in _ALLOWED.items()

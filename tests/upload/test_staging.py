@@ -435,7 +435,7 @@ def test_what_is_no_bucket(bucket: str) -> None:
 
 def test_no_such_replica() -> None:
     """There are two replicas."""
-    with pytest.raises(ValueError, match="aws, gcp"):
+    with pytest.raises(ValueError, match="'aws' or 'gcp'"):
         open_staging("azure", "bucket")
 
 
