@@ -1,7 +1,7 @@
 """The admin API under `/_local/`, which a real DSS does not have: faults, settings, tokens, stored records."""
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
@@ -13,6 +13,7 @@ from .dependencies import Services
 from .faults import Fault, FaultRegistry
 from .keys import Secrets
 from .responses import ApiResponse
+from .settings import MAX_PROCESSES
 
 
 class TokenRequest(BaseModel):
@@ -26,15 +27,14 @@ class TokenRequest(BaseModel):
     kid: str | None = None
 
 
-class ManifestCacheSettings(BaseModel):
-    """Settings of the manifest cache.
-
-    :ivar stale: cache manifests, which become stale as in a process of a real DSS
-    """
+class ProcessSettings(BaseModel):
+    """Processes that cache manifests, and which of them answers a request; see `manifests.Processes.start`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    stale: bool
+    count: int = Field(ge=0, le=MAX_PROCESSES)
+    seed: int | None = None
+    order: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
 
 class TokenLifetime(BaseModel):
@@ -63,9 +63,9 @@ def admin_router(faults: FaultRegistry, services: Services) -> APIRouter:
         faults.faults.clear()
         return faults.faults
 
-    @router.post("/manifests/settings")
-    async def set_manifest_cache(settings: ManifestCacheSettings) -> ManifestCacheSettings:
-        services.manifests.set_enabled(enabled=settings.stale)
+    @router.post("/processes")
+    async def start_processes(settings: ProcessSettings) -> ProcessSettings:
+        services.processes.start(settings.count, settings.seed, settings.order)
         return settings
 
     @router.get("/requests")

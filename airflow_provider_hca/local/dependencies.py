@@ -17,7 +17,7 @@ from .collection_records import CollectionRecords
 from .copies import Copies
 from .errors import ProblemError
 from .journals import Journals
-from .manifests import ManifestCache
+from .manifests import Manifests, Processes
 from .presigned import Presigner
 from .staging import StagingStore
 from .store import Store
@@ -25,6 +25,7 @@ from .strict_json import check_json, needs_check
 from .subscription_records import SubscriptionRecords
 
 UUID_PATTERN = "^[A-Za-z0-9]{8}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-[A-Za-z0-9]{12}$"
+PROCESS_HEADER = "X-Local-Process"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Services:
     """Stores and settings of the routes; durations are in seconds, sizes in bytes."""
 
     store: Store
-    manifests: ManifestCache
+    processes: Processes
     collections: CollectionRecords
     blobs: BlobStore
     staging_stores: Mapping[str, StagingStore]
@@ -54,6 +55,14 @@ async def _services(request: Request) -> Services:
 
 
 Ctx = Annotated[Services, Depends(_services)]
+
+
+async def _manifests(services: Ctx, request: Request) -> Manifests:
+    process = request.headers.get(PROCESS_HEADER, "")
+    return services.processes.manifests(int(process) if process.isdecimal() else None)
+
+
+CachedManifests = Annotated[Manifests, Depends(_manifests)]  # of the process that answers the request
 
 _bearer = HTTPBearer(auto_error=False, description="A JWT, signed with RS256")
 

@@ -1,53 +1,86 @@
-"""Read manifests, optionally through a cache that becomes stale like that of a real DSS."""
+"""Read manifests, optionally through caches that become stale like those of a real DSS."""
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .store import Store
 
 _Key = tuple[str, str, str | None]  # replica, uuid, version or None for the latest
+_Cache = dict[_Key, dict[str, Any]]
 
 
-class ManifestCache:
-    """Manifests by replica, uuid and version; caching is off by default.
+class Manifests:
+    """Manifests as one process sees them.
 
-    A process of a DSS caches each manifest that it has read or written, and never reads it again. PATCH changes the
-    cached manifest of the old version, which has the new content from then on. Later versions and deletions are not
-    noticed.
+    :param cache: manifests that the process has read or written; None to read the store each time
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, cache: _Cache | None) -> None:
         self._store = store
-        self._cache: dict[_Key, dict[str, Any]] | None = None
-
-    def set_enabled(self, *, enabled: bool) -> None:
-        """Turn caching on or off, and clear the cache."""
-        self._cache = {} if enabled else None
+        self._cache = cache
 
     def get(self, replica: str, uuid: str, version: str | None) -> dict[str, Any] | None:
-        """Return the manifest of a bundle, or None.
+        """Return the manifest of a bundle, or None. A caller that changes it changes the cached one.
 
         :param version: version; the latest that is not deleted if None
         """
-        cache = self._cache
-        if cache is None:
-            return self._store.bundle(replica, uuid, version)
         key = (replica, uuid, version)
-        if key not in cache:
+        manifest = None if self._cache is None else self._cache.get(key)
+        if manifest is None:
             manifest = self._store.bundle(replica, uuid, version)
-            if manifest is None:
-                return None
-            cache[key] = manifest
-        return cache[key]
+            if manifest is not None and self._cache is not None:
+                self._cache[key] = manifest
+        return manifest
 
-    def update(self, replica: str, uuid: str, manifest: dict[str, Any], old: str | None = None) -> None:
-        """Cache a manifest that this process wrote.
-
-        :param old: version that was patched, if any
-        """
+    def keep(self, replica: str, uuid: str, manifest: dict[str, Any]) -> None:
+        """Cache a manifest that this process has written."""
         if self._cache is not None:
             self._cache[replica, uuid, manifest["version"]] = manifest
-            if old is not None:
-                self._cache[replica, uuid, old] = manifest
+
+
+class Processes:
+    """The processes of a DSS, each with a cache of manifests that is never invalidated.
+
+    Not thread-safe: used from the event loop only.
+
+    :param count: number of processes; 0 for none that caches
+    """
+
+    def __init__(self, store: Store, count: int) -> None:
+        self._store = store
+        self.start(count)
+
+    def start(self, count: int, seed: int | None = None, order: Iterable[int] = ()) -> None:
+        """Start processes with empty caches, instead of the current ones.
+
+        :param count: number of processes; 0 for none that caches
+        :param seed: seed of a random choice of the process for each request; they take turns if None
+        :param order: processes of the next requests, before that choice
+        """
+        self._caches: list[_Cache] = [{} for _ in range(count)]
+        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - a repeatable choice
+        self._order = list(order)
+        self._turn = 0
+
+    def manifests(self, process: int | None) -> Manifests:
+        """Return the manifests for the next request.
+
+        :param process: number of the process, from 0 on; the next one if None
+        """
+        if not self._caches:
+            return Manifests(self._store, None)
+        chosen = self._next() if process is None else process
+        return Manifests(self._store, self._caches[chosen % len(self._caches)])
+
+    def _next(self) -> int:
+        if self._order:
+            return self._order.pop(0)
+        if self._random:
+            return self._random.randrange(len(self._caches))
+        self._turn += 1
+        return self._turn - 1

@@ -21,7 +21,7 @@ from .event_records import EventRecords
 from .faults import FaultMiddleware, FaultRegistry
 from .journals import Journals
 from .keys import load_secrets
-from .manifests import ManifestCache
+from .manifests import Processes
 from .notifications import Notifications
 from .presigned import Presigner, objects_app
 from .s3.server import S3Server
@@ -117,7 +117,7 @@ def _build(
         steps.append(sync.step)
     services = Services(
         store=store,
-        manifests=ManifestCache(store),
+        processes=Processes(store, options.processes),
         collections=CollectionRecords(database),
         blobs=blobs,
         staging_stores=staging_stores,

@@ -9,6 +9,7 @@ from typing import Any
 
 _ASYNC_ABOVE = 64 * 1024 * 1024  # bytes; a DSS copies smaller files during the request
 _SYNC_DELAY = 5  # seconds; long enough to expose clients that do not wait for the other replica
+MAX_PROCESSES = 100
 _DEFAULT_AUDIENCE = "https://dev.data.humancellatlas.org/"
 
 
@@ -40,6 +41,13 @@ def _bytes(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= MAX_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be a number, 0 to {MAX_PROCESSES}")
     return value
 
 
@@ -80,6 +88,13 @@ OPTIONS = (
         default=_SYNC_DELAY,
         metavar="SECONDS",
         help="delay before changes are copied to the other replica, or 'off' (%(default)s)",
+    ),
+    _option(
+        "--processes",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="simulate N processes that cache manifests; 0 for no cache (%(default)s)",
     ),
     _option("--audience", default=_DEFAULT_AUDIENCE, help="audience that tokens must have (%(default)s)"),
     _option("--json", action="store_true", help="print the start-up information as one line of JSON"),

@@ -13,7 +13,6 @@ import requests
 from .server import VERSION, LocalDSS, code_of, new_uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -126,44 +125,6 @@ def test_wrong_content_type_returns_415(dss: LocalDSS) -> None:
         timeout=10,
     )
     assert (response.status_code, response.json().keys()) == (415, {"type", "title", "detail", "status"})
-
-
-@pytest.fixture
-def caching_dss(dss: LocalDSS) -> Iterator[LocalDSS]:
-    """Enable the manifest cache during a test."""
-    dss.control("POST", "manifests/settings", {"stale": True})
-    yield dss
-    dss.control("POST", "manifests/settings", {"stale": False})
-
-
-def _versions(dss: LocalDSS, bundle: str, *versions: str | None) -> list[str | int]:
-    """Get versions, None being the latest; return the version or the error status of each response."""
-    responses = [dss.call("GET", f"/bundles/{bundle}", replica="aws", version=version) for version in versions]
-    return [response.json()["bundle"]["version"] if response.ok else response.status_code for response in responses]
-
-
-def test_enabled_manifest_cache_becomes_stale(caching_dss: LocalDSS) -> None:
-    """An old version has the patched content; later versions and deletions are not noticed."""
-    bundle, late = new_uuid(), "2026-01-01T000000.000000Z"
-    caching_dss.put_bundle([caching_dss.entry("a")], bundle)
-    assert _versions(caching_dss, bundle, None) == [VERSION]
-    new = caching_dss.call("PATCH", f"/bundles/{bundle}", {}, replica="aws", version=VERSION).json()["version"]
-    caching_dss.put_bundle([], bundle, late)
-    assert _versions(caching_dss, bundle, None, VERSION, new, late) == [VERSION, new, new, late]
-    caching_dss.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="aws")
-    assert _versions(caching_dss, bundle, None, VERSION, new, late) == [VERSION, new, new, late]
-    caching_dss.control("POST", "manifests/settings", {"stale": False})
-    assert _versions(caching_dss, bundle, None, VERSION, new, late) == [404] * 4
-
-
-def test_disabled_manifest_cache_returns_stored_manifests(dss: LocalDSS) -> None:
-    bundle = new_uuid()
-    dss.put_bundle([dss.entry("a")], bundle)
-    assert _versions(dss, bundle, None) == [VERSION]
-    new = dss.call("PATCH", f"/bundles/{bundle}", {}, replica="aws", version=VERSION).json()["version"]
-    assert _versions(dss, bundle, None, VERSION) == [new, VERSION]
-    dss.call("DELETE", f"/bundles/{bundle}", {"reason": "test"}, replica="aws")
-    assert _versions(dss, bundle, None, VERSION) == [404, 404]
 
 
 def test_unhandled_error_returns_bare_500_and_logs_traceback(tmp_path: Path) -> None:

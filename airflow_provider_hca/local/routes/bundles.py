@@ -13,6 +13,7 @@ from airflow_provider_hca.client.identifiers import make_version
 from airflow_provider_hca.local.auth import require_administrator
 from airflow_provider_hca.local.dependencies import (
     AnyCaller,
+    CachedManifests,
     Caller,
     Ctx,
     JsonBody,
@@ -106,7 +107,12 @@ def list_bundles(
     dependencies=[AnyCaller, JsonBody],
 )
 async def put_bundle(
-    services: Ctx, uuid: Uuid, version: Version, replica: Replica, body: PutBundleRequest
+    services: Ctx,
+    manifests: CachedManifests,
+    uuid: Uuid,
+    version: Version,
+    replica: Replica,
+    body: PutBundleRequest,
 ) -> ApiResponse:
     """Create a bundle; wait some time for files that do not exist yet."""
     _check_files(body.files)
@@ -118,6 +124,8 @@ async def put_bundle(
         raise ProblemError(400, "file_missing", title)
     manifest = _manifest(version, body.creator_uid, [_manifest_entry(file, records) for file in body.files])
     added, stored = await run_in_threadpool(_store_bundle, services, replica, uuid.lower(), manifest)
+    if added:
+        manifests.keep(replica, uuid.lower(), manifest)
     if stored != manifest:
         title = f"Bundle {uuid.lower()} has another manifest in version {version}"
         raise ProblemError(409, "bundle_already_exists", title)
@@ -129,8 +137,6 @@ def _store_bundle(
 ) -> tuple[bool, dict[str, Any] | None]:
     version = manifest["version"]
     added = services.store.add_bundle(replica, uuid, version, manifest)
-    if added:
-        services.manifests.update(replica, uuid, manifest)
     return added, manifest if added else services.store.bundle(replica, uuid, version, include_deleted=True)
 
 
@@ -199,6 +205,7 @@ def _manifest(version: str, creator_uid: int, files: list[dict[str, Any]]) -> di
 )
 def get_bundle(
     services: Ctx,
+    manifests: CachedManifests,
     request: Request,
     uuid: Uuid,
     replica: Replica,
@@ -213,7 +220,7 @@ def get_bundle(
     if directurls and presignedurls:
         raise ProblemError(400, "only_one_urltype", "directurls and presignedurls exclude each other")
     check_checkout_token(token)
-    manifest = services.manifests.get(replica, uuid, version)
+    manifest = manifests.get(replica, uuid, version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'latest'}")
     page = manifest["files"][start_at : start_at + per_page]
@@ -267,37 +274,45 @@ def _get_entry(
     dependencies=[AnyCaller, JsonBody],
 )
 async def patch_bundle(
-    services: Ctx, uuid: Uuid, version: Version, replica: Replica, body: PatchBundleRequest
+    services: Ctx,
+    manifests: CachedManifests,
+    uuid: Uuid,
+    version: Version,
+    replica: Replica,
+    body: PatchBundleRequest,
 ) -> ApiResponse:
-    """Add and remove files; every call creates a version, even if nothing changes."""
+    """Add and remove files; every call creates a version, even if nothing changes.
+
+    As in a DSS, each step changes the cached manifest, which keeps that change if a later step fails.
+    """
     if uuid != uuid.lower():
         # A DSS would write a bundle that cannot be read.
         raise ProblemError(400, "illegal_arguments", "The uuid must be in lower case")
     require_version(version)
     for file in (*body.add_files, *body.remove_files):
         require_version(file.version)
-    old = await run_in_threadpool(services.manifests.get, replica, uuid, version)
-    if old is None:
+    manifest = await run_in_threadpool(manifests.get, replica, uuid, version)
+    if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version}")
     removed = {(file.name, file.uuid, file.version) for file in body.remove_files}
-    kept = [file for file in old["files"] if (file["name"], file["uuid"], file["version"]) not in removed]
-    _check_names([file["name"] for file in kept] + [file.name for file in body.add_files])
+    manifest["files"] = [
+        file for file in manifest["files"] if (file["name"], file["uuid"], file["version"]) not in removed
+    ]
     records = await _wait_for_files(services, replica, body.add_files)
     if _first_missing(records, body.add_files):
         raise BareServerError("a file to add is missing")
-    files = kept + [_manifest_entry(file, records) for file in body.add_files]
-    manifest = await run_in_threadpool(_store_new_version, services, replica, uuid, old["creator_uid"], files)
-    services.manifests.update(replica, uuid, manifest, version)
+    manifest["files"] += [_manifest_entry(file, records) for file in body.add_files]
+    _check_names([file["name"] for file in manifest["files"]])
+    await run_in_threadpool(_store_new_version, services, replica, uuid, manifest)
+    manifests.keep(replica, uuid, manifest)
     return ApiResponse({"uuid": uuid, "version": manifest["version"]})
 
 
-def _store_new_version(
-    services: Services, replica: str, uuid: str, creator_uid: int, files: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _store_new_version(services: Services, replica: str, uuid: str, manifest: dict[str, Any]) -> None:
     while True:
-        manifest = _manifest(make_version(), creator_uid, files)
+        manifest["version"] = make_version()
         if services.store.add_bundle(replica, uuid, manifest["version"], manifest):
-            return manifest
+            return
 
 
 @router.delete(

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_provider_hca.local.dependencies import UUID_PATTERN, Ctx, JsonBody, LatestVersion, Replica, Uuid
+from airflow_provider_hca.local.dependencies import (
+    UUID_PATTERN,
+    CachedManifests,
+    Ctx,
+    JsonBody,
+    LatestVersion,
+    Replica,
+    Uuid,
+)
 from airflow_provider_hca.local.errors import ProblemError
 from airflow_provider_hca.local.responses import ApiResponse, response_doc
 
@@ -47,6 +55,7 @@ class GetCheckoutResponse(BaseModel):
 )
 def post_checkout(
     services: Ctx,
+    manifests: CachedManifests,
     request: Request,
     uuid: Uuid,
     replica: Replica,
@@ -56,7 +65,7 @@ def post_checkout(
     """Copy the files of a bundle to a bucket, under their names in the bundle; every call creates a job."""
     if "/" in body.destination:
         raise ProblemError(400, "illegal_arguments", "The destination must be the name of a bucket, without a key")
-    manifest = services.manifests.get(replica, uuid.lower(), version)
+    manifest = manifests.get(replica, uuid.lower(), version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'latest'}")
     must_fail = bool(request.scope.get("dss.fail_checkout", False))
