@@ -7,7 +7,9 @@ Every call of the protocol goes through `Exchange.send`, so these rules are in o
   with 500 and `Retry-After: 10` therefore ends soon, with the server's own title.
 - Any other request is sent again only if it was certainly not applied: no connection was made, or the DSS refused it
   unread (429, read-only). Only the caller can find out whether an unanswered PATCH was applied.
-- A token is sent to the DSS's own origin only, wherever a redirect points, and is renewed once after a 401.
+- A token is sent to the DSS's own origin only, and is renewed once after a 401.
+- Only content is fetched from another origin, that of an object store, and no text of its answers enters an error. Else
+  a DSS could use a client, such as Airflow's API server, to read what only the client reaches.
 """
 
 from __future__ import annotations
@@ -15,10 +17,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
-from urllib.parse import unquote, unquote_plus, urlsplit
 
 from airflow_provider_hca.client.sansio import (
     Call,
@@ -41,7 +41,6 @@ _REFUSALS = frozenset({"forbidden", "file_missing"})  # a DSS may answer them wi
 _NOT_SENT = frozenset({"dns", "refused", "connect timeout"})
 _MAX_REDIRECTS = 20
 _WARNING_INTERVAL = 2.0  # seconds
-_MIN_SECRET_LENGTH = 6  # characters
 _MIN_RETRY_AFTER = 0.1  # seconds; following a shorter one for ten minutes would be a hot loop
 
 
@@ -181,8 +180,8 @@ class Exchange:
     def _redirected(self, request: Request, response: Response, progress: _Progress) -> Request:
         url = resolve(request, response.headers.get("location", ""))
         where = f"{request.method} {request.path}: redirected to {origin(url)}"
-        if request.method not in {"GET", "HEAD"}:
-            # Some redirects turn a PUT into a GET, which would look like a success.
+        # Some redirects turn a PUT into a GET, which would look like a success.
+        if request.method not in {"GET", "HEAD"} or (request.receive is None and origin(url) != self.home):
             raise DSSProtocolError(f"{where}; change the host of the connection to that address")
         delay = retry_after(response) or 0.0
         elapsed = time.monotonic() - progress.began
@@ -219,14 +218,14 @@ class Exchange:
         log.log(level, "%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
 
     def _failure(self, request: Request, response: Response, token: str | None) -> DSSError:
-        # Content is an object store's, even one at the same address.
-        at_home = request.origin == self.home and request.receive is None
-        secrets = [token] if token else []
-        error = decode_error(request, response, *secrets, *(() if at_home else _signed(request.url)))
+        if request.receive is not None:  # the answer of an object store
+            kept = {name: value for name, value in response.headers.items() if name == "retry-after"}
+            response = Response(response.status, kept)
+        error = decode_error(request, response, *([token] if token else []))
         where = f"{request.method} {request.path}"
         if response.status < 400:
             return DSSProtocolError(f"{where}: unexpected status {response.status}")
-        if at_home and request.method != "HEAD" and is_no_route(response):
+        if request.receive is None and request.method != "HEAD" and is_no_route(response):
             # Otherwise a mistake in the address would look like a bundle that does not exist yet.
             reference = f" (request id {error.request_id})" if error.request_id else ""
             return DSSProtocolError(
@@ -252,14 +251,6 @@ def _may_pass(failure: DSSError) -> bool:
 
 def _is_gone(response: Response) -> bool:
     return response.status == 404 and not is_no_route(response)
-
-
-def _signed(url: str) -> Iterator[str]:
-    """Yield the values in the query of a URL, encoded and decoded: those of a presigned URL are secrets."""
-    for part in urlsplit(url).query.split("&"):
-        value = part.partition("=")[2]
-        if len(value) >= _MIN_SECRET_LENGTH:
-            yield from {value, unquote(value), unquote_plus(value)}
 
 
 def _with_token(request: Request, token: str | None) -> Request:

@@ -462,19 +462,28 @@ def test_wrong_base_path_is_not_an_auth_error(run: Run, dss: LocalDSS) -> None:
         run(DSSAPI(dss.url.replace("/v1", "/v2"), retry=QUICK).check_reachable())
 
 
-def test_redirect_to_another_host_is_followed_by_reads_only(
+def test_redirect_to_another_host_is_followed_for_content_only(
     run: Run, server: Server, dss: LocalDSS, dss_auth: Auth
 ) -> None:
-    uuid = dss.new_file()
-    server.replies = [Reply(301, [("Location", f"{dss.url}/files/{uuid}?replica=aws")])]
     api = DSSAPI(server.url, auth=dss_auth, retry=QUICK)
-    assert run(api.head_file(uuid, replica="aws")).uuid == uuid
-    with pytest.raises(DSSProtocolError, match=f"redirected to {dss.url.removesuffix('/v1')}; change the host"):
-        run(api.put_file(uuid, VERSION, source_url=stage(dss, fresh()), creator_uid=1))
-    server.replies = [Reply(302, [("Location", f"{dss.url}/collections")])]
-    with pytest.raises(DSSProtocolError, match="change the host of the connection to that address"):
-        run(api.check_token())
-    assert counted(dss, "GET", "/collections") == {401: 1}  # without the token
+    uuid = dss.new_file()
+    for call in (
+        api.head_file(uuid, replica="aws"),
+        api.check_token(),
+        api.put_file(uuid, VERSION, source_url=stage(dss, fresh()), creator_uid=1),
+    ):
+        server.replies = [Reply(302, [("Location", f"{dss.url}/files/{uuid}?replica=aws")])]
+        with pytest.raises(DSSProtocolError, match=f"redirected to {dss.url.removesuffix('/v1')}; change the host"):
+            run(call)
+    assert counted(dss, "HEAD", f"/files/{uuid}") == counted(dss, "GET", f"/files/{uuid}") == {}
+
+
+def test_next_page_of_another_host_is_not_requested(run: Run, server: Server, dss: LocalDSS) -> None:
+    link = f"<{dss.url}/bundles/all?replica=aws>; rel='next'"
+    server.replies = [Reply(206, [("Link", link)], b'{"bundles": []}')]
+    with pytest.raises(DSSProtocolError, match=f"the next page is at {dss.url.removesuffix('/v1')}; change the host"):
+        run(DSSAPI(server.url, retry=QUICK).get_bundles_all(replica="aws"))
+    assert counted(dss, "GET", "/bundles/all") == {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_provider_hca.client.auth import StaticToken
@@ -278,10 +280,11 @@ def test_echoed_token_is_not_in_the_error(clock: Clock) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_get_and_head_follow_redirects(clock: Clock, status: int, method: str) -> None:
-    fed = send(Response(status, {"location": ELSEWHERE}), ok(), clock=clock, request=get(method))
+    moved = f"{URL}/elsewhere"
+    fed = send(Response(status, {"location": moved}), ok(), clock=clock, request=get(method))
     assert [(request.method, request.url) for request in fed.requests] == [
         (method, f"{URL}/bundles/all"),
-        (method, ELSEWHERE),
+        (method, moved),
     ]
 
 
@@ -301,24 +304,35 @@ def test_relative_redirect_is_resolved_and_gets_the_token(clock: Clock) -> None:
         "//evil.example/v1/x",
     ],
 )
-def test_redirect_to_another_origin_gets_no_token(clock: Clock, location: str) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_redirect_to_another_origin_is_error_and_not_followed(clock: Clock, location: str, method: str) -> None:
+    fed = send(Response(302, {"location": location}), clock=clock, request=get(method))
+    assert "change the host of the connection to that address" in str(fed.failed(DSSProtocolError))
+
+
+def test_content_is_fetched_from_another_origin_without_token(clock: Clock) -> None:
+    request = replace(get(), receive=lambda *_: None)
     fed = send(
-        Response(302, {"location": location}),
-        problem(503),
-        Response(302, {"location": f"{URL}/back"}),
+        *(Response(302, {"location": location}) for location in (ELSEWHERE, f"{URL}/back")),
         ok(),
         clock=clock,
+        request=request,
         auth=StaticToken("t"),
         authorize=True,
     )
-    assert fed.tokens == ["t", None, None, "t"]
+    assert fed.tokens == ["t", None, "t"]
 
 
-def test_401_of_another_origin_does_not_renew(clock: Clock) -> None:
-    auth = Renewing()
-    moved = Response(302, {"location": ELSEWHERE})
-    send(moved, problem(401), clock=clock, auth=auth, authorize=True).failed(DSSAuthError)
-    assert auth.refused == []
+@pytest.mark.parametrize("body", [b"intranet", b"<title>intranet</title>", b'{"title": "intranet"}'])
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 404, 409, 422, 500])
+def test_text_of_a_content_server_is_not_in_the_error(clock: Clock, status: int, body: bytes) -> None:
+    answer = Response(status, {"x-aws-request-id": "intranet", "content-type": "intranet", "retry-after": "9"}, body)
+    request = replace(get(), url=ELSEWHERE, receive=lambda *_: None)
+    error = send(answer, clock=clock, request=request, repeatable=False).error
+    assert isinstance(error, DSSError)
+    assert str(status) in str(error)
+    assert "intranet" not in str(error) + repr(vars(error))
+    assert getattr(error, "retry_after", 9) == 9
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "POST", "DELETE"])

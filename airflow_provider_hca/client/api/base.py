@@ -84,6 +84,11 @@ class Calls:
             nonlocal following
             response = yield from self._exchange.send(request, accept=PAGE, authorize=authorize, repeatable=repeatable)
             following = next_page(request, response)
+            if following is not None and origin(following) != self._exchange.home:
+                raise DSSProtocolError(
+                    f"{request.method} {request.path}: the next page is at {origin(following)}; change the host of the "
+                    "connection to that address"
+                )
             return json_object(request, response)
 
         while following is not None:
