@@ -14,10 +14,11 @@ from airflow_provider_hca.client.base_transport import (
     ReceiverError,
     connection_error,
     deliver,
+    seconds_allowed,
     send_response,
 )
 from airflow_provider_hca.client.rate_limit import RateLimiter
-from airflow_provider_hca.client.sansio import Call, Request, Response, authority, lower_case
+from airflow_provider_hca.client.sansio import Call, Request, Response, authority, body_limit, lower_case
 from airflow_provider_hca.client.tls import proxy_of, tls_context
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
@@ -35,7 +36,7 @@ class AiohttpTransport:
     :param pool_size: Connections at once
     :param verify: Whether to check the server's certificate, or the path of a CA bundle
     :param keep_alive: Whether to keep connections open between requests; not worth a socket for one request a minute
-    :param stop: Event that ends calls with a `DSSAbortedError`; a request under way is waited for
+    :param stop: Event that ends calls with a `DSSAbortedError`; the next part of a response is waited for
     :param rate_limiter: Limits the requests per second of all tasks; a new one without limit if None
     """
 
@@ -56,7 +57,8 @@ class AiohttpTransport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=pool_size, force_close=not keep_alive),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT},
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            auto_decompress=False,  # a few bytes can become many
             middlewares=[_send_once],
         )
 
@@ -122,27 +124,36 @@ class AiohttpTransport:
         import aiohttp
         import yarl
 
-        async with self._session.request(
-            request.method,
-            yarl.URL(request.url, encoded=True),
-            headers=request.headers,
-            data=request.body,
-            timeout=aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout),
-            allow_redirects=False,
-            auto_decompress=request.receive is None,
-            **self._route(request.url),
-        ) as answer:
+        started = asyncio.get_running_loop().time()
+        async with (
+            asyncio.timeout_at(started + seconds_allowed(request)) as timeout,
+            self._session.request(
+                request.method,
+                yarl.URL(request.url, encoded=True),
+                headers=request.headers,
+                data=request.body,
+                timeout=aiohttp.ClientTimeout(sock_connect=request.connect_timeout, sock_read=request.read_timeout),
+                allow_redirects=False,
+                **self._route(request.url),
+            ) as answer,
+        ):
             status, headers = answer.status, lower_case(answer.headers)
             if status < 200:  # a 101; aiohttp skips the others
                 raise InterimResponseError(status)
             receiver = request.receive(status, headers) if request.receive else None
-            if receiver is None:
-                return Response(status, headers, await answer.read())
+            body, received = bytearray(), 0
             async for chunk in answer.content.iter_chunked(CHUNK_SIZE):
                 if self._stop is not None and self._stop.is_set():
                     raise DSSAbortedError("stopped")
-                deliver(receiver, chunk)
-            return Response(status, headers)
+                if receiver is None:
+                    body += chunk
+                    if len(body) > body_limit(status):
+                        break
+                else:
+                    deliver(receiver, chunk)
+                    received += len(chunk)
+                    timeout.reschedule(started + seconds_allowed(request, received))
+            return Response(status, headers, bytes(body[: body_limit(status) + 1]))
 
     def _route(self, url: str) -> dict[str, Any]:
         """Return the options of aiohttp for the way to a server."""

@@ -1,4 +1,4 @@
-"""Code that both transports share: connection errors, and answers that ask for fewer requests."""
+"""Code that both transports share: time limits, connection errors, and answers that ask for fewer requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,19 @@ T = TypeVar("T")
 
 USER_AGENT = f"airflow-provider-hca/{__version__}"
 CHUNK_SIZE = 128 * 1024  # a chunk in which the connection breaks is lost
+_MIN_CONTENT_RATE = 1024  # bytes per second
 _THROTTLED = frozenset({429, 503})
+
+
+def seconds_allowed(request: Request, received: int = 0) -> float:
+    """Return the time in which a request must end, in seconds.
+
+    The read timeout starts again with each byte: a server that sends one now and then would hold a request forever.
+
+    :param request: Request
+    :param received: Bytes that its receiver has got
+    """
+    return request.connect_timeout + 2 * request.read_timeout + received / _MIN_CONTENT_RATE
 
 
 class InterimResponseError(OSError):

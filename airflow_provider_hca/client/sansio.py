@@ -23,13 +23,20 @@ from airflow_provider_hca.exceptions import (
 
 T = TypeVar("T")
 
+MAX_BODY_SIZE = 6_000_000  # bytes; AWS Lambda, which a DSS runs on, returns no more
+_MAX_ERROR_SIZE = 64 * 1024  # bytes
+_MAX_VALUES = 150_000  # in a JSON object: 40,000 items of a collection; an empty one takes 72 bytes
+_MAX_TEXT_SIZE = 4096  # bytes of HTML, XML or a header
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
-_LINK_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*?\brel\s*=\s*["']?next\b""", re.IGNORECASE)
-_XML_ERROR = re.compile(r"<Error>(?:(?!</Error>).)*", re.DOTALL)
+# None of these looks at a character twice, whatever a server sends.
+_REL_NEXT = re.compile(r""";\s*rel\s*=\s*["']?next\b""", re.IGNORECASE)
 _XML_PART = re.compile(r"<(Code|Message)>([^<]*)</")
-_HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_HTML_TAG = re.compile(r"<[^>]*>")
+_HTML_TITLE = re.compile(r"<title[^<>]*>([^<]*)</title>", re.IGNORECASE)
+_HTML_TAG = re.compile(r"<[^<>]*>")
 _TITLE_LENGTH = 500
+_CONTENT_TYPES = frozenset({"application/json", "application/xml", "text/html", "text/plain", "text/xml"}) | {
+    "no content type"
+}
 # A DSS validates its own responses against the interface definition, which lacks some codes. It therefore answers 500
 # with this text instead of 403 for an item of another owner, and instead of 400 for a missing file in a PATCH.
 _REFUSAL = re.compile(r"does not conform to specification: '(forbidden|file_missing)' is not one of")
@@ -80,12 +87,21 @@ class Response:
 
     :ivar status: HTTP status; 0 for a pause
     :ivar headers: Headers, with names in lower case; values of the same name are joined with `, `; hidden in `repr`
-    :ivar body: Whole body; hidden in `repr`, since that of a token refresh is a token
+    :ivar body: Body, cut off after `body_limit` bytes and one more; hidden in `repr`, since that of a token refresh is
+        a token
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+
+
+def body_limit(status: int) -> int:
+    """Return the maximum size of a response's body in bytes; of a larger one, a transport reads one byte more.
+
+    :param status: Status of the response; the end of a long stack trace is of no use
+    """
+    return MAX_BODY_SIZE if status < 400 else _MAX_ERROR_SIZE
 
 
 def pause(seconds: float) -> Request:
@@ -127,24 +143,37 @@ def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
 def json_object(request: Request, response: Response) -> dict[str, Any]:
     """Return the body as a JSON object.
 
-    :raises DSSProtocolError: if it is not a JSON object
+    :raises DSSProtocolError: if it is not a JSON object, or a larger one than a DSS sends
     """
+    where = f"{request.method} {request.path}: {response.status}"
+    body = _unencoded_body(response)
+    if len(body) > MAX_BODY_SIZE:
+        raise DSSProtocolError(f"{where} with more than {MAX_BODY_SIZE:,} bytes")
+    if sum(map(body.count, b",[{")) > _MAX_VALUES:
+        raise DSSProtocolError(f"{where} with more than {_MAX_VALUES:,} values")
     try:
-        value = json.loads(response.body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        kind = response.headers.get("content-type", "no content type")
+        kind = response.headers.get("content-type", "no content type").partition(";")[0]
+        kind = kind if kind in _CONTENT_TYPES else "another content type"  # a server might send the token back
         raise DSSProtocolError(
-            f"{request.method} {request.path}: {response.status} without a JSON object ({kind}); the address must be "
-            f"that of a DSS's API, such as 'https://dss.example.org/v1', got {request.origin}"
+            f"{where} without a JSON object ({kind}); the address must be that of a DSS's API, such as "
+            f"'https://dss.example.org/v1', got {request.origin}"
         )
     return value
 
 
+def _unencoded_body(response: Response) -> bytes:
+    """Return the body; empty if it is compressed although no request allows it, since a few bytes can become many."""
+    encoding = response.headers.get("content-encoding", "identity")
+    return response.body if encoding.strip().lower() in {"", "identity"} else b""
+
+
 def retry_after(response: Response) -> float | None:
     """Return the seconds of `Retry-After`, given in seconds or as a date (RFC 9110, 10.2.3); None without it."""
-    value = response.headers.get("retry-after", "").strip()
+    value = response.headers.get("retry-after", "")[:_MAX_TEXT_SIZE].strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", value, re.ASCII):
         return float(value)
     try:
@@ -177,8 +206,11 @@ def next_page(request: Request, response: Response) -> str | None:
 
     :raises DSSProtocolError: if it is not a valid URL
     """
-    match = _LINK_NEXT.search(response.headers.get("link", ""))
-    return resolve(request, match[1]) if match else None
+    for link in response.headers.get("link", "")[:_MAX_TEXT_SIZE].split("<")[1:]:
+        reference, _, parameters = link.partition(">")
+        if _REL_NEXT.search(parameters):
+            return resolve(request, reference)
+    return None
 
 
 def decode_error(request: Request, response: Response, *secrets: str) -> DSSResponseError:
@@ -188,7 +220,7 @@ def decode_error(request: Request, response: Response, *secrets: str) -> DSSResp
     :param response: Its response
     :param secrets: Texts to hide in the error, since a server may echo them
     """
-    code, title = _code_and_title(response.body)
+    code, title = _code_and_title(_unencoded_body(response))
     if not title:
         title = _phrase(response.status)
     refusal = _REFUSAL.search(title) if response.status == 500 else None
@@ -219,7 +251,7 @@ def is_no_route(response: Response) -> bool:
     The gateway of a DSS then answers 403 with a `message`, another web server 404 or 405 with a body of its own.
     """
     try:
-        value = json.loads(response.body)
+        value = json.loads(_unencoded_body(response))
     except (ValueError, RecursionError):
         value = None
     body = value if isinstance(value, dict) else {}
@@ -229,13 +261,12 @@ def is_no_route(response: Response) -> bool:
 
 
 def _code_and_title(body: bytes) -> tuple[str, str]:
-    text = body.decode("utf-8", "replace")
     try:
-        value = json.loads(text)
+        value = json.loads(body)
     except (ValueError, RecursionError):
-        xml = _XML_ERROR.search(text)
-        if xml:  # from an object store; its other elements repeat the signature
-            parts = dict(_XML_PART.findall(xml[0]))
+        text = body[:_MAX_TEXT_SIZE].decode("utf-8", "replace")
+        if "<Error>" in text:  # from an object store; its other elements repeat the signature
+            parts = dict(_XML_PART.findall(text))
             return parts.get("Code", ""), parts.get("Message", "")
         html = _HTML_TITLE.search(text)
         return "", " ".join(_HTML_TAG.sub(" ", html[1] if html else text).split())

@@ -19,10 +19,11 @@ from airflow_provider_hca.client.base_transport import (
     ReceiverError,
     connection_error,
     deliver,
+    seconds_allowed,
     send_response,
 )
 from airflow_provider_hca.client.rate_limit import RateLimiter
-from airflow_provider_hca.client.sansio import Call, Request, Response, authority
+from airflow_provider_hca.client.sansio import Call, Request, Response, authority, body_limit
 from airflow_provider_hca.client.tls import proxy_of
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
@@ -37,7 +38,7 @@ class RequestsTransport:
 
     :param pool_size: Connections kept open; as many as there are threads
     :param verify: Whether to check the server's certificate, or the path of a CA bundle
-    :param stop: Event that ends calls with a `DSSAbortedError`; a request under way is waited for
+    :param stop: Event that ends calls with a `DSSAbortedError`; the next part of a response is waited for
     :ivar rate_limiter: Limits the requests per second of all threads; slows all down after a 429 or 503
     """
 
@@ -113,27 +114,36 @@ class RequestsTransport:
             raise DSSAbortedError("stopped")
 
     def _exchange(self, request: Request) -> Response:
-        with self._session.request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            data=request.body,
-            timeout=(request.connect_timeout, request.read_timeout),
-            allow_redirects=False,
-            proxies=self._proxies_for(request.url),
-            stream=True,
-        ) as answer:
+        from airflow_provider_hca.client.session import limits
+
+        with (
+            limits(seconds_allowed(request), self.stop) as limit,
+            self._session.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body,
+                timeout=(request.connect_timeout, request.read_timeout),
+                allow_redirects=False,
+                proxies=self._proxies_for(request.url),
+                stream=True,
+            ) as answer,
+        ):
             status, headers = answer.status_code, {name.lower(): value for name, value in answer.headers.items()}
             if status < 200:  # http.client skips a 100, but neither a 102 nor a 103
                 raise InterimResponseError(status)
             receiver = request.receive(status, headers) if request.receive else None
-            if receiver is None:
-                return Response(status, headers, answer.content)
-            for chunk in answer.raw.stream(CHUNK_SIZE, decode_content=False):
-                if self.stop.is_set():
-                    raise DSSAbortedError("stopped")
-                deliver(receiver, chunk)
-            return Response(status, headers)
+            body, received = bytearray(), 0
+            while chunk := answer.raw.read1(CHUNK_SIZE, decode_content=False):
+                if receiver is None:
+                    body += chunk
+                    if len(body) > body_limit(status):
+                        break
+                else:
+                    deliver(receiver, chunk)
+                    received += len(chunk)
+                    limit.extend(seconds_allowed(request, received), received)
+            return Response(status, headers, bytes(body[: body_limit(status) + 1]))
 
     def _proxies_for(self, url: str) -> dict[str, str]:
         origin = authority(url)

@@ -205,7 +205,9 @@ def test_next_page_with_invalid_url_is_error_without_quote(address: str) -> None
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html></html>", b"[]", b"null", b'"x"', b"{", b"\xff", b"[" * 200_000, b'{"a": "\xff"}']
+    "body",
+    [b"", b"<html></html>", b"[]", b"null", b'"x"', b"{", b"\xff", b'{"a": "\xff"}', b"[" * 100_000],
+    ids=lambda body: repr(body[:20]),
 )
 def test_body_without_json_object_is_error_with_hint(body: bytes) -> None:
     with pytest.raises(DSSProtocolError) as caught:
@@ -214,6 +216,13 @@ def test_body_without_json_object_is_error_with_hint(body: bytes) -> None:
         "GET /v1/files/x: 200 without a JSON object (text/html); the address must be that of a DSS's API, such as "
         "'https://dss.example.org/v1', got https://dss.example.org:443"
     )
+
+
+@pytest.mark.parametrize("kind", ["text/eyJ0b2tlbg.e30.c2ln", "eyJ0b2tlbg.e30.c2ln", "text/html; x=eyJ0b2tlbg"])
+def test_content_type_with_token_is_not_quoted(kind: str) -> None:
+    with pytest.raises(DSSProtocolError) as caught:
+        json_object(REQUEST, Response(200, {"content-type": kind}, b""))
+    assert "eyJ" not in str(caught.value)
 
 
 def test_json_object_is_returned() -> None:

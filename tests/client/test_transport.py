@@ -163,7 +163,7 @@ _ANSWERS: dict[str, tuple[bytes, str, bytes]] = {
     "gzip": (
         _HEAD + b"Content-Encoding: gzip\r\nX: y\r\nContent-Length: %d\r\n\r\n%b" % (len(_GZIPPED), _GZIPPED),
         "y",
-        b"abcde",
+        _GZIPPED,
     ),
     "after 100": (b"HTTP/1.1 100 Continue\r\n\r\n" + _HEAD + b"X: y\r\nContent-Length: 1\r\n\r\nx", "y", b"x"),
     "until the end": (_HEAD + b"X: y\r\n\r\nabcde", "y", b"abcde"),
@@ -305,7 +305,6 @@ def test_incomplete_body_without_end_is_read_timeout(run: Run, server: Server) -
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 two hundred\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,

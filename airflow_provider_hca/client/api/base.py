@@ -16,6 +16,7 @@ from airflow_provider_hca.exceptions import DSSProtocolError
 
 DONE = frozenset({200, 201})
 PAGE = frozenset({200, 206})
+MAX_PAGES = 2_000  # a million bundles
 
 
 class Calls:
@@ -76,7 +77,10 @@ class Calls:
     def _pages(
         self, request: Request, *, authorize: bool = False, repeatable: bool | None = None
     ) -> Iterator[Call[dict[str, Any]]]:
-        """Yield a call for each page."""
+        """Yield a call for each page.
+
+        :raises DSSProtocolError: if a page repeats, or there are more than MAX_PAGES
+        """
         following: str | None = request.url
         seen: set[str] = set()
 
@@ -94,6 +98,8 @@ class Calls:
         while following is not None:
             if following in seen:
                 raise DSSProtocolError(f"{request.method} {request.path}: pagination loop: the next link repeats")
+            if len(seen) == MAX_PAGES:
+                raise DSSProtocolError(f"{request.method} {request.path}: more than {MAX_PAGES:,} pages")
             seen.add(following)
             yield page(replace(request, url=following))
 
