@@ -1,9 +1,16 @@
-"""Files on this machine: read in ranges by several threads, and compared with their plan."""
+"""Files on this machine: found and opened inside of a directory, read in ranges by several threads.
+
+Whoever can write in the directory must not get another file into a bundle, which is permanent. So the directory is
+opened once, and each directory below it relative to its parent, without following links.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +23,9 @@ from airflow_provider_hca.upload.entries import FileChangedError, PlannedFile
 OnBytes = Callable[[int], None]
 
 _READ_SIZE = MIB // 2  # fits in the cache of a core
+# Opening a FIFO would block until it has a writer.
+_READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_REPLACED = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO})  # by a link, a file, a socket
 
 
 def ignore_bytes(_: int) -> None:
@@ -36,12 +46,14 @@ class PartSums(NamedTuple):
 class OpenFile:
     """An open file that several threads may read.
 
-    :param path: path of the file
+    :param file: path of the file, or its descriptor, which is closed with it
+    :ivar size: size in bytes
     :raises OSError: if it cannot be opened
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, file: Path | int) -> None:
+        self._file = open(file, "rb", buffering=0)  # noqa: SIM115, PTH123 - closed by `__exit__`; may be a descriptor
+        self.size = os.fstat(self._file.fileno()).st_size
 
     def __enter__(self) -> Self:
         return self
@@ -163,48 +175,115 @@ class Section:
             raise
 
 
-def check_unchanged(file: PlannedFile) -> None:
-    """Compare size and modification time of a file with its plan.
+class LocalDirectory:
+    """An open directory whose files are planned, and compared with their plan when they are read.
 
-    :raises FileChangedError: if they differ
-    :raises OSError: if the file has been removed
+    :param path: path of the directory; may be a link itself
+    :param follow: whether to follow symbolic links below it
+    :raises OSError: if it cannot be opened
     """
-    _compare(file, os.stat(file.location))  # noqa: PTH116 - needs no Path
+
+    def __init__(self, path: Path, *, follow: bool) -> None:
+        self.follows = follow
+        self._flags = _READ_ONLY if follow else _READ_ONLY | os.O_NOFOLLOW
+        self._descriptor = os.open(path, _READ_ONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @contextmanager
+    def open_directory(self, name: str, parent: int | None = None) -> Iterator[int]:
+        """Open a directory; yield its descriptor.
+
+        :param name: name of the directory in its parent; empty for the parent itself
+        :param parent: descriptor of the parent; this directory if None
+        :raises OSError: if it cannot be opened
+        """
+        parent = self._descriptor if parent is None else parent
+        descriptor = os.open(name, self._flags | os.O_DIRECTORY, dir_fd=parent) if name else os.dup(parent)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def check_unchanged(self, file: PlannedFile) -> None:
+        """Compare kind, size and modification time of a file with its plan.
+
+        :raises FileChangedError: if they differ
+        :raises OSError: if the file has been removed
+        """
+        with self._parent(file.name) as (parent, name):
+            _compare(file, os.stat(name, dir_fd=parent, follow_symlinks=self.follows))
+
+    @contextmanager
+    def detect_change(self, file: PlannedFile) -> Iterator[None]:
+        """Replace an error by a `FileChangedError` if the file differs from its plan: then a retry cannot help."""
+        try:
+            yield
+        except DSSAbortedError:
+            raise
+        except Exception:
+            self.check_unchanged(file)
+            raise
+
+    def open(self, file: PlannedFile) -> OpenFile:
+        """Open a file that matches its plan.
+
+        :raises FileChangedError: if it differs from its plan
+        :raises OSError: if it cannot be opened
+        """
+        descriptor = self._open(file)
+        try:
+            _compare(file, os.fstat(descriptor))
+            return OpenFile(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def read_unchanged(self, file: PlannedFile) -> bytes:
+        """Return the content of a file that matches its plan after reading.
+
+        By descriptor: opening one of Python's file objects takes longer than reading a small file.
+
+        :raises FileChangedError: if it differs from its plan
+        :raises OSError: if it cannot be read
+        """
+        descriptor = self._open(file)
+        try:
+            _compare(file, os.fstat(descriptor))
+            content = os.read(descriptor, file.size)
+            while len(content) < file.size and (more := os.read(descriptor, file.size - len(content))):
+                content += more
+            _compare(file, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+        if len(content) != file.size:
+            raise FileChangedError
+        return content
+
+    def _open(self, file: PlannedFile) -> int:
+        with self._parent(file.name) as (parent, name):
+            return os.open(name, self._flags, dir_fd=parent)
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        """Open the parent directory of a file; yield its descriptor and the name of the file in it."""
+        *directories, name = path.split("/")
+        opened = self._descriptor
+        try:
+            for directory in directories:
+                below = os.open(directory, self._flags | os.O_DIRECTORY, dir_fd=opened)
+                if opened != self._descriptor:
+                    os.close(opened)
+                opened = below
+            yield opened, name
+        except OSError as error:
+            if error.errno in _REPLACED:
+                raise FileChangedError from None
+            raise
+        finally:
+            if opened != self._descriptor:
+                os.close(opened)
 
 
 def _compare(file: PlannedFile, status: os.stat_result) -> None:
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
         raise FileChangedError
-
-
-@contextmanager
-def detect_change(file: PlannedFile) -> Iterator[None]:
-    """Replace an error by a `FileChangedError` if the file differs from its plan, since then a retry cannot help."""
-    try:
-        yield
-    except DSSAbortedError:
-        raise
-    except Exception:
-        check_unchanged(file)
-        raise
-
-
-def read_unchanged(file: PlannedFile) -> bytes:
-    """Return the content of a file that matches its plan after reading.
-
-    By descriptor: opening one of Python's file objects takes longer than reading a small file.
-
-    :raises FileChangedError: if it differs from its plan
-    :raises OSError: if it cannot be read
-    """
-    descriptor = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = os.read(descriptor, file.size)
-        while len(content) < file.size and (more := os.read(descriptor, file.size - len(content))):
-            content += more
-        _compare(file, os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
-    if len(content) != file.size:
-        raise FileChangedError
-    return content

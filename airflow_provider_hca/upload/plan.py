@@ -16,6 +16,7 @@ from airflow_provider_hca.client.identifiers import check_uuid, check_version, d
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.access import GCSAccess, S3Access
 from airflow_provider_hca.upload.entries import EVERY_NAME, Names, PlannedFile
+from airflow_provider_hca.upload.local_files import LocalDirectory
 from airflow_provider_hca.upload.options import UploadOptions, matches
 from airflow_provider_hca.upload.sources import open_source
 from airflow_provider_hca.upload.sources.base import Listing, PrefixListing, Source, is_url
@@ -41,6 +42,7 @@ class Plan:
     :ivar skipped: number of files left out by `include`, `exclude`, `hidden` and `symlinks`
     :ivar names: planned range of names
     :ivar source: source of the objects; None for files of this machine
+    :ivar directory: the open directory; None for objects
     """
 
     bundle_uuid: str
@@ -49,6 +51,7 @@ class Plan:
     skipped: int
     names: Names = EVERY_NAME
     source: Source | None = field(default=None, compare=False, repr=False)
+    directory: LocalDirectory | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -114,7 +117,7 @@ def plan_directory(
         left_out = f" ({listing.skipped} are left out by include, exclude, hidden, symlinks)" if listing.skipped else ""
         raise InvalidDirectoryError(listing.root, [("", f"it has no files to upload{left_out}")])
     in_order = tuple(sorted(files, key=lambda file: file.name))
-    return Plan(bundle_uuid, bundle_version, in_order, listing.skipped, names, listing.source)
+    return Plan(bundle_uuid, bundle_version, in_order, listing.skipped, names, listing.source, listing.directory)
 
 
 def guess_type(name: str) -> str:

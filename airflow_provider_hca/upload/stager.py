@@ -23,7 +23,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError, DSSConflictError, S
 from airflow_provider_hca.parallel import Workers
 from airflow_provider_hca.upload.checksums import MIB, PART_SIZE, Checksums, checksum_bytes, checksum_stream
 from airflow_provider_hca.upload.entries import FileChangedError, OtherContentError, PlannedFile
-from airflow_provider_hca.upload.local_files import OpenFile, check_unchanged, detect_change, read_unchanged
+from airflow_provider_hca.upload.local_files import LocalDirectory, OpenFile
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport
 from airflow_provider_hca.upload.sources.base import Source
@@ -111,7 +111,7 @@ class Stager:
         stop: threading.Event,
     ) -> None:
         self.staging, self.report = staging, report
-        self._source, self._prefix = plan.source, prefix_of(prefix, plan)
+        self._source, self._directory, self._prefix = plan.source, plan.directory, prefix_of(prefix, plan)
         self._creator_uid, self._resume = creator_uid, resume
         self._policy, self._bandwidth, self._stop = policy, bandwidth, stop
         self._requests = RateLimiter()
@@ -155,7 +155,9 @@ class Stager:
         if self._source is not None:
             content = _SourceObject(self, self._source, file, stored)
         else:
-            content = _LargeFile(self, file) if file.size > PART_SIZE else _SmallFile(self, file)
+            assert self._directory is not None, "a plan has a source or a directory"  # noqa: S101 - for the type checker
+            kind = _LargeFile if file.size > PART_SIZE else _SmallFile
+            content = kind(self, self._directory, file)
         sums = content.checksums(needed=stored is not None or key in self._staged)
         if sums is not None and self._is_done(item, key, sums, stored):
             if stored is None and file.size > PART_SIZE:  # an earlier try may have ended before it labelled the object
@@ -242,59 +244,66 @@ class _Content(Protocol):
 class _SmallFile:
     """A file of at most 64 MiB."""
 
-    def __init__(self, stager: Stager, file: PlannedFile) -> None:
-        self._stager, self._file = stager, file
+    def __init__(self, stager: Stager, directory: LocalDirectory, file: PlannedFile) -> None:
+        self._stager, self._directory, self._file = stager, directory, file
         self._content: bytes | None = None
 
     def checksums(self, *, needed: bool) -> Checksums:  # noqa: ARG002 - always needed, to be sent first
         if self._file.size <= _IN_MEMORY:
-            self._content = read_unchanged(self._file)
+            self._content = self._directory.read_unchanged(self._file)
             return checksum_bytes(self._content)
-        with OpenFile(self._file.path) as opened:
+        with self._directory.open(self._file) as opened:
             sums = checksum_stream(opened.read(0, self._file.size, self._stager.on_read), self._file.size)
-        check_unchanged(self._file)
+        self._directory.check_unchanged(self._file)
         return sums
 
     def stage(self, key: str, sums: Checksums | None) -> Checksums:
         assert sums is not None, "checksums() returned them"  # noqa: S101 - for the type checker
-        file, content = self._file, self._file.path if self._content is None else self._content
+        if self._content is not None:
+            self._put(key, self._content, sums)
+        else:
+            with self._directory.open(self._file) as opened:
+                self._put(key, opened, sums)
+        self._directory.check_unchanged(self._file)
+        return sums
+
+    def _put(self, key: str, content: bytes | OpenFile, sums: Checksums) -> None:
+        file, stager = self._file, self._stager
 
         def put() -> None:
-            with detect_change(file):
-                self._stager.staging.put(key, content, sums, file.content_type, self._stager.on_sent)
+            with self._directory.detect_change(file):
+                stager.staging.put(key, content, sums, file.content_type, stager.on_sent)
 
-        self._stager.retry(put)
-        check_unchanged(file)
-        return sums
+        stager.retry(put)
 
 
 class _LargeFile:
     """A file above 64 MiB."""
 
-    def __init__(self, stager: Stager, file: PlannedFile) -> None:
-        self._stager, self._file = stager, file
+    def __init__(self, stager: Stager, directory: LocalDirectory, file: PlannedFile) -> None:
+        self._stager, self._directory, self._file = stager, directory, file
 
     def checksums(self, *, needed: bool) -> Checksums | None:
-        file = self._file
-        check_unchanged(file)
+        directory, file = self._directory, self._file
+        directory.check_unchanged(file)
         if not needed:
             return None
-        with detect_change(file), OpenFile(file.path) as opened, self._stager.parts() as runner:
+        with directory.detect_change(file), directory.open(file) as opened, self._stager.parts() as runner:
             sums = runner.checksum(opened, file.size)
-        check_unchanged(file)
+        directory.check_unchanged(file)
         return sums
 
     def stage(self, key: str, _: Checksums | None) -> Checksums:
-        file, stager = self._file, self._stager
-        with OpenFile(file.path) as opened:
+        directory, file, stager = self._directory, self._file, self._stager
+        with directory.open(file) as opened:
             transfer = stager.retry(partial(stager.staging.begin, key, file.content_type, opened, file.size))
             try:
-                with detect_change(file):
+                with directory.detect_change(file):
                     with stager.parts() as runner:
                         sums = runner.send(transfer, opened, file.size)
-                    check_unchanged(file)
+                    directory.check_unchanged(file)
                     stager.retry(partial(transfer.finish, sums))
-                    check_unchanged(file)
+                    directory.check_unchanged(file)
             except (FileChangedError, OSError):  # after any other error a later try resumes
                 transfer.abort()
                 raise

@@ -165,7 +165,7 @@ class Meddling(S3Staging):
         self._meddle = meddle
 
     def put(
-        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnBytes = lambda _: None
+        self, key: str, content: bytes | OpenFile, sums: Checksums, content_type: str, on_sent: OnBytes = lambda _: None
     ) -> None:
         """Stage an object, with something happening meanwhile."""
 

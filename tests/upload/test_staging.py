@@ -60,7 +60,7 @@ def test_s3_object(dss: LocalDSS, tmp_path: Path, kind: str, content: bytes) -> 
     path = tmp_path / "file"
     path.write_bytes(content)
     staging = S3Staging(dss.bucket)
-    staging.put(key, content if kind == "bytes" else path, checksum_bytes(content), PROJECT_TYPE, sent.append)
+    staging.put(key, content if kind == "bytes" else OpenFile(path), checksum_bytes(content), PROJECT_TYPE, sent.append)
     answer = dss.s3.get_object(Bucket=dss.bucket, Key=key)
     assert answer["Body"].read() == content
     assert answer["ContentType"] == PROJECT_TYPE
@@ -98,7 +98,7 @@ def test_s3_missing_bucket(dss: LocalDSS, tmp_path: Path) -> None:
     for call in (
         staging.check,
         lambda: staging.put("key", CONTENT, checksum_bytes(CONTENT), "text/plain", _nothing),
-        lambda: staging.put("key", path, checksum_bytes(CONTENT), "text/plain", _nothing),
+        lambda: staging.put("key", OpenFile(path), checksum_bytes(CONTENT), "text/plain", _nothing),
         lambda: staging.sha256("key"),
     ):
         with pytest.raises(StagingError, match=r"staging_bucket|source_url") as caught:
@@ -130,7 +130,7 @@ def test_s3_refused(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     staging = S3Staging(dss.bucket)
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
-    for content in (CONTENT, path):
+    for content in (CONTENT, OpenFile(path)):
         with pytest.raises(StagingError, match=r"http://127.0.0.1:1.*AWS_ENDPOINT_URL_S3") as caught:
             staging.put("key", content, checksum_bytes(CONTENT), "text/plain", _nothing)
         assert not caught.value.permanent
@@ -231,7 +231,7 @@ def test_s3_other_content(dss: LocalDSS, tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.write(b"other")
     with pytest.raises(StagingError, match="ETag") as caught:
-        S3Staging(dss.bucket).put(_key(), path, others, "text/plain", _nothing)
+        S3Staging(dss.bucket).put(_key(), OpenFile(path), others, "text/plain", _nothing)
     assert not caught.value.permanent
 
 
@@ -301,7 +301,7 @@ def test_gcs_object(dss: LocalDSS, tmp_path: Path, kind: str, size: int) -> None
     content = path.read_bytes()
     staging = GCSStaging(dss.bucket)
     staging.check()
-    staging.put(key, content if kind == "bytes" else path, checksum_bytes(content), PROJECT_TYPE, sent.append)
+    staging.put(key, content if kind == "bytes" else OpenFile(path), checksum_bytes(content), PROJECT_TYPE, sent.append)
     blob = _gcs_bucket(dss).get_blob(key)
     assert blob.download_as_bytes() == content
     # Of a small object the emulator keeps no parameters of the type; Google's own store does.
@@ -324,7 +324,7 @@ def test_gcs_missing_bucket(dss: LocalDSS, tmp_path: Path) -> None:
     for call in (
         staging.check,
         lambda: staging.put("key", CONTENT, checksum_bytes(CONTENT), "text/plain", _nothing),
-        lambda: staging.put("key", path, checksum_bytes(CONTENT), "text/plain", _nothing),
+        lambda: staging.put("key", OpenFile(path), checksum_bytes(CONTENT), "text/plain", _nothing),
         lambda: staging.sha256("key"),
     ):
         with pytest.raises(StagingError, match=r"staging_bucket|source_url") as caught:
@@ -411,7 +411,7 @@ def test_gcs_truncated(dss: LocalDSS, tmp_path: Path) -> None:
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
     expected = checksum_bytes(path.read_bytes())
     with pytest.raises(ContentChangedError, match="shorter"):
-        GCSStaging(dss.bucket).put(key, path, expected, "text/plain", lambda _: os.truncate(path, 9 * MIB))
+        GCSStaging(dss.bucket).put(key, OpenFile(path), expected, "text/plain", lambda _: os.truncate(path, 9 * MIB))
     assert _gcs_bucket(dss).get_blob(key) is None
 
 
@@ -419,7 +419,9 @@ def test_gcs_ended(dss: LocalDSS, tmp_path: Path) -> None:
     """An error of the callback ends an upload, and creates no object."""
     path, key = write_sparse(tmp_path / "file", 20 * MIB), _key()
     with pytest.raises(_EndedError):
-        GCSStaging(dss.bucket).put(key, path, checksum_bytes(path.read_bytes()), "text/plain", _failing_after(1))
+        GCSStaging(dss.bucket).put(
+            key, OpenFile(path), checksum_bytes(path.read_bytes()), "text/plain", _failing_after(1)
+        )
     assert _gcs_bucket(dss).get_blob(key) is None
 
 

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 from airflow_provider_hca.client.models import Replica, check_name
 from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.entries import Names, PlannedFile
+from airflow_provider_hca.upload.local_files import LocalDirectory
 
 _REPLICAS: Mapping[str, Replica] = {"s3": "aws", "gs": "gcp"}
+MAX_SIZE = 5 * 1024**4  # bytes
 _LABELS = {
     "hca-dss-sha256": re.compile(r"[0-9a-f]{64}"),
     "hca-dss-sha1": re.compile(r"[0-9a-f]{40}"),
@@ -55,6 +57,11 @@ class Listing(Protocol):
     offenders: list[tuple[str, str]]
     directories: set[str]
     skipped: int
+
+    @property
+    def directory(self) -> LocalDirectory | None:
+        """The open directory."""
+        ...
 
     def files(self) -> Iterator[FoundFile]:
         """Yield all files in no particular order."""
@@ -109,6 +116,8 @@ class PrefixListing:
     :param names: range of names
     """
 
+    directory: LocalDirectory | None = None
+
     def __init__(self, root: str, source: Source, *, hidden: str, names: Names) -> None:
         self.root = root
         self.source: Source | None = source
@@ -127,16 +136,18 @@ class PrefixListing:
                 yield file
 
     def problem(self, file: FoundFile) -> str | None:
-        """Check the name."""
-        return name_problem(file.name)
+        """Check name and size."""
+        return file_problem(file)
 
 
-def name_problem(name: str) -> str | None:
-    """Return the reason why a DSS refuses a name, if it does."""
+def file_problem(file: FoundFile) -> str | None:
+    """Return the reason why a DSS or a store refuses a file, if there is one."""
     try:
-        check_name(name)
+        check_name(file.name)
     except ValueError as error:
         return str(error)
+    if file.size > MAX_SIZE:
+        return f"has {file.size:,} bytes; stores accept at most 5 TiB ({MAX_SIZE:,} bytes) in an object"
     return None
 
 

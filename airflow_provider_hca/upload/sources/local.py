@@ -9,8 +9,9 @@ from pathlib import Path
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.entries import Names
+from airflow_provider_hca.upload.local_files import LocalDirectory
 from airflow_provider_hca.upload.options import Hidden, Symlinks
-from airflow_provider_hca.upload.sources.base import FoundFile, Source, name_problem
+from airflow_provider_hca.upload.sources.base import FoundFile, Source, file_problem
 
 
 class DirectoryWalk:
@@ -20,59 +21,72 @@ class DirectoryWalk:
     :param hidden: `skip` or `include` files and directories whose names begin with a dot
     :param symlinks: `error` on symbolic links, `follow` or `skip` them
     :param names: range of names; other directories are not read
+    :ivar directory: the open directory
     :raises InvalidDirectoryError: if the directory does not exist or cannot be read
     """
 
     source: Source | None = None
 
     def __init__(self, directory: Path, *, hidden: Hidden, symlinks: Symlinks, names: Names) -> None:
-        _check_directory(directory)
         self.root = str(directory)
         self.offenders: list[tuple[str, str]] = []
         self.directories: set[str] = set()
         self.skipped = 0
         self._hidden, self._symlinks, self._names = hidden, symlinks, names
+        self.directory = _open(directory, follow=symlinks == "follow")
 
     def files(self) -> Iterator[FoundFile]:
         """Yield everything except directories."""
-        status = os.stat(self.root)  # noqa: PTH116 - a string, like all paths below it
-        ancestors: tuple[tuple[int, int], ...] = ((status.st_dev, status.st_ino),)
-        pending = [("", self.root, ancestors)]
-        while pending:
-            prefix, directory, ancestors = pending.pop()
-            for entry in self._entries(prefix, directory):
-                name = prefix + entry.name
-                may_contain = self._names.may_begin_with(f"{name}/")
-                if not (may_contain or name in self._names) or not self._is_wanted(entry, name):
-                    continue
-                try:
-                    status = entry.stat()
-                except OSError as error:
-                    self.offenders.append((name, f"cannot be read: {error.strerror}"))
-                    continue
-                identity = (status.st_dev, status.st_ino)
-                if not stat.S_ISDIR(status.st_mode):
-                    if name in self._names:
-                        is_regular = stat.S_ISREG(status.st_mode)
-                        yield FoundFile(name, status.st_size, status.st_mtime_ns, is_regular=is_regular)
-                elif identity in ancestors:
-                    self._refuse_directory(name, "is a symbolic link to a directory that contains it")
-                elif may_contain:
-                    pending.append((f"{name}/", entry.path, (*ancestors, identity)))
+        with self.directory.open_directory("") as descriptor:
+            yield from self._files("", descriptor, [])
+
+    def _files(self, prefix: str, descriptor: int, ancestors: list[os.stat_result]) -> Iterator[FoundFile]:
+        """Yield the files below a directory.
+
+        :param prefix: name of the directory with a slash at its end; empty for the root
+        :param descriptor: descriptor of the directory
+        :param ancestors: directories that contain it
+        """
+        ancestors = [*ancestors, os.fstat(descriptor)]
+        pending = []
+        for entry in self._entries(prefix, descriptor):
+            name = prefix + entry.name
+            may_contain = self._names.may_begin_with(f"{name}/")
+            if not (may_contain or name in self._names) or not self._is_wanted(entry, name):
+                continue
+            try:
+                status = entry.stat(follow_symlinks=self.directory.follows)
+            except OSError as error:
+                self.offenders.append((name, f"cannot be read: {error.strerror}"))
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                if name in self._names:
+                    is_regular = stat.S_ISREG(status.st_mode)
+                    yield FoundFile(name, status.st_size, status.st_mtime_ns, is_regular=is_regular)
+            elif any(os.path.samestat(status, ancestor) for ancestor in ancestors):
+                self._refuse_directory(name, "is a symbolic link to a directory that contains it")
+            elif may_contain:
+                pending.append(entry.name)
+        for name in pending:
+            try:
+                with self.directory.open_directory(name, descriptor) as below:
+                    yield from self._files(f"{prefix}{name}/", below, ancestors)
+            except OSError as error:
+                self._refuse_directory(f"{prefix}{name}/", f"the directory cannot be read: {error.strerror}")
 
     def problem(self, file: FoundFile) -> str | None:
-        """Check name, kind and permissions."""
-        problem = name_problem(file.name)
+        """Check name, size, kind and permissions."""
+        problem = file_problem(file)
         if problem is None and not file.is_regular:
             return "is not a regular file"
         if problem is None and not os.access(f"{self.root}/{file.name}", os.R_OK):
             return "cannot be read: permission denied"
         return problem
 
-    def _entries(self, prefix: str, directory: str) -> Iterator[os.DirEntry[str]]:
+    def _entries(self, prefix: str, descriptor: int) -> Iterator[os.DirEntry[str]]:
         """Yield the entries of a directory one by one: each of them, with its status, takes a KiB."""
         try:
-            with os.scandir(directory) as entries:
+            with os.scandir(descriptor) as entries:
                 yield from entries
         except OSError as error:
             self._refuse_directory(prefix or ".", f"the directory cannot be read: {error.strerror}")
@@ -98,10 +112,13 @@ class DirectoryWalk:
         self.offenders.append((name, reason))
 
 
-def _check_directory(root: Path) -> None:
+def _open(root: Path, *, follow: bool) -> LocalDirectory:
     try:
-        reason = "it is not a directory" if root.exists() else "there is no such directory on this worker"
-        if not root.is_dir():
-            raise InvalidDirectoryError(str(root), [("", reason)])
-    except OSError as error:  # a directory above it may not be entered
-        raise InvalidDirectoryError(str(root), [("", f"cannot be read: {error.strerror}")]) from None
+        return LocalDirectory(root, follow=follow)
+    except FileNotFoundError:
+        reason = "there is no such directory on this worker"
+    except NotADirectoryError:
+        reason = "it is not a directory"
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    raise InvalidDirectoryError(str(root), [("", reason)])

@@ -60,11 +60,11 @@ def stage_file(staging: Staging, key: str, path: Path, content_type: str, on_sen
     :raises StagingError: if the store refuses it, or has other content
     :raises OSError: if the file cannot be read, or changed
     """
-    size = path.stat().st_size
     with OpenFile(path) as file:
+        size = file.size
         if size <= PART_SIZE:
             sums = checksum_stream(file.read(0, size), size)
-            staging.put(key, path, sums, content_type, on_sent)
+            staging.put(key, file, sums, content_type, on_sent)
             return sums
         transfer = staging.begin(key, content_type, file, size)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from airflow_provider_hca.upload.checksums import Checksums
@@ -45,12 +44,12 @@ class Staging(Protocol):
         ...
 
     def put(
-        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
+        self, key: str, content: bytes | OpenFile, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
     ) -> None:
         """Stage an object of at most 64 MiB with its checksums.
 
         :param key: key of the object
-        :param content: content, or path of the file
+        :param content: content, or the open file
         :param sums: checksums of the content
         :param content_type: content type of the object
         :param on_sent: called with the number of bytes while they are sent; may raise to cancel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from google.api_core.exceptions import ClientError, NotFound
@@ -58,15 +57,14 @@ class GCSStaging:
         return sums.crc32c
 
     def put(
-        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
+        self, key: str, content: bytes | OpenFile, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
     ) -> None:
         """Stage an object, and compare its crc32c."""
         blob = self._bucket.blob(key, chunk_size=_CHUNK)
         blob.metadata = sums.as_metadata()
         with self._bucket.errors(key):
-            if isinstance(content, Path):
-                with OpenFile(content) as file:
-                    _send_file(blob, Section(file, 0, content.stat().st_size, on_sent), content_type)
+            if isinstance(content, OpenFile):
+                _send_file(blob, Section(content, 0, content.size, on_sent), content_type)
             else:
                 blob.upload_from_string(content, content_type=content_type, timeout=TIMEOUT, retry=RETRY)
                 on_sent(len(content))

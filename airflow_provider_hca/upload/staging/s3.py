@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -104,14 +103,13 @@ class S3Staging:
         return sums.s3_etag
 
     def put(
-        self, key: str, content: bytes | Path, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
+        self, key: str, content: bytes | OpenFile, sums: Checksums, content_type: str, on_sent: OnBytes = ignore_bytes
     ) -> None:
         """Stage an object in one request, and compare its ETag."""
-        if isinstance(content, Path):
-            with OpenFile(content) as file:
-                body = Section(file, 0, content.stat().st_size, on_sent)
-                with body.reraising(), self.bucket.errors(key):
-                    etag = self._put(key, body, sums, content_type)
+        if isinstance(content, OpenFile):
+            body = Section(content, 0, content.size, on_sent)
+            with body.reraising(), self.bucket.errors(key):
+                etag = self._put(key, body, sums, content_type)
         else:
             etag = self._put_bytes(key, content, sums, content_type)
             on_sent(len(content))
