@@ -87,7 +87,7 @@ class Settings:
         if not url.startswith(("https://", "http://")):
             raise ValueError(
                 "its host must be the full URL of the DSS's API, such as 'https://dss.example.org/v1', "
-                f"got {'one with a user in it' if '@' in url else repr(url)}"
+                f"got {'one with a user in it' if '@' in url else repr(url.partition('?')[0])}"
             )
         policy = RetryPolicy()
         verify = extra.get("verify", True)

@@ -32,7 +32,7 @@ from airflow.models.dag import DagModel
 from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import conf
 from airflow.utils.session import create_session
-from fastapi import Depends, HTTPException
+from fastapi import Depends, HTTPException, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
@@ -43,6 +43,13 @@ User = Annotated[BaseUser, Depends(get_user)]
 SEES_PAGE = Depends(requires_access_view(AccessView.PLUGINS))
 READS_CONNECTIONS = Depends(requires_access_connection("GET"))
 READS_XCOMS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
+
+
+async def _remember_user(request: Request, user: User) -> None:
+    request.state.user = user
+
+
+REMEMBERS_USER = Depends(_remember_user)  # for handlers of errors, which have no dependencies
 
 
 def reads_connections(user: BaseUser) -> bool:

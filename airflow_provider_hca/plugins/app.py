@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
-from airflow_provider_hca.exceptions import DSSError, DSSNotFoundError
+from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSNotFoundError, DSSResponseError
 from airflow_provider_hca.plugins import access, bundles, connections, files, ingests, pages
-from airflow_provider_hca.plugins.dss import sendable
+from airflow_provider_hca.plugins.dss import InvalidConnectionError
+from airflow_provider_hca.plugins.text import plain_text
 
 _HEADERS = {
     # Uploaders choose file names. If one ever ended up in the page as markup, no script in it would run.
@@ -22,10 +24,11 @@ _HEADERS = {
 
 def make_app() -> FastAPI:
     """Return the application that Airflow mounts; all routes need the permission to see plugins."""
-    app = FastAPI(title="DSS", openapi_url=None, dependencies=[access.SEES_PAGE])
+    app = FastAPI(title="DSS", openapi_url=None, dependencies=[access.SEES_PAGE, access.REMEMBERS_USER])
     for module in (pages, connections, bundles, files, ingests):
         app.include_router(module.router)
-    app.add_exception_handler(DSSError, _report_error)  # type: ignore[arg-type]  # it is called with no other errors
+    for kind in (DSSError, InvalidConnectionError):
+        app.add_exception_handler(kind, _report_error)
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -39,7 +42,23 @@ def make_app() -> FastAPI:
     return app
 
 
-async def _report_error(_: Request, error: DSSError) -> JSONResponse:
-    """Return the message of an error of the DSS or of the connection to it; messages contain no secrets."""
+async def _report_error(request: Request, error: Exception) -> JSONResponse:
+    """Return the message of an error, which may quote the connection, only to users who may read connections."""
     missing = isinstance(error, DSSNotFoundError)  # a running upload may still create it
-    return JSONResponse({"detail": sendable(str(error)), "missing": missing}, 404 if missing else 502)
+    status = 404 if missing else 409 if isinstance(error, InvalidConnectionError) else 502
+    informed = await run_in_threadpool(access.reads_connections, request.state.user)
+    detail = plain_text(str(error)) if informed else f"{_summary(error)}. Users who may read connections see the reason"
+    return JSONResponse({"detail": detail, "missing": missing}, status)
+
+
+def _summary(error: Exception) -> str:
+    match error:
+        case InvalidConnectionError():
+            return "the connection has an invalid setting"
+        case DSSNotFoundError():
+            return "the DSS does not have this in this replica"
+        case DSSResponseError():
+            return f"the DSS answered with status {error.status}"
+        case DSSConnectionError():
+            return "the DSS does not answer"
+    return "the page cannot use the answer of the DSS"

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.models import REPLICAS
 from airflow_provider_hca.exceptions import DSSError
-from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport
 from airflow_provider_hca.plugins import access
-from airflow_provider_hca.plugins.dss import LatestVersionQuery, ReplicaQuery, UuidPath, open_api, sendable
+from airflow_provider_hca.plugins.dss import (
+    LatestVersionQuery,
+    PageTransport,
+    ReplicaQuery,
+    UuidPath,
+    open_api,
+)
+from airflow_provider_hca.plugins.text import plain_text
 
 router = APIRouter(prefix="/api/connections/{connection_id}/bundles", dependencies=[access.USES_CONNECTION])
 
 _MAX_LISTED = 10_000  # versions; a DSS lists by uuid, so finding the newest means reading all, 500 per request
 _MAX_SHOWN = 200
 _MAX_FILES = 10_000
+_MAX_VERSIONS = 1_000
+_NAME_LENGTH = 1_000  # characters
+_BATCH_SIZE = 500  # files
 
 
 class BundleName(BaseModel):
@@ -66,21 +75,21 @@ class Bundle(BaseModel):
     """Bundle with its files.
 
     :ivar creator_uid: uid of the creator; None if unknown
-    :ivar files: First files of the bundle, and `links.json`
     :ivar omitted: Number of files that are not listed
     :ivar byte_count: Size of all files in bytes
-    :ivar versions: Versions of the bundle in this replica, newest first
+    :ivar versions: Newest versions of the bundle in this replica, and the shown one, newest first
     :ivar replicas: Whether each replica has this version; None if unknown
+    :ivar files: First files of the bundle, and `links.json`
     """
 
     uuid: str
     version: str
     creator_uid: int | None
-    files: list[File]
     omitted: int
     byte_count: int
     versions: list[str]
     replicas: dict[str, bool | None]
+    files: list[File]
 
 
 @router.get("")
@@ -101,7 +110,7 @@ async def list_bundles(
 @router.get("/{uuid}")
 async def get_bundle(
     connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: LatestVersionQuery = None
-) -> Response:
+) -> StreamingResponse:
     """Return a bundle with its files (`GET /bundles/{uuid}`)."""
     async with open_api(connection_id) as (api, transport):
         manifest = await transport.run(api.get_bundle(uuid, replica=replica, version=version))
@@ -109,16 +118,16 @@ async def get_bundle(
             _replicas(api, transport, uuid, manifest["version"], replica),
             _versions(api, transport, uuid, manifest["version"], replica),
         )
-    # In a thread: a large bundle would block the event loop.
-    content = await run_in_threadpool(_to_json, manifest, versions, replicas)
-    return Response(content, media_type="application/json")
+    # As a stream: Airflow compresses a response piece by piece on its event loop; each piece is computed in a thread.
+    return StreamingResponse(to_json(manifest, versions, replicas), media_type="application/json")
 
 
 def _bundle_name(bundle: Mapping[str, Any]) -> BundleName:
     return BundleName(uuid=_text(bundle, "uuid"), version=_text(bundle, "version"))
 
 
-def _to_json(manifest: Mapping[str, Any], versions: list[str], replicas: dict[str, bool | None]) -> str:
+def to_json(manifest: Mapping[str, Any], versions: list[str], replicas: dict[str, bool | None]) -> Iterator[str]:
+    """Yield the pieces of the JSON of a `Bundle`."""
     files = manifest["files"]
     links = [file for file in files[_MAX_FILES:] if file.get("name") == "links.json"]
     shown = [*files[:_MAX_FILES], *links[:1]]
@@ -126,17 +135,21 @@ def _to_json(manifest: Mapping[str, Any], versions: list[str], replicas: dict[st
         uuid=_text(manifest, "uuid"),
         version=_text(manifest, "version"),
         creator_uid=_number(manifest, "creator_uid"),
-        files=[_file(file) for file in shown],
         omitted=len(files) - len(shown),
         byte_count=sum(_size(file) for file in files),
         versions=versions,
         replicas=replicas,
+        files=[],
     )
-    return bundle.model_dump_json()
+    yield bundle.model_dump_json().removesuffix("]}")
+    for start in range(0, len(shown), _BATCH_SIZE):
+        files = ",".join(_file(file).model_dump_json() for file in shown[start : start + _BATCH_SIZE])
+        yield f",{files}" if start else files
+    yield "]}"
 
 
 async def _replicas(
-    api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, version: str, source: str
+    api: DSSAPI, transport: PageTransport, uuid: str, version: str, source: str
 ) -> dict[str, bool | None]:
     available: dict[str, bool | None] = {replica: replica == source for replica in REPLICAS}
     for replica in REPLICAS:
@@ -149,13 +162,14 @@ async def _replicas(
     return available
 
 
-async def _versions(api: DSSAPI, transport: AsyncAdvisingTransport, uuid: str, version: str, replica: str) -> list[str]:
+async def _versions(api: DSSAPI, transport: PageTransport, uuid: str, version: str, replica: str) -> list[str]:
     try:
         found = await transport.run(api.get_bundles_all(replica=replica, prefix=uuid, at_most=_MAX_LISTED))
     except DSSError:  # the page can show the bundle without it
         found = []
     # The list of a DSS may lack a version that was just stored.
-    return sorted({sendable(name) for name in (version, *(bundle["version"] for bundle in found))}, reverse=True)
+    newest = sorted({plain_text(bundle["version"]) for bundle in found}, reverse=True)[:_MAX_VERSIONS]
+    return sorted({plain_text(version), *newest}, reverse=True)
 
 
 def _file(entry: Mapping[str, Any]) -> File:
@@ -174,7 +188,7 @@ def _file(entry: Mapping[str, Any]) -> File:
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
-    return sendable(str(entry.get(key, "")))
+    return plain_text(entry.get(key), _NAME_LENGTH)
 
 
 def _number(entry: Mapping[str, Any], key: str) -> int | None:

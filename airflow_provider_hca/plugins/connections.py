@@ -8,7 +8,7 @@ import time
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.models.connection import Connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
+from airflow.providers.common.compat.sdk import BaseHook, conf
 from airflow.secrets.environment_variables import CONN_ENV_PREFIX, EnvironmentVariablesBackend
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException
@@ -18,7 +18,8 @@ from sqlalchemy import select
 from airflow_provider_hca.exceptions import DSSError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.plugins import access
-from airflow_provider_hca.plugins.dss import open_api, sendable
+from airflow_provider_hca.plugins.dss import InvalidConnectionError, open_api
+from airflow_provider_hca.plugins.text import plain_text
 
 router = APIRouter(prefix="/api/connections")
 
@@ -100,10 +101,10 @@ async def _reach(conn_id: str) -> tuple[bool, str]:
     try:
         async with open_api(conn_id) as (api, transport):
             await transport.run(api.check_reachable())
-    except HTTPException as error:  # malformed connection
+    except HTTPException as error:  # the DSS takes too long
         return False, error.detail
-    except DSSError as error:
-        return False, sendable(str(error))
+    except (DSSError, InvalidConnectionError) as error:
+        return False, plain_text(str(error))
     return True, api.url
 
 
@@ -113,14 +114,14 @@ def _test(conn_id: str) -> Health:
     ok, message = hook.test_connection()
     seconds = round(time.monotonic() - started, 3)
     return Health(
-        ok=ok, message=sendable(message), host=_host(conn_id), credentials=_credentials(hook), seconds=seconds
+        ok=ok, message=plain_text(message), host=_host(conn_id), credentials=_credentials(hook), seconds=seconds
     )
 
 
 def _is_dss(conn_id: str) -> bool:
     try:
         return bool(BaseHook.get_connection(conn_id).conn_type == DSSHook.conn_type)
-    except (AirflowNotFoundException, ValueError):  # missing or malformed
+    except Exception:  # noqa: BLE001 - missing or malformed; Airflow's parser raises errors of many classes
         return False
 
 
@@ -128,7 +129,7 @@ def _is_dss_in_environment(conn_id: str) -> bool:
     # Not through all secrets backends: each may be a remote service.
     try:
         connection = EnvironmentVariablesBackend().get_connection(conn_id)
-    except ValueError:  # malformed
+    except Exception:  # noqa: BLE001 - malformed
         return False
     return connection is not None and connection.conn_type == DSSHook.conn_type
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from airflow_provider_hca.client.sansio import MAX_LOOP_VALUES, parse_json
 from airflow_provider_hca.plugins import access
 from airflow_provider_hca.plugins.dss import ReplicaQuery, UuidPath, VersionQuery, open_api
-from airflow_provider_hca.plugins.graph import read_links, shown
+from airflow_provider_hca.plugins.graph import MAX_TEXT, read_links
+from airflow_provider_hca.plugins.text import plain_text
 
 router = APIRouter(prefix="/api/connections/{connection_id}/files", dependencies=[access.USES_CONNECTION])
 
 _LINKS_SIZE = 8 * 1024 * 1024
+_PIECE = 64 * 1024  # characters
+_LINKS_VALUES = 60_000  # enough for the 20,000 entities that `read_links` reads
 _DOCUMENT_SIZE = 1024 * 1024
+_LONGEST_URL = 2000  # characters
 # A version of a file never changes, but the next user of the same browser may have fewer permissions.
 _CACHED = {"cache-control": "private, max-age=86400", "vary": "Cookie, Authorization"}
 # Names in the metadata of the Human Cell Atlas, each in the core object of its kind of document.
@@ -37,17 +42,21 @@ class Document(BaseModel):
 
 
 @router.get("/{uuid}/links")
-async def get_links(connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery) -> Response:
+async def get_links(
+    connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: VersionQuery
+) -> StreamingResponse:
     """Return the graph of a `links.json` with positions."""
     content = await _read(connection_id, uuid, replica, version, _LINKS_SIZE)
     graph = await run_in_threadpool(_draw, content)  # in a thread: it would block the event loop
-    return Response(graph, media_type="application/json", headers=_CACHED)
+    # As a stream: Airflow compresses a response piece by piece on its event loop.
+    pieces = (graph[start : start + _PIECE] for start in range(0, len(graph), _PIECE))
+    return StreamingResponse(pieces, media_type="application/json", headers=_CACHED)
 
 
 def _draw(content: bytes) -> str:
     try:
-        return read_links(json.loads(content)).model_dump_json()
-    except (ValueError, RecursionError) as error:
+        return read_links(parse_json(content, _LINKS_VALUES)).model_dump_json()
+    except ValueError as error:
         raise HTTPException(422, f"cannot draw this links.json: {error}") from None
 
 
@@ -63,8 +72,8 @@ async def get_document(
 
 def _describe(content: bytes) -> Document:
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = parse_json(content, MAX_LOOP_VALUES)
+    except ValueError:
         document = None
     if not isinstance(document, Mapping):
         return Document(id="", type="", name="")
@@ -72,10 +81,9 @@ def _describe(content: bytes) -> Document:
     provenance = provenance if isinstance(provenance, Mapping) else {}
     cores = [value for key, value in document.items() if key.endswith("_core") and isinstance(value, Mapping)]
     name = next((core[key] for core in cores for key in _NAMES if core.get(key)), "")
+    type_ = plain_text(document.get("describedBy"), _LONGEST_URL).rstrip("/").rsplit("/", 1)[-1]
     return Document(
-        id=shown(provenance.get("document_id") or ""),
-        type=shown(str(document.get("describedBy") or "").rstrip("/").rsplit("/", 1)[-1]),
-        name=shown(name),
+        id=plain_text(provenance.get("document_id"), MAX_TEXT), type=type_[:MAX_TEXT], name=plain_text(name, MAX_TEXT)
     )
 
 

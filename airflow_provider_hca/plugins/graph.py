@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from airflow_provider_hca.plugins.text import plain_text
+
+MAX_TEXT = 200  # characters; fitting longer texts into nodes keeps a browser busy for seconds
 _MAX_NODES = 400
-_MAX_READ = 20_000  # nodes, edges and protocols; 8 MiB can hold half a million
-_MAX_TEXT = 200  # characters; fitting longer texts into nodes keeps a browser busy for seconds
+_MAX_DETAILS = 4_000  # drawn edges and protocols
+_MAX_READ = 20_000  # processes, edges and protocols, repeated ones too
 _GROUP_SIZE = 6  # siblings of one kind that are drawn as one node, such as the 96 reads of a plate
 _SWEEPS = 6
 
@@ -54,7 +56,7 @@ class Graph(BaseModel):
 
     :ivar columns: Number of columns
     :ivar rows: Number of rows of the longest column
-    :ivar omitted: Number of nodes, edges and protocols read if they are too many to draw; then there are no nodes
+    :ivar omitted: Number of nodes, edges and protocols if they are too many to draw; then there are no nodes
     """
 
     nodes: list[Node]
@@ -78,60 +80,66 @@ def read_links(document: Any) -> Graph:
     reader = _Reader()
     for number, link in enumerate(links):
         reader.add_link(link, number)
-        if reader.too_much:
+        if reader.count > _MAX_READ:
             return Graph(nodes=[], edges=[], omitted=reader.count)
     graph = _group_siblings(reader.nodes, list(reader.edges))
-    if len(graph.nodes) > _MAX_NODES:
-        return Graph(nodes=[], edges=[], omitted=len(graph.nodes))
+    details = len(graph.edges) + sum(len(node.protocols) for node in graph.nodes)
+    if len(graph.nodes) > _MAX_NODES or details > _MAX_DETAILS:
+        return Graph(nodes=[], edges=[], omitted=len(graph.nodes) + details)
     return _lay_out(graph)
 
 
-def shown(value: Any) -> str:
-    """Return a value as text of bounded length without lone surrogates."""
-    return str(value)[:_MAX_TEXT].encode("utf-8", "replace").decode()
-
-
 class _Reader:
-    """Collector of nodes and edges that stops at a maximum."""
+    """Collector of nodes and edges that stops at a maximum.
+
+    :ivar count: Number of links, edges and protocols read
+    """
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.edges: dict[tuple[str, str], None] = {}
+        self.count = 0
         self._protocols: set[tuple[str, str]] = set()
 
-    @property
-    def count(self) -> int:
-        return len(self.nodes) + len(self.edges) + len(self._protocols)
-
-    @property
-    def too_much(self) -> bool:
-        return self.count > _MAX_READ
-
     def add_link(self, link: Mapping[str, Any], number: int) -> None:
+        self.count += 1
         if "entity" in link:  # a supplementary file, without a process
-            owners = [self._entity(*entity) for entity in _entities([link["entity"]], "entity", "")]
-            for id_, type_ in self._bounded(_entities(link.get("files"), "file", "file")):
-                file = self._entity(id_, type_)
-                self.edges.update({(owner, file): None for owner in owners})
+            for owner in self._entities([link["entity"]], "entity", ""):
+                for file in self._entities(link.get("files"), "file", "file"):
+                    self.edges[self._entity(*owner), self._entity(*file)] = None
             return
-        process_id = shown(link.get("process_id") or link.get("process") or number)
+        process_id = _text(link.get("process_id")) or _text(link.get("process")) or str(number)
         process = self.nodes.setdefault(
             f"p:{process_id}",
-            Node(
-                id=f"p:{process_id}", kind="process", type=shown(link.get("process_type") or ""), members=[process_id]
-            ),
+            Node(id=f"p:{process_id}", kind="process", type=_text(link.get("process_type")), members=[process_id]),
         )
-        for id_, type_ in self._bounded(_entities(link.get("protocols"), "protocol", "")):
+        for id_, type_ in self._entities(link.get("protocols"), "protocol", ""):
             if (process.id, id_) not in self._protocols:
                 self._protocols.add((process.id, id_))
                 process.protocols.append(Protocol(id=id_, type=type_))
-        for id_, type_ in self._bounded(_entities(link.get("inputs"), "input", link.get("input_type"))):
-            self.edges[self._entity(id_, type_), process.id] = None
-        for id_, type_ in self._bounded(_entities(link.get("outputs"), "output", link.get("output_type"))):
-            self.edges[process.id, self._entity(id_, type_)] = None
+        for entity in self._entities(link.get("inputs"), "input", link.get("input_type")):
+            self.edges[self._entity(*entity), process.id] = None
+        for entity in self._entities(link.get("outputs"), "output", link.get("output_type")):
+            self.edges[process.id, self._entity(*entity)] = None
 
-    def _bounded(self, entities: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        return takewhile(lambda _: not self.too_much, entities)
+    def _entities(self, entities: Any, prefix: str, default_type: Any) -> Iterator[tuple[str, str]]:
+        """Yield id and type of entities up to the maximum.
+
+        :param entities: List of ids, or of objects
+        :param prefix: Prefix of the keys of objects, as in `input_id`
+        :param default_type: Type of entities without one
+        """
+        default = _text(default_type)
+        for entity in entities if isinstance(entities, list) else []:
+            if self.count > _MAX_READ:
+                return
+            self.count += 1
+            if isinstance(entity, Mapping):
+                id_, type_ = _text(entity.get(f"{prefix}_id")), _text(entity.get(f"{prefix}_type"))
+            else:
+                id_, type_ = _text(entity) if isinstance(entity, str) else "", ""
+            if id_:
+                yield id_, type_ or default
 
     def _entity(self, id_: str, type_: str) -> str:
         node = self.nodes.get(f"e:{id_}")
@@ -141,18 +149,8 @@ class _Reader:
         return node.id
 
 
-def _entities(entities: Any, prefix: str, default_type: Any) -> Iterator[tuple[str, str]]:
-    """Yield id and type of entities.
-
-    :param entities: List of ids, or of objects
-    :param prefix: Prefix of the keys of objects, as in `input_id`
-    :param default_type: Type of entities without one
-    """
-    for entity in entities if isinstance(entities, list) else []:
-        if isinstance(entity, str):
-            yield shown(entity), shown(default_type or "")
-        elif isinstance(entity, Mapping) and entity.get(f"{prefix}_id"):
-            yield shown(entity[f"{prefix}_id"]), shown(entity.get(f"{prefix}_type") or default_type or "")
+def _text(value: Any) -> str:
+    return plain_text(value, MAX_TEXT)
 
 
 def _group_siblings(nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]) -> Graph:

@@ -75,6 +75,11 @@ def test_invalid_address_is_value_error(url: str) -> None:
         DSSAPI(url)
 
 
+def test_query_of_an_address_is_not_quoted() -> None:
+    with pytest.raises(ValueError, match=r"got 'https://dss.example.org/v1\?...'$"):
+        DSSAPI(f"{URL}?api_key=s3cr3t")
+
+
 @pytest.mark.parametrize("scheme", ["https://", "https:/", ""])
 @pytest.mark.parametrize("user", ["user", "user:s3cr3t", ":s3cr3t"])
 def test_address_with_user_is_refused_and_not_quoted(user: str, scheme: str) -> None:
@@ -469,6 +474,33 @@ def test_get_bundles_all_without_uuid_or_version_is_protocol_error(dss: DSSAPI, 
     answer = ok({"bundles": [{"uuid": UUID, "version": VERSION}, entry]})
     error = feed(dss.get_bundles_all(replica="aws"), answer).failed(DSSProtocolError)
     assert "GET /v1/bundles/all: the response has no" in str(error)
+
+
+@pytest.mark.parametrize("key", ["uuid", "version"])
+def test_get_bundles_all_with_a_huge_name_is_protocol_error(dss: DSSAPI, key: str) -> None:
+    answer = ok({"bundles": [{"uuid": UUID, "version": VERSION, key: "x" * 1001}]})
+    error = feed(dss.get_bundles_all(replica="aws"), answer).failed(DSSProtocolError)
+    assert str(error) == f"GET /v1/bundles/all: the response has no {key}"
+
+
+def test_get_bundles_all_keeps_uuid_and_version_only(dss: DSSAPI) -> None:
+    answer = ok({"bundles": [{"uuid": UUID, "version": VERSION, "more": "x" * 1000}]})
+    assert feed(dss.get_bundles_all(replica="aws"), answer).value == [{"uuid": UUID, "version": VERSION}]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda dss: dss.get_bundles_all(replica="aws"),
+        lambda dss: dss.get_bundle(UUID, replica="aws"),
+        lambda dss: dss.find_bundle(UUID, replica="aws"),
+        lambda dss: dss.get_bundles_checkout(UUID, replica="aws"),
+    ],
+)
+def test_response_to_an_event_loop_with_many_values_is_protocol_error(
+    dss: DSSAPI, call: Callable[[DSSAPI], Call[Any]]
+) -> None:
+    assert "more than 25,000 values" in str(feed(call(dss), ok({"x": [[]] * 50_000})).failed(DSSProtocolError))
 
 
 @pytest.mark.parametrize("answer", [problem(404, "not_found"), problem(400, "illegal_arguments"), page("a")])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.client.sansio import (
+    LargeJSONError,
     Request,
     Response,
+    count_values,
     decode_error,
     json_object,
     next_page,
     origin,
+    parse_json,
     retry_after,
 )
 from airflow_provider_hca.exceptions import (
@@ -223,6 +227,28 @@ def test_content_type_with_token_is_not_quoted(kind: str) -> None:
     with pytest.raises(DSSProtocolError) as caught:
         json_object(REQUEST, Response(200, {"content-type": kind}, b""))
     assert "eyJ" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 11 + b"]" * 11, b"[" + b"1," * 10 + b"1]", b'{"a":' * 10 + b"1" + b"}" * 10, b"," * 11]
+)
+def test_json_of_too_many_values_is_refused_unparsed(body: bytes) -> None:
+    with pytest.raises(LargeJSONError, match="more than 9 values"):
+        parse_json(body, 9)
+    with pytest.raises(DSSProtocolError, match="GET /v1/files/x: 200 with more than 9 values"):
+        json_object(REQUEST, Response(200, {}, body), 9)
+
+
+@pytest.mark.parametrize("value", [{}, {"a": [1, {"b": 2}], "c": "d"}, [[], [[]], {}], "text", 1.5, None])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_json_of_at_most_the_number_of_values_is_parsed(value: Any, encoding: str) -> None:
+    content = json.dumps(value).encode(encoding)
+    assert parse_json(content, count_values(content)) == value
+
+
+def test_integers_of_more_than_20_digits_are_floats() -> None:
+    assert parse_json(b"[12345678901234567890, -7, 1e3]") == [12345678901234567890, -7, 1000.0]
+    assert parse_json(b"[%s, -%s]" % (b"9" * 4000, b"9" * 4000)) == [float("inf"), float("-inf")]
 
 
 def test_json_object_is_returned() -> None:

@@ -86,16 +86,31 @@ def test_bundle_without_version_is_the_latest_and_lists_all(airflow: Airflow, ai
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "detail"),
+    ("path", "status", "detail", "summary"),
     [
-        (f"{_BUNDLES}/{UNUSED_UUID}?replica=aws", 404, "404 not_found"),
-        ("connections/dss_down/bundles?replica=aws", 502, "Check the host of connection 'dss_down'"),
+        (
+            f"{_BUNDLES}/{UNUSED_UUID}?replica=aws",
+            404,
+            "404 not_found",
+            "the DSS does not have this in this replica",
+        ),
+        (
+            "connections/dss_down/bundles?replica=aws",
+            502,
+            "Check the host of connection 'dss_down'",
+            "the DSS does not answer",
+        ),
     ],
 )
-def test_errors_of_the_dss_are_passed_on(airflow: Airflow, path: str, status: int, detail: str) -> None:
+def test_errors_of_the_dss_are_explained_to_readers_of_connections(
+    airflow: Airflow, path: str, status: int, detail: str, summary: str
+) -> None:
     answer = airflow.call("GET", f"/hca-dss/api/{path}")
     assert answer.status_code == status
     assert detail in answer.json()["detail"]
+    answer = airflow.call("GET", f"/hca-dss/api/{path}", "viewer")
+    assert (answer.status_code, answer.json()["missing"]) == (status, status == 404)
+    assert answer.json()["detail"] == f"{summary}. Users who may read connections see the reason"
 
 
 @pytest.mark.parametrize(
@@ -116,12 +131,23 @@ def test_malformed_parameters_are_not_sent_to_the_dss(airflow: Airflow, airflow_
     assert airflow_dss.control("GET", "requests") == []
 
 
-def test_malformed_connection_is_explained(airflow: Airflow) -> None:
-    airflow.api("POST", "/connections", {"connection_id": "dss_wrong", "conn_type": "hca_dss", "host": "dss"})
+def test_malformed_connection_is_explained_to_readers_of_connections(airflow: Airflow) -> None:
+    wrong = {
+        "connection_id": "dss_wrong",
+        "conn_type": "hca_dss",
+        "host": "https://dss.example.org/v1?api_key=hunter22",
+    }
+    airflow.api("POST", "/connections", wrong)
     try:
-        answer = airflow.call("GET", "/hca-dss/api/connections/dss_wrong/bundles?replica=aws")
+        address = "/hca-dss/api/connections/dss_wrong/bundles?replica=aws"
+        answer = airflow.call("GET", address)
         assert answer.status_code == 409
-        assert "connection 'dss_wrong': its host must be the full URL" in answer.json()["detail"]
+        assert "(no user, no query), got 'https://dss.example.org/v1?..." in answer.json()["detail"]
+        answer = airflow.call("GET", address, "viewer")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            409,
+            "the connection has an invalid setting. Users who may read connections see the reason",
+        )
     finally:
         airflow.api("DELETE", "/connections/dss_wrong")
 
@@ -191,7 +217,11 @@ def malformed_dss(monkeypatch: pytest.MonkeyPatch) -> Iterator[MalformedDSS]:
 
 
 def _shown(dss: MalformedDSS) -> Any:
-    return json.loads(bytes(asyncio.run(get_bundle("malformed", dss.uuid, "aws")).body))
+    async def content() -> str:
+        answer = await get_bundle("malformed", dss.uuid, "aws")
+        return "".join([str(piece) async for piece in answer.body_iterator])
+
+    return json.loads(asyncio.run(content()))
 
 
 def test_bundle_with_lone_surrogates_is_shown(malformed_dss: MalformedDSS) -> None:

@@ -9,7 +9,9 @@ from airflow.api_fastapi.app import create_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.secrets import BaseSecretsBackend
 from airflow.utils.session import create_session
+from fastapi import HTTPException
 
+from airflow_provider_hca.plugins.bundles import list_bundles
 from airflow_provider_hca.plugins.connections import health, list_connections
 from tests.plugins.auth_manager import READER
 from tests.running import requests_of
@@ -119,12 +121,45 @@ class RecordingBackend(BaseSecretsBackend):
 @pytest.mark.usefixtures("airflow_db")
 def test_list_asks_secrets_backends_for_the_default_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{RecordingBackend.__module__}.{RecordingBackend.__name__}")
-    for name, connection in (("ONE", '{"conn_type": "hca_dss"}'), ("OTHER", '{"conn_type": "http"}'), ("BROKEN", "{")):
+    for name, connection in (("ONE", '{"conn_type": "hca_dss"}'), ("OTHER", '{"conn_type": "http"}')):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", connection)
     create_auth_manager()
     RecordingBackend.conn_ids.clear()
     with create_session() as session:
         listed = list_connections(SimpleAuthManagerUser(username="a", role="admin"), session)
     assert "one" in listed.connections
-    assert not {"other", "broken"} & set(listed.connections)
+    assert "other" not in listed.connections
     assert set(RecordingBackend.conn_ids) == {"hca_dss_default"}
+
+
+MALFORMED = (
+    "{",
+    "[]",
+    "3",
+    "null",
+    '{"nope": 1}',
+    '{"conn_type": 5}',
+    '{"conn_type": "http", "port": "x"}',
+    '{"extra": {"a"}}',
+    "http://[",
+    "http://host:port",
+    "http://host:99999999",
+    "a://b://c://d",
+    "%",
+)
+
+
+@pytest.mark.usefixtures("airflow_db")
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_malformed_connection_of_any_type_hides_no_other(monkeypatch: pytest.MonkeyPatch, malformed: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_ONE", '{"conn_type": "hca_dss"}')
+    for name in ("BROKEN", "HCA_DSS_DEFAULT", ""):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", malformed)
+    create_auth_manager()
+    user = SimpleAuthManagerUser(username="a", role="admin")
+    with create_session() as session:
+        assert "one" in list_connections(user, session).connections
+    for request in (list_bundles("broken", "aws"), health("broken", user)):
+        with pytest.raises(HTTPException, match="no connection 'broken' of type 'hca_dss'") as caught:
+            asyncio.run(request)
+        assert caught.value.status_code == 404

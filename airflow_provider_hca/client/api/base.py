@@ -11,12 +11,13 @@ from urllib.parse import urlencode, urlsplit
 from airflow_provider_hca.client.identifiers import check_version
 from airflow_provider_hca.client.models import FQID, check_replica
 from airflow_provider_hca.client.retry import Auth, Exchange, RetryPolicy
-from airflow_provider_hca.client.sansio import Call, Request, Response, json_object, next_page, origin
+from airflow_provider_hca.client.sansio import MAX_LOOP_VALUES, Call, Request, Response, json_object, next_page, origin
 from airflow_provider_hca.exceptions import DSSProtocolError
 
 DONE = frozenset({200, 201})
 PAGE = frozenset({200, 206})
 MAX_PAGES = 2_000  # a million bundles
+MAX_TEXT = 1000  # characters of an id, a version or a status
 
 
 class Calls:
@@ -37,7 +38,7 @@ class Calls:
         if parts.scheme not in {"http", "https"} or not parts.hostname or user or parts.query or parts.fragment:
             raise ValueError(
                 "the address of a DSS must be the full URL of its API, such as 'https://dss.example.org/v1' (no user, "
-                f"no query), got {'one with a user in it' if '@' in url else repr(url)}"
+                f"no query), got {_without_secrets(url)}"
             )
         self.url = url.rstrip("/")
         self.auth = auth
@@ -75,7 +76,12 @@ class Calls:
         )
 
     def _pages(
-        self, request: Request, *, authorize: bool = False, repeatable: bool | None = None
+        self,
+        request: Request,
+        *,
+        authorize: bool = False,
+        repeatable: bool | None = None,
+        max_values: int = MAX_LOOP_VALUES,
     ) -> Iterator[Call[dict[str, Any]]]:
         """Yield a call for each page.
 
@@ -93,7 +99,7 @@ class Calls:
                     f"{request.method} {request.path}: the next page is at {origin(following)}; change the host of the "
                     "connection to that address"
                 )
-            return json_object(request, response)
+            return json_object(request, response, max_values)
 
         while following is not None:
             if following in seen:
@@ -103,14 +109,22 @@ class Calls:
             seen.add(following)
             yield page(replace(request, url=following))
 
-    def _items(
-        self, request: Request, key: str, *, authorize: bool = False, repeatable: bool | None = None
-    ) -> Call[list[dict[str, Any]]]:
-        """Return the items that all pages have under a key."""
+    def _items(self, request: Request, key: str, **options: Any) -> Call[list[dict[str, Any]]]:
+        """Return the items that all pages have under a key.
+
+        :param options: Options of `_pages`
+        """
         items: list[dict[str, Any]] = []
-        for page in self._pages(request, authorize=authorize, repeatable=repeatable):
+        for page in self._pages(request, **options):
             items += objects(request, (yield from page), key)
         return items
+
+
+def _without_secrets(url: str) -> str:
+    if "@" in url:
+        return "one with a user in it"
+    address, mark, _ = url.partition("?")
+    return repr(f"{address}{mark and '?...'}")
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
@@ -134,10 +148,10 @@ def objects(request: Request, answer: Mapping[str, Any], key: str) -> list[dict[
 def text(request: Request, answer: Mapping[str, Any], key: str) -> str:
     """Return the text that a response has under a key.
 
-    :raises DSSProtocolError: if there is no such text
+    :raises DSSProtocolError: if there is no such text of at most 1,000 characters
     """
     value = answer.get(key)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         raise DSSProtocolError(f"{request.method} {request.path}: the response has no {key}")
     return value
 

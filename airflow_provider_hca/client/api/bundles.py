@@ -9,7 +9,16 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_hca.client.api.base import DONE, PAGE, Calls, new_version, objects, replica_and_version, text
+from airflow_provider_hca.client.api.base import (
+    DONE,
+    MAX_TEXT,
+    PAGE,
+    Calls,
+    new_version,
+    objects,
+    replica_and_version,
+    text,
+)
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.models import (
     CHECKOUT_STATUSES,
@@ -22,7 +31,7 @@ from airflow_provider_hca.client.models import (
     check_changes,
     check_replica,
 )
-from airflow_provider_hca.client.sansio import Call, Request, Response, json_object
+from airflow_provider_hca.client.sansio import MAX_LOOP_VALUES, Call, Request, Response, json_object
 from airflow_provider_hca.exceptions import (
     DSSConnectionError,
     DSSError,
@@ -86,7 +95,7 @@ class BundleCalls(Calls):
             response = yield from self._exchange.send(request, accept=PAGE)
         except DSSNotFoundError:
             return None
-        return _bundle(request, json_object(request, response))["version"]
+        return _bundle(request, json_object(request, response, MAX_LOOP_VALUES))["version"]
 
     def get_bundles_all(
         self,
@@ -103,9 +112,9 @@ class BundleCalls(Calls):
         bundles: list[dict[str, str]] = []
         for page in self._pages(request):
             for bundle in objects(request, (yield from page), "bundles"):
-                text(request, bundle, "uuid")
-                if text(request, bundle, "version") > newer_than:
-                    bundles.append(bundle)
+                name = {key: text(request, bundle, key) for key in ("uuid", "version")}
+                if name["version"] > newer_than:
+                    bundles.append(name)
             if at_most is not None and len(bundles) >= at_most:
                 return bundles[:at_most]
         return bundles
@@ -160,11 +169,11 @@ class BundleCalls(Calls):
         """Return the status of a checkout (`GET /bundles/checkout/{checkout_job_id}`)."""
         path = f"/bundles/checkout/{quote(checkout_job_id, safe='')}"
         request = self._request("GET", path, {"replica": check_replica(replica)})
-        answer = json_object(request, (yield from self._exchange.send(request)))
+        answer = json_object(request, (yield from self._exchange.send(request)), MAX_LOOP_VALUES)
         status = text(request, answer, "status")
         if status not in CHECKOUT_STATUSES:
             raise DSSProtocolError(f"{request.method} {request.path}: unexpected checkout status {status!r}")
-        cause, location = (str(answer.get(name) or "") for name in ("cause", "location"))
+        cause, location = (str(answer.get(name) or "")[:MAX_TEXT] for name in ("cause", "location"))
         return Checkout(checkout_job_id, status, cause, location)  # type: ignore[arg-type]  # a checked status
 
     def _put_when_complete(self, request: Request, deadline: float) -> Call[Response]:
@@ -234,7 +243,7 @@ def _bundle(request: Request, answer: dict[str, Any]) -> Bundle:
     bundle = answer.get("bundle")
     bundle = bundle if isinstance(bundle, dict) else {}
     files = bundle.get("files")
-    named = all(isinstance(bundle.get(key), str) for key in ("uuid", "version"))
+    named = all(isinstance(bundle.get(key), str) and len(bundle[key]) <= MAX_TEXT for key in ("uuid", "version"))
     if not named or not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise DSSProtocolError(f"{request.method} {request.path}: the response contains no bundle")
     return bundle  # type: ignore[return-value]  # checked above

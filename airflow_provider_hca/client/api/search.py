@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from airflow_provider_hca.client.api.base import Calls
 from airflow_provider_hca.client.models import check_replica
-from airflow_provider_hca.client.sansio import Call
+from airflow_provider_hca.client.sansio import MAX_VALUES, Call
 
 
 class SearchCalls(Calls):
@@ -25,4 +25,5 @@ class SearchCalls(Calls):
         size = per_page or (10 if output_format == "raw" else 500)
         query = {"replica": check_replica(replica), "output_format": output_format, "per_page": str(size)}
         request = self._request("POST", "/search", query, {"es_query": dict(es_query)})
-        return (yield from self._items(request, "results", repeatable=True))  # changes nothing
+        # Repeatable, since it changes nothing. Raw results have the whole metadata.
+        return (yield from self._items(request, "results", repeatable=True, max_values=MAX_VALUES))
