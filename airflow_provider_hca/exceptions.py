@@ -215,11 +215,11 @@ class DSSContentError(DSSError):
 
 
 class DSSChangeError(DSSError):
-    """A change of several PATCHes stopped half-way; the versions created so far remain.
+    """A change stopped half-way, or its result could not be verified; the versions created so far remain.
 
     :param resource: `bundle` or `collection`
     :param uuid: UUID of the bundle or collection
-    :param version: last good version, from which a repeat resumes
+    :param version: last version created, from which a repeat resumes
     :param done: number of PATCHes that succeeded
     :param cause: error of the next PATCH; its text is kept as `reason`
     """
@@ -228,7 +228,7 @@ class DSSChangeError(DSSError):
         self, resource: Literal["bundle", "collection"], uuid: str, version: str, done: int, cause: DSSError
     ) -> None:
         calls = f"{done} PATCH{'' if done == 1 else 'es'}"
-        super().__init__(f"{resource} {uuid}: stopped after {calls}; the last good version is {version}: {cause}")
+        super().__init__(f"{resource} {uuid}: stopped after {calls} at version {version}: {cause}")
         self.resource, self.uuid, self.version, self.done, self.reason = resource, uuid, version, done, str(cause)
         self.permanent = cause.permanent
 

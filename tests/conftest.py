@@ -99,6 +99,7 @@ def dss(shared_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> LocalDSS:
     """Return the local DSS of the session without faults, with its environment variables set."""
     shared_dss.control("DELETE", "faults")
     shared_dss.control("DELETE", "requests")
+    shared_dss.control("POST", "processes", {"count": 0})
     for name, value in shared_dss.about["env"].items():
         monkeypatch.setenv(name, value)
     return shared_dss

@@ -238,7 +238,8 @@ class DSSClient:
     ) -> Change:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary.
 
-        A repeat continues the versions that an earlier attempt created.
+        A repeat continues the versions that an earlier attempt created. The result is read from the DSS, and corrected
+        if an outdated cache of the DSS was the base of a PATCH.
 
         :param uuid: UUID of the bundle
         :param replica: `aws` or `gcp`

@@ -156,8 +156,9 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
 
     More than 1,000 additions or removals take several PATCH requests, each of the version that the previous one
     created. A retry looks up how far the previous try got and sends the rest. After an unclear response the operator
-    looks up the bundle before it repeats a PATCH, so no change is made twice. If nothing has to change, no version is
-    created.
+    looks up the bundle before it repeats a PATCH, so no change is made twice. The version that a PATCH created is read,
+    and corrected if it lacks files, since a failed PATCH leaves false files in caches of the DSS. If nothing has to
+    change, no version is created, except if the DSS cannot confirm that.
 
     Returns, also as separate XComs: `uuid`, `version` (the one with all changes), `fqid`, `replica`, `file_count` (of
     that version), `created` (whether this try created the version) and `statistics`: `patch_count` (PATCH requests of

@@ -89,13 +89,14 @@ class Shelf(ABC):
         self.patches.append((version, body))
         if version not in self.contents:
             return problem(404, "not_found")
-        changed = self.changed(self.contents[version], body)
+        changed = self.changed(version, body)
         if isinstance(changed, Response):
             return changed
 
         def do() -> str:
             made = versions(len(self.contents))[-1]
             self.contents[made] = changed
+            self.remember(version, made)
             return made
 
         trouble = self.troubles.pop(0) if self.troubles else None
@@ -113,47 +114,94 @@ class Shelf(ABC):
         """Answer a request that changes nothing."""
 
     @abstractmethod
-    def changed(self, old: Any, body: dict[str, Any]) -> Any:
+    def changed(self, version: str, body: dict[str, Any]) -> Any:
         """Return the patched content, or an error."""
+
+    def remember(self, version: str, made: str) -> None:  # noqa: B027 - optional
+        """Remember the version that a PATCH of another one created."""
+
+
+@dataclass
+class Cached:
+    """A manifest in the cache of a process."""
+
+    version: str
+    files: list[dict[str, Any]]
 
 
 @dataclass
 class BundleShelf(Shelf):
-    """The versions of a bundle, as lists of files.
+    """The versions of a bundle, as lists of files, in a DSS of several processes.
 
-    :ivar remembered: Latest version in the cache of servers
-    :ivar shown: Versions that are returned instead of others
-    :ivar unlisted: Versions missing in the list; a DSS loses some between two pages
+    :ivar caches: Cached manifests by version, of each process
+    :ivar order: Processes of the next requests; the last one is repeated
+    :ivar unlisted: Versions missing in the list, since they were deleted
     :ivar missing: UUIDs of missing files, and the response to a PATCH that adds one
+    :ivar put: Response to each PUT; compare it with the stored version if None
     """
 
-    remembered: str | None = None
-    shown: dict[str, str] = field(default_factory=dict)
+    caches: dict[int, dict[str, Cached]] = field(default_factory=dict)
+    order: list[int] = field(default_factory=lambda: [0])
     unlisted: frozenset[str] = frozenset()
     missing: dict[str, Answer] = field(default_factory=dict)
+    put: Answer | None = None
+    _process: int | None = None
+
+    def __call__(self, request: Request) -> Answer:
+        """Answer a request by the next process."""
+        if not request.path.endswith("/bundles/all") and request.method != "HEAD":
+            self._process = self.order.pop(0) if len(self.order) > 1 else self.order[0]
+        return super().__call__(request)
+
+    def foreign_patch(self, process: int, add: Iterable[Any] = (), remove: Iterable[Any] = ()) -> Answer:
+        """Receive a PATCH of the first version by another client."""
+        self._process = process
+        answer = self._patch(START, {"add_files": [*add], "remove_files": [*remove]})
+        self.patches.clear()
+        return answer
 
     def show(self, request: Request, query: dict[str, str]) -> Answer:
-        """Answer GET /bundles/all, GET /bundles and HEAD /files."""
+        """Answer GET /bundles/all, GET and PUT /bundles, and HEAD /files."""
         if request.path.endswith("/bundles/all"):
             assert query["prefix"] == UUID
             listed = sorted(set(self.contents) - self.unlisted)
             return ok({"bundles": [{"uuid": UUID, "version": version} for version in listed]})
         if request.method == "HEAD":
             return problem(404) if request.path.rsplit("/", 1)[-1] in self.missing else stored()
-        version = query.get("version") or self.remembered or max(self.contents)
-        version = self.shown.get(version, version)
+        version = query.get("version") or max(self.contents)
         if version not in self.contents:
             return problem(404, "not_found")
-        files = [{**file, "size": 7, "s3_etag": "x"} for file in self.contents[version]]
-        return ok({"bundle": {"uuid": UUID, "version": version, "creator_uid": 1, "files": files}})
+        if request.method == "PUT":
+            is_same = json.loads(request.body or b"") == {"creator_uid": 1, "files": self.contents[version]}
+            return self.put or (ok({"version": version}) if is_same else problem(409, "bundle_already_exists"))
+        cached = self._cached(version)
+        files = [{**file, "size": 7, "s3_etag": "x"} for file in cached.files]
+        return ok({"bundle": {"uuid": UUID, "version": cached.version, "creator_uid": 1, "files": files}})
 
-    def changed(self, old: Any, body: dict[str, Any]) -> Any:
-        """Add and remove files, as a DSS does."""
+    def _cached(self, version: str) -> Cached:
+        stored = Cached(version, self.contents[version])
+        cache = self.caches.get(self._process or 0)
+        return stored if cache is None else cache.setdefault(version, stored)
+
+    def changed(self, version: str, body: dict[str, Any]) -> Any:
+        """Add and remove files step by step in the cached manifest, as a DSS does."""
+        cached = self._cached(version)
         gone = {(file["name"], file["uuid"], file["version"]) for file in body["remove_files"]}
-        new = [file for file in old if (file["name"], file["uuid"], file["version"]) not in gone] + body["add_files"]
-        if len({file["name"] for file in new}) < len(new):
+        cached.files = [file for file in cached.files if (file["name"], file["uuid"], file["version"]) not in gone]
+        for file in body["add_files"]:
+            if file["uuid"] in self.missing:
+                return self.missing[file["uuid"]]
+        cached.files = cached.files + body["add_files"]
+        if len({file["name"] for file in cached.files}) < len(cached.files):
             return problem(400, "duplicate_filename")
-        return next((self.missing[file["uuid"]] for file in body["add_files"] if file["uuid"] in self.missing), new)
+        return cached.files
+
+    def remember(self, version: str, made: str) -> None:
+        """Keep the new version, and the old one as the same manifest."""
+        cached = self._cached(version)
+        cached.version = made
+        if self._process in self.caches:
+            self.caches[self._process][made] = cached
 
     def names(self, version: str) -> list[str]:
         """Return the names of the files of a version."""
@@ -170,8 +218,9 @@ class CollectionShelf(Shelf):
         version = query.get("version") or max(self.contents)
         return ok(self.contents[version]) if version in self.contents else problem(404, "not_found")
 
-    def changed(self, old: Any, body: dict[str, Any]) -> Any:
+    def changed(self, version: str, body: dict[str, Any]) -> Any:
         """Add and remove links, as a DSS does."""
+        old = self.contents[version]
         removed = {_key(link) for link in body["remove_contents"]}
         kept = [link for link in old["contents"] if _key(link) not in removed]
         known = {_key(link) for link in kept}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import random
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +25,7 @@ from airflow_provider_hca.exceptions import (
     DSSResponseError,
 )
 
-from .feeding import URL, UUID, VERSION, Answer, Clock, Fed, broken, converse, feed, ok, problem, refusal
+from .feeding import OTHER, URL, UUID, VERSION, Answer, Clock, Fed, broken, converse, feed, ok, problem, refusal
 from .shelf import LATE, START, UNCLEAR, BundleShelf, Done, KilledError, members, versions
 
 FIRST, SECOND, THIRD = versions(3)
@@ -186,31 +188,141 @@ def test_newer_version_without_progress_is_not_resumed(dss: DSSAPI, shelf: Bundl
     assert shelf.named == [FIRST]
 
 
-def test_latest_version_is_the_newest_despite_cached_one(dss: DSSAPI, shelf: BundleShelf) -> None:
+def test_latest_version_is_the_newest_in_the_list(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents[FIRST] = members(["a", "b", "theirs"])
-    shelf.remembered = START
     result = change(dss, shelf, members(["c"]), version=None).value
     assert shelf.named == [FIRST]
     assert shelf.names(result.version) == ["a", "b", "theirs", "c"]
 
 
-def test_change_continues_with_the_version_that_the_dss_returns(
+@pytest.mark.parametrize("version", [START, None])
+def test_deleted_version_in_a_cache_is_not_found(dss: DSSAPI, shelf: BundleShelf, version: str | None) -> None:
+    shelf.unlisted = frozenset({START})
+    error = change(dss, shelf, members(["c"]), version=version).failed(DSSNotFoundError)
+    assert f"GET /v1/bundles/{UUID}: 404 not_found: bundle {UUID}" in str(error)
+    assert "does not exist in aws, or was deleted" in str(error)
+    assert shelf.patches == []
+
+
+# Caches that a failed PATCH changed
+
+GONE = members(["gone"], uuid=UUID)
+
+
+def own_failed_attempt(dss: DSSAPI, shelf: BundleShelf) -> None:
+    """Fail because a file is not registered yet, after the removal of "a" in the cache of process 0."""
+    shelf.missing, shelf.order = {OTHER: ok(status=500)}, [0]
+    change(dss, shelf, members(["c"]), members(["a"])).failed(DSSResponseError)
+    shelf.missing = {}
+
+
+def foreign_removal_failed(_: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.missing = {UUID: ok(status=500)}
+    assert shelf.foreign_patch(0, GONE, members(["b"])) == ok(status=500)
+
+
+def foreign_addition_failed(_: DSSAPI, shelf: BundleShelf) -> None:
+    assert shelf.foreign_patch(0, members(["c", "b"])) == problem(400, "duplicate_filename")
+
+
+def foreign_replacement_failed(dss: DSSAPI, shelf: BundleShelf) -> None:
+    """Leave "c" and another "b" in the cache of process 0, each once."""
+    shelf.foreign_patch(0, members(["c"]) + members(["b"], version=FIRST))
+    foreign_removal_failed(dss, shelf)
+
+
+def foreign_clash_failed(dss: DSSAPI, shelf: BundleShelf) -> None:
+    """Leave another "c" in the cache of process 0, so that the addition of "c" is refused."""
+    shelf.foreign_patch(0, members(["c"], version=FIRST) + members(["b"]))
+    foreign_removal_failed(dss, shelf)
+
+
+def foreign_patch_succeeded(_: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.foreign_patch(0, members(["theirs"]), members(["b"]))
+
+
+FALSE = [
+    own_failed_attempt,
+    foreign_removal_failed,
+    foreign_addition_failed,
+    foreign_replacement_failed,
+    foreign_clash_failed,
+    foreign_patch_succeeded,
+]
+CHOICE = random.Random(7)  # noqa: S311 - a repeatable choice
+ORDERS = [CHOICE.choices(range(4), k=40) for _ in range(100)]  # of requests to four processes
+WORST = [*itertools.product([0, 1], repeat=6)]  # only to those that have false files, or will have some after a kill
+
+
+@pytest.mark.parametrize("falsify", FALSE)
+@pytest.mark.parametrize("kill", [None, "done", "not done"])
+def test_change_reports_what_is_stored_whichever_processes_answer(
+    dss: DSSAPI, clock: Clock, falsify: Callable[[DSSAPI, BundleShelf], None], kill: Done | None
+) -> None:
+    failed = 0
+    for order in ORDERS + WORST:
+        shelf = BundleShelf(clock, {START: members(["a", "b"])}, caches={process: {} for process in range(4)})
+        falsify(dss, shelf)
+        shelf.missing, shelf.patches, shelf.order = {}, [], [*order]
+        wanted = members(["c"]), members(["a"])
+        if kill:
+            shelf.kill = (1, kill)
+            change(dss, shelf, *wanted)
+            shelf.kill, shelf.order = None, [*order]
+        fed = change(dss, shelf, *wanted)
+        if fed.error is None:
+            assert sorted(shelf.names(fed.value.version)) == ["b", "c"], order
+            assert fed.value.count == 2
+        else:
+            failed += order in ORDERS
+            assert isinstance(fed.error, DSSChangeError | DSSProtocolError), order
+            assert not fed.error.permanent
+            assert "not store" in str(fed.error) or "from the caches of the DSS" in str(fed.error)
+    assert failed <= 10
+
+
+@pytest.mark.parametrize("falsify", FALSE)
+def test_change_of_a_bundle_that_only_false_caches_show_fails(
+    dss: DSSAPI, shelf: BundleShelf, falsify: Callable[[DSSAPI, BundleShelf], None]
+) -> None:
+    shelf.caches = {0: {}}
+    falsify(dss, shelf)
+    shelf.missing, shelf.patches = {}, []
+    error = change(dss, shelf, members(["c"]), members(["a"])).failed(DSSProtocolError)
+    assert not error.permanent
+    assert shelf.patches == []
+
+
+def test_false_files_of_large_bundle_are_corrected(dss: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.contents[START], shelf.caches = members(range(1500)), {0: {}, 1: {}}
+    shelf.missing = {UUID: ok(status=500)}
+    shelf.foreign_patch(1, GONE, members(range(3)))
+    shelf.order = [0, 0, 1, 0]
+    result = change(dss, shelf, members(range(1500, 4000)), members(range(10, 20))).value
+    wanted = {str(number) for number in range(4000)} - {str(number) for number in range(10, 20)}
+    assert {*shelf.names(result.version)} == wanted
+    assert (result.count, result.patches) == (3990, 4)
+
+
+def test_change_without_answer_to_the_comparison_is_made_anyway(
     dss: DSSAPI, shelf: BundleShelf, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shelf.contents[FIRST] = members(["a", "b", "c"])
-    shelf.shown = {START: FIRST}
-    result = change(dss, shelf, members(["c", "d"])).value
-    assert shelf.named == [FIRST]
-    assert shelf.names(result.version) == ["a", "b", "c", "d"]
-    assert f"{UUID}.{START}: the DSS returned version {FIRST}" in caplog.text
+    """A DSS cannot compare a large bundle in its time limit."""
+    shelf.put = problem(504, "timed_out")
+    assert change(dss, shelf, members(["a"])).value == Change(UUID, FIRST, 2, 1)
+    assert change(dss, shelf, members(["c"])).value.count == 3
+    assert f"The files of bundle {UUID}.{START} cannot be confirmed" in caplog.text
 
 
-def test_version_returned_instead_of_another_is_not_taken_for_it(dss: DSSAPI, shelf: BundleShelf) -> None:
-    shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "c", "d"])}
-    shelf.shown, shelf.unlisted = {FIRST: SECOND}, frozenset({SECOND})
-    result = change(dss, shelf, members(["c", "d"])).value
-    assert shelf.named == [START]
-    assert shelf.names(result.version) == ["a", "b", "c", "d"]
+def test_change_of_few_files_takes_five_requests(dss: DSSAPI, shelf: BundleShelf) -> None:
+    fed = change(dss, shelf, members(range(10)))
+    assert [sent.partition("?")[0] for sent in fed.sent] == [
+        "GET /bundles/all",
+        f"GET /bundles/{UUID}",
+        f"PUT /bundles/{UUID}",
+        f"PATCH /bundles/{UUID}",
+        f"GET /bundles/{UUID}",
+    ]
 
 
 # Unclear responses
@@ -263,7 +375,7 @@ def test_request_that_did_not_arrive_is_resent_without_check(dss: DSSAPI, shelf:
     shelf.troubles = [(answer, "not done")] * 2
     fed = change(dss, shelf, members(["c"]))
     assert fed.value.version == FIRST
-    assert [sent.split()[0] for sent in fed.sent] == ["GET", "GET", "PATCH", "PATCH", "PATCH"]
+    assert [sent.split()[0] for sent in fed.sent] == ["GET", "GET", "PUT", "PATCH", "PATCH", "PATCH", "GET"]
 
 
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
@@ -280,7 +392,7 @@ def test_patch_is_sent_twice_at_most(dss: DSSAPI, shelf: BundleShelf, answer: An
 @pytest.mark.parametrize(
     ("answer", "kind", "permanent"),
     [
-        (problem(400, "duplicate_filename"), DSSResponseError, True),
+        (problem(400, "illegal_version"), DSSResponseError, True),
         (problem(401, "Unauthorized"), DSSAuthError, True),
         (problem(403, "Forbidden"), DSSAuthError, True),
         (problem(404, "not_found"), DSSNotFoundError, True),
@@ -305,11 +417,11 @@ def test_refused_patch_is_not_checked(
         permanent,
     )
     assert later.reason == str(first)
-    assert f"bundle {UUID}: stopped after 2 PATCHes; the last good version is {SECOND}: PATCH" in str(later)
+    assert f"bundle {UUID}: stopped after 2 PATCHes at version {SECOND}: PATCH" in str(later)
     assert shelf.named == [START, FIRST, SECOND]
 
 
-def test_repeat_without_progress_names_the_last_good_version(dss: DSSAPI, shelf: BundleShelf) -> None:
+def test_repeat_without_progress_names_the_last_version(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.kill = (2, "done")
     change(dss, shelf, members(range(2500))).failed(KilledError)
     shelf.kill, shelf.troubles = None, [(problem(400), "not done")]

@@ -40,6 +40,12 @@ def bundle_of(dss: LocalDSS, file: str, names: Iterable[Any]) -> str:
     return uuid
 
 
+def names_stored(dss: LocalDSS, uuid: str, version: str) -> list[str]:
+    """Return the names of files of a version in the store, whatever the caches have."""
+    bundles = {(one["replica"], one["uuid"], one["version"]): one for one in dss.control("GET", "store")["bundles"]}
+    return [file["name"] for file in bundles["aws", uuid, version]["manifest"]["files"]]
+
+
 def names_in(dss: LocalDSS, uuid: str, version: str) -> list[str]:
     query: dict[str, Any] = {"replica": "aws", "version": version}
     names: list[str] = []
@@ -151,6 +157,24 @@ def test_patch_with_a_missing_file_can_be_retried(dss: LocalDSS, file: str) -> N
     with pytest.raises(DSSResponseError, match=f"500 file_missing: file {gone}.*'c'.* does not exist in aws"):
         operator.execute(new_context())
     assert versions_of(dss, uuid) == [VERSION]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_patch_retry_after_a_missing_file_makes_all_changes(dss: LocalDSS, file: str, seed: int) -> None:
+    """The failed PATCH leaves its removal in the cache of a process of the DSS."""
+    dss.control("POST", "processes", {"count": 4, "seed": seed})
+    uuid, late, context = bundle_of(dss, file, ["a", "b"]), new_uuid(), new_context()
+    operator = DSSPatchBundleOperator(
+        task_id="t",
+        bundle_uuid=uuid,
+        bundle_version=VERSION,
+        add_files=[dss.entry("c", late)],
+        remove_files=entries(dss, file, ["a"]),
+    )
+    assert ending(operator, context) == "up_for_retry"
+    assert dss.put_file(dss.stage(b"late"), late).status_code == 201
+    result = operator.execute(next_try(context))
+    assert (names_stored(dss, uuid, result["version"]), result["file_count"]) == (["b", "c"], 2)
 
 
 @pytest.mark.parametrize(

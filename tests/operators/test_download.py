@@ -59,6 +59,16 @@ def test_download_in_a_dag(bundle: str, tmp_path: Path) -> None:
     }
 
 
+def test_download_is_not_based_on_a_false_manifest(dss: LocalDSS, bundle: str, tmp_path: Path) -> None:
+    """A failed PATCH leaves its additions in the cache of a process, as duplicates."""
+    dss.control("POST", "processes", {"count": 2, "order": [0, 0, 1]})
+    add = {"add_files": [dss.entry(name) for name in CONTENTS]}
+    assert dss.call("PATCH", f"/bundles/{bundle}", add, replica="aws", version=VERSION).status_code == 400
+    result = operator(bundle, tmp_path, bundle_version=VERSION).execute(new_context())
+    assert (result["file_count"], result["byte_count"]) == (3, sum(map(len, CONTENTS.values())))
+    assert {name: (tmp_path / name).read_bytes() for name in CONTENTS} == CONTENTS
+
+
 def test_download_of_an_upload_is_identical(dss: LocalDSS, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     contents = {f"d{number % 7}/{number}.json": b"%d" % number for number in range(50)}

@@ -1,7 +1,13 @@
 """Change a bundle with any number of files: several PATCHes, each of the version that the previous one created.
 
-The call describes the files to add and to remove. The remaining changes can therefore be derived from any version, and
-a repeat makes only those.
+Each process of a DSS caches the manifests that it reads. PATCH changes the cached one, even if it fails, so a later GET
+or PATCH of the same version may use files that are not stored. Therefore:
+
+- The version to change is confirmed: the DSS compares a repeated PUT of it with its store, not with a cache.
+- The files that the new version must have are derived from it. A PATCH sends the difference to them.
+- The version that a PATCH created is not yet in any cache with other files. It is read, and if it differs, patched.
+
+The remaining changes can therefore be derived from any version, and a repeat makes only those.
 """
 
 from __future__ import annotations
@@ -9,12 +15,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_hca.client.api.base import DONE
 from airflow_provider_hca.client.api.bundles import BundleCalls
 from airflow_provider_hca.client.api.files import FileCalls
 from airflow_provider_hca.client.api.patching import Check, Patches
-from airflow_provider_hca.client.identifiers import check_uuid
+from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.models import (
     FQID,
     MAX_CHANGES,
@@ -27,6 +35,7 @@ from airflow_provider_hca.client.models import (
 from airflow_provider_hca.client.sansio import Call
 from airflow_provider_hca.exceptions import (
     DSSChangeError,
+    DSSConflictError,
     DSSError,
     DSSNotFoundError,
     DSSProtocolError,
@@ -37,6 +46,24 @@ log = logging.getLogger(__name__)
 
 Member = tuple[str, str, str]  # name, UUID and version, by which a file is removed
 Members = dict[Member, bool]  # and whether it is indexed
+
+_ATTEMPTS = 5  # any process of the DSS may answer; not all have false files
+
+
+@dataclass(slots=True)
+class _Reached:
+    """The version that a change has reached.
+
+    :ivar is_sure: Whether these files are stored, not only expected from a PATCH or returned from a cache
+    :ivar patches: Number of PATCHes so far; the version is new if there was one
+    :ivar surprises: Number of responses that were based on files that are not stored
+    """
+
+    version: str
+    files: Members
+    is_sure: bool
+    patches: int = 0
+    surprises: int = 0
 
 
 class BundleChanges(FileCalls, BundleCalls, Patches):
@@ -53,90 +80,167 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
     ) -> Call[Change]:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary."""
         uuid, replica = check_uuid(uuid, "bundle uuid"), check_replica(replica)
+        if version is not None:
+            check_version(version, "bundle version")
         adds, removes = _checked(add_files), _checked(remove_files)
         _check_unique(adds)
-        first, current = yield from self._first_version(uuid, replica, version)
-        _check_no_clash(f"{uuid}.{first}", current, adds, removes)
-        base = first
-        if version is not None and any(_remaining(current, adds, removes)):
-            base, current = yield from self._newest_partial(uuid, replica, base, current, adds, removes)
-        patches = 0
-        while True:
-            add, remove = _remaining(current, adds, removes)
-            if not add and not remove:
-                return Change(uuid, base, len(current), patches)
-            add, remove = _batch(add, remove)
-            removed = {*remove}
-            current = {member: indexed for member, indexed in current.items() if member not in removed}
-            current |= {member: adds[member] for member in add}
-            try:
-                base = yield from self._patch(
-                    self._bundle_patch(uuid, base, replica, _files(add, adds), _files(remove, removes)),
-                    self._bundle_check(uuid, base, replica, current),
-                )
-            except DSSError as error:
-                cause = yield from self._missing_file(error, replica, add)
-                if base == first:
-                    raise cause from None
-                raise DSSChangeError("bundle", uuid, base, patches, cause) from error
-            patches += 1
-            log.info("bundle %s.%s: %d added, %d removed", uuid, base, len(add), len(remove))
-
-    def _first_version(self, uuid: str, replica: str, version: str | None) -> Call[tuple[str, Members]]:
-        """Return the version to change, and its files."""
-        bundle = yield from self._whole_bundle(uuid, replica, version, {}, exact=False)
-        if version is None:
-            # Servers cache the latest version, and return it long after there is a newer one.
-            newer = yield from self._newer_bundles(uuid, replica, bundle["version"])
-            if newer:
-                bundle = yield from self.get_bundle(uuid, replica=replica, version=newer[0])
-        elif bundle["version"] != version:
-            log.warning(
-                "bundle %s.%s: the DSS returned version %s; continuing with it", uuid, version, bundle["version"]
-            )
-        return bundle["version"], _members(bundle)
-
-    def _newer_bundles(self, uuid: str, replica: str, version: str) -> Call[list[str]]:
-        """Return the versions of a bundle after this one, newest first."""
-        newer = yield from self.get_bundles_all(replica=replica, prefix=uuid, newer_than=version)
-        return sorted((bundle["version"] for bundle in newer), reverse=True)
-
-    def _bundle_files(self, uuid: str, replica: str, version: str) -> Call[Members | None]:
-        """Return the files of a version; None if it does not exist, or the DSS returns another version instead."""
+        listed = yield from self._versions(uuid, replica)
+        first = max(listed, default="") if version is None else version
+        if first not in listed:  # the caches may still have it
+            raise self._not_found(uuid, replica, version)
+        files, is_sure = yield from self._stored_files(uuid, replica, first)
+        _check_no_clash(f"{uuid}.{first}", files, adds, removes)
+        target = {member: indexed for member, indexed in files.items() if member not in removes} | adds
+        reached = _Reached(first, files, is_sure)
+        if files != target:
+            newer = sorted((other for other in listed if other > first), reverse=True)
+            yield from self._resume(reached, uuid, replica, target, {*adds, *removes}, newer)
         try:
-            bundle = yield from self._whole_bundle(uuid, replica, version, {}, exact=False)
-        except DSSNotFoundError:
-            return None
-        return _members(bundle) if bundle["version"] == version else None
+            yield from self._reach(reached, uuid, replica, target, known=listed)
+        except DSSError as error:
+            if reached.version == first:
+                raise
+            raise DSSChangeError("bundle", uuid, reached.version, reached.patches, error) from error
+        return Change(uuid, reached.version, len(target), reached.patches)
 
-    def _newest_partial(
-        self, uuid: str, replica: str, base: str, files: Members, adds: Members, removes: Members
-    ) -> Call[tuple[str, Members]]:
-        """Return the newest version that differs from `base` only by a part of the changes, and its files."""
-        untouched = _untouched(files, adds, removes)
-        for version in (yield from self._newer_bundles(uuid, replica, base)):
-            partial = yield from self._bundle_files(uuid, replica, version)
-            if partial is None or _untouched(partial, adds, removes) != untouched:
+    def _reach(self, reached: _Reached, uuid: str, replica: str, target: Members, known: set[str]) -> Call[None]:
+        """Patch until a version has exactly the files of `target`."""
+        while not (reached.is_sure and reached.files == target):
+            if reached.surprises >= _ATTEMPTS:
+                raise _outdated(uuid, reached.version)
+            if reached.patches and reached.files == target:
+                yield from self._read(reached, uuid, replica)
+                reached.surprises += reached.files != target
                 continue
-            if _count(partial, adds, removes) < _count(files, adds, removes):
+            # A process with false files may have those to add already, which would be duplicate names.
+            readd = reached.surprises > 0 and (reached.is_sure or not reached.patches)
+            add, remove = _batch(reached.files, target, readd=readd)
+            send = self._bundle_patch(uuid, reached.version, replica, add, remove, reached.files | target)
+            try:
+                version = yield from self._patch(send, self._bundle_check(uuid, replica, known, add, remove, target))
+            except DSSError as error:
+                if not isinstance(error, DSSResponseError) or error.code != "duplicate_filename":
+                    raise (yield from self._missing_file(error, replica, add)) from None
+                log.warning("%s. The names are unique, so the DSS has outdated files in a cache; resending", error)
+                reached.surprises += 1
+                if reached.patches and not reached.is_sure:
+                    yield from self._read(reached, uuid, replica)
+                continue
+            known.add(version)
+            removed = {*remove}
+            kept = {member: indexed for member, indexed in reached.files.items() if member not in removed}
+            reached.files = kept | {member: target[member] for member in add}
+            reached.version, reached.is_sure, reached.patches = version, False, reached.patches + 1
+            log.info("bundle %s.%s: %d added, %d removed", uuid, version, len(add), len(remove))
+
+    def _read(self, reached: _Reached, uuid: str, replica: str) -> Call[None]:
+        """Read the files of a version that a PATCH of this call created."""
+        files = _members((yield from self.get_bundle(uuid, replica=replica, version=reached.version)))
+        if files != reached.files:
+            log.warning("bundle %s.%s has other files than expected; correcting", uuid, reached.version)
+        reached.files, reached.is_sure = files, True
+
+    def _versions(self, uuid: str, replica: str) -> Call[set[str]]:
+        """Return the versions of a bundle. No process caches this list."""
+        return {bundle["version"] for bundle in (yield from self.get_bundles_all(replica=replica, prefix=uuid))}
+
+    def _not_found(self, uuid: str, replica: str, version: str | None) -> DSSNotFoundError:
+        path = self._request("GET", f"/bundles/{uuid}", {}).path
+        what = f"bundle {uuid}{f'.{version}' if version else ''}"
+        return DSSNotFoundError("GET", path, 404, "not_found", f"{what} does not exist in {replica}, or was deleted")
+
+    def _stored_files(self, uuid: str, replica: str, version: str) -> Call[tuple[Members, bool]]:
+        """Return the files of a version, and whether it is sure that they are stored, not only cached."""
+        false: list[Bundle] = []
+        unsure: Bundle | None = None
+        for _ in range(_ATTEMPTS):
+            bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
+            if bundle in false:
+                continue
+            if unsure is not None:
+                if bundle == unsure:
+                    return _members(bundle), False
+                unsure = bundle
+                continue
+            is_stored = yield from self._compare(bundle, replica)
+            if is_stored:
+                return _members(bundle), True
+            if is_stored is None:
+                unsure = bundle
+            else:
+                log.warning("bundle %s.%s: the DSS returned files that are not stored; repeating", uuid, version)
+                false.append(bundle)
+        raise _outdated(uuid, version)
+
+    def _compare(self, bundle: Bundle, replica: str) -> Call[bool | None]:
+        """Return whether a version is stored exactly like this; None if the DSS cannot compare it.
+
+        A PUT of an existing version changes nothing: the DSS compares it with its store, and answers 200 or 409.
+        """
+        uuid, version = bundle["uuid"], bundle["version"]
+        members = _members(bundle)
+        body = {"creator_uid": bundle.get("creator_uid"), "files": _files(members, members)}
+        request = self._request("PUT", f"/bundles/{uuid}", {"version": version, "replica": replica}, body)
+        try:
+            yield from self._exchange.send(request, accept=DONE, authorize=True)
+        except DSSConflictError:
+            return False
+        except DSSResponseError as error:  # for example 504: the DSS looks up each file of the bundle
+            log.warning("%s. The files of bundle %s.%s cannot be confirmed", error, uuid, version)
+            return None
+        return True
+
+    def _resume(
+        self,
+        reached: _Reached,
+        uuid: str,
+        replica: str,
+        target: Members,
+        changed: set[Member],
+        newer: Iterable[str],
+    ) -> Call[None]:
+        """Continue with the newest version that has a part of the changes, and no others."""
+        before = len({member for members in _difference(reached.files, target) for member in members})
+
+        def is_partial(files: Members) -> bool:
+            remaining = {member for members in _difference(files, target) for member in members}
+            return remaining <= changed and len(remaining) < before
+
+        for version in newer:
+            try:
+                files = _members((yield from self.get_bundle(uuid, replica=replica, version=version)))
+                if not is_partial(files):
+                    continue
+                files, is_sure = yield from self._stored_files(uuid, replica, version)
+            except (DSSNotFoundError, DSSProtocolError):
+                continue
+            if is_partial(files):
                 log.info("bundle %s.%s has a part of the changes already", uuid, version)
-                return version, partial
-        return base, files
+                reached.version, reached.files, reached.is_sure = version, files, is_sure
+                return
 
     def _bundle_patch(
-        self, uuid: str, version: str, replica: str, add: list[BundleFile], remove: list[BundleFile]
+        self, uuid: str, version: str, replica: str, add: list[Member], remove: list[Member], members: Members
     ) -> Callable[[], Call[FQID]]:
-        return lambda: self.patch_bundle(uuid, version, replica=replica, add_files=add, remove_files=remove)
+        files = {"add_files": _files(add, members), "remove_files": _files(remove, members)}
+        return lambda: self.patch_bundle(uuid, version, replica=replica, **files)
 
-    def _bundle_check(self, uuid: str, version: str, replica: str, expected: Members) -> Check:
-        checked: set[str] = set()
+    def _bundle_check(
+        self, uuid: str, replica: str, known: set[str], add: list[Member], remove: list[Member], target: Members
+    ) -> Check:
+        """Return a check for a new version with these changes. Its other files are corrected later."""
+        checked = {*known}
+        removed = {*remove}.difference(add)
 
         def check() -> Call[str | None]:
-            for newer in (yield from self._newer_bundles(uuid, replica, version)):
-                if newer not in checked:
-                    checked.add(newer)
-                    if (yield from self._bundle_files(uuid, replica, newer)) == expected:
-                        return newer
+            for version in sorted((yield from self._versions(uuid, replica)) - checked, reverse=True):
+                checked.add(version)
+                try:
+                    files = _members((yield from self.get_bundle(uuid, replica=replica, version=version)))
+                except (DSSNotFoundError, DSSProtocolError):
+                    continue
+                if removed.isdisjoint(files) and all(files.get(member) == target[member] for member in add):
+                    return version
             return None
 
         return check
@@ -173,25 +277,22 @@ def _files(selected: Iterable[Member], members: Members) -> list[BundleFile]:
     ]
 
 
-def _remaining(current: Members, adds: Members, removes: Members) -> tuple[list[Member], list[Member]]:
-    """Return the files that still have to be added and removed."""
-    add = [member for member in adds if current.get(member) != adds[member]]
-    return add, [member for member in removes if member in current and current[member] != adds.get(member)]
+def _difference(files: Members, target: Members) -> tuple[list[Member], list[Member]]:
+    """Return the files to add and to remove, to get those of `target`."""
+    add = [member for member, indexed in target.items() if files.get(member) != indexed]
+    return add, [member for member, indexed in files.items() if target.get(member) != indexed]
 
 
-def _count(current: Members, adds: Members, removes: Members) -> int:
-    return sum(map(len, _remaining(current, adds, removes)))
+def _batch(files: Members, target: Members, *, readd: bool) -> tuple[list[Member], list[Member]]:
+    """Return the files to add and to remove by one PATCH. A name is not added again before its file is removed.
 
-
-def _untouched(current: Members, adds: Members, removes: Members) -> Members:
-    """Return the files that the changes do not concern."""
-    return {member: current[member] for member in current if member not in adds and member not in removes}
-
-
-def _batch(add: list[Member], remove: list[Member]) -> tuple[list[Member], list[Member]]:
-    """Return the files for one PATCH. A name is not added again before its file is removed."""
-    occupied = {name for name, _, _ in remove[MAX_CHANGES:]}
-    return [member for member in add if member[0] not in occupied][:MAX_CHANGES], remove[:MAX_CHANGES]
+    :param readd: Whether to remove the files to add too, which removes them wherever they are already
+    """
+    add, remove = _difference(files, target)
+    size = MAX_CHANGES // 2 if readd else MAX_CHANGES
+    occupied = {name for name, _, _ in remove[size:]}
+    add, remove = [member for member in add if member[0] not in occupied][:size], remove[:size]
+    return add, [*dict.fromkeys(remove + add)] if readd else remove
 
 
 def _check_unique(adds: Members) -> None:
@@ -202,7 +303,7 @@ def _check_unique(adds: Members) -> None:
 
 def _check_no_clash(fqid: str, current: Members, adds: Members, removes: Members) -> None:
     """Raise if a file to add has the name of one that stays."""
-    add, _ = _remaining(current, adds, removes)
+    add = [member for member, indexed in adds.items() if current.get(member) != indexed]
     staying = {member[0] for member in current if member not in removes}
     clashes = sorted(name for name, _, _ in add if name in staying)
     if clashes:
@@ -210,3 +311,11 @@ def _check_no_clash(fqid: str, current: Members, adds: Members, removes: Members
             f"bundle {fqid} already has another file named {clashes[0]!r}"
             f"{f' (and {len(clashes) - 1:,} more such names)' if clashes[1:] else ''}; remove it in the same change"
         )
+
+
+def _outdated(uuid: str, version: str) -> DSSProtocolError:
+    return DSSProtocolError(
+        f"bundle {uuid}.{version}: {_ATTEMPTS} responses were based on files that the DSS does not store, from a cache "
+        "that a failed PATCH changed; retry later",
+        permanent=False,
+    )

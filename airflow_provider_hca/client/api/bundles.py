@@ -33,6 +33,7 @@ from airflow_provider_hca.client.models import (
 )
 from airflow_provider_hca.client.sansio import MAX_LOOP_VALUES, Call, Request, Response, json_object
 from airflow_provider_hca.exceptions import (
+    DSSConflictError,
     DSSConnectionError,
     DSSError,
     DSSNotFoundError,
@@ -68,7 +69,9 @@ class BundleCalls(Calls):
         try:
             response = yield from self._put_when_complete(request, time.monotonic() + missing_seconds)
         except (DSSConnectionError, DSSResponseError) as error:
-            if not error.maybe_done or not (yield from self._is_stored(uuid, version, replica, creator, members)):
+            # 409 is from the store, while a read may be from a cache that a failed PATCH changed.
+            may_be_stored = error.maybe_done and not isinstance(error, DSSConflictError)
+            if not may_be_stored or not (yield from self._is_stored(uuid, version, replica, creator, members)):
                 raise
             log.info("the DSS stored bundle %s.%s despite the error: %s", uuid, version, error)
             return PutBundle(uuid, version, "created")
@@ -86,7 +89,17 @@ class BundleCalls(Calls):
     ) -> Call[Bundle]:
         """Return the manifest of a bundle, all pages of it (`GET /bundles/{uuid}`)."""
         urls = self._urls(directurls, presignedurls)
-        return (yield from self._whole_bundle(uuid, replica, version, urls, exact=True))
+        for _ in range(_READ_ATTEMPTS):
+            request = self._bundle_request(uuid, replica, version, {**urls, "per_page": "500"})
+            bundle, is_whole = yield from self._joined_pages(request)
+            if is_whole and version in {None, bundle["version"]}:
+                return bundle
+            version = version or bundle["version"]  # a newer version was created between two pages of the latest
+        raise DSSProtocolError(
+            f"{request.method} {request.path}: requested version {version} {_READ_ATTEMPTS} times, got another version "
+            "or the same name twice, from the caches of the DSS; retry later",
+            permanent=False,
+        )
 
     def find_bundle(self, uuid: str, *, replica: str, version: str | None = None) -> Call[str | None]:
         """Return the version of a bundle if a replica has it, else None (`GET /bundles/{uuid}`)."""
@@ -188,27 +201,8 @@ class BundleCalls(Calls):
                 log.info("%s. Retrying for up to %.0f s", error, remaining)
                 request = replace(request, delay=min(_MISSING_INTERVAL, remaining))
 
-    def _whole_bundle(
-        self, uuid: str, replica: str, version: str | None, urls: Mapping[str, str | None], *, exact: bool
-    ) -> Call[Bundle]:
-        """Return all pages of a manifest, of a single version.
-
-        :param exact: Whether to reject another version than the requested one: after a PATCH some servers of a DSS
-            return the newer version
-        """
-        for _ in range(_READ_ATTEMPTS):
-            request = self._bundle_request(uuid, replica, version, {**urls, "per_page": "500"})
-            bundle, whole = yield from self._joined_pages(request)
-            if whole and (not exact or version in {None, bundle["version"]}):
-                return bundle
-            version = version or bundle["version"]  # a newer version was created between two pages of the latest
-        raise DSSProtocolError(
-            f"{request.method} {request.path}: requested version {version} {_READ_ATTEMPTS} times, got another version",
-            permanent=False,
-        )
-
     def _joined_pages(self, request: Request) -> Call[tuple[Bundle, bool]]:
-        """Return the joined pages of a manifest, and whether all are of one version."""
+        """Return the joined pages of a manifest, and whether they fit: one version, and each name once."""
         pages = self._pages(request)
         bundle = _bundle(request, (yield from next(pages)))
         for call in pages:
@@ -216,7 +210,8 @@ class BundleCalls(Calls):
             if page["version"] != bundle["version"]:
                 return bundle, False
             bundle["files"].extend(page["files"])
-        return bundle, True
+        names = {file.get("name") for file in bundle["files"]}
+        return bundle, len(names) == len(bundle["files"])
 
     def _bundle_request(self, uuid: str, replica: str, version: str | None, query: Mapping[str, str | None]) -> Request:
         query = {**replica_and_version(replica, version, "bundle"), **query}
