@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from airflow_provider_hca.client.forks import call_after_fork
 from airflow_provider_hca.client.retry import Exchange, RetryPolicy
 from airflow_provider_hca.client.sansio import Call, Request, json_object, origin, pause
 from airflow_provider_hca.exceptions import DSSCredentialsError, DSSError, DSSProtocolError, DSSResponseError
@@ -87,6 +88,11 @@ class ServiceAccountKey:
         self._key, self._on_token = key, on_token
         self._signer: Any = None
         self._token, self._expires = "", 0.0
+        self.after_fork()
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock; see `forks`."""
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -171,6 +177,11 @@ class UserToken:
         self._expires = expires_at if expires_at is not None else float("inf")
         self._margin = _RENEW_BEFORE
         self._refresh_until = float("-inf")  # in time.monotonic()
+        self.after_fork()
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock; see `forks`."""
         self._lock = threading.Lock()  # never held during a request
 
     def __repr__(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from airflow_provider_hca.client.forks import call_after_fork
+
 _MIN_RATE = 4.0  # per second: a thread must not wait longer for its turn than a request is retried
 _SAME_INCIDENT = 1.0  # seconds within which several threads report the same incident
 _DOUBLING_TIME = 5.0  # seconds without an incident after which the rate doubles again
@@ -17,11 +19,16 @@ class RateLimiter:
     """
 
     def __init__(self, limit: float | None = None) -> None:
-        self._lock = threading.Lock()
+        self.after_fork()
+        call_after_fork(self)
         self._next = 0.0  # time of the next turn
         self._slowed_at, self._slowed_rate = float("-inf"), float("inf")
         self._second, self._count, self._rate = time.monotonic(), 0.0, 0.0
         self.limit(limit)
+
+    def after_fork(self) -> None:
+        """Replace the lock; see `forks`."""
+        self._lock = threading.Lock()
 
     def limit(self, limit: float | None) -> None:
         """Set the number of turns per second.

@@ -22,6 +22,7 @@ from airflow_provider_hca.client.base_transport import (
     seconds_allowed,
     send_response,
 )
+from airflow_provider_hca.client.forks import call_after_fork
 from airflow_provider_hca.client.rate_limit import RateLimiter
 from airflow_provider_hca.client.sansio import Call, Request, Response, authority, body_limit
 from airflow_provider_hca.client.tls import proxy_of
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 
 class RequestsTransport:
-    """Runs calls on `requests`. One transport may serve several threads.
+    """Runs calls on `requests`. One transport may serve several threads, and processes that are forked.
 
     :param pool_size: Connections kept open; as many as there are threads
     :param verify: Whether to check the server's certificate, or the path of a CA bundle
@@ -43,12 +44,12 @@ class RequestsTransport:
     """
 
     def __init__(self, *, pool_size: int = 10, verify: bool | str = True, stop: threading.Event | None = None) -> None:
-        from airflow_provider_hca.client.session import create_session
-
         self.stop = stop or threading.Event()
         self.rate_limiter = RateLimiter()
         self.verify = verify
-        self._session = create_session(pool_size=pool_size, verify=verify, user_agent=USER_AGENT)
+        self._pool_size = pool_size
+        self.after_fork()
+        call_after_fork(self)
         self._proxies: dict[str, dict[str, str]] = {}  # by origin: the environment is read once for each
 
     def __enter__(self) -> Self:
@@ -56,6 +57,12 @@ class RequestsTransport:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def after_fork(self) -> None:
+        """Open connections of its own."""
+        from airflow_provider_hca.client.session import create_session
+
+        self._session = create_session(pool_size=self._pool_size, verify=self.verify, user_agent=USER_AGENT)
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -7,8 +7,10 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
@@ -24,7 +26,7 @@ from airflow_provider_hca.client.auth import (
     read_key,
 )
 from airflow_provider_hca.client.retry import Auth, RetryPolicy
-from airflow_provider_hca.client.sansio import Call
+from airflow_provider_hca.client.sansio import Call, origin
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
@@ -48,6 +50,16 @@ KNOWN_EXTRAS = {
     *("audience", "group", "creator_uid"),
     *("connect_timeout", "read_timeout", "retry_attempts", "retry_seconds", "verify"),
 }
+
+
+def _is_unencrypted(url: str) -> bool:
+    """Return whether requests to a URL can be read on their way to another machine."""
+    parts = urlsplit(url)
+    try:
+        is_loopback = ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        is_loopback = parts.hostname == "localhost"
+    return parts.scheme == "http" and not is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +88,16 @@ class Settings:
         :raises ValueError: if a setting is missing or wrong; secrets are not quoted
         """
         try:
-            return cls._read(connection, credentials=credentials)
+            settings = cls._read(connection, credentials=credentials)
         except ValueError as error:
             raise ValueError(f"connection {conn_id!r}: {error}") from None
+        if settings.auth is not None and _is_unencrypted(settings.url):
+            log.warning(
+                "connection %r: tokens are sent to %s without encryption; use an https:// address",
+                conn_id,
+                origin(settings.url),
+            )
+        return settings
 
     @classmethod
     def _read(cls, connection: Any, *, credentials: bool) -> Settings:

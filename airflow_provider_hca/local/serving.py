@@ -14,12 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_LOOPBACK = {b"127.0.0.1", b"localhost", b"[::1]"}
-_PORT = re.compile(rb":\d+$")
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+_PORT = re.compile(r":\d+$")
+REFUSAL = "Requests from web pages or to another host are rejected."
 _GRACE = 1  # seconds for running requests at shutdown
 
 
@@ -56,22 +57,30 @@ class Connections:
         return RegisteredProtocol
 
 
-class _LoopbackOnly:
-    """ASGI middleware that rejects requests with an `Origin`, or with a `Host` other than this machine.
+def is_refused(hosts: Iterable[str], origins: Iterable[str]) -> bool:
+    """Return whether a request has an `Origin`, or a `Host` other than this machine.
 
     Otherwise a web page in the user's browser could read, change and delete everything, also by DNS rebinding.
+
+    :param hosts: Values of `Host`
+    :param origins: Values of `Origin`
     """
+    return any(True for _ in origins) or not {_PORT.sub("", host.lower()) for host in hosts} <= _LOOPBACK
+
+
+class _LoopbackOnly:
+    """ASGI middleware that rejects what `is_refused` says."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value.lower() for name, value in scope["headers"] if name == b"host"]
-        names = {host.rpartition(b":")[0] if _PORT.search(host) else host for host in hosts}
-        if names <= _LOOPBACK and not any(name == b"origin" for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)
-            return
-        await PlainTextResponse("Requests from web pages or to another host are rejected.", 403)(scope, receive, send)
+        hosts, origins = (
+            [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+            for wanted in (b"host", b"origin")
+        )
+        app = PlainTextResponse(REFUSAL, 403) if is_refused(hosts, origins) else self._app
+        await app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

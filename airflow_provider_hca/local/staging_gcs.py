@@ -20,6 +20,7 @@ from gcp_storage_emulator.storage import Storage
 
 from .blob_store import write_atomically
 from .errors import retry_later
+from .serving import REFUSAL, is_refused
 from .staging import NoSuchBucketError, StagedObject
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ class _Handler(RequestHandler):  # type: ignore[misc] # no type information
 
     def parse_request(self) -> bool:
         if not super().parse_request():
+            return False
+        if is_refused(self.headers.get_all("Host", ()), self.headers.get_all("Origin", ())):
+            self.send_error(HTTPStatus.FORBIDDEN, REFUSAL)
+            return False
+        if self.path.partition("?")[0] == "/wipe":  # deletes everything
+            self.send_error(HTTPStatus.NOT_FOUND)
             return False
         length = self.headers.get("Content-Length")
         if length:

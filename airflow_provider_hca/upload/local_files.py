@@ -1,6 +1,6 @@
 """Files on this machine: found and opened inside of a directory, read in ranges by several threads.
 
-Whoever can write in the directory must not get another file into a bundle, which is permanent. So the directory is
+A user who can write in the directory must not get other files into a bundle, which is permanent. So the directory is
 opened once, and each directory below it relative to its parent, without following links.
 """
 

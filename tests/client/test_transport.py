@@ -6,10 +6,13 @@ import gzip
 import inspect
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -459,3 +462,24 @@ class _Raw:
                 connection.recv(65536)
                 connection.sendall(self._start)
                 time.sleep(self._stay)
+
+
+def test_forked_processes_receive_their_own_responses() -> None:
+    class Echo(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.path)))
+            self.end_headers()
+            self.wfile.write(self.path.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        command = [sys.executable, "-m", "tests.client.fork_process", f"http://127.0.0.1:{server.server_port}"]
+        process = subprocess.run(command, timeout=120, check=False)
+        server.shutdown()
+    assert process.returncode == 0

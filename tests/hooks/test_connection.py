@@ -113,6 +113,25 @@ def test_unknown_extra_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "audence" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("host", "password", "warned"),
+    [
+        ("http://dss.example.org/v1", "tok", True),
+        ("http://10.0.0.1:8080/v1", "tok", True),
+        ("http://dss.example.org/v1", "", False),
+        ("https://dss.example.org/v1", "tok", False),
+        ("http://localhost:8080/v1", "tok", False),
+        ("http://127.0.0.1:8080/v1", "tok", False),
+        ("http://[::1]:8080/v1", "tok", False),
+    ],
+)
+def test_token_without_encryption_is_logged(
+    host: str, password: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings(host=host, password=password)
+    assert ("without encryption" in caplog.text) is warned
+
+
 def test_repr_of_settings_holds_no_secret() -> None:
     assert "hidden-token" not in repr(settings(password="hidden-token"))
     assert "PRIVATE-STUFF" not in repr(settings(extra={"keyfile_dict": KEY}))

@@ -406,7 +406,7 @@ def test_delete_bucket_with_objects_is_rejected(local: Bucket) -> None:
     assert name not in [found["Name"] for found in local.client.list_buckets()["Buckets"]]
 
 
-@pytest.mark.parametrize("server", ["dss_url", "s3_url", "objects_url"])
+@pytest.mark.parametrize("server", ["dss_url", "s3_url", "gcs_url", "objects_url"])
 @pytest.mark.parametrize(
     "headers", [{"Origin": "http://127.0.0.1"}, {"Host": "evil.example"}, {"Host": "evil.example:80"}]
 )
@@ -415,3 +415,12 @@ def test_requests_from_web_pages_are_rejected(dss: LocalDSS, server: str, header
     response = requests.get(dss.about[server], headers=headers, timeout=10)
     assert response.status_code == 403
     assert "Access-Control-Allow-Origin" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/wipe", "/wipe?keep-buckets=true", "/moto-api/reset"])
+@pytest.mark.parametrize("server", ["dss_url", "s3_url", "gcs_url", "objects_url"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_request_deletes_everything(dss: LocalDSS, server: str, path: str, method: str) -> None:
+    """Servers for tests often have such a route; it would delete what other programs have staged."""
+    origin = dss.about[server].removesuffix("/v1")
+    assert requests.request(method, origin + path, timeout=10).status_code in {403, 404, 405, 501}
