@@ -241,7 +241,7 @@ class UserToken:
             connect_timeout=_CONNECT_TIMEOUT,
             read_timeout=_READ_TIMEOUT,
         )
-        exchange = Exchange(request.origin, None, _REFRESH)
+        exchange = Exchange("", None, _REFRESH)
         host = urlsplit(self.token_uri).netloc
         try:
             response = yield from exchange.send(request, repeatable=True)

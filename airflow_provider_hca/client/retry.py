@@ -113,7 +113,7 @@ class _Progress:
 class Exchange:
     """Sends requests to one origin, with its token.
 
-    :ivar home: Origin (`scheme://host:port`) that the token is for
+    :ivar home: Origin (`scheme://host:port`) that the token is for; the text of errors from elsewhere is not shown
     :ivar auth: Token source; None sends no token
     :ivar policy: Limits for retries
     :ivar retries: Number of requests sent again after a failure
@@ -218,10 +218,10 @@ class Exchange:
         log.log(level, "%s. Attempt %d of %d in %.1f s", failure, attempt, self.policy.attempts, delay)
 
     def _failure(self, request: Request, response: Response, token: str | None) -> DSSError:
-        if request.receive is not None:  # the answer of an object store
+        if request.receive is not None or request.origin != self.home:  # may echo a presigned URL, or client secrets
             kept = {name: value for name, value in response.headers.items() if name == "retry-after"}
             response = Response(response.status, kept)
-        error = decode_error(request, response, *([token] if token else []))
+        error = decode_error(request, response, token)
         where = f"{request.method} {request.path}"
         if response.status < 400:
             return DSSProtocolError(f"{where}: unexpected status {response.status}")

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, quote_plus, urljoin, urlsplit
 
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
@@ -256,12 +256,12 @@ def next_page(request: Request, response: Response) -> str | None:
     return None
 
 
-def decode_error(request: Request, response: Response, *secrets: str) -> DSSResponseError:
+def decode_error(request: Request, response: Response, token: str | None = None) -> DSSResponseError:
     """Return the error for a response, whose body may have several forms.
 
     :param request: Request
     :param response: Its response
-    :param secrets: Texts to hide in the error, since a server may echo them
+    :param token: Token to hide in the error, since a server may echo it
     """
     code, title = _code_and_title(_unencoded_body(response))
     if not title:
@@ -269,8 +269,9 @@ def decode_error(request: Request, response: Response, *secrets: str) -> DSSResp
     refusal = _REFUSAL.search(title) if response.status == 500 else None
     if refusal:
         code = refusal[1]
-    for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
-        code, title = code.replace(secret, "***"), title.replace(secret, "***")
+    request_id = response.headers.get("x-aws-request-id", "")[:_TITLE_LENGTH]
+    for secret in {token, quote(token, safe=""), quote_plus(token)} if token else ():
+        code, title, request_id = (text.replace(secret, "***") for text in (code, title, request_id))
     kinds: dict[int, type[DSSResponseError]] = {
         401: DSSAuthError,
         403: DSSAuthError,
@@ -281,9 +282,9 @@ def decode_error(request: Request, response: Response, *secrets: str) -> DSSResp
         request.method,
         request.path,
         response.status,
-        code,
+        code[:_TITLE_LENGTH],
         title[:_TITLE_LENGTH],
-        response.headers.get("x-aws-request-id", ""),
+        request_id,
         retry_after(response),
     )
 

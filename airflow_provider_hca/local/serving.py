@@ -69,7 +69,7 @@ def is_refused(hosts: Iterable[str], origins: Iterable[str]) -> bool:
 
 
 class _LoopbackOnly:
-    """ASGI middleware that rejects what `is_refused` says."""
+    """ASGI middleware that rejects requests by `is_refused`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -358,6 +358,20 @@ def test_refused_refresh_names_settings_and_quotes_no_secret(clock: Clock, statu
     assert "s3cr3t" not in str(error)
 
 
+@pytest.mark.parametrize("secret", ["s3cr3t/refresh+1", "s3cr3t%2Frefresh%2B1", "s3cr3t/refresh 1"])
+def test_secret_in_temporary_error_of_token_server_is_not_logged(
+    clock: Clock, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    echoes = [
+        problem(503, title=f"cannot handle {secret}", code=secret),
+        Response(500, {"x-aws-request-id": secret, "content-type": secret}, f"<title>{secret}</title>".encode()),
+    ]
+    feed(user(refresh_token="s3cr3t/refresh+1").token(), *echoes, granted(), clock=clock)
+    assert "503" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
 def test_refresh_retries_temporary_errors(clock: Clock) -> None:
     fed = feed(user().token(), problem(503), broken("read timeout"), granted(), clock=clock)
     assert fed.value == "s3cr3t-new"

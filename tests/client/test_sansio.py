@@ -121,11 +121,13 @@ def test_unknown_status_has_no_title() -> None:
         b"<title>no tok-secret</title>",
         b"tok-secret",
         b'{"title": "' + b"x" * 495 + b'tok-secret"}',
+        b"tok-secret%2F%2B",
     ],
 )
 def test_echoed_secret_is_masked_even_if_cut(body: bytes) -> None:
-    error = decode_error(REQUEST, Response(401, {}, body), "tok-secret")
-    for shown in (str(error), repr(error), error.code, error.title):
+    token = "tok-secret/+" if b"%" in body else "tok-secret"
+    error = decode_error(REQUEST, Response(401, {"x-aws-request-id": token}, body), token)
+    for shown in (str(error), repr(error), error.code, error.title, error.request_id):
         assert "tok-s" not in shown
     assert "***" in error.title
 
