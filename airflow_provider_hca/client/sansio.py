@@ -41,8 +41,9 @@ _CONTENT_TYPES = frozenset({"application/json", "application/xml", "text/html", 
     "no content type"
 }
 # A DSS validates its own responses against the interface definition, which lacks some codes. It therefore answers 500
-# with this text instead of 403 for an item of another owner, and instead of 400 for a missing file in a PATCH.
-_REFUSAL = re.compile(r"does not conform to specification: '(forbidden|file_missing)' is not one of")
+# with this text instead of 403 for an item of another owner, instead of 400 for a missing file in a PATCH, and instead
+# of 503 while it is read-only.
+_REFUSAL = re.compile(r"'(forbidden|file_missing|read_only)' is not one of")
 
 
 # Returns the receiver for the chunks of a response's body, from its status and headers; None to keep the body in the

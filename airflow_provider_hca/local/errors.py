@@ -68,3 +68,16 @@ def fault_body(status: int) -> dict[str, Any]:
     codes = {401: "Unauthorized", 403: "Forbidden", 500: "unhandled_exception", 503: "read_only"}
     code = codes.get(status, "unhandled_exception")
     return {"status": status, "code": code, "title": f"Injected fault: status {status}", "stacktrace": ""}
+
+
+def read_only_error(method: str, path: str) -> tuple[int, dict[str, Any], float | None]:
+    """Return status, body and Retry-After that a DSS sends for a write in its read-only mode.
+
+    The validation of its own responses does not know the code for these two operations.
+    """
+    if (method == "PATCH" and "/bundles/" in path) or path.endswith("/checkout"):
+        detail = "'read_only' is not one of ['illegal_arguments', 'not_found', 'unhandled_exception']"
+        title = "Response body does not conform to specification"
+        return 500, {"type": "about:blank", "title": title, "detail": detail, "status": 500}, None
+    body = {"status": 503, "code": "read_only", "title": "The DSS is read-only", "stacktrace": ""}
+    return 503, body, 600 if method == "PATCH" else 10

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .errors import fault_body
+from .errors import fault_body, read_only_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Fault(BaseModel):
     method: str = "*"
     path: str = ""  # regular expression, searched in the path of the URL
     times: int = Field(default=1, ge=1)
-    action: Literal["status", "drop", "slow", "fail_copy", "fail_checkout"] = "status"
+    action: Literal["status", "read_only", "drop", "slow", "fail_copy", "fail_checkout"] = "status"
     status: int | None = Field(default=None, ge=200, le=599)  # 503 if None; 422 for fail_copy
     retry_after: float | None = None
     seconds: float = Field(default=1.0, ge=0)
@@ -143,15 +143,18 @@ class FaultMiddleware:
         elif fault.action == "drop":
             self._drop(scope["client"])
             await asyncio.sleep(0)  # otherwise uvicorn logs an error about the missing response
+        elif fault.action == "read_only":
+            status, body, retry_after = read_only_error(scope["method"], scope["path"])
+            await _send_error(send, status, body, retry_after)
         else:
-            await _send_error(send, fault, scope["method"])
+            status = fault.status or 503
+            await _send_error(send, status, {} if scope["method"] == "HEAD" else fault_body(status), fault.retry_after)
 
 
-async def _send_error(send: Send, fault: Fault, method: str) -> None:
-    status = fault.status or 503
-    body = b"" if method == "HEAD" else json.dumps(fault_body(status)).encode()
+async def _send_error(send: Send, status: int, content: dict[str, Any], retry_after: float | None) -> None:
+    body = json.dumps(content).encode() if content else b""
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-    if fault.retry_after is not None:
-        headers.append((b"retry-after", f"{fault.retry_after:g}".encode()))
+    if retry_after is not None:
+        headers.append((b"retry-after", f"{retry_after:g}".encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -250,3 +250,19 @@ def test_post_checkout_is_sent_once(run: Run, api: DSSAPI, dss: LocalDSS, bundle
         run(api.post_bundles_checkout(bundle, replica="aws"))
     assert caught.value.status == 504
     assert counted(dss, "POST", f"/bundles/{bundle}/checkout") == {504: 1}
+
+
+# Read-only
+
+
+def test_read_only_dss_has_not_applied_a_patch_or_checkout(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
+    fault(dss, method="PATCH", action="read_only", times=2)
+    change = run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=[member(dss, "c")]))
+    assert (change.patches, versions(run, api, bundle)) == (1, [VERSION, change.version])
+    assert counted(dss, "PATCH", f"/bundles/{bundle}") == {500: 2, 200: 1}
+    fault(dss, method="POST", action="read_only", times=1)
+    assert run(api.post_bundles_checkout(bundle, replica="aws"))
+    fault(dss, method="PATCH", action="read_only", times=3)
+    with pytest.raises(DSSResponseError) as caught:
+        run(api.patch_bundle(bundle, VERSION, replica="aws"))
+    assert (caught.value.code, caught.value.permanent, caught.value.maybe_done) == ("read_only", False, False)

@@ -94,7 +94,12 @@ def test_body_without_json_gives_html_title_text_or_phrase(body: bytes, title: s
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "permanent"), [("forbidden", DSSAuthError, True), ("file_missing", DSSResponseError, False)]
+    ("code", "kind", "permanent"),
+    [
+        ("forbidden", DSSAuthError, True),
+        ("file_missing", DSSResponseError, False),
+        ("read_only", DSSResponseError, False),
+    ],
 )
 def test_500_of_response_validation_is_the_original_refusal(
     code: str, kind: type[DSSResponseError], permanent: bool

@@ -60,6 +60,28 @@ def test_slow_fault_delays_response(dss: LocalDSS, after: bool) -> None:
     assert time.monotonic() - start >= 0.5
 
 
+def test_read_only_fault_refuses_writes_as_a_dss_does(dss: LocalDSS) -> None:
+    bundle, collection = f"/bundles/{new_uuid()}", f"/collections/{new_uuid()}"
+    _fault(dss, action="read_only", times=5)
+    calls = [
+        ("PUT", bundle),
+        ("DELETE", bundle),
+        ("PATCH", collection),
+        ("PATCH", bundle),
+        ("POST", f"{bundle}/checkout"),
+    ]
+    responses = [dss.call(method, path, {}, replica="aws", version=VERSION) for method, path in calls]
+    assert [(one.status_code, one.headers.get("Retry-After")) for one in responses] == [
+        (503, "10"),
+        (503, "10"),
+        (503, "600"),
+        (500, None),
+        (500, None),
+    ]
+    assert {one.json().get("code") for one in responses[:3]} == {"read_only"}
+    assert all(one.json()["detail"].startswith("'read_only' is not one of") for one in responses[3:])
+
+
 def test_cleared_faults_do_not_apply(dss: LocalDSS) -> None:
     _fault(dss, method="GET", path="^/v1/bundles/all$", times=5)
     assert dss.put_bundle([]).status_code == 201
