@@ -224,7 +224,11 @@ class Exchange:
         error = decode_error(request, response, token)
         where = f"{request.method} {request.path}"
         if response.status < 400:
-            return DSSProtocolError(f"{where}: unexpected status {response.status}")
+            unexpected = DSSProtocolError(
+                f"{where}: unexpected status {response.status}", permanent=response.status >= 300
+            )
+            unexpected.maybe_done = response.status < 300
+            return unexpected
         if request.receive is None and request.method != "HEAD" and is_no_route(response):
             # Otherwise a mistake in the address would look like a bundle that does not exist yet.
             reference = f" (request id {error.request_id})" if error.request_id else ""
@@ -239,8 +243,9 @@ def is_unclear(failure: DSSError) -> bool:
     """Return whether the DSS may have applied a request, or may still apply it, despite the failure."""
     if isinstance(failure, DSSConnectionError):
         return failure.kind not in _NOT_SENT
-    clear = {"read_only", *_REFUSALS}
-    return isinstance(failure, DSSResponseError) and failure.status >= 500 and failure.code not in clear
+    if isinstance(failure, DSSResponseError):
+        return failure.status >= 500 and failure.code not in {"read_only", *_REFUSALS}
+    return failure.maybe_done
 
 
 def _may_pass(failure: DSSError) -> bool:

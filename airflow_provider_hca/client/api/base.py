@@ -159,9 +159,13 @@ def text(request: Request, answer: Mapping[str, Any], key: str) -> str:
 def new_version(request: Request, response: Response, uuid: str) -> FQID:
     """Return the version that a PATCH created.
 
-    :raises DSSProtocolError: if the response does not have it
+    :raises DSSProtocolError: if the response does not have it, although the PATCH was applied
     """
-    return FQID(uuid, text(request, json_object(request, response), "version"))
+    try:
+        return FQID(uuid, text(request, json_object(request, response), "version"))
+    except DSSProtocolError as error:
+        error.maybe_done, error.permanent = True, False
+        raise
 
 
 def replica_and_version(replica: str, version: str | None, item: str) -> dict[str, str | None]:

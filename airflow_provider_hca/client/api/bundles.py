@@ -34,7 +34,6 @@ from airflow_provider_hca.client.models import (
 from airflow_provider_hca.client.sansio import MAX_LOOP_VALUES, Call, Request, Response, json_object
 from airflow_provider_hca.exceptions import (
     DSSConflictError,
-    DSSConnectionError,
     DSSError,
     DSSNotFoundError,
     DSSProtocolError,
@@ -68,7 +67,7 @@ class BundleCalls(Calls):
         request = self._request("PUT", f"/bundles/{uuid}", query, {"creator_uid": creator, "files": members})
         try:
             response = yield from self._put_when_complete(request, time.monotonic() + missing_seconds)
-        except (DSSConnectionError, DSSResponseError) as error:
+        except DSSError as error:
             # 409 is from the store, while a read may be from a cache that a failed PATCH changed.
             may_be_stored = error.maybe_done and not isinstance(error, DSSConflictError)
             if not may_be_stored or not (yield from self._is_stored(uuid, version, replica, creator, members)):

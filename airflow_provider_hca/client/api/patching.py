@@ -13,7 +13,7 @@ from airflow_provider_hca.client.api.base import Calls
 from airflow_provider_hca.client.models import FQID
 from airflow_provider_hca.client.retry import RetryPolicy, is_unclear
 from airflow_provider_hca.client.sansio import Call, pause
-from airflow_provider_hca.exceptions import DSSConnectionError, DSSResponseError
+from airflow_provider_hca.exceptions import DSSError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Patches(Calls):
             attempt += 1
             try:
                 return (yield from send()).version
-            except (DSSConnectionError, DSSResponseError) as error:
+            except DSSError as error:
                 if not is_unclear(error):
                     raise
                 failure = error
@@ -66,6 +66,6 @@ def _poll(check: Check, *, repeat: bool) -> Call[str | None]:
         attempt += 1
 
 
-def _may_continue(error: DSSConnectionError | DSSResponseError) -> bool:
-    """Return whether the DSS may still be working, since only its gateway answered, or no server."""
-    return isinstance(error, DSSConnectionError) or error.status in {502, 504}
+def _may_continue(error: DSSError) -> bool:
+    """Return whether the DSS may still be working, since only its gateway answered, or no server, or with 202."""
+    return not isinstance(error, DSSResponseError) or error.status in {502, 504}
