@@ -8,7 +8,7 @@ from typing import TypeVar
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.rate_limit import RateLimiter
 from airflow_provider_hca.client.sansio import Call, Request, Response, retry_after
-from airflow_provider_hca.client.tls import UnusableBundleError
+from airflow_provider_hca.client.tls import UnusableSettingError
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSConnectionError
 
 T = TypeVar("T")
@@ -92,8 +92,8 @@ def connection_error(request: Request, error: BaseException, handled: BaseExcept
         context, although it is not the reason
     """
     where = (request.method, request.origin, request.path)
-    if isinstance(error, UnusableBundleError):
-        return DSSConnectionError(*where, "tls", str(error))
+    if isinstance(error, UnusableSettingError):
+        return DSSConnectionError(*where, error.kind, str(error))
     names = {cls.__name__ for inner in _chain(error, handled) for cls in type(inner).__mro__}
     kinds = (kind for classes, kind in _KINDS if classes & names)
     return DSSConnectionError(*where, next(kinds, "dropped"))

@@ -13,6 +13,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from airflow_provider_hca.client.tls import UnusableSettingError, proxy_of
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.access import GCSAccess
 
@@ -37,6 +38,9 @@ class GCSBucket:
         try:
             # Without a project, which is not needed here, and which not all credentials have.
             self.client: Any = storage.Client(project=None, credentials=access and access.credentials)
+            proxy_of(self.client.api_endpoint)
+        except UnusableSettingError as error:
+            raise StagingError(self.url(""), str(error), permanent=True) from None
         except (GoogleAuthError, OSError) as error:
             raise StagingError(
                 self.url(""),

@@ -20,12 +20,15 @@ from botocore.exceptions import (
 )
 from botocore.utils import determine_content_length
 
+from airflow_provider_hca.client.tls import UnusableSettingError, proxy_of
 from airflow_provider_hca.exceptions import StagingError
 from airflow_provider_hca.upload.access import S3Access
 
 _CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 # 4xx errors that a retry may not meet.
 _TEMPORARY = frozenset({"NoSuchUpload", "BadDigest"})
+# Errors of temporary credentials, which the retry of a task fetches anew, and of the clock.
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"})
 
 _NO_CREDENTIALS = (
     "no AWS credentials on this worker: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, "
@@ -42,7 +45,7 @@ ADVICE = {
     "403": "access denied: the AWS credentials may not read there",
     "InvalidAccessKeyId": "the store does not know that AWS_ACCESS_KEY_ID, or the login of aws_conn_id",
     "SignatureDoesNotMatch": "the AWS_SECRET_ACCESS_KEY, or the password of aws_conn_id, is wrong",
-    "ExpiredToken": "the AWS session token has expired",
+    **dict.fromkeys(_EXPIRED, "the AWS credentials have expired, or the clock of this worker is wrong"),
     "BadDigest": "the store received other content than was read before: the file changed meanwhile",
 }
 
@@ -63,7 +66,8 @@ class S3Bucket:
             self.access = access or S3Access(boto3.Session())
             self.client = _open_client(self.access, workers)
             credentials = self.access.session.get_credentials()
-        except (BotoCoreError, ValueError) as error:  # ValueError: the endpoint is not a URL
+            proxy_of(self.client.meta.endpoint_url)
+        except (BotoCoreError, ValueError, UnusableSettingError) as error:  # ValueError: the endpoint is not a URL
             raise StagingError(self.url(""), f"boto3 cannot be set up: {error}", permanent=True) from None
         if credentials is None:
             raise StagingError(self.url(""), _NO_CREDENTIALS, permanent=True)
@@ -82,13 +86,25 @@ class S3Bucket:
             yield
         except (BotoCoreError, ClientError) as error:
             raise self.error(key, error) from None
+        except KeyError as error:
+            raise self.incomplete(key, error.args[0]) from None
+        except RecursionError:  # botocore follows each redirect to another region with a call of its own
+            raise StagingError(
+                self.url(key), "the store redirects in a loop: check its region", permanent=True
+            ) from None
+
+    def incomplete(self, key: str, name: str) -> StagingError:
+        """Return the error of a response without a header or element."""
+        message = f"the store's response has no {name}: the store is not compatible with S3, or a proxy removes it"
+        return StagingError(self.url(key), message, permanent=True)
 
     def error(self, key: str, error: BotoCoreError | ClientError) -> StagingError:
         """Return the error of an object, or of the bucket, with advice."""
         url = self.url(key)
         if isinstance(error, ClientError):
             code, status = error_code(error), status_of(error)
-            permanent = 400 <= status < 500 and status not in {408, 409, 429} and code not in _TEMPORARY
+            temporary = status in {408, 409, 429} or code in _TEMPORARY or code in _EXPIRED
+            permanent = 400 <= status < 500 and not temporary
             message = self._advice.get(code) or f"the store answered {status} {code}"
             return StagingError(url, message, permanent=permanent, throttled=status in {429, 503})
         if isinstance(error, SSLError):

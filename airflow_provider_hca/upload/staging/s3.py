@@ -125,7 +125,9 @@ class S3Staging:
                 failure = type(error).__name__
             else:
                 self._store_works = True
-                return str(result["e_tag"])
+                if not result["e_tag"]:
+                    raise self.bucket.incomplete(key, "ETag")
+                return result["e_tag"]
         with self.bucket.errors(key):
             etag = self._put(key, content, sums, content_type)
         if failure and not self._store_works:
@@ -144,7 +146,8 @@ class S3Staging:
         options = {"MetadataDirective": "REPLACE", "TaggingDirective": "REPLACE", **_labels(sums, file.content_type)}
         with self.bucket.errors(key), from_s3.unchanged(file):
             answer = self._client.copy_object(Bucket=self.bucket.name, Key=key, **from_s3.copy_source(file), **options)
-        check_etag(self.url(key), answer["CopyObjectResult"]["ETag"], sums.s3_etag)
+            etag = answer["CopyObjectResult"]["ETag"]
+        check_etag(self.url(key), etag, sums.s3_etag)
 
     def begin(self, key: str, content_type: str, file: OpenFile, size: int) -> S3Upload:
         """Begin or resume a multipart upload of a file."""

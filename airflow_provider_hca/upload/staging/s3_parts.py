@@ -206,8 +206,9 @@ class S3Upload(_S3Transfer):
 
     def _send(self, number: int, crc32c: int, on_sent: OnBytes) -> PartSums:
         part = self._ranges[number]
-        answer = self._put(number, Section(self._file, *part, on_sent), _base64(crc32c))
-        etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == _base64(crc32c)
+        with self._bucket.errors(self._upload.where["Key"]):
+            answer = self._put(number, Section(self._file, *part, on_sent), _base64(crc32c))
+            etag, verified = str(answer["ETag"]).strip('"'), answer.get("ChecksumCRC32C") == _base64(crc32c)
         if verified and self._uploads.etags_are_md5s(etag, lambda: self._file.part_sums(*part).md5):
             return PartSums(etag, crc32c)
         sums = self._file.part_sums(*part)
@@ -218,7 +219,7 @@ class S3Upload(_S3Transfer):
         put: Callable[..., dict[str, Any]] = functools.partial(
             self._bucket.client.upload_part, **self._upload.where, PartNumber=number + 1, Body=body
         )
-        with body.reraising(), self._bucket.errors(self._upload.where["Key"]):
+        with body.reraising():
             if self._upload.checksummed:
                 try:
                     return put(ChecksumCRC32C=crc32c)
