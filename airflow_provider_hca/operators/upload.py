@@ -140,10 +140,6 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         self.gcp_conn_id = gcp_conn_id
         self.creator_uid = creator_uid
 
-    @property
-    def _pool_size(self) -> int:
-        return self.max_workers
-
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory."""
         progress = ProgressReporter(context)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from airflow_provider_hca.client.identifiers import SHA256
 from airflow_provider_hca.client.models import Replica, check_name
 from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.entries import Names, PlannedFile
@@ -17,7 +18,7 @@ from airflow_provider_hca.upload.local_files import LocalDirectory
 _REPLICAS: Mapping[str, Replica] = {"s3": "aws", "gs": "gcp"}
 MAX_SIZE = 5 * 1024**4  # bytes
 _LABELS = {
-    "hca-dss-sha256": re.compile(r"[0-9a-f]{64}"),
+    "hca-dss-sha256": SHA256,
     "hca-dss-sha1": re.compile(r"[0-9a-f]{40}"),
     "hca-dss-s3_etag": re.compile(r"[0-9a-f]{32}(-[0-9]+)?"),
     "hca-dss-crc32c": re.compile(r"[0-9a-f]{8}"),
