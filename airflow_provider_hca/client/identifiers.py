@@ -12,7 +12,7 @@ from functools import lru_cache
 
 # The first digit after the third dash is the variant; that of RFC 4122 is 8, 9, a or b.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_VERSION = re.compile(r"[1-9]\d{3}-\d{2}-\d{2}T\d{6}\.\d{6}Z", re.ASCII)
+_VERSION = re.compile(r"([1-9]\d{3})-(\d{2})-(\d{2})T(\d{2})(\d{2})(\d{2})\.\d{6}Z", re.ASCII)
 _VERSION_FORMAT = "%Y-%m-%dT%H%M%S.%fZ"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -55,9 +55,10 @@ def check_version(value: str, name: str = "version") -> str:
 
 @lru_cache(maxsize=256)  # the files of an upload share one version
 def _parse_version(value: str) -> None:
-    if not _VERSION.fullmatch(value):
+    match = _VERSION.fullmatch(value)
+    if not match:
         raise ValueError
-    datetime.strptime(value, _VERSION_FORMAT)
+    datetime(*map(int, match.groups()))  # type: ignore[arg-type]
 
 
 def check_sha256(value: str) -> str:

@@ -99,7 +99,8 @@ class FilesWaiter:
         self._replicas = _replicas(replicas)
         if not self._files:
             raise ValueError("files must not be empty")
-        self._available: list[dict[str, Any]] = []  # metadata of the first files, which stay available
+        self._count, self._size = 0, 0  # of the first files, which stay available
+        self._last: dict[str, Any] = {}
 
     def __str__(self) -> str:
         files = f"{len(self._files):,} files"
@@ -113,16 +114,17 @@ class FilesWaiter:
         The first file that is not available ends the check, and the next check starts with it. All files are necessary,
         so this costs no time, and few requests for many files.
         """
-        while len(self._available) < len(self._files):
-            uuid, version, sha256 = self._files[len(self._available)]
+        while self._count < len(self._files):
+            uuid, version, sha256 = self._files[self._count]
             for replica in self._replicas:
                 metadata = yield from dss.find_file(uuid, replica=replica, version=version, sha256=sha256)
                 if metadata is None:
                     return None
-            self._available.append({name: getattr(metadata, name) for name in _FILE_KEYS})
-        size = sum(file["size"] for file in self._available)
-        single = self._available[0] if len(self._available) == 1 else {}
-        return {"file_count": len(self._available), "byte_count": size, **single}
+                self._last = {name: getattr(metadata, name) for name in _FILE_KEYS}
+            self._count += 1
+            self._size += self._last["size"]
+        single = self._last if self._count == 1 else {}
+        return {"file_count": self._count, "byte_count": self._size, **single}
 
     def as_json(self) -> dict[str, Any]:
         """Return the arguments."""

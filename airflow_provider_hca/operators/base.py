@@ -87,6 +87,13 @@ class DSSDeferrableOperator(DSSOperator):
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
 
+    def _may_defer(self, waiter: Waiter) -> bool:
+        """Return whether to wait in the triggerer; log if the operator is deferrable and the waiter too large."""
+        if self.deferrable and not DSSWaitTrigger.can_hold(waiter):
+            self.log.warning("waiting for %s in the worker: these are too many for a trigger", waiter)
+            return False
+        return self.deferrable
+
     def _defer_wait(self, waiter: Waiter, deadline: float, carried: dict[str, Any]) -> NoReturn:
         """Wait in the triggerer, which then calls `execute_complete`.
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_hca.exceptions import DSSCheckoutError, DSSResponseError, DSSWaitError
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
@@ -91,6 +91,7 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
                     raise
                 self.log.info("%s", error)
                 self._defer_for_files(uuid, version, files, time.time() + timeout)
+                result = self._put(context, hook, uuid, version, files, timeout)
             return result
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
@@ -105,12 +106,14 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
             uuid, version = carried["bundle"]
             return self._put(context, hook, uuid, version, _bundle_files(self.files), _VISIBLE_WITHIN)
 
-    def _defer_for_files(self, uuid: str, version: str, files: list[Mapping[str, Any]], deadline: float) -> NoReturn:
+    def _defer_for_files(self, uuid: str, version: str, files: list[Mapping[str, Any]], deadline: float) -> None:
+        """Wait in the triggerer, unless these are too many files for a trigger."""
         from airflow_provider_hca.client.waiters import FilesWaiter
 
         waiter = FilesWaiter([{name: file[name] for name in ("uuid", "version")} for file in files], [self.replica])
-        # With its name: clearing another task of the run meanwhile gives the run another version.
-        self._defer_wait(waiter, deadline, {"bundle": [uuid, version]})
+        if self._may_defer(waiter):
+            # With its name: clearing another task of the run meanwhile gives the run another version.
+            self._defer_wait(waiter, deadline, {"bundle": [uuid, version]})
 
     def _put(
         self,

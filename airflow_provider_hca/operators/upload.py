@@ -184,11 +184,11 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         from airflow_provider_hca.client.waiters import FilesWaiter
 
         report = uploader.register(plan, resume=context["ti"].try_number > 1)
-        if self.deferrable and report.copying:
+        files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
+        if files and self._may_defer(waiter := FilesWaiter(files, [self.replica])):
             progress.waiting(report)
-            files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-            self._defer_wait(FilesWaiter(files, [self.replica]), deadline, report.as_json())
+            self._defer_wait(waiter, deadline, report.as_json())
         uploader.await_copies(plan, report)
         return report
 

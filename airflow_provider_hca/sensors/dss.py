@@ -102,8 +102,12 @@ class DSSSensor(BaseSensorOperator):
             poke = self._poke(_FIRST_POKE)
             if poke:
                 return poke.xcom_value
+        waiter = self._new_waiter()
+        if not DSSWaitTrigger.can_hold(waiter):
+            self.log.warning("waiting for %s in the worker: these are too many for a trigger", waiter)
+            return super().execute(context)
         trigger = DSSWaitTrigger.for_waiter(
-            self._new_waiter(),
+            waiter,
             dss_conn_id=self.dss_conn_id,
             poll_interval=self.poke_interval,
             deadline=deadline,

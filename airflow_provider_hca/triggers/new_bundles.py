@@ -6,8 +6,9 @@ import itertools
 import logging
 import random
 import re
-from asyncio import sleep, to_thread
-from collections.abc import AsyncIterator
+from asyncio import sleep, timeout, to_thread
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_hca.client.identifiers import check_version, make_version
 from airflow_provider_hca.client.models import check_replica
-from airflow_provider_hca.exceptions import DSSError
+from airflow_provider_hca.exceptions import DSSError, DSSProtocolError
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.triggers.watermark import BundleWatermark, fqid
 from airflow_provider_hca.utils.validation import seconds
@@ -33,6 +34,10 @@ _BATCH_SIZE = 100
 _PAGE_SIZES = (500, 491, 479)
 _MAX_FAILURES = 5
 _MAX_WAIT = 600.0
+_MAX_POLL = 3600.0  # seconds
+_MAX_NEW = 10_000  # bundles of one poll
+_MAX_KNOWN = 500_000  # bundles at the first start; 64 MB
+_MAX_LOGGED = 100  # invalid versions
 
 
 class DSSNewBundleTrigger(BaseEventTrigger):
@@ -44,9 +49,11 @@ class DSSNewBundleTrigger(BaseEventTrigger):
     version fires **at least once**, even if the triggerer is stopped or killed: Airflow 3.3 and newer store the
     watcher's state with the asset. After a kill, events of the last `poll_interval` may fire again. If a poll finds
     several bundles, the last one fires again after the others, so that Airflow starts a DAG run for all of them.
-    Handlers of events therefore have to be idempotent. Airflow stores the state of one asset only, so DAGs that wait
-    for the same bundles have to share an asset. On Airflow 3.0 to 3.2 the state is in memory: bundles created while the
-    triggerer is down fire only with `since`, which then fires all newer versions again.
+    Handlers of events therefore have to be idempotent. A poll ends after 10,000 new bundles; the next one finds others.
+
+    Airflow stores the state of one asset only, so DAGs that wait for the same bundles have to share an asset. On
+    Airflow 3.0 to 3.2 the state is in memory: bundles created while the triggerer is down fire only with `since`, which
+    then fires all newer versions again.
 
     Clients choose versions, and a version may be older than existing ones: a retried or backfilled run names its bundle
     after its date. Such a bundle fires if its version is at most `lookback` older than the time it appears; older ones
@@ -160,32 +167,46 @@ class DSSNewBundleTrigger(BaseEventTrigger):
             return BundleWatermark(self.since)
         watermark = BundleWatermark(self._horizon())
         for _ in range(2):  # with two page sizes: a bundle that one listing omits must not be new in the next poll
-            watermark.add(await self._list(watermark.newer_than))
+            async with aclosing(self._unseen(watermark)) as pages:
+                async for bundles in pages:
+                    watermark.add(bundles)
+                    if watermark.count > _MAX_KNOWN:
+                        raise ValueError(
+                            f"more than {_MAX_KNOWN:,} bundle versions are newer than {watermark.newer_than}: use a "
+                            "shorter lookback, or a prefix"
+                        )
         # Saved at once: no event is pending, and bundles created from now on have to be new after a restart.
-        await self._call_store("set", self._key, watermark.to_state())
+        await self._call_store("set", self._key, await to_thread(watermark.to_state))
         log.info("watching for bundles from now on; existing ones newer than %s are known", watermark.newer_than)
         return watermark
 
     async def _find_new(self, watermark: BundleWatermark) -> list[dict[str, str]]:
-        """Return the new bundles, and let the watermark follow the clock."""
+        """Return the new bundles ordered by version, and let the watermark follow the clock."""
         # All bundles of the last listing are known by now. The limit follows the clock, not the newest version, which
         # may lie in the future and would hide all bundles until then.
-        watermark.rise(self._next_limit)
+        await to_thread(watermark.rise, self._next_limit)
         horizon = self._horizon()
-        new = watermark.unseen(await self._list(watermark.newer_than))
-        self._next_limit = horizon
-        return new
+        new: dict[str, dict[str, str]] = {}
+        async with aclosing(self._unseen(watermark)) as pages:
+            async for bundles in pages:
+                new.update((fqid(bundle), bundle) for bundle in bundles)
+                if len(new) >= _MAX_NEW:
+                    break
+            else:
+                self._next_limit = horizon
+        return sorted(new.values(), key=lambda bundle: (bundle["version"], bundle["uuid"]))
 
-    async def _list(self, newer_than: str) -> list[dict[str, str]]:
+    async def _unseen(self, watermark: BundleWatermark) -> AsyncGenerator[list[dict[str, str]], None]:
+        """Yield the unknown bundles of each page: other triggers run between two pages, and no list is kept."""
         from airflow_provider_hca.hooks.connection import connected
 
-        async with connected(self.dss_conn_id) as (api, transport):
-            listed = await transport.run(
-                api.get_bundles_all(
-                    replica=self.replica, prefix=self.prefix, newer_than=newer_than, per_page=next(self._page_sizes)
-                )
-            )
-        return [bundle for bundle in listed if self._has_valid_version(bundle)]
+        try:
+            async with timeout(_MAX_POLL), connected(self.dss_conn_id, keep_alive=True) as (api, transport):
+                for page in api.bundle_pages(replica=self.replica, prefix=self.prefix, per_page=next(self._page_sizes)):
+                    newer = (b for b in await transport.run(page) if b["version"] > watermark.newer_than)
+                    yield watermark.unseen(filter(self._has_valid_version, newer))
+        except TimeoutError:
+            raise DSSProtocolError(f"the list of bundles took more than {_MAX_POLL:.0f} s", permanent=False) from None
 
     def _has_valid_version(self, bundle: dict[str, str]) -> bool:
         """Return whether the version is a DSS_VERSION; log once if not, since an error would block other bundles."""
@@ -193,7 +214,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         try:
             check_version(version)
         except ValueError as error:
-            if version not in self._invalid_versions:
+            if version not in self._invalid_versions and len(self._invalid_versions) < _MAX_LOGGED:
                 self._invalid_versions.add(version)
                 log.warning("bundle %s fires no event: %s", bundle["uuid"], error)
             return False
@@ -219,7 +240,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
 
     async def _save(self, watermark: BundleWatermark) -> None:
         try:
-            await self._call_store("set", self._key, watermark.to_state())
+            await self._call_store("set", self._key, await to_thread(watermark.to_state))
         # Any error: the events are stored. With the previous state they fire again after a restart; raising would
         # restart the trigger at once, and fire them again and again.
         except Exception:

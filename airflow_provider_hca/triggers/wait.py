@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_hca.client.sansio import Call
     from airflow_provider_hca.client.waiters import Waiter
 
+# Of the arguments, about 6,000 files: Airflow stores them as one value, and the triggerer reads them on its event loop.
+_MAX_SIZE = 1024 * 1024  # bytes
+_MAX_MESSAGE = 4000  # characters
 _MIN_INTERVAL = 1.0  # seconds
 _LAST_POLL = 60.0  # seconds that a poll may take after the deadline; less than the grace
 # Airflow's own timeout is for triggers that no triggerer runs: the trigger itself ends before.
@@ -72,6 +76,14 @@ class DSSWaitTrigger(BaseTrigger):
         """
         return cls(kind=waiter.kind, wait=waiter.as_json(), **arguments)
 
+    @staticmethod
+    def can_hold(waiter: Waiter) -> bool:
+        """Return whether a waiter is small enough for a trigger, at most 1 MiB: about 6,000 files.
+
+        :param waiter: Condition to wait for
+        """
+        return len(json.dumps(waiter.as_json())) <= _MAX_SIZE
+
     @property
     def timeout(self) -> timedelta:
         """Time after which Airflow fails a task whose trigger does not run."""
@@ -95,7 +107,7 @@ class DSSWaitTrigger(BaseTrigger):
             event = await self._event()
         except (DSSError, ValueError) as error:
             permanent = error.permanent if isinstance(error, DSSError) else isinstance(error, ValueError)
-            event = {"status": "failed", "message": str(error), "permanent": permanent}
+            event = {"status": "failed", "message": str(error)[:_MAX_MESSAGE], "permanent": permanent}
         yield TriggerEvent({**event, "carried": self.carried})  # type: ignore[no-untyped-call]  # Airflow does not type it
 
     async def _event(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 import logging
 from collections.abc import Iterable
 from datetime import date
@@ -33,6 +34,11 @@ class BundleWatermark:
         self.newer_than = newer_than
         self._keys = set(keys)
 
+    @property
+    def count(self) -> int:
+        """Number of individual versions."""
+        return len(self._keys)
+
     def add(self, bundles: Iterable[dict[str, str]]) -> None:
         """Mark bundles as known.
 
@@ -41,13 +47,12 @@ class BundleWatermark:
         self._keys.update(map(_key, bundles))
 
     def unseen(self, listed: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the unknown bundles of a listing, each once, ordered by version.
+        """Return the unknown bundles of a listing, each once.
 
-        :param listed: All bundles newer than `newer_than`, each with `uuid` and `version`
+        :param listed: Bundles newer than `newer_than`, each with `uuid` and `version`
         """
         by_key = {_key(bundle): bundle for bundle in listed}
-        unseen = [bundle for key, bundle in by_key.items() if key not in self._keys]
-        return sorted(unseen, key=lambda bundle: (bundle["version"], bundle["uuid"]))
+        return [bundle for key, bundle in by_key.items() if key not in self._keys]
 
     def rise(self, newer_than: str) -> None:
         """Raise the limit, and remove individual versions below it.
@@ -63,14 +68,14 @@ class BundleWatermark:
 
         It holds at most 5,000 individual versions; after a restart, further ones are new again.
         """
-        kept = sorted(self._keys)[-MOST_KEPT:]  # the newest
+        kept = heapq.nlargest(MOST_KEPT, self._keys)  # the newest; lets other threads run, as sorted() does not
         if len(kept) < len(self._keys):
             log.warning(
                 "%d bundle versions are newer than %s, and the state holds %d of them: after a restart the others fire "
                 "again. Reduce them with a shorter lookback or a prefix",
                 *(len(self._keys), self.newer_than, len(kept)),
             )
-        return {"newer_than": self.newer_than, "seen": base64.b64encode(b"".join(kept)).decode()}
+        return {"newer_than": self.newer_than, "seen": base64.b64encode(b"".join(kept[::-1])).decode()}
 
     @classmethod
     def from_state(cls, state: Any) -> BundleWatermark:

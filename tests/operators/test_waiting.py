@@ -19,6 +19,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutFileOperator,
     DSSUploadDirectoryOperator,
 )
+from airflow_provider_hca.triggers import wait
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 from tests.running import (
     TaskState,
@@ -139,6 +140,17 @@ def test_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrable:
         "retry_count": 0,
     }
     assert requests_of(dss, "PUT", "/v1/bundles/") == 1
+
+
+def test_too_many_files_for_a_trigger_are_awaited_in_the_worker(
+    dss: LocalDSS, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_MAX_SIZE", 100)
+    assert upload(directory, dss.bucket, deferrable=True).execute(new_context())["created"]
+    dss.control("DELETE", "requests")
+    with pytest.raises(DSSResponseError, match="file_missing"):
+        put_bundle_of(new_uuid(), 0, deferrable=True).execute(new_context())
+    assert requests_of(dss, "PUT", "/v1/bundles/") == 2
 
 
 def deferred(operator: Any, context: Context) -> TaskDeferred:

@@ -17,6 +17,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from airflow_provider_hca.sensors.dss import DSSBundleSensor, DSSFileSensor
+from airflow_provider_hca.triggers import wait
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 from tests.running import connection, ending, execute, new_dag, requests_of, run, states, tries, xcom
 
@@ -63,6 +64,17 @@ def test_bundle_sensor_waits_while_the_dss_answers_404(dss: LocalDSS, way: dict[
     assert xcom(dag_run, "wait") == {"uuid": uuid, "version": VERSION, "versions": {"aws": VERSION}}
     assert xcom(dag_run, "wait", "version") == VERSION
     assert requests_of(dss, "GET", f"/v1/bundles/{uuid}") == 3
+
+
+def test_file_sensor_of_too_many_files_for_a_trigger_waits_in_the_worker(
+    dss: LocalDSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_MAX_SIZE", 100)
+    file = dss.new_file()
+    fault = {"method": "HEAD", "path": f"/files/{file}", "action": "status", "status": 404, "times": 2}
+    dss.control("POST", "faults", fault)
+    task = DSSFileSensor(task_id="wait", files=[{"uuid": file}] * 3, poke_interval=0.1, timeout=600, deferrable=True)
+    assert execute(task) == {"file_count": 3, "byte_count": 21}
 
 
 def test_bundle_sensor_with_a_version_ignores_others(dss: LocalDSS) -> None:

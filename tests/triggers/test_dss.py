@@ -15,6 +15,7 @@ from airflow.serialization.serialized_objects import BaseSerialization
 
 from airflow_provider_hca.client.waiters import BundleWaiter, FilesWaiter
 from airflow_provider_hca.exceptions import DSSWaitError
+from airflow_provider_hca.triggers import wait as wait_module
 from airflow_provider_hca.triggers.dss import DSSWaitTrigger
 from airflow_provider_hca.triggers.wait import wait_result
 from tests.local.server import VERSION, LocalDSS, new_uuid
@@ -41,6 +42,14 @@ def test_serialize_restores_the_trigger() -> None:
     assert BaseSerialization.deserialize(json.loads(encoded)) == arguments
     assert path == "airflow_provider_hca.triggers.dss.DSSWaitTrigger"
     assert DSSWaitTrigger(**json.loads(json.dumps(arguments))).serialize() == original.serialize()
+
+
+@pytest.mark.parametrize(("count", "can_hold"), [(1, True), (5_000, True), (100_000, False)])
+def test_trigger_holds_about_6000_files(count: int, can_hold: bool) -> None:
+    wait = FilesWaiter([{"uuid": new_uuid(), "version": VERSION, "sha256": "ab" * 32}] * count, ["aws", "gcp"])
+    assert DSSWaitTrigger.can_hold(wait) is can_hold
+    if can_hold:
+        assert len(json.dumps(trigger(wait).serialize())) < 1.1 * 1024 * 1024
 
 
 def test_success_returns_the_result_and_carried_data(dss: LocalDSS) -> None:
@@ -91,6 +100,12 @@ def test_refusal_ends_the_wait_after_one_request(dss: LocalDSS, method: str, wai
     assert sum(requests_of(dss, verb, "/v1/") for verb in ("GET", "HEAD")) == 1
     with pytest.raises(AirflowFailException, match=str(status)):
         wait_result(event)
+
+
+def test_message_of_a_failed_wait_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_module, "_MAX_MESSAGE", 30)
+    event = event_of(trigger(BundleWaiter(new_uuid(), None, ["aws"]), dss_conn_id="no_such_dss"))
+    assert event["message"] == "connection 'no_such_dss' is not"[:30]
 
 
 def test_unavailable_dss_ends_the_wait_temporarily(dss: LocalDSS) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_hca.client.identifiers import make_version
 from airflow_provider_hca.exceptions import DSSError
+from airflow_provider_hca.triggers import new_bundles
 from airflow_provider_hca.triggers.dss import DSSNewBundleTrigger
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import connection, requests_of
@@ -240,6 +244,101 @@ def test_many_bundles_fire_in_batches(store: Store, tmp_path: Path, monkeypatch:
         assert Triggerer(again, monkeypatch).run(DSSNewBundleTrigger(**late), until=100)
         assert set(again.fqids) == set(lossy.fqids)
         assert len(again.fqids) < 350 + 1 + 100
+
+
+def watch_lossy(monkeypatch: pytest.MonkeyPatch, lossy: LossyDSS) -> None:
+    """Let the default connection lead to a DSS."""
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps({"conn_type": "hca_dss", "host": lossy.url}))
+
+
+def test_poll_ends_after_10000_new_bundles_and_the_next_one_finds_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_bundles, "_MAX_NEW", 400)
+    with LossyDSS(uuids=1_100, versions=1) as lossy:
+        watch_lossy(monkeypatch, lossy)
+        triggerer = Triggerer(store, monkeypatch)
+        # A limit that follows the clock would hide what the first poll has not read.
+        assert triggerer.run(DSSNewBundleTrigger(since=ago(days=1), lookback=0), until=900)
+        assert set(store.fqids) == set(lossy.fqids)
+        assert len(store.fqids) == 1_100 + 3
+        assert store.fqids[:500] == sorted(store.fqids[:500], key=lambda fqid: fqid.partition(".")[::-1])
+
+
+def test_more_known_bundles_than_fit_into_memory_are_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_bundles, "_MAX_KNOWN", 600)
+    with LossyDSS(uuids=700, versions=1) as lossy:
+        watch_lossy(monkeypatch, lossy)
+        with pytest.raises(ValueError, match="more than 600 bundle versions are newer than"):
+            Triggerer(store, monkeypatch).run(DSSNewBundleTrigger(), until=100)
+        assert store.state == {}
+
+
+def test_at_most_100_invalid_versions_are_logged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LossyDSS(uuids=1, versions=1) as lossy:
+        lossy.bundles += [(new_uuid(), f"version {number}") for number in range(300)]
+        watch_lossy(monkeypatch, lossy)
+        assert Triggerer(store, monkeypatch).run(DSSNewBundleTrigger(), until=300)
+    assert caplog.text.count("fires no event") == 100
+
+
+def test_slow_list_ends_the_poll_and_is_repeated(
+    dss: LocalDSS,
+    bundles: Bundles,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bundles.put()
+    slow = {"method": "GET", "path": "/bundles/all", "action": "slow", "seconds": 5, "times": 1}
+    dss.control("POST", "faults", slow)
+    trigger, limit = bundles.trigger(since=ago(days=1)), 2.0
+    monkeypatch.setattr(new_bundles, "_MAX_POLL", limit)
+    assert Triggerer(store, monkeypatch).run(trigger, until=300)
+    assert f"the list of bundles took more than {limit:.0f} s" in caplog.text
+    assert store.fqids == bundles.fqids
+
+
+def test_watcher_of_many_bundles_lets_other_triggers_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step takes a large part of the processor time of the event loop, however fast the machine is."""
+    gaps: list[float] = []
+
+    async def heartbeat() -> None:
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(0.0005)
+            gaps.append(time.thread_time() - last)
+            last += gaps[-1]
+
+    async def first_event() -> Any:
+        return await anext(DSSNewBundleTrigger().run())
+
+    async def watch() -> None:
+        beats = asyncio.create_task(heartbeat())
+        ended = asyncio.Event()
+
+        async def pause(_: float) -> None:
+            ended.set()
+            await asyncio.sleep(3600)
+
+        monkeypatch.setattr(new_bundles, "sleep", pause)
+        watcher = asyncio.create_task(first_event())
+        await ended.wait()
+        for task in (watcher, beats):
+            task.cancel()
+        await asyncio.gather(watcher, beats, return_exceptions=True)
+
+    with LossyDSS(uuids=20_000, versions=1) as lossy:
+        watch_lossy(monkeypatch, lossy)
+        gc.disable()  # a collection of all objects of the test process is not a step of the watcher
+        try:
+            asyncio.run(watch())
+        finally:
+            gc.enable()
+        assert len(lossy.page_sizes) == 3
+    assert max(gaps) < sum(gaps) / 10
 
 
 def test_failed_polls_back_off_and_the_fifth_raises(

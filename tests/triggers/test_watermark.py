@@ -25,8 +25,8 @@ def test_added_versions_are_known() -> None:
     newer, older = bundle("2024-03-01T000000.000000Z", first["uuid"]), bundle("2024-01-02T000000.000000Z")
     watermark = BundleWatermark(LIMIT)
     watermark.add([first, second])
-    assert watermark.unseen([newer, first, older, second, newer]) == [older, newer]
-    assert watermark.unseen([newer, first, older, second]) == [older, newer]
+    assert watermark.unseen([newer, first, older, second, newer]) == [newer, older]
+    assert watermark.unseen([newer, first, older, second]) == [newer, older]
 
 
 def test_state_restores_the_watermark() -> None:

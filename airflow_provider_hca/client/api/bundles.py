@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -119,17 +119,26 @@ class BundleCalls(Calls):
         at_most: int | None = None,
     ) -> Call[list[dict[str, str]]]:
         """Return `uuid` and `version` of all bundles of a replica, ordered by UUID (`GET /bundles/all`)."""
-        query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
-        request = self._request("GET", "/bundles/all", query)
         bundles: list[dict[str, str]] = []
-        for page in self._pages(request):
-            for bundle in objects(request, (yield from page), "bundles"):
-                name = {key: text(request, bundle, key) for key in ("uuid", "version")}
-                if name["version"] > newer_than:
-                    bundles.append(name)
+        for page in self.bundle_pages(replica=replica, prefix=prefix, per_page=per_page):
+            bundles += [bundle for bundle in (yield from page) if bundle["version"] > newer_than]
             if at_most is not None and len(bundles) >= at_most:
                 return bundles[:at_most]
         return bundles
+
+    def bundle_pages(
+        self, *, replica: str, prefix: str = "", per_page: int = 500
+    ) -> Iterator[Call[list[dict[str, str]]]]:
+        """Yield a call for each page of `get_bundles_all`, for a caller that keeps few of the bundles."""
+        query = {"replica": check_replica(replica), "per_page": str(per_page), "prefix": prefix.lower() or None}
+        request = self._request("GET", "/bundles/all", query)
+
+        def names(page: Call[dict[str, Any]]) -> Call[list[dict[str, str]]]:
+            bundles = objects(request, (yield from page), "bundles")
+            return [{key: text(request, bundle, key) for key in ("uuid", "version")} for bundle in bundles]
+
+        for page in self._pages(request):
+            yield names(page)
 
     def patch_bundle(
         self,
