@@ -311,6 +311,11 @@ def test_put_bundle_stored_despite_errors_is_success(
     assert NAMED in fed.sent[-1]
 
 
+def test_put_bundle_stored_before_an_unexpected_status_is_success(dss: DSSAPI, clock: Clock) -> None:
+    fed = feed(put_bundle(dss, member("a")), broken("dropped"), Response(204), page("a"), clock=clock)
+    assert fed.value.outcome == "created"
+
+
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize(
     "look",
