@@ -28,7 +28,7 @@ class Authority:
         self._account = secrets.service_account
         self._provider = secrets.provider
         keys = (secrets.service_account, secrets.provider)
-        self._public = {key.issuer: {key.kid: key.public()} for key in keys}
+        self._public = {key.issuer: {key.kid: key.public} for key in keys}
         self._verified: dict[str, dict[str, Any]] = {}
 
     def verify(self, token: str | None) -> dict[str, Any]:

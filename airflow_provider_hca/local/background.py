@@ -29,7 +29,7 @@ class BackgroundLoop:
     """
 
     def __init__(self, step: Callable[[], bool]) -> None:
-        self._step = step
+        self.step = step
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -43,7 +43,7 @@ class BackgroundLoop:
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                worked = self._step()
+                worked = self.step()
             except Exception:  # noqa: BLE001 - the thread must survive, or later work would silently never be done
                 if self._stopping.is_set():
                     return

@@ -83,9 +83,9 @@ class Copies:
             except queue.Empty:
                 continue
             if not self._stopping.wait(max(0.0, due - time.monotonic())):
-                self._finish(copy)
+                self.finish(copy)
 
-    def _finish(self, copy: Copy) -> None:
+    def finish(self, copy: Copy) -> None:
         """Execute one copy; HEAD file reports the status of a failure from then on."""
         try:
             if copy.fail_status:

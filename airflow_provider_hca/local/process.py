@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, state: Path, listeners: dict[str, socket.so
     s3 = S3Storage(state / "s3", options.bucket)
     gcs = _start_gcs(state, options.bucket, listeners["gcs_url"]) if options.gcs else None
     staging_stores: dict[str, StagingStore] = {"aws": s3, **({"gcp": gcs} if gcs else {})}
-    services, workers = _build(options, state, staging_stores, str(urls["objects_url"]), secrets)
+    services, workers = build_services(options, state, staging_stores, str(urls["objects_url"]), secrets)
     faults, connections = FaultRegistry(), Connections()
     admin_routers = [admin_router(faults, services), token_router(services.authority, secrets)]
     app = create_app(services, admin_routers, str(urls["dss_url"]))
@@ -97,7 +97,7 @@ def _start_gcs(state: Path, bucket: str, listener: socket.socket) -> GCSServer:
     return gcs
 
 
-def _build(
+def build_services(
     options: argparse.Namespace,
     state: Path,
     staging_stores: Mapping[str, StagingStore],
