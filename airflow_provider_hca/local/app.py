@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -12,8 +11,19 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from .dependencies import WrongContentTypeError
-from .errors import BareServerError, ProblemError, about_blank, bare_error, problem_response
+from .errors import (
+    PROBLEM_JSON,
+    BareServerError,
+    ProblemError,
+    UndefinedCodeError,
+    about_blank,
+    bare_error,
+    gateway_error,
+    problem_response,
+    undefined_code,
+)
 from .openapi import complete
+from .responses import ApiResponse
 from .routes import bundles, checkouts, collections, events, files, search, subscriptions
 
 if TYPE_CHECKING:
@@ -74,12 +84,18 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
+        if any(detail["type"] == "json_invalid" for detail in error.errors()):
+            return about_blank(400, "Bad Request", "The body is not JSON")
         title = "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()[:5])
         return problem_response(ProblemError(400, "illegal_arguments", title), request.method)
 
     @app.exception_handler(WrongContentTypeError)
     async def wrong_content_type(_: Request, error: WrongContentTypeError) -> Response:
-        return about_blank(415, "Unsupported Media Type", f"Content-type {error} is not application/json")
+        return gateway_error(415, "UnsupportedMediaType", f"Unsupported media type: {error}")
+
+    @app.exception_handler(UndefinedCodeError)
+    async def undefined(_: Request, error: UndefinedCodeError) -> Response:
+        return ApiResponse(undefined_code(error.code), 500, error.headers, PROBLEM_JSON)
 
     @app.exception_handler(BareServerError)
     async def bare(_: Request, __: BareServerError) -> Response:
@@ -91,9 +107,15 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404:
-            return JSONResponse({"message": "Missing Authentication Token"}, 403)
-        if error.status_code == 400:  # an error of the JSON parser that FastAPI does not expect
-            return problem_response(ProblemError(400, "illegal_arguments", error.detail), request.method)
-        status = HTTPStatus(error.status_code)
-        return about_blank(status.value, status.phrase, error.detail, error.headers)
+        return _routing_error(request, error)
+
+
+def _routing_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 404:
+        return JSONResponse({"message": "Missing Authentication Token"}, 403)
+    if error.status_code == 400:  # an error of the JSON parser that FastAPI does not expect
+        return about_blank(400, "Bad Request", error.detail)
+    if request.method == "OPTIONS":
+        return Response(headers=error.headers)
+    message = f"Unsupported method: {request.method}"
+    return gateway_error(error.status_code, "MethodNotAllowedError", message, error.headers)

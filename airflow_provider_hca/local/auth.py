@@ -34,7 +34,7 @@ class Authority:
     def verify(self, token: str | None) -> dict[str, Any]:
         """Return the claims of a token.
 
-        :param token: the value after `Bearer`; None if the request has no token
+        :param token: the value after `Bearer`, empty for another scheme; None without authorization
         :raises ProblemError: 401 or 403
         :raises BareServerError: for tokens at which a DSS fails with an unhandled error
         """

@@ -46,6 +46,7 @@ class Services:
     async_above: int
     file_wait: float
     checkout_delay: float
+    retry_after: int
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -68,9 +69,10 @@ _bearer = HTTPBearer(auto_error=False, description="A JWT, signed with RS256")
 
 
 async def _caller(
-    services: Ctx, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    services: Ctx, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> dict[str, Any]:
-    return services.authority.verify(credentials.credentials if credentials else None)
+    other_scheme = "" if "authorization" in request.headers else None
+    return services.authority.verify(credentials.credentials if credentials else other_scheme)
 
 
 async def _json_body(request: Request) -> None:
@@ -116,9 +118,8 @@ def require_version(value: str) -> str:
 
 
 def url_with_query(request: Request, **query: Any) -> str:
-    """Return the URL of a request with another query.
+    """Return the URL of a request with the same query, except for some parameters.
 
-    :param query: query parameters; those that are None are left out
+    :param query: parameters to add or replace
     """
-    parameters = {name: str(value) for name, value in query.items() if value is not None}
-    return str(request.url.replace(query="").include_query_params(**parameters))
+    return str(request.url.include_query_params(**query))

@@ -26,6 +26,15 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
 
+class UndefinedCodeError(Exception):
+    """An error whose code the operation's definition lacks: a DSS validates its own responses, and answers 500."""
+
+    def __init__(self, code: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.headers = dict(headers or {})
+
+
 class BareServerError(Exception):
     """An unhandled error of a DSS: 500 with `Code` and `Message` only, without Retry-After."""
 
@@ -41,7 +50,7 @@ def retry_later(title: str) -> ProblemError:
 def problem_response(problem: ProblemError, method: str) -> Response:
     """Return the response for an error, without a body if `method` is HEAD."""
     if method == "HEAD":
-        return Response(status_code=problem.status, headers=problem.headers)
+        return Response(status_code=problem.status, headers=problem.headers, media_type=PROBLEM_JSON)
     stack = "".join(traceback.format_exception(type(problem), problem, None))
     body = {"status": problem.status, "code": problem.code, "title": problem.title, "stacktrace": stack}
     return ApiResponse(body, problem.status, problem.headers, PROBLEM_JSON)
@@ -51,6 +60,22 @@ def about_blank(status: int, title: str, detail: str, headers: Mapping[str, str]
     """Return an error response in the form that the DSS's framework, Connexion, gives its own errors."""
     body = {"type": "about:blank", "title": title, "detail": detail, "status": status}
     return ApiResponse(body, status, headers, PROBLEM_JSON)
+
+
+def undefined_code(code: str) -> dict[str, Any]:
+    """Return the body of the response for an error whose code is not defined."""
+    detail = f"'{code}' is not one of ['illegal_arguments', 'not_found', 'unhandled_exception']"
+    return {
+        "type": "about:blank",
+        "title": "Response body does not conform to specification",
+        "detail": detail,
+        "status": 500,
+    }
+
+
+def gateway_error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error response of the gateway's own checks."""
+    return ApiResponse({"Code": code, "Message": message}, status, headers)
 
 
 def bare_error(status: int = 500) -> Response:
@@ -76,8 +101,6 @@ def read_only_error(method: str, path: str) -> tuple[int, dict[str, Any], float 
     The validation of its own responses does not know the code for these two operations.
     """
     if (method == "PATCH" and "/bundles/" in path) or path.endswith("/checkout"):
-        detail = "'read_only' is not one of ['illegal_arguments', 'not_found', 'unhandled_exception']"
-        title = "Response body does not conform to specification"
-        return 500, {"type": "about:blank", "title": title, "detail": detail, "status": 500}, None
+        return 500, undefined_code("read_only"), None
     body = {"status": 503, "code": "read_only", "title": "The DSS is read-only", "stacktrace": ""}
     return 503, body, 600 if method == "PATCH" else 10

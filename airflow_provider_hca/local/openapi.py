@@ -19,7 +19,7 @@ class Problem(BaseModel):
 
 
 class FrameworkProblem(BaseModel):
-    """Error response of the DSS's framework."""
+    """Error response of the DSS's framework: for a body that is not JSON, or for a code that it does not know."""
 
     type: str
     title: str
@@ -28,7 +28,7 @@ class FrameworkProblem(BaseModel):
 
 
 class BareProblem(BaseModel):
-    """Response for an unhandled error."""
+    """Response for an unhandled error, or of the gateway's own checks."""
 
     Code: str
     Message: str
@@ -63,9 +63,10 @@ _WITH_TOKEN = {
 _WITH_PATH = {403: "Unknown route"}
 _WITH_BODY = {415: "The content type of the body is not JSON"}
 _ERROR_BODIES: dict[int, list[tuple[str, type[BaseModel]]]] = {
+    400: [(PROBLEM_JSON, Problem), (PROBLEM_JSON, FrameworkProblem)],
     403: [(PROBLEM_JSON, Problem), ("application/json", GatewayProblem)],
-    415: [(PROBLEM_JSON, FrameworkProblem)],
-    500: [(PROBLEM_JSON, Problem), ("application/json", BareProblem)],
+    415: [("application/json", BareProblem)],
+    500: [(PROBLEM_JSON, Problem), (PROBLEM_JSON, FrameworkProblem), ("application/json", BareProblem)],
     504: [(PROBLEM_JSON, TimedOut)],
 }
 _MODELS: list[type[BaseModel]] = [Problem, FrameworkProblem, BareProblem, GatewayProblem, TimedOut]
@@ -95,8 +96,8 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
         responses.setdefault(str(status), {"description": description})
     for status, response in responses.items():
         if int(status) >= 400 and method != "head":
-            response["content"] = {
-                kind: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-                for kind, model in _ERROR_BODIES.get(int(status), _DEFAULT_ERROR_BODY)
-            }
+            forms: dict[str, list[dict[str, str]]] = {}
+            for kind, model in _ERROR_BODIES.get(int(status), _DEFAULT_ERROR_BODY):
+                forms.setdefault(kind, []).append({"$ref": f"#/components/schemas/{model.__name__}"})
+            response["content"] = {kind: {"schema": {"anyOf": models}} for kind, models in forms.items()}
     operation["responses"] = dict(sorted(responses.items()))

@@ -15,6 +15,7 @@ from .blob_store import BlobStore
 from .journals import MAX_EVENTS, Journals
 
 _LIFETIME = 3600  # seconds
+_ACCESS_IDS = {"aws": "AWSAccessKeyId", "gcp": "GoogleAccessId"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,9 +25,10 @@ class Presigner:
     origin: str
     secret: str
 
-    def url(self, sha256: str, content_type: str, disposition: str | None = None) -> str:
+    def url(self, replica: str, sha256: str, content_type: str, disposition: str | None = None) -> str:
         """Return the presigned URL of a content, valid for an hour.
 
+        :param replica: replica, whose store has its own name for the signer
         :param sha256: checksum of the content
         :param content_type: Content-Type of the response
         :param disposition: Content-Disposition of the response
@@ -34,7 +36,7 @@ class Presigner:
         query = {"response-content-type": content_type}
         if disposition:
             query["response-content-disposition"] = disposition
-        return self._signed(f"/blobs/{sha256}", query)
+        return self._signed(replica, f"/blobs/{sha256}", query)
 
     def journal_url(self, replica: str, first: int, last: int) -> str:
         """Return the presigned URL of a journal, valid for an hour.
@@ -42,9 +44,10 @@ class Presigner:
         :param first: time of the first event in microseconds since 1970
         :param last: time of the last event in microseconds since 1970
         """
-        return self._signed(f"/journals/{replica}/{first}/{last}", {})
+        return self._signed(replica, f"/journals/{replica}/{first}/{last}", {})
 
-    def _signed(self, path: str, query: dict[str, str]) -> str:
+    def _signed(self, replica: str, path: str, query: dict[str, str]) -> str:
+        query[_ACCESS_IDS[replica]] = "dss-local"
         query["Expires"] = str(int(time.time()) + _LIFETIME)
         query["Signature"] = self.sign(path, query)
         return f"{self.origin}{path}?{urlencode(query)}"

@@ -130,5 +130,6 @@ def build_services(
         async_above=options.async_above,
         file_wait=options.file_wait,
         checkout_delay=options.checkout_delay,
+        retry_after=options.retry_after,
     )
     return services, [copies, *(BackgroundLoop(step) for step in steps)]

@@ -83,6 +83,13 @@ OPTIONS = (
         "--checkout-delay", type=_seconds, default=1, metavar="SECONDS", help="duration of a checkout (%(default)s)"
     ),
     _option(
+        "--retry-after",
+        type=int,
+        default=10,
+        metavar="SECONDS",
+        help="Retry-After of the responses during a checkout (%(default)s)",
+    ),
+    _option(
         "--sync-delay",
         type=_seconds_or_off,
         default=_SYNC_DELAY,

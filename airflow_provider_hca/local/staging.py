@@ -81,13 +81,15 @@ def declared_sums(staged: StagedObject) -> Checksums:
 
     :raises ProblemError: when a checksum is missing or malformed
     """
-    values = {name: staged.labels.get(f"hca-dss-{name}") for name in _PATTERNS}
-    for name, value in values.items():
-        if value is None:
+    values: dict[str, str] = {}
+    for name in _PATTERNS:
+        label = staged.labels.get(f"hca-dss-{name}")
+        if label is None:
             raise ProblemError(422, "missing_checksum", f"{staged.url} has no hca-dss-{name}")
+        value = values[name] = label.lower()
         if not _PATTERNS[name].fullmatch(value):
-            raise ProblemError(422, "invalid_checksum", f"hca-dss-{name} of {staged.url} is malformed: {value!r}")
-    return Checksums(**{name: str(value) for name, value in values.items()})
+            raise ProblemError(422, "invalid_checksum", f"hca-dss-{name} of {staged.url} is malformed: {label!r}")
+    return Checksums(**values)
 
 
 def checksum_error(staged: StagedObject, declared: Checksums, real: Checksums) -> str | None:

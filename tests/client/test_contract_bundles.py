@@ -78,13 +78,13 @@ def test_patch_of_missing_bundle_is_not_found(run: Run, api: DSSAPI, dss: LocalD
         assert caught.value.code == "not_found"
 
 
-def test_patch_with_missing_file_is_bare_500_explained_by_change_bundle(
+def test_patch_with_missing_file_is_500_explained_by_change_bundle(
     run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
 ) -> None:
     missing = member(dss, "c", uuid=new_uuid())
     with pytest.raises(DSSResponseError) as caught:
         run(api.patch_bundle(bundle, VERSION, replica="aws", add_files=[missing]))
-    assert (caught.value.status, caught.value.title) == (500, "An internal server error occurred.")
+    assert (caught.value.status, caught.value.code, caught.value.permanent) == (500, "file_missing", False)
     with pytest.raises(DSSResponseError, match=rf"500 file_missing: file {missing['uuid']}") as caught:
         run(api.change_bundle(bundle, version=VERSION, replica="aws", add_files=[missing]))
     assert caught.value.request_id

@@ -70,7 +70,10 @@ class LocalDSS:
         command = [sys.executable, "-m", *self.program, "--json", "--state", str(self.state)]
         with nullcontext() if self.errors is None else self.errors.open("a") as errors:
             self.process = subprocess.Popen(
-                [*command, *self.ports, *self.options], stdout=subprocess.PIPE, stderr=errors, text=True
+                [*command, *self.ports, "--retry-after", "1", *self.options],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

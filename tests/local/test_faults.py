@@ -133,22 +133,6 @@ def test_unknown_route_returns_403_of_gateway(dss: LocalDSS) -> None:
         assert (response.status_code, response.json()) == (403, {"message": "Missing Authentication Token"})
 
 
-def test_wrong_method_returns_405(dss: LocalDSS) -> None:
-    response = requests.post(f"{dss.url}/files/{new_uuid()}", timeout=10)
-    assert (response.status_code, response.json().keys()) == (405, {"type", "title", "detail", "status"})
-
-
-def test_wrong_content_type_returns_415(dss: LocalDSS) -> None:
-    response = requests.put(
-        f"{dss.url}/bundles/{new_uuid()}",
-        data="files=1",
-        params={"replica": "aws", "version": VERSION},
-        headers={**dss.authorization, "Content-Type": "text/plain"},
-        timeout=10,
-    )
-    assert (response.status_code, response.json().keys()) == (415, {"type", "title", "detail", "status"})
-
-
 def test_unhandled_error_returns_bare_500_and_logs_traceback(tmp_path: Path) -> None:
     with LocalDSS(tmp_path / "state", errors=tmp_path / "errors") as dss:
         file, bundle = new_uuid(), new_uuid()

@@ -105,6 +105,7 @@ class ListBundlesResponse(BaseModel):
     """Response of GET bundles."""
 
     bundles: list[FQID]
+    dss_api: str = Field(description="Origin of the DSS.")
     event_timestamp: str
     has_more: bool
     object: str

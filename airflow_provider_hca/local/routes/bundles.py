@@ -27,7 +27,7 @@ from airflow_provider_hca.local.dependencies import (
     require_version,
     url_with_query,
 )
-from airflow_provider_hca.local.errors import BareServerError, ProblemError
+from airflow_provider_hca.local.errors import ProblemError, UndefinedCodeError
 from airflow_provider_hca.local.responses import (
     FQID,
     LOCATION_HEADER,
@@ -75,6 +75,7 @@ def list_bundles(
     page = services.store.bundles_after(replica, prefix.lower(), (uuid, version), per_page)
     body: dict[str, Any] = {
         "bundles": [{"uuid": uuid, "version": version} for uuid, version in page],
+        "dss_api": str(request.base_url.replace(path="")),
         "event_timestamp": datetime.now(UTC).isoformat(),
         "has_more": len(page) == per_page,
         "object": "list",
@@ -86,14 +87,7 @@ def list_bundles(
         return ApiResponse(body, 200, page_headers("bundles"))
     body["search_after"] = f"bundles/{'.'.join(page[-1])}"
     body["token"] = token or new_checkout_token()
-    body["link"] = url_with_query(
-        request,
-        replica=replica,
-        prefix=prefix or None,
-        per_page=per_page,
-        search_after=body["search_after"],
-        token=body["token"],
-    )
+    body["link"] = url_with_query(request, search_after=body["search_after"], token=body["token"])
     return ApiResponse(body, 206, page_headers("bundles", body["link"]))
 
 
@@ -220,19 +214,12 @@ def get_bundle(
     if directurls and presignedurls:
         raise ProblemError(400, "only_one_urltype", "directurls and presignedurls exclude each other")
     check_checkout_token(token)
-    manifest = manifests.get(replica, uuid, version)
+    manifest = manifests.get(replica, uuid.lower(), version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version or 'latest'}")
     page = manifest["files"][start_at : start_at + per_page]
-    query = {
-        "replica": replica,
-        "version": manifest["version"],
-        "directurls": "true" if directurls else None,
-        "presignedurls": "true" if presignedurls else None,
-        "per_page": per_page,
-    }
     if (directurls or presignedurls) and not _ensure_checkouts(services, replica, page):
-        return not_ready(url_with_query(request, **query, start_at=start_at, token=new_checkout_token()))
+        return not_ready(services, request)
     files = [_get_entry(services, replica, entry, directurls, presignedurls) for entry in page]
     bundle = {
         "uuid": uuid,
@@ -242,7 +229,8 @@ def get_bundle(
     }
     if start_at + per_page >= len(manifest["files"]):
         return ApiResponse({"bundle": bundle}, 200, page_headers("bundle.files"))
-    link = url_with_query(request, **query, start_at=start_at + per_page, token="None")  # noqa: S106 - as in a DSS
+    following = start_at + per_page
+    link = url_with_query(request, start_at=following, version=manifest["version"], token=str(token))
     return ApiResponse({"bundle": bundle}, 206, page_headers("bundle.files", link))
 
 
@@ -258,7 +246,7 @@ def _get_entry(
     """Return a manifest entry as in the response of GET, which spells `s3_etag` differently."""
     result = {name.replace("s3-etag", "s3_etag"): value for name, value in entry.items()}
     if presigned:
-        result["url"] = services.presigner.url(entry["sha256"], entry["content-type"])
+        result["url"] = services.presigner.url(replica, entry["sha256"], entry["content-type"])
     if direct:
         file = services.store.file(replica, entry["uuid"], entry["version"])
         result["url"] = direct_url(file) if file else ""
@@ -283,15 +271,13 @@ async def patch_bundle(
 ) -> ApiResponse:
     """Add and remove files; every call creates a version, even if nothing changes.
 
-    As in a DSS, each step changes the cached manifest, which keeps that change if a later step fails.
+    As in a DSS, each step changes the cached manifest, which keeps that change if a later step fails, and the new
+    version has the uuid as given: it cannot be read if that is in upper case.
     """
-    if uuid != uuid.lower():
-        # A DSS would write a bundle that cannot be read.
-        raise ProblemError(400, "illegal_arguments", "The uuid must be in lower case")
     require_version(version)
     for file in (*body.add_files, *body.remove_files):
         require_version(file.version)
-    manifest = await run_in_threadpool(manifests.get, replica, uuid, version)
+    manifest = await run_in_threadpool(manifests.get, replica, uuid.lower(), version)
     if manifest is None:
         raise ProblemError(404, "not_found", f"There is no bundle {uuid} in version {version}")
     removed = {(file.name, file.uuid, file.version) for file in body.remove_files}
@@ -300,7 +286,7 @@ async def patch_bundle(
     ]
     records = await _wait_for_files(services, replica, body.add_files)
     if _first_missing(records, body.add_files):
-        raise BareServerError("a file to add is missing")
+        raise UndefinedCodeError("file_missing")
     manifest["files"] += [_manifest_entry(file, records) for file in body.add_files]
     _check_names([file["name"] for file in manifest["files"]])
     await run_in_threadpool(_store_new_version, services, replica, uuid, manifest)

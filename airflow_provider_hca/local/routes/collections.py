@@ -22,7 +22,7 @@ from airflow_provider_hca.local.dependencies import (
     require_version,
     url_with_query,
 )
-from airflow_provider_hca.local.errors import ProblemError
+from airflow_provider_hca.local.errors import ProblemError, UndefinedCodeError, retry_later
 from airflow_provider_hca.local.responses import (
     FQID,
     ApiResponse,
@@ -112,7 +112,7 @@ def list_collections(
     page = [{"uuid": uuid, "version": version} for uuid, version in listed[start_at : start_at + per_page]]
     if start_at + per_page >= len(listed):
         return ApiResponse({"collections": page}, 200, page_headers("collections"))
-    link = url_with_query(request, per_page=per_page, start_at=start_at + per_page)
+    link = url_with_query(request, start_at=start_at + per_page)
     return ApiResponse({"collections": page}, 206, page_headers("collections", link))
 
 
@@ -139,6 +139,8 @@ def _links(items: list[CollectionItem]) -> list[dict[str, Any]]:
     """Return the given fields of the links, without duplicates."""
     for item in items:
         require_version(item.version)
+        if any(isinstance(value, dict | list) for value in (item.model_extra or {}).values()):
+            raise retry_later("unhashable type: 'dict'")  # a DSS uses links as keys
     return deduplicated([item.model_dump(exclude_unset=True) for item in items])
 
 
@@ -165,7 +167,7 @@ def _find(services: Services, replica: str, uuid: str, version: str | None) -> C
 
 def _require_owner(record: CollectionRecord, owner: str) -> None:
     if record.owner != owner:
-        raise ProblemError(403, "Forbidden", f"Collection {record.uuid} has another owner")
+        raise UndefinedCodeError("forbidden", {"Retry-After": "10"})
 
 
 @router.patch(
@@ -181,9 +183,7 @@ def patch_collection(
     require_version(version)
     added, removed = _links(body.add_contents), _links(body.remove_contents)
     uuid = uuid.lower()
-    if _find(services, replica, uuid, None).owner != owner:
-        # The definition has a 403 here, but spelled so that a DSS's own validation of responses turns it into a 500.
-        raise ProblemError(500, "unhandled_exception", f"Collection {uuid} has another owner")
+    _require_owner(_find(services, replica, uuid, None), owner)
     old = _find(services, replica, uuid, version)
     check_links(services, replica, added)
     removed_ids = {identity(item) for item in removed}

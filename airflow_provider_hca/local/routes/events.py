@@ -75,8 +75,7 @@ def list_events(
     ]
     if len(selected) <= limit:
         return ApiResponse({"event_streams": streams}, 200, page_headers("event_streams"))
-    dates = {"from_date": from_date, "to_date": to_date}
-    link = url_with_query(request, replica=replica, **dates, per_page=per_page, token=selected[-1].timestamp)
+    link = url_with_query(request, token=selected[-1].timestamp)
     return ApiResponse({"event_streams": streams}, 206, page_headers("event_streams", link))
 
 

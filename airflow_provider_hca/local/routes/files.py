@@ -1,6 +1,7 @@
 """Routes of files."""
 
 import base64
+import html
 import json
 import time
 import uuid as uuids
@@ -146,8 +147,8 @@ def head_file(services: Ctx, uuid: str, replica: Replica, version: LatestVersion
     """Return the properties of a file as headers."""
     file = services.store.file(replica, uuid, version)
     if file is None:
-        return Response(status_code=services.store.copy_failure(replica, uuid, version) or 404)
-    return Response(headers=_headers(file))
+        return HTMLResponse(status_code=services.store.copy_failure(replica, uuid, version) or 404)
+    return HTMLResponse(headers=_headers(file))
 
 
 def _headers(file: FileRecord) -> dict[str, str]:
@@ -179,28 +180,22 @@ def get_file(
     check_checkout_token(token)
     file = services.store.file(replica, uuid, version)
     if file is None:
+        if services.store.copy_failure(replica, uuid, version) not in (None, 404):
+            raise retry_later(f"The content of file {uuid} in version {version or 'latest'} was not copied")
         raise ProblemError(404, "not_found", f"There is no file {uuid} in version {version or 'latest'}")
     if directurl:
         return HTMLResponse("", 302, {"Location": direct_url(file), **_headers(file)})
     if not services.store.ensure_checkout(replica, file.sha256, time.time(), services.checkout_delay):
-        location = url_with_query(
-            request,
-            version=version,
-            replica=replica,
-            content_disposition=content_disposition,
-            token=new_checkout_token(),
-        )
-        return not_ready(location)
-    url = services.presigner.url(file.sha256, file.content_type, content_disposition)
+        return not_ready(services, request)
+    url = services.presigner.url(replica, file.sha256, file.content_type, content_disposition)
     return HTMLResponse("", 302, {"Location": url, **_headers(file)})
 
 
-def not_ready(location: str) -> Response:
-    """Return the response while a checkout is in progress.
-
-    :param location: URL of the next request
-    """
-    return HTMLResponse("", 301, {"Location": location, "Retry-After": "1"})
+def not_ready(services: Services, request: Request) -> Response:
+    """Return the redirect to the same URL while a checkout is in progress."""
+    location = url_with_query(request, token=new_checkout_token())
+    body = f'<!doctype html>\n<title>Redirecting...</title>\n<a href="{html.escape(location)}">Redirecting...</a>\n'
+    return HTMLResponse(body, 301, {"Location": location, "Retry-After": str(services.retry_after)})
 
 
 def direct_url(file: FileRecord) -> str:

@@ -83,7 +83,7 @@ def post_search(
     if len(results) < limit:
         return ApiResponse(response, 200, page_headers("results"))
     last = results[-1]["bundle_fqid"].replace(".", ",", 1)
-    link = url_with_query(request, replica=replica, output_format=output_format, per_page=per_page, search_after=last)
+    link = url_with_query(request, search_after=last)
     # A DSS writes only this link with double quotes.
     return ApiResponse(response, 206, page_headers("results", link) | {"Link": f'<{link}>; rel="next"'})
 
