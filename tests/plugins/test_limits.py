@@ -35,11 +35,13 @@ def test_endless_manifest_is_read_up_to_a_limit(files: list[dict[str, Any]], pag
 
 
 def test_manifest_of_20000_files_is_within_the_limits() -> None:
-    file = {"name": "n" * 100, "uuid": UUID, "version": VERSION, "size": 10**12, "content-type": "t" * 60}
+    file = {"uuid": UUID, "version": VERSION, "size": 10**12, "content-type": "t" * 60}
     sums = {"indexed": True, "sha256": "a" * 64, "sha1": "b" * 40, "s3_etag": "c" * 35, "crc32c": "d" * 8}
-    page = {"bundle": {"uuid": UUID, "version": VERSION, "files": [{**file, **sums}] * 500}}
-    answers = [ok(page, 206, link=f"<{URL}/bundles/{UUID}?token={number}>; rel='next'") for number in range(39)]
-    remaining = iter([*answers, ok(page)])
+    files = [{**file, **sums, "name": f"{number:0100}"} for number in range(20_000)]
+    pages = [{"uuid": UUID, "version": VERSION, "files": files[at : at + 500]} for at in range(0, 20_000, 500)]
+    links = [f"<{URL}/bundles/{UUID}?token={number}>; rel='next'" for number in range(39)]
+    answers = [ok({"bundle": page}, 206, link=link) for page, link in zip(pages, links, strict=False)]
+    remaining = iter([*answers, ok({"bundle": pages[-1]})])
     fed = converse(bounded(DSSAPI(URL).get_bundle(UUID, replica="aws")), lambda _: next(remaining))
     assert len(fed.value["files"]) == 20_000
 
