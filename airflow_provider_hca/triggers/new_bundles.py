@@ -16,7 +16,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_hca.client.identifiers import check_version, make_version
+from airflow_provider_hca.client.identifiers import check_uuid, check_version, make_version
 from airflow_provider_hca.client.models import check_replica
 from airflow_provider_hca.exceptions import DSSError, DSSProtocolError
 from airflow_provider_hca.hooks.dss import DSSHook
@@ -37,7 +37,7 @@ _MAX_WAIT = 600.0
 _MAX_POLL = 3600.0  # seconds
 _MAX_NEW = 10_000  # bundles of one poll
 _MAX_KNOWN = 500_000  # bundles at the first start; 64 MB
-_MAX_LOGGED = 100  # invalid versions
+_MAX_LOGGED = 100  # invalid names
 
 
 class DSSNewBundleTrigger(BaseEventTrigger):
@@ -57,7 +57,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
 
     Clients choose versions, and a version may be older than existing ones: a retried or backfilled run names its bundle
     after its date. Such a bundle fires if its version is at most `lookback` older than the time it appears; older ones
-    count as known. A bundle whose version is not a DSS_VERSION fires no event and is logged.
+    count as known. A bundle whose version is not a DSS_VERSION, or whose uuid is invalid, fires no event and is logged.
 
     Failed polls are logged and repeated with increasing delays. After five consecutive failures, or a permanent error
     (an invalid connection, an unexpected response), the trigger raises the error and the triggerer restarts it; without
@@ -103,7 +103,7 @@ class DSSNewBundleTrigger(BaseEventTrigger):
         if not _STORED_WITHIN <= self.poll_interval < float("inf"):
             raise ValueError(f"poll_interval must be {_STORED_WITHIN:.0f} seconds or more, got {poll_interval!r}")
         self._page_sizes = itertools.cycle(_PAGE_SIZES)
-        self._invalid_versions: set[str] = set()
+        self._invalid_names: set[str] = set()
         self._next_limit = ""  # a restart keeps the limit: bundles created during days of downtime are above it
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -204,19 +204,20 @@ class DSSNewBundleTrigger(BaseEventTrigger):
             async with timeout(_MAX_POLL), connected(self.dss_conn_id, keep_alive=True) as (api, transport):
                 for page in api.bundle_pages(replica=self.replica, prefix=self.prefix, per_page=next(self._page_sizes)):
                     newer = (b for b in await transport.run(page) if b["version"] > watermark.newer_than)
-                    yield watermark.unseen(filter(self._has_valid_version, newer))
+                    yield watermark.unseen(filter(self._has_valid_name, newer))
         except TimeoutError:
             raise DSSProtocolError(f"the list of bundles took more than {_MAX_POLL:.0f} s", permanent=False) from None
 
-    def _has_valid_version(self, bundle: dict[str, str]) -> bool:
-        """Return whether the version is a DSS_VERSION; log once if not, since an error would block other bundles."""
-        version = bundle["version"]
+    def _has_valid_name(self, bundle: dict[str, str]) -> bool:
+        """Return whether uuid and version are valid; log once if not, since an error would block other bundles."""
         try:
-            check_version(version)
+            check_uuid(bundle["uuid"])
+            check_version(bundle["version"])
         except ValueError as error:
-            if version not in self._invalid_versions and len(self._invalid_versions) < _MAX_LOGGED:
-                self._invalid_versions.add(version)
-                log.warning("bundle %s fires no event: %s", bundle["uuid"], error)
+            name = fqid(bundle)
+            if name not in self._invalid_names and len(self._invalid_names) < _MAX_LOGGED:
+                self._invalid_names.add(name)
+                log.warning("bundle %r fires no event: %s", name, error)
             return False
         return True
 

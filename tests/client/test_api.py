@@ -481,6 +481,13 @@ def test_get_bundles_all_without_uuid_or_version_is_protocol_error(dss: DSSAPI, 
     assert "GET /v1/bundles/all: the response has no" in str(error)
 
 
+@pytest.mark.parametrize("name", [["a"], {"a": 1}, None, 5])
+def test_get_bundle_with_a_name_that_is_no_text_is_returned(dss: DSSAPI, name: Any) -> None:
+    files = [{**member(), "name": name}] * 2
+    answer = ok({"bundle": {"uuid": UUID, "version": VERSION, "files": files}})
+    assert feed(dss.get_bundle(UUID, replica="aws"), answer).value["files"] == files
+
+
 @pytest.mark.parametrize("key", ["uuid", "version"])
 def test_get_bundles_all_with_a_huge_name_is_protocol_error(dss: DSSAPI, key: str) -> None:
     answer = ok({"bundles": [{"uuid": UUID, "version": VERSION, key: "x" * 1001}]})

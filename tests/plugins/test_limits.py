@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
-from collections.abc import Callable
-from typing import Any
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from fastapi import HTTPException
+from fastapi import Response as FastAPIResponse
 
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.sansio import Request, Response
 from airflow_provider_hca.exceptions import DSSProtocolError
-from airflow_provider_hca.plugins.bundles import to_json
+from airflow_provider_hca.plugins import dss as plugin_dss
+from airflow_provider_hca.plugins.bundles import get_bundle, list_bundles, to_json
 from airflow_provider_hca.plugins.dss import bounded
+from airflow_provider_hca.plugins.files import get_document, get_links
 from airflow_provider_hca.plugins.text import plain_text
 from tests.client.feeding import URL, UUID, VERSION, converse, ok
+from tests.local.server import VERSION as FILE_VERSION
+
+if TYPE_CHECKING:
+    from tests.local.server import LocalDSS
 
 
 def _endless(files: list[dict[str, Any]]) -> Callable[[Request], Response]:
@@ -72,3 +83,58 @@ def test_bundle_is_sent_in_pieces() -> None:
 )
 def test_plain_text_of_json_values(value: Any, text: str) -> None:
     assert plain_text(value, 10) == text
+
+
+@pytest.fixture
+def dribbling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start a DSS that sends a byte of a body now and then, and add a connection to it."""
+    stop = threading.Event()
+
+    def dribble(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
+            while not stop.wait(0.02):
+                try:
+                    connection.sendall(b" ")
+                except OSError:
+                    return
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=dribble, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        monkeypatch.setenv("AIRFLOW_CONN_DRIBBLING", json.dumps({"conn_type": "hca_dss", "host": host}))
+        yield
+        stop.set()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.usefixtures("airflow_db", "dribbling")
+def test_dribbling_dss_is_answered_with_504(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_dss, "_SECONDS", 0.5)
+    for request in (list_bundles("dribbling", "aws"), get_bundle("dribbling", UUID, "aws")):
+        with pytest.raises(HTTPException, match="takes too long") as caught:
+            asyncio.run(request)
+        assert caught.value.status_code == 504
+
+
+@pytest.mark.usefixtures("airflow_db")
+@pytest.mark.parametrize("content", [b"[" + b"," * 60_000, b'{"links":' + b"[" * 50_000, b"9" * 5_000], ids=len)
+def test_links_of_too_many_values_are_answered_with_422(
+    dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_HOSTILE", json.dumps({"conn_type": "hca_dss", "host": dss.url}))
+    file = dss.new_file(content)
+    with pytest.raises(HTTPException, match="cannot draw this links") as caught:
+        asyncio.run(get_links("hostile", file, "aws", FILE_VERSION))
+    assert caught.value.status_code == 422
+    document = asyncio.run(get_document("hostile", file, "aws", FILE_VERSION, FastAPIResponse()))
+    assert document.model_dump() == {"id": "", "type": "", "name": ""}

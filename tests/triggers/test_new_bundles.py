@@ -274,14 +274,16 @@ def test_more_known_bundles_than_fit_into_memory_are_an_error(store: Store, monk
         assert store.state == {}
 
 
-def test_at_most_100_invalid_versions_are_logged(
+def test_at_most_100_invalid_names_are_logged(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with LossyDSS(uuids=1, versions=1) as lossy:
-        lossy.bundles += [(new_uuid(), f"version {number}") for number in range(300)]
+        lossy.bundles += [(new_uuid(), f"version {number}") for number in range(150)]
+        lossy.bundles += [(f"uuid\n{number}", ago()) for number in range(150)]
         watch_lossy(monkeypatch, lossy)
         assert Triggerer(store, monkeypatch).run(DSSNewBundleTrigger(), until=300)
     assert caplog.text.count("fires no event") == 100
+    assert "uuid\n" not in caplog.text
 
 
 def test_slow_list_ends_the_poll_and_is_repeated(

@@ -218,8 +218,8 @@ class BundleCalls(Calls):
             if page["version"] != bundle["version"]:
                 return bundle, False
             bundle["files"].extend(page["files"])
-        names = {file.get("name") for file in bundle["files"]}
-        return bundle, len(names) == len(bundle["files"])
+        names = [file["name"] for file in bundle["files"] if isinstance(file.get("name"), str)]
+        return bundle, len(set(names)) == len(names)
 
     def _bundle_request(self, uuid: str, replica: str, version: str | None, query: Mapping[str, str | None]) -> Request:
         query = {**replica_and_version(replica, version, "bundle"), **query}
