@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
+    from airflow_provider_hca.upload.changes import Changes
     from airflow_provider_hca.upload.options import UploadOptions
     from airflow_provider_hca.upload.plan import Plan
 
@@ -40,28 +42,43 @@ def check(options: argparse.Namespace) -> None:
 
 
 def upload(options: argparse.Namespace) -> None:
-    """Upload a directory as a bundle and print its FQID."""
-    stop = threading.Event()
-    with _report_errors("upload"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
-        from airflow_provider_hca.upload.staging import open_staging
-        from airflow_provider_hca.upload.uploader import Uploader
-        from airflow_provider_hca.utils.credentials import cloud_access
+    """Upload a directory as a bundle and print the FQID of its latest version."""
+    from airflow_provider_hca.upload.sources.base import check_source, staged_under
+    from airflow_provider_hca.upload.staging import open_staging
+    from airflow_provider_hca.upload.uploader import Uploader
 
-        access = cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
-        upload_options = _upload_options(options)
-        plan = _plan(options, upload_options, access)
+    stop = threading.Event()
+    with _report_errors("upload"), DSSHook(options.conn_id, stop=stop) as hook:
+        staged = staged_under(options.staging_bucket, options.staging_prefix)
+        check_source(options.directory, replica=options.replica, staged=staged)
+        plan, changes = _compared(options, hook)
+        if changes and changes.version is not None and not changes.count:
+            print(f"{plan.bundle_uuid}.{changes.version}")
+            return
         print(f"bundle {plan.bundle_uuid}.{plan.bundle_version}", file=sys.stderr)
         uploader = Uploader(
             hook.api,
             hook.get_conn().transport,
-            open_staging(options.replica, options.staging_bucket, workers=options.max_workers, access=access),
-            upload_options,
+            open_staging(options.replica, options.staging_bucket, workers=options.max_workers, access=_access(options)),
+            _upload_options(options),
             creator_uid=hook.creator_uid if options.creator_uid is None else options.creator_uid,
             stop=stop,
         )
         # Always: a command cannot know whether it was run before.
-        report = uploader.upload(plan, resume=True)
+        report = uploader.upload(plan, resume=True, changes=changes)
         print(f"{report.uuid}.{report.version}")
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Print what an upload of a directory would change."""
+    with _report_errors("plan"), DSSHook(options.conn_id) as hook:
+        if options.bundle_key is None and options.bundle_uuid is None:
+            raise ValueError(
+                "give --bundle-key or --bundle-uuid: the plan compares with the latest version of a bundle"
+            )
+        _, changes = _compared(options, hook)
+        assert changes is not None, "a bundle is given"  # noqa: S101 - for the type checker
+        print(json.dumps(changes.as_json()) if options.json else changes)
 
 
 def get(options: argparse.Namespace) -> None:
@@ -101,30 +118,48 @@ def _serves(hook: DSSHook, replica: str) -> bool:
     return True
 
 
-def _plan(options: argparse.Namespace, upload_options: UploadOptions, access: S3Access | GCSAccess | None) -> Plan:
-    """Plan the directory, twice if its version derives from its files."""
-    from airflow_provider_hca.client.identifiers import derive_uuid, make_version
-    from airflow_provider_hca.upload.plan import plan_directory
-    from airflow_provider_hca.upload.sources.base import check_source, is_url, staged_under
+def _access(options: argparse.Namespace) -> S3Access | GCSAccess | None:
+    from airflow_provider_hca.utils.credentials import cloud_access
 
-    directory = options.directory
-    staged = staged_under(options.staging_bucket, options.staging_prefix)
-    check_source(directory, replica=options.replica, staged=staged)
+    return cloud_access(options.replica, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
+
+
+def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes | None]:
+    """Plan the directory, and compare it with the latest version of a bundle that is given by key or UUID."""
+    from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid, make_version
+    from airflow_provider_hca.upload.changes import compare
+    from airflow_provider_hca.upload.plan import plan_directory
+    from airflow_provider_hca.upload.sources.base import is_url
+
+    directory, upload_options = options.directory, _upload_options(options)
+    if options.bundle_key is not None and options.bundle_uuid is not None:
+        raise ValueError("--bundle-key and --bundle-uuid exclude each other: the UUID derives from the key")
     named = (directory,) if is_url(directory) else (socket.gethostname(), str(Path(directory).resolve()))
+    uuid = options.bundle_uuid if options.bundle_key is None else bundle_uuid_of(options.bundle_key)
 
     def planned(version: str) -> Plan:
         return plan_directory(
             directory,
             upload_options,
-            bundle_uuid=options.bundle_uuid or derive_uuid(*named),
+            bundle_uuid=uuid or derive_uuid(*named),
             bundle_version=version,
-            access=access if is_url(directory) else None,
+            access=_access(options) if is_url(directory) else None,
         )
 
-    if options.bundle_version:
-        return planned(options.bundle_version)
-    newest = max(file.mtime_ns for file in planned(make_version()).files)
-    return planned(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
+    version = options.bundle_version
+    if not version:
+        newest = max(file.mtime_ns for file in planned(make_version()).files)
+        version = make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000)
+    if not uuid:
+        return planned(version), None
+    transport = hook.get_conn().transport
+    plan, changes = compare(planned(version), hook.api, transport, upload_options)
+    if changes.version is not None and changes.version >= version and changes.count:
+        if options.bundle_version:
+            raise ValueError(f"version {version} would not be the latest: the bundle has {changes.version} already")
+        # For example after a file was removed: the others are as old as before.
+        plan, changes = compare(planned(make_version()), hook.api, transport, upload_options)
+    return plan, changes
 
 
 def _upload_options(options: argparse.Namespace) -> UploadOptions:

@@ -48,16 +48,19 @@ def _patterns(flag: str, text: str, default: str) -> Arg:
 _CONN_ID = _option("--conn-id", "Airflow connection (%(default)s)", default=_DEFAULT_CONN_ID, metavar="ID")
 _REPLICA = _option("--replica", "replica (%(default)s)", default="aws", choices=("aws", "gcp"))
 
-_UPLOAD = (
+_DIRECTORY = (
     _arg(("directory",), help="directory, or s3://bucket/prefix; the bundle gets all files below it"),
-    _option("--staging-bucket", "bucket to stage in, of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
     _CONN_ID,
     _REPLICA,
-    _option("--staging-prefix", "prefix of the keys of staged objects", default="", metavar="PREFIX"),
+    _option(
+        "--bundle-key",
+        "name of the bundle, from which its UUID derives; only what differs from its latest version is uploaded",
+        metavar="KEY",
+    ),
     _option(
         "--bundle-uuid",
-        "UUID of the bundle; by default derived from the name of the machine, which differs between containers, and "
-        "the path of the directory",
+        "UUID of the bundle; by default derived from the key, or else from the name of the machine, which differs "
+        "between containers, and the path of the directory",
     ),
     _option("--bundle-version", "a DSS_VERSION; by default the modification time of the newest file"),
     _patterns("--include", "files to upload", "all"),
@@ -71,14 +74,29 @@ _UPLOAD = (
         action="append",
         metavar="PATTERN=TYPE",
     ),
+    _option(
+        "--compare",
+        "how files are compared with the latest version (%(default)s)",
+        default="checksum",
+        choices=("checksum", "size-mtime"),
+    ),
     _option("--max-workers", "maximum number of files in progress (%(default)s)", default=64, type=_count, metavar="N"),
+    _option("--aws-conn-id", "Airflow connection for S3; by default the settings of boto3", metavar="ID"),
+    _option("--gcp-conn-id", "Airflow connection for GCS; by default the settings of its SDK", metavar="ID"),
+)
+_UPLOAD = (
+    *_DIRECTORY,
+    _option("--staging-bucket", "bucket to stage in, of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
+    _option("--staging-prefix", "prefix of the keys of staged objects", default="", metavar="PREFIX"),
     _option("--max-bytes-per-second", "maximum rate of sending to the bucket", type=_rate, metavar="N"),
     _option("--max-requests-per-second", "maximum rate of requests to the DSS", type=_rate, metavar="N"),
     _arg(("--delete-staged",), help="delete the staged objects after the bundle is created", action="store_true"),
     _option("--copy-timeout", "seconds to wait for copies (%(default)s)", default=3600.0, type=_rate, metavar="N"),
-    _option("--aws-conn-id", "Airflow connection for S3; by default the settings of boto3", metavar="ID"),
-    _option("--gcp-conn-id", "Airflow connection for GCS; by default the settings of its SDK", metavar="ID"),
     _option("--creator-uid", "creator of files and bundle; by default that of the connection", type=int, metavar="N"),
+)
+_PLAN = (
+    *_DIRECTORY,
+    _arg(("--json",), help="print one JSON object: added, changed, removed, unchanged, bytes", action="store_true"),
 )
 _GET = (
     _arg(("bundle",), help="bundle: UUID for the latest version, or UUID.VERSION"),
@@ -114,6 +132,7 @@ def get_cli_commands() -> list[CLICommand]:
 
 ACTIONS = (
     _action("check", "Test a connection", "Changes nothing; the exit code is 0 on success.", (_CONN_ID,)),
+    _action("plan", "Show what an upload would change", "Changes nothing.", _PLAN),
     _action("upload", "Upload a directory as a bundle", "Run it again to resume.", _UPLOAD),
     _action("get", "Download a bundle", "Run it again to download missing files.", _GET),
     _action(

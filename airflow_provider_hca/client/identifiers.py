@@ -86,6 +86,17 @@ def make_version(moment: datetime | None = None, *, later: int = 0) -> str:
     return check_version((moment.astimezone(UTC) + timedelta(microseconds=later)).strftime(_VERSION_FORMAT))
 
 
+def bundle_uuid_of(key: str) -> str:
+    """Return the UUID of the bundle with a key, wherever and whenever it is uploaded.
+
+    :param key: Non-empty text, such as the name of a dataset
+    :raises ValueError: if it is empty
+    """
+    if not isinstance(key, str) or not key.strip():
+        raise ValueError(f"bundle_key must be a non-empty text, got {key!r}")
+    return derive_uuid("bundle_key", key)
+
+
 def derive_uuid(*parts: str | int) -> str:
     """Return the UUID for these parts; the same parts always give the same UUID.
 

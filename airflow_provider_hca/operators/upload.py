@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_provider_hca.client.identifiers import bundle_uuid_of
 from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
@@ -22,18 +25,27 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.hooks.dss import DSSHook
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
+    from airflow_provider_hca.upload.changes import Changes
     from airflow_provider_hca.upload.entries import Names
-    from airflow_provider_hca.upload.options import Hidden, Symlinks, UploadOptions
+    from airflow_provider_hca.upload.options import Compare, Hidden, Symlinks, UploadOptions
     from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import UploadReport
     from airflow_provider_hca.upload.uploader import Uploader
+
+
+IfUnchanged = Literal["succeed", "skip"]
+IfNewerExists = Literal["fail", "skip"]
 
 
 class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, create the bundle.
 
     A retry resumes after the files that the previous try registered. All tries of a task create one bundle version, and
-    each file once. Clearing the DAG run creates a new version of the same bundle.
+    each file once.
+
+    With `bundle_key` or `bundle_uuid`, and after the DAG run was cleared, only what differs from the latest version of
+    the bundle is uploaded: other files keep their UUID and version, files that the directory lacks are left out of the
+    new version. If nothing differs, no version is created, and no asset event: the result is the latest version.
 
     Returns, also as separate XComs such as `task.output["uuid"]`: `uuid`, `version`, `fqid`, `replica`, `file_count`,
     `byte_count`, `created` (whether this try created the bundle), and `statistics` of this try: `staged_file_count`,
@@ -48,7 +60,10 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     :param staging_bucket: Bucket to stage in, of S3 for `aws`, of Google Cloud Storage for `gcp`. (templated)
     :param replica: Replica to upload to, `aws` or `gcp`. (templated)
     :param staging_prefix: Prefix of the keys of staged objects. (templated)
-    :param bundle_uuid: UUID of the bundle; derived from DAG run, task and map index if None. (templated)
+    :param bundle_key: Name of the bundle, from which its UUID derives: the same in each DAG run, task and deployment.
+        Projects that share a DSS need a prefix in it. (templated)
+    :param bundle_uuid: UUID of the bundle; derived from `bundle_key`, or from DAG run, task and map index if None.
+        (templated)
     :param bundle_version: Version of the bundle and its files, a DSS_VERSION; derived from the DAG run if None.
         (templated)
     :param include: Patterns of the files to upload. (templated)
@@ -58,6 +73,14 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     :param indexed: Patterns of the files that the DSS indexes. (templated)
     :param content_types: Content types by pattern, such as `{"*.gz": "application/gzip; dcp-type=data"}`; guessed from
         the name otherwise. (templated)
+    :param compare: `checksum` reads each file to compare it with the latest version of the bundle; `size-mtime`
+        compares its size, and its modification time with the time of the version, so it misses files that were
+        replaced by older ones of the same size
+    :param if_unchanged: `succeed` or `skip` the task if the bundle needs no new version
+    :param if_newer_exists: `fail` or `skip` the task if files differ and the bundle has a version that is not older
+        than the one to create, for example after a backfill of an older date
+    :param max_changed: Maximum number of files that may be added, changed or removed, as an integer, or as a float the
+        share of the latest version's files; unlimited if None
     :param max_workers: Maximum number of files in progress
     :param max_bytes_per_second: Maximum rate of sending to the bucket; unlimited if None
     :param max_requests_per_second: Maximum rate of requests to the DSS; unlimited if None
@@ -79,6 +102,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         "staging_bucket",
         "replica",
         "staging_prefix",
+        "bundle_key",
         "bundle_uuid",
         "bundle_version",
         "include",
@@ -100,6 +124,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         staging_bucket: str,
         replica: str = "aws",
         staging_prefix: str | None = None,
+        bundle_key: str | None = None,
         bundle_uuid: str | None = None,
         bundle_version: str | None = None,
         include: Sequence[str] = ("*",),
@@ -108,6 +133,10 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         symlinks: Symlinks = "error",
         indexed: Sequence[str] = ("*.json",),
         content_types: Mapping[str, str] | None = None,
+        compare: Compare = "checksum",
+        if_unchanged: IfUnchanged = "succeed",
+        if_newer_exists: IfNewerExists = "fail",
+        max_changed: float | None = None,
         max_workers: int = 64,
         max_bytes_per_second: float | None = None,
         max_requests_per_second: float | None = None,
@@ -123,6 +152,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         self.staging_bucket = staging_bucket
         self.replica = replica
         self.staging_prefix = staging_prefix
+        self.bundle_key = bundle_key
         self.bundle_uuid = bundle_uuid
         self.bundle_version = bundle_version
         self.include = include
@@ -131,6 +161,10 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         self.symlinks = symlinks
         self.indexed = indexed
         self.content_types = content_types
+        self.compare = compare
+        self.if_unchanged = if_unchanged
+        self.if_newer_exists = if_newer_exists
+        self.max_changed = max_changed
         self.max_workers = max_workers
         self.max_bytes_per_second = max_bytes_per_second
         self.max_requests_per_second = max_requests_per_second
@@ -142,13 +176,20 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory."""
+        from airflow_provider_hca.upload.changes import compare
+
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting():
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
             uploader = self._uploader(hook, progress)
-            report = uploader.finish(plan, self._register(context, uploader, plan, progress))
+            changes = None
+            if self.bundle_key or self.bundle_uuid or context["dag_run"].clear_number:
+                plan, changes = compare(plan, hook.api, hook.get_conn().transport, self._options())
+                if unchanged := self._unchanged_version(plan, changes):
+                    return self._unchanged(context, hook, replace(plan, bundle_version=unchanged), changes, progress)
+            report = uploader.finish(plan, self._register(context, uploader, plan, progress, changes))
             progress.done(report)
             return self._result(context, hook, report)
 
@@ -157,33 +198,94 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
         The directory is planned again, so it has to exist, but its files are not read again.
         """
+        from airflow_provider_hca.upload.changes import compare_again
+
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("copy"):
             registered = self._registered(event)
             # Under the same name: clearing another task of the run meanwhile gives the run another version.
             plan = self._plan_as(registered.uuid, registered.version)
             progress.planned(plan)
-            report = self._uploader(hook, progress).finish(plan, registered)
+            uploader = self._uploader(hook, progress)
+            plan = compare_again(
+                plan,
+                hook.api,
+                hook.get_conn().transport,
+                replica=self.replica,
+                base=registered.base,
+                kept=registered.kept,
+            )
+            report = uploader.finish(plan, registered)
             progress.done(report)
             return self._result(context, hook, report)
 
-    def _result(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
-        result = {
+    def _unchanged_version(self, plan: Plan, changes: Changes) -> str | None:
+        """Return the latest version if it has all files of the plan.
+
+        :raises ValueError: if more files changed than `max_changed` allows, or the latest version is not older
+        :raises AirflowSkipException: if the latest version is not older, and `if_newer_exists` is `skip`
+        """
+        from airflow_provider_hca.upload.changes import check_share
+
+        check_share(changes, self.max_changed)
+        if changes.version is None or changes.version < plan.bundle_version:
+            return None if changes.count else changes.version
+        if not changes.count:
+            # The same version is that of an earlier try, which ended before it returned.
+            return None if changes.version == plan.bundle_version else changes.version
+        message = (
+            f"bundle {plan.bundle_uuid} has version {changes.version} already, and version {plan.bundle_version} would "
+            f"not be the latest: {changes}. Run it for a later date, or check that no other task has this bundle_key"
+        )
+        if self.if_newer_exists == "skip":
+            raise AirflowSkipException(message)
+        raise ValueError(message)
+
+    def _unchanged(
+        self, context: Context, hook: DSSHook, plan: Plan, changes: Changes, progress: ProgressReporter
+    ) -> dict[str, Any]:
+        """Return the result for a bundle that needs no new version, without asset events."""
+        from airflow_provider_hca.upload.report import UploadReport
+
+        show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+        report = UploadReport.of_plan(plan, self.replica, changes)
+        progress.done(report)
+        if self.if_unchanged == "skip":
+            raise AirflowSkipException(f"bundle {plan.bundle_uuid}.{plan.bundle_version} has all files already")
+        self.outlets = []  # Airflow would send an event for each
+        self._report_lineage([self._source(report)])
+        return self._as_dictionary(report)
+
+    def _source(self, report: UploadReport) -> Data:
+        return Data.source(self.directory, files=report.file_count, size=report.byte_count)
+
+    @staticmethod
+    def _as_dictionary(report: UploadReport) -> dict[str, Any]:
+        return {
             **identity(report.uuid, report.version, report.replica),
             "file_count": report.file_count,
             "byte_count": report.byte_count,
             "created": report.created,
             "statistics": report.statistics(),
         }
-        source = Data.source(self.directory, files=report.file_count, size=report.byte_count)
-        self._report_bundle(context, hook.api.url, result, [source])
+
+    def _result(self, context: Context, hook: DSSHook, report: UploadReport) -> dict[str, Any]:
+        result = self._as_dictionary(report)
+        self._report_bundle(context, hook.api.url, result, [self._source(report)])
         return result
 
-    def _register(self, context: Context, uploader: Uploader, plan: Plan, progress: ProgressReporter) -> UploadReport:
+    def _register(
+        self,
+        context: Context,
+        uploader: Uploader,
+        plan: Plan,
+        progress: ProgressReporter,
+        changes: Changes | None = None,
+    ) -> UploadReport:
         """Register all files of a plan, and wait until the DSS has copied them, in the worker or in the triggerer."""
         from airflow_provider_hca.client.waiters import FilesWaiter
 
-        report = uploader.register(plan, resume=context["ti"].try_number > 1)
+        report = uploader.register(plan, resume=context["ti"].try_number > 1, changes=changes)
         files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
         if files and self._may_defer(waiter := FilesWaiter(files, [self.replica])):
             progress.waiting(report)
@@ -205,7 +307,14 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         return UploadReport.from_json(carried)
 
     def _plan(self, context: Context) -> Plan:
-        return self._plan_as(self.bundle_uuid or task_uuid(context), self.bundle_version or run_version(context))
+        from airflow_provider_hca.upload.options import check_choice
+
+        check_choice("if_unchanged", self.if_unchanged, get_args(IfUnchanged))
+        check_choice("if_newer_exists", self.if_newer_exists, get_args(IfNewerExists))
+        if self.bundle_key is not None and self.bundle_uuid is not None:
+            raise ValueError("bundle_key and bundle_uuid exclude each other: the UUID derives from the key")
+        uuid = self.bundle_uuid if self.bundle_key is None else bundle_uuid_of(self.bundle_key)
+        return self._plan_as(uuid or task_uuid(context), self.bundle_version or run_version(context))
 
     def _plan_as(self, bundle_uuid: str, bundle_version: str, names: Names | None = None) -> Plan:
         from airflow_provider_hca.upload.entries import EVERY_NAME

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 _RESERVED = ("task_id", "task_group", "dag", "do_xcom_push", "multiple_outputs", "shard", "shards", "registered")
+_OF_ONE_WORKER = ("bundle_key", "compare", "if_unchanged", "if_newer_exists", "max_changed")
 _SHARD_NAME = "{{ task.shard['number'] }} of {{ task.shard['of'] }}"
 
 
@@ -52,7 +53,8 @@ class DSSUploadTaskGroup(TaskGroup):
     :param staging_bucket: Bucket to stage in. (templated)
     :param max_shard_files: Maximum number of files in a shard
     :param max_shard_bytes: Maximum size of a shard, in bytes; a larger file gets a shard of its own
-    :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there; `max_workers`,
+    :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there, except those for comparing
+        with the latest version (`bundle_key` and others); `max_workers`,
         `max_bytes_per_second` and `max_requests_per_second` apply to each shard. Parameters of Airflow's operators,
         such as `retries` or `pool`, apply to all tasks, `outlets` to `bundle` only
     :raises ValueError: if an argument without a template is invalid
@@ -69,6 +71,9 @@ class DSSUploadTaskGroup(TaskGroup):
         max_shard_bytes: int = 20 * GIB,
         **options: Any,
     ) -> None:
+        single = sorted(set(options) & set(_OF_ONE_WORKER))
+        if single:
+            raise TypeError(f"{', '.join(single)}: only DSSUploadDirectoryOperator compares with the latest version")
         reserved = sorted(set(options) & set(_RESERVED))
         if reserved:
             raise TypeError(f"DSSUploadTaskGroup does not accept {', '.join(reserved)}: its tasks set their own")

@@ -18,6 +18,7 @@ class PlannedFile:
     :ivar size: size in bytes
     :ivar mtime_ns: modification time; later changes are refused
     :ivar revision: ETag or generation of an object; empty for a file
+    :ivar registered: whether the DSS has this content under this UUID and version
     """
 
     directory: str
@@ -29,6 +30,7 @@ class PlannedFile:
     uuid: str
     version: str
     revision: str = ""
+    registered: bool = False
 
     @property
     def path(self) -> Path:

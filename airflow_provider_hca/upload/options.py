@@ -12,6 +12,7 @@ from airflow_provider_hca.client.models import check_replica
 
 Hidden = Literal["skip", "include"]
 Symlinks = Literal["error", "follow", "skip"]
+Compare = Literal["checksum", "size-mtime"]
 
 _MEDIA_TYPE = re.compile(r"[!-.0-:<-~]+/[!-.0-:<-~]+( *;[ -~]*)?")  # printable ASCII, perhaps with parameters
 
@@ -30,6 +31,8 @@ class UploadOptions:
     :ivar symlinks: `error` on symbolic links, `follow` or `skip` them
     :ivar indexed: patterns of the files that the DSS indexes
     :ivar content_types: content types by pattern; guessed from the name otherwise
+    :ivar compare: `checksum` reads each file to compare it with the latest version; `size-mtime` compares its size, and
+        its modification time with the time of the version
     :ivar max_workers: maximum number of files in progress, which together take 64 MiB of memory
     :ivar max_bytes_per_second: maximum rate of sending to the bucket; unlimited if None
     :ivar max_requests_per_second: maximum rate of requests to the DSS; unlimited if None
@@ -46,6 +49,7 @@ class UploadOptions:
     symlinks: Symlinks = "error"
     indexed: Sequence[str] = ("*.json",)
     content_types: Mapping[str, str] | None = None
+    compare: Compare = "checksum"
     max_workers: int = 64
     max_bytes_per_second: float | None = None
     max_requests_per_second: float | None = None
@@ -54,8 +58,9 @@ class UploadOptions:
 
     def __post_init__(self) -> None:
         check_replica(self.replica)
-        _check_choice("hidden", self.hidden, get_args(Hidden))
-        _check_choice("symlinks", self.symlinks, get_args(Symlinks))
+        check_choice("hidden", self.hidden, get_args(Hidden))
+        check_choice("symlinks", self.symlinks, get_args(Symlinks))
+        check_choice("compare", self.compare, get_args(Compare))
         for name in ("include", "exclude", "indexed"):
             _check_patterns(name, getattr(self, name))
         _check_types(self.content_types or {})
@@ -81,7 +86,8 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise a ValueError if an argument is not one of some texts."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 

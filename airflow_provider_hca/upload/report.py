@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from airflow_provider_hca.upload.changes import Changes, encode_kept
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.plan import Plan
 
@@ -23,6 +24,10 @@ _OF_ONE_FILE = (
     (re.compile(r"\b(s3|gs)://([^/\s]+)/[^\s:'\"]+"), r"\1://\2/..."),
 )
 _STATISTICS = (
+    "added_file_count",
+    "changed_file_count",
+    "removed_file_count",
+    "unchanged_file_count",
     "staged_file_count",
     "staged_byte_count",
     "skipped_file_count",
@@ -45,6 +50,13 @@ class UploadReport:
     :ivar digest: digest of the plan
     :ivar file_count: members of the bundle
     :ivar byte_count: total size of the members
+    :ivar added_file_count: members that the version before did not have; all members of a new bundle
+    :ivar changed_file_count: members that differ from those of the version before
+    :ivar removed_file_count: members of the version before that are not in this one
+    :ivar unchanged_file_count: other members
+    :ivar kept_byte_count: total size of the members whose file the DSS had already
+    :ivar base: version that the plan was compared with, if any
+    :ivar kept: which of the planned files the DSS had already; see `changes.encode_kept`
     :ivar staged_file_count: files that this try sent to the staging bucket
     :ivar staged_byte_count: total size of those files
     :ivar skipped_file_count: files that an earlier try staged or registered
@@ -70,6 +82,13 @@ class UploadReport:
     digest: str
     file_count: int
     byte_count: int
+    added_file_count: int = 0
+    changed_file_count: int = 0
+    removed_file_count: int = 0
+    unchanged_file_count: int = 0
+    kept_byte_count: int = 0
+    base: str | None = None
+    kept: str = ""
     staged_file_count: int = 0
     staged_byte_count: int = 0
     skipped_file_count: int = 0
@@ -89,13 +108,21 @@ class UploadReport:
     rate: float = 0.0
 
     @classmethod
-    def of_plan(cls, plan: Plan, replica: str) -> Self:
+    def of_plan(cls, plan: Plan, replica: str, changes: Changes | None = None) -> Self:
         """Return an empty report.
 
         :param plan: plan of the upload
         :param replica: replica of the bundle
+        :param changes: difference to the latest version; None if the plan was not compared
         """
-        return cls(plan.bundle_uuid, plan.bundle_version, replica, plan.digest, len(plan.files), plan.size)
+        report = cls(plan.bundle_uuid, plan.bundle_version, replica, plan.digest, len(plan.files), plan.size)
+        if changes is None:
+            report.added_file_count = len(plan.files)
+            return report
+        report.add(**changes.counts(), kept_byte_count=plan.size - changes.byte_count)
+        if changes.version is not None:
+            report.base, report.kept = changes.version, encode_kept(plan)
+        return report
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -112,7 +139,7 @@ class UploadReport:
 
     def progress(self) -> dict[str, Any]:
         """Return the state for the page in the Airflow UI."""
-        sent = self.sent_byte_count + self.skipped_byte_count
+        sent = self.sent_byte_count + self.skipped_byte_count + self.kept_byte_count
         return {
             **{
                 name: getattr(self, name) for name in ("file_count", "byte_count", "phase", "phase_done", "phase_files")

@@ -32,6 +32,9 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.parallel import run_parallel
+from airflow_provider_hca.upload.changes import (
+    Changes,
+)
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.entries import EVERY_NAME, FileChangedError
 from airflow_provider_hca.upload.options import UploadOptions
@@ -84,22 +87,24 @@ class Uploader:
         self._policy, self._stop, self._on_progress = policy or dss.retry, stop or threading.Event(), on_progress
         self._failed_heads = 0
 
-    def upload(self, plan: Plan, *, resume: bool = False) -> UploadReport:
+    def upload(self, plan: Plan, *, resume: bool = False, changes: Changes | None = None) -> UploadReport:
         """Create the bundle: `register`, `await_copies` and `finish`.
 
-        :param plan: plan from `plan_directory`
+        :param plan: plan from `plan_directory`, or from `changes.compare`
         :param resume: whether an earlier try may have staged or registered files, which are then skipped
+        :param changes: difference from `changes.compare`
         :raises DSSError: any error of the three methods
         """
-        report = self.register(plan, resume=resume)
+        report = self.register(plan, resume=resume, changes=changes)
         self.await_copies(plan, report)
         return self.finish(plan, report)
 
-    def register(self, plan: Plan, *, resume: bool = False) -> UploadReport:
-        """Stage and register all files.
+    def register(self, plan: Plan, *, resume: bool = False, changes: Changes | None = None) -> UploadReport:
+        """Stage and register all files, except those that `changes.compare` found in the DSS.
 
-        :param plan: plan from `plan_directory`
+        :param plan: plan from `plan_directory`, or from `changes.compare`
         :param resume: whether an earlier try may have staged or registered files, which are then skipped
+        :param changes: difference from `changes.compare`
         :return: report, whose `copying` are the files to wait for
         :raises ValueError: if the source is in another cloud, or would contain the staged objects
         :raises DSSError: if the DSS does not answer or refuses the token; nothing was staged
@@ -108,12 +113,13 @@ class Uploader:
         :raises UploadError: if files could not be staged or registered
         :raises DSSAbortedError: if stopped
         """
-        report, items = UploadReport.of_plan(plan, self._replica), [Item(file) for file in plan.files]
+        report = UploadReport.of_plan(plan, self._replica, changes)
+        items = [Item(file) for file in plan.files if not file.registered]
         prefix, retries = prefix_of(self._prefix, plan), self._dss.retries
         if plan.source is not None and plan.files:
             check_source(plan.files[0].directory, replica=self._replica, staged=self._staging.url(prefix))
         skipped = f"; {plan.skipped:,} left out by include, exclude, hidden, symlinks" if plan.skipped else ""
-        log.info("uploading %s%s", amount(len(items), plan.size), skipped)
+        log.info("uploading %s%s", amount(len(items), sum(item.file.size for item in items)), skipped)
         # Before hours of staging: does the DSS answer and accept the token, and does the bucket exist?
         self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))
         self._transport.run(self._dss.check_token())
@@ -138,7 +144,11 @@ class Uploader:
         :raises DSSAbortedError: if stopped
         """
         sums = {uuid: sha256 for uuid, _, sha256 in report.copying}
-        items = [Item(file, sums.get(file.uuid, ""), registered=file.uuid not in sums) for file in plan.files]
+        items = [
+            Item(file, sums.get(file.uuid, ""), registered=file.uuid not in sums)
+            for file in plan.files
+            if not file.registered
+        ]
         deadline = time.monotonic() + self._options.copy_timeout
         copying = [item for item in items if not item.registered]
         failures = self._bulk("copy", copying, lambda item: self._await_copy(item, deadline), report)

@@ -142,6 +142,29 @@ def test_upload_twice_and_get(connected: LocalDSS, directory: Path, tmp_path: Pa
     assert (target / "reads" / "one.fastq").read_text() == "ACGT" * 100
 
 
+def test_plan_and_upload_with_a_key(connected: LocalDSS, directory: Path) -> None:
+    key = ("--bundle-key", f"cli/{directory}")
+    plan = ("plan", str(directory), *key)
+    upload = ("upload", str(directory), "--staging-bucket", connected.bucket, *key)
+    planned = json.loads(_run(*plan, "--json").stdout)
+    names = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    assert (planned["added"], planned["changed"], planned["removed"], planned["unchanged"]) == (names, [], [], 0)
+    assert planned["bytes"] == sum((directory / name).stat().st_size for name in names)
+    first = _run(*upload)
+    assert first.returncode == 0, first.stderr
+    assert _run(*upload).stdout == first.stdout
+    (directory / names[0]).unlink()
+    assert f"1 removed ({names[0]!r})" in _run(*plan).stdout
+    second = _run(*upload)
+    assert (second.returncode, second.stdout[:36]) == (0, first.stdout[:36])
+    assert second.stdout > first.stdout
+    assert json.loads(_run(*plan, "--json").stdout)["unchanged"] == len(names) - 1
+
+
+def test_plan_needs_a_bundle(connected: LocalDSS, directory: Path) -> None:
+    assert "give --bundle-key or --bundle-uuid" in _error(_run("plan", str(directory)))
+
+
 def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
     for name in ("a.json", "b/c.txt"):
         connected.s3.put_object(Bucket=connected.bucket, Key=f"incoming/cli/{name}", Body=name.encode())

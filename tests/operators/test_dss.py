@@ -87,6 +87,10 @@ def test_upload_in_a_dag_creates_a_bundle(dss: LocalDSS, directory: Path) -> Non
     assert set(statistics.pop("seconds")) == {"stage", "register", "copy", "bundle"}
     assert {name for name, _ in statistics.pop("slowest_files")} == set(files)
     assert statistics == {
+        "added_file_count": 3,
+        "changed_file_count": 0,
+        "removed_file_count": 0,
+        "unchanged_file_count": 0,
         "staged_file_count": 3,
         "staged_byte_count": 150_000 + 400 + 17,
         "skipped_file_count": 0,
@@ -119,7 +123,9 @@ def test_upload_of_another_run_creates_another_bundle_or_version(dss: LocalDSS, 
     contexts = [new_context(dag_id="upload_runs", logical_date=LOGICAL_DATE + timedelta(days=day)) for day in (0, 1)]
     one, two = (upload(directory, dss.bucket).execute(context) for context in contexts)
     given = new_uuid()
-    three, four = (upload(directory, dss.bucket, bundle_uuid=given.upper()).execute(context) for context in contexts)
+    three = upload(directory, dss.bucket, bundle_uuid=given.upper()).execute(contexts[0])
+    (directory / "new.json").write_text("{}")
+    four = upload(directory, dss.bucket, bundle_uuid=given.upper()).execute(contexts[1])
     assert one["uuid"] != two["uuid"]
     assert three["uuid"] == four["uuid"] == given
     assert three["version"] < four["version"]
@@ -273,6 +279,7 @@ def test_template_fields_are_all_but_options(operator: type[DSSOperator]) -> Non
     options = {
         *("self", "kwargs", "hidden", "symlinks", "copy_timeout", "file_missing_timeout", "multiple_outputs"),
         *("max_workers", "max_bytes_per_second", "max_requests_per_second", "delete_staged"),
+        *("compare", "if_unchanged", "if_newer_exists", "max_changed"),
     }
     parameters = {*inspect.signature(operator.__init__).parameters, *inspect.signature(DSSOperator.__init__).parameters}
     assert set(operator.template_fields) == parameters - options

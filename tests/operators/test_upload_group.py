@@ -108,12 +108,11 @@ def test_group_in_a_dag_creates_the_bundle_of_the_operator(dss: LocalDSS, direct
 def check_same(by_group: dict[str, Any], by_operator: dict[str, Any]) -> None:
     """Check that the operator reports the bundle that the group created before."""
     assert (by_group.pop("created"), by_operator.pop("created")) == (True, False)
-    ours, theirs = by_group["statistics"], by_operator["statistics"]
-    for name, counts in {"registered_file_count": (10, 0), "copied_file_count": (1, 0)}.items():
-        assert (ours.pop(name), theirs.pop(name)) == counts
-    for statistics in (ours, theirs):
-        assert set(statistics.pop("seconds")) >= {"stage", "bundle"}
-        assert len(statistics.pop("slowest_files")) == 5
+    ours, theirs = by_group.pop("statistics"), by_operator.pop("statistics")
+    assert (ours["registered_file_count"], ours["copied_file_count"]) == (10, 1)
+    assert set(ours["seconds"]) >= {"stage", "bundle"}
+    assert len(ours["slowest_files"]) == 5
+    assert theirs["registered_file_count"] == 0
     assert by_group == by_operator
 
 
@@ -503,7 +502,8 @@ def _nothing() -> None:
 def test_group_accepts_all_parameters_of_the_operator(dss: LocalDSS) -> None:
     import inspect
 
-    names = {*inspect.signature(DSSUploadDirectoryOperator.__init__).parameters} - {"self", "kwargs"}
+    of_one_worker = {"bundle_key", "compare", "if_unchanged", "if_newer_exists", "max_changed"}
+    names = {*inspect.signature(DSSUploadDirectoryOperator.__init__).parameters} - {"self", "kwargs", *of_one_worker}
     operator = DSSUploadDirectoryOperator(task_id="t", directory="/data", staging_bucket=dss.bucket)
     options = {name: getattr(operator, name) for name in names - {"creator_uid"}}
     with new_dag("group_takes_all") as dag:

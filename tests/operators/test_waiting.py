@@ -132,6 +132,10 @@ def test_upload_waits_for_all_copies(dss: LocalDSS, directory: Path, deferrable:
         name: count for name, count in result["statistics"].items() if name not in {"seconds", "slowest_files"}
     }
     assert statistics == {
+        "added_file_count": 4,
+        "changed_file_count": 0,
+        "removed_file_count": 0,
+        "unchanged_file_count": 0,
         "staged_file_count": 4,
         "staged_byte_count": size,
         "skipped_file_count": 0,

@@ -140,10 +140,6 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
             log.warning("bundle %s.%s has other files than expected; correcting", uuid, reached.version)
         reached.files, reached.is_sure = files, True
 
-    def _versions(self, uuid: str, replica: str) -> Call[set[str]]:
-        """Return the versions of a bundle. No process caches this list."""
-        return {bundle["version"] for bundle in (yield from self.get_bundles_all(replica=replica, prefix=uuid))}
-
     def _not_found(self, uuid: str, replica: str, version: str | None) -> DSSNotFoundError:
         path = self._request("GET", f"/bundles/{uuid}", {}).path
         what = f"bundle {uuid}{f'.{version}' if version else ''}"

@@ -140,6 +140,18 @@ class BundleCalls(Calls):
         for page in self._pages(request):
             yield names(page)
 
+    def latest_bundle(self, uuid: str, *, replica: str) -> Call[Bundle | None]:
+        """Return the manifest of the latest version of a bundle; None if it does not exist, or was deleted.
+
+        `GET /bundles/{uuid}` without a version may return an older one from a cache of the DSS.
+        """
+        versions = yield from self._versions(check_uuid(uuid, "bundle uuid"), replica)
+        return (yield from self.get_bundle(uuid, replica=replica, version=max(versions))) if versions else None
+
+    def _versions(self, uuid: str, replica: str) -> Call[set[str]]:
+        """Return the versions of a bundle. No process caches this list."""
+        return {bundle["version"] for bundle in (yield from self.get_bundles_all(replica=replica, prefix=uuid))}
+
     def patch_bundle(
         self,
         uuid: str,

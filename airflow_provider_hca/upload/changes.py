@@ -1,0 +1,261 @@
+"""Compare a plan with the latest version of its bundle, so that only what differs is uploaded.
+
+The manifest has name, size, content type, `indexed` and checksums of each file. A file that has the same content type
+and checksum keeps its UUID and version in the new version of the bundle; it is neither staged nor registered.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import threading
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_hca.client.api import DSSAPI
+from airflow_provider_hca.client.models import Bundle, BundleFile, bundle_file
+from airflow_provider_hca.client.transport import RequestsTransport
+from airflow_provider_hca.exceptions import DSSAbortedError, DSSProtocolError, InvalidDirectoryError
+from airflow_provider_hca.parallel import run_parallel
+from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.upload.entries import FileChangedError, PlannedFile
+from airflow_provider_hca.upload.options import UploadOptions
+from airflow_provider_hca.upload.plan import Plan
+
+log = logging.getLogger(__name__)
+
+_NAMES_IN_LOG = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Difference between a plan and the latest version of its bundle.
+
+    :ivar version: latest version; None if the bundle does not exist
+    :ivar added: names of files that the latest version does not have
+    :ivar changed: names of files that differ in content, content type or `indexed`
+    :ivar removed: names of files that the plan does not have
+    :ivar unchanged: number of other files
+    :ivar byte_count: total size of the files to upload, in bytes
+    """
+
+    version: str | None
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: int
+    byte_count: int
+
+    @property
+    def count(self) -> int:
+        """Number of files that are added, changed or removed."""
+        return len(self.added) + len(self.changed) + len(self.removed)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the difference for `airflow hca plan --json`."""
+        return {
+            "added": [*self.added],
+            "changed": [*self.changed],
+            "removed": [*self.removed],
+            "unchanged": self.unchanged,
+            "bytes": self.byte_count,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of files."""
+        return {
+            "added_file_count": len(self.added),
+            "changed_file_count": len(self.changed),
+            "removed_file_count": len(self.removed),
+            "unchanged_file_count": self.unchanged,
+        }
+
+    def __str__(self) -> str:
+        groups = {"added": self.added, "changed": self.changed, "removed": self.removed}
+        texts = [f"{len(names):,} {group}{_examples(names)}" for group, names in groups.items()]
+        since = f"version {self.version}" if self.version else "no earlier version"
+        return f"{', '.join(texts)}, {self.unchanged:,} unchanged; {self.byte_count / MIB:,.1f} MiB to upload ({since})"
+
+
+def _examples(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    more = ", ..." if len(names) > _NAMES_IN_LOG else ""
+    return f" ({', '.join(map(repr, names[:_NAMES_IN_LOG]))}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the latest version.
+
+    :ivar member: the file as an item of `PUT /bundles`
+    """
+
+    member: BundleFile
+    size: int
+    sha256: str
+    s3_etag: str
+    content_type: str
+
+    @classmethod
+    def of(cls, bundle: Bundle, file: Mapping[str, Any]) -> StoredFile:
+        """Return a file of a manifest.
+
+        :raises DSSProtocolError: if it lacks an element
+        """
+        try:
+            return cls(
+                bundle_file(file), int(file["size"]), file["sha256"].lower(), file["s3_etag"], file["content-type"]
+            )
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise DSSProtocolError(
+                f"bundle {bundle['uuid']}.{bundle['version']} has a file without size, checksums or content type"
+            ) from None
+
+    @property
+    def time_ns(self) -> int:
+        """Time of its version, in nanoseconds since the epoch."""
+        version = datetime.strptime(self.member["version"], "%Y-%m-%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+        return int(version.timestamp() * 1_000_000) * 1000
+
+
+def compare(plan: Plan, dss: DSSAPI, transport: RequestsTransport, options: UploadOptions) -> tuple[Plan, Changes]:
+    """Compare a plan with the latest version of its bundle.
+
+    :param plan: plan from `plan_directory`
+    :param dss: API of the DSS
+    :param transport: transport of its calls; its `stop` ends the comparison
+    :param options: options of the upload
+    :return: the plan, in which files with the same content keep their UUID and version, and the difference
+    :raises InvalidDirectoryError: if files changed or could not be read
+    :raises StagingError: if objects of a source could not be read
+    :raises DSSError: if the DSS does not answer
+    :raises DSSAbortedError: if stopped
+    """
+    bundle = transport.run(dss.latest_bundle(plan.bundle_uuid, replica=options.replica))
+    version, stored = (bundle["version"], _stored_files(bundle)) if bundle else (None, {})
+    pairs = [(file, stored[file.name]) for file in plan.files if file.name in stored]
+    equal: set[str] = set()
+
+    def compare_file(pair: tuple[PlannedFile, StoredFile]) -> None:
+        if _has_content(plan, *pair, options, transport.stop):
+            equal.add(pair[0].name)
+
+    failures = run_parallel(
+        pairs,
+        compare_file,
+        name="compare",
+        workers=options.max_workers,
+        stop=transport.stop,
+        continue_after=lambda error: isinstance(error, OSError | FileChangedError),
+        on_progress=lambda done: log.info("compare: %d of %d done", done, len(pairs)),
+    )
+    if transport.stop.is_set():
+        raise DSSAbortedError("the upload was stopped; a retry resumes it")
+    changed = [(pair[0].name, str(e)) for pair, e in failures if isinstance(e, OSError | FileChangedError)]
+    if len(changed) < len(failures):
+        raise failures[-1][1]
+    if changed:
+        raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)
+    changes = _changes(plan, version, stored, equal)
+    log.info("bundle %s: %s", plan.bundle_uuid, changes)
+    return _keep(plan, stored, equal), changes
+
+
+def compare_again(
+    plan: Plan, dss: DSSAPI, transport: RequestsTransport, *, replica: str, base: str | None, kept: str
+) -> Plan:
+    """Return the plan that `compare` returned for the same directory, without reading its files.
+
+    :param plan: plan of the directory
+    :param base: version that it was compared with; None if it was not
+    :param kept: text that `encode_kept` returned
+    """
+    if base is None:
+        return plan
+    bundle = transport.run(dss.get_bundle(plan.bundle_uuid, replica=replica, version=base))
+    stored, flags = _stored_files(bundle), zlib.decompress(base64.b64decode(kept))
+    names = {file.name for file, is_kept in zip(plan.files, flags, strict=False) if is_kept}
+    return _keep(plan, stored, names & stored.keys())
+
+
+def _has_content(
+    plan: Plan, file: PlannedFile, stored: StoredFile, options: UploadOptions, stop: threading.Event
+) -> bool:
+    """Return whether a file has content and content type of a stored one."""
+    if (file.size, file.content_type) != (stored.size, stored.content_type):
+        return False
+    if options.compare == "size-mtime":
+        return file.mtime_ns <= stored.time_ns
+    if plan.source is not None:
+        if file.revision == stored.s3_etag:
+            return True
+        sums = plan.source.sums(file)
+        return sums is not None and sums.sha256 == stored.sha256
+    assert plan.directory is not None, "a plan has a source or a directory"  # noqa: S101 - for the type checker
+    sha256 = hashlib.sha256()
+    with plan.directory.open(file) as opened:
+        for chunk in opened.read(0, file.size):
+            if stop.is_set():
+                raise DSSAbortedError("stopped")
+            sha256.update(chunk)
+    plan.directory.check_unchanged(file)
+    return sha256.hexdigest() == stored.sha256
+
+
+def _stored_files(bundle: Bundle) -> dict[str, StoredFile]:
+    return {file["name"]: StoredFile.of(bundle, file) for file in bundle["files"]}
+
+
+def _changes(plan: Plan, version: str | None, stored: Mapping[str, StoredFile], equal: Collection[str]) -> Changes:
+    names = {file.name for file in plan.files}
+    differing = {
+        file.name
+        for file in plan.files
+        if file.name in stored and (file.name not in equal or file.indexed != stored[file.name].member["indexed"])
+    }
+    return Changes(
+        version=version,
+        added=tuple(file.name for file in plan.files if file.name not in stored),
+        changed=tuple(file.name for file in plan.files if file.name in differing),
+        removed=tuple(sorted(name for name in stored if name not in names)),
+        unchanged=sum(file.name in stored and file.name not in differing for file in plan.files),
+        byte_count=sum(file.size for file in plan.files if file.name not in equal),
+    )
+
+
+def _keep(plan: Plan, stored: Mapping[str, StoredFile], equal: Collection[str]) -> Plan:
+    """Return the plan with the UUIDs and versions of stored files."""
+
+    def kept(file: PlannedFile) -> PlannedFile:
+        member = stored[file.name].member
+        return replace(file, uuid=member["uuid"], version=member["version"], registered=True)
+
+    return replace(plan, files=tuple(kept(file) if file.name in equal else file for file in plan.files))
+
+
+def encode_kept(plan: Plan) -> str:
+    """Return which files of a plan are kept, in a few bytes: for XCom and triggers."""
+    return base64.b64encode(zlib.compress(bytes(file.registered for file in plan.files))).decode()
+
+
+def check_share(changes: Changes, max_changed: float | None) -> None:
+    """Raise if more changes than expected: the directory may be another one, or incomplete.
+
+    :param changes: difference to the latest version; a new bundle is always accepted
+    :param max_changed: maximum number of files added, changed or removed; a float is a share of the latest version's
+    :raises ValueError: if there are more
+    """
+    if max_changed is None or changes.version is None:
+        return
+    before = changes.unchanged + len(changes.changed) + len(changes.removed)
+    limit = max_changed * before if isinstance(max_changed, float) else max_changed
+    if changes.count > limit:
+        raise ValueError(
+            f"{changes.count:,} files would change, more than max_changed={max_changed!r} allows for {before:,} files: "
+            f"{changes}. Check that the directory is complete, and that of this bundle"
+        )
