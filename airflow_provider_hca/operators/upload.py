@@ -225,9 +225,9 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         :raises ValueError: if more files changed than `max_changed` allows, or the latest version is not older
         :raises AirflowSkipException: if the latest version is not older, and `if_newer_exists` is `skip`
         """
-        from airflow_provider_hca.upload.changes import check_share
+        from airflow_provider_hca.upload.changes import check_max_changed
 
-        check_share(changes, self.max_changed)
+        check_max_changed(changes, self.max_changed)
         if changes.version is None or changes.version < plan.bundle_version:
             return None if changes.count else changes.version
         if not changes.count:

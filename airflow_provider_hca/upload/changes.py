@@ -243,7 +243,7 @@ def encode_kept(plan: Plan) -> str:
     return base64.b64encode(zlib.compress(bytes(file.registered for file in plan.files))).decode()
 
 
-def check_share(changes: Changes, max_changed: float | None) -> None:
+def check_max_changed(changes: Changes, max_changed: float | None) -> None:
     """Raise if more changes than expected: the directory may be another one, or incomplete.
 
     :param changes: difference to the latest version; a new bundle is always accepted
