@@ -79,8 +79,9 @@ class InProcessDSS:
         self._secrets = load_secrets(state, f"{HOME}/_local/oauth/token")
         _run_without_threads(clock, wait)
         self.services, self._sync = self._build()
-        self._app = create_app(self.services, [], f"{HOME}/v1")
-        self._api: Any = next(route for route in self._app.routes if getattr(route, "path", "") == "/v1").app  # type: ignore[attr-defined]  # a mounted application
+        root: Any = create_app(self.services, [], f"{HOME}/v1")
+        # Without the application around it, which takes a seventh of the time.
+        self._api: Any = next(route for route in root.routes if getattr(route, "path", "") == "/v1").app
         self._objects = objects_app(self.services.presigner, self.services.blobs, self.services.journals)
         self._loop = asyncio.new_event_loop()
         self._records = sqlite3.connect(state / "records.sqlite", isolation_level=None)
@@ -123,7 +124,7 @@ class InProcessDSS:
             "path": unquote(parts.path),
             "raw_path": parts.path.encode(),
             "query_string": parts.query.encode(),
-            "root_path": "",
+            "root_path": "" if url.startswith(OBJECTS) else "/v1",
             "headers": [
                 (b"host", parts.netloc.encode()),
                 (b"content-length", str(len(body or b"")).encode()),
@@ -149,7 +150,7 @@ class InProcessDSS:
         if url.startswith(OBJECTS):  # reads files in threads
             self._loop.run_until_complete(self._objects(scope, receive, send))
         else:
-            _finish(self._app(scope, receive, send))
+            _finish(self._api(scope, receive, send))
         found = {name.decode().lower(): value.decode() for name, value in messages[0]["headers"]}
         found.setdefault("x-aws-request-id", "local")
         return messages[0]["status"], found, b"".join(message.get("body", b"") for message in messages[1:])
