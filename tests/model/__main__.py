@@ -35,13 +35,14 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="scripts/model", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="start no example after this time (%(default)s)")
+    parser.add_argument("--steps", type=int, default=10**12, help="start no example after as many steps")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first examples (random by default)")
     options = parser.parse_args()
     first = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    sys.exit(0 if run(options.minutes * 60, first) else 1)
+    sys.exit(0 if run(options.minutes * 60, options.steps, first) else 1)
 
 
-def run(seconds: float, first: int) -> bool:
+def run(seconds: float, steps: int, first: int) -> bool:
     """Run examples; return whether no check failed.
 
     :param first: Seed of the first examples; each next ones have the next number
@@ -55,7 +56,7 @@ def run(seconds: float, first: int) -> bool:
         Model.auth = ModelAuth(world.tokens)
         print(f"seed {first}", flush=True)
         good, shown = True, started
-        while good and time.monotonic() - started < seconds:
+        while good and time.monotonic() - started < seconds and Model.steps < steps:
             good = _examples(number)
             number += 1
             if time.monotonic() - shown > 60:

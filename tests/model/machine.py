@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from .uploads import STAGING_FAULTS, Directory, Upload
 from .world import Outcome, World
 
 CORRECTIONS = 5  # of files that are only in caches, in one change
+_UNIFORM = 2**24
 BATCH = 3  # items of each list in a PATCH, instead of 1,000
 OUTAGE = 50.0 + 40.0 + 25.0  # seconds that one exchange may take
 
@@ -44,22 +46,43 @@ _CONTENTS = [b"", b"a", b"b" * 30, b"{}", b"c" * 65, b"d" * 100]
 _NAMES = [f"n{number}" for number in range(8)]
 
 
-class _Entry:
-    """Returns an entry of a table; hypothesis formats the strategies of a rule often, but not the tables."""
+def step(**options: Sequence[Any]) -> Callable[[Any], Any]:
+    """Return the decorator of a rule whose arguments are chosen from options, the simplest first.
 
-    def __init__(self, entries: Sequence[Any]) -> None:
-        self._entries = entries
+    A number stands for several arguments, since hypothesis takes longer to draw one than the DSS to answer a request.
+    Numbers are small enough for hypothesis to draw them uniformly.
+    """
+    groups: list[dict[str, Sequence[Any]]] = [{}]
+    for name, choices in options.items():
+        if math.prod(map(len, groups[-1].values())) * len(choices) >= _UNIFORM:
+            groups.append({})
+        groups[-1][name] = choices
+    numbers: dict[str, Any] = {
+        f"number{index}": st.integers(0, math.prod(map(len, group.values())) - 1) for index, group in enumerate(groups)
+    }
 
-    def __call__(self, number: int) -> Any:
-        return self._entries[number]
+    def decorate(function: Any) -> Any:
+        def run(self: Model, **drawn: int) -> None:
+            arguments: dict[str, Any] = {}
+            for number, group in zip(drawn.values(), groups, strict=True):
+                rest = number
+                for name, choices in group.items():
+                    rest, index = divmod(rest, len(choices))
+                    arguments[name] = choices[index]
+            Model.steps += 1
+            try:
+                function(self, **arguments)
+            except AssertionError as error:
+                error.add_note(f"{function.__name__}({arguments})")
+                raise
+
+        run.__name__ = function.__name__
+        decorated: Any = rule(**numbers)  # type: ignore[no-untyped-call]  # by hypothesis
+        return decorated(run)
+
+    return decorate
 
 
-def table(entries: Sequence[Any]) -> st.SearchStrategy[Any]:
-    """Return a strategy for the entries of a long list."""
-    return st.integers(0, len(entries) - 1).map(_Entry(entries))
-
-
-# One draw for a whole list: hypothesis takes 30 microseconds for each.
 _table = random.Random(0)  # noqa: S311 - a fixed table
 
 
@@ -89,18 +112,15 @@ def _fault_lists() -> list[tuple[Fault, ...]]:
     return lists
 
 
-REPLICAS = st.sampled_from(["aws", "aws", "gcp"])
-FILES, BUNDLES, COLLECTIONS = st.sampled_from(_FILES), st.sampled_from(_BUNDLES), st.sampled_from(_COLLECTIONS)
-VERSIONS = st.sampled_from(_VERSIONS)
-ANY_VERSION = st.sampled_from([None, *_VERSIONS])
-SLOTS = st.sampled_from([0, 1, 2])
-CREATORS = st.sampled_from([7, 7, 8])
-MEMBERS = table(_members(5))
-FAULTS = table(_fault_lists())
-
-PATCH_FAULTS = table([*_fault_lists(), *((fault,) for fault in UNUSUAL * 3)])
+REPLICAS = ["aws", "aws", "gcp"]
+ANY_VERSION = [None, *_VERSIONS]
+SLOTS = [0, 1, 2]
+CREATORS = [7, 7, 8]
+MEMBERS = _members(5)
+FAULTS = _fault_lists()
+PATCH_FAULTS = [*_fault_lists(), *((fault,) for fault in UNUSUAL * 3)]
 # Later requests of a call have faults too.
-CHANGE_FAULTS = table(
+CHANGE_FAULTS = (
     [()] * 60
     + [
         (*[None] * _table.randrange(9), *_table.choices([*TRANSIENT, *KILLS], k=_table.randrange(1, 4)))
@@ -110,12 +130,12 @@ CHANGE_FAULTS = table(
     + [(fault,) for fault in (*PATCH, *UNUSUAL * 3)]
     + [tuple(_table.choices([*PATCH, *UNUSUAL], k=2)) for _ in range(80)]
 )
-UPLOAD_FAULTS = table(
+UPLOAD_FAULTS = (
     [()] * 40
     + [(*[None] * _table.randrange(14), *_table.choices(TRANSIENT, k=_table.randrange(1, 3))) for _ in range(120)]
     + [(*[None] * _table.randrange(14), fault) for fault in (*FINAL, *KILLS * 6)]
 )
-STAGING = table([()] * 30 + [tuple(_table.choices(STAGING_FAULTS, k=_table.randrange(1, 8))) for _ in range(90)])
+STAGING = [()] * 30 + [tuple(_table.choices(STAGING_FAULTS, k=_table.randrange(1, 8))) for _ in range(90)]
 _TREES = [
     {"a.json": b"{}", "b": b"b" * 30},
     {f"n{number}": bytes([number]) * size for number, size in enumerate((0, 10, 100, 700))},
@@ -171,8 +191,7 @@ class Model(RuleBasedStateMachine):
         self.world.check()
 
     def run(self, call: Any, faults: Faults = (), **options: Any) -> Outcome:
-        """Run a call as a step."""
-        Model.steps += 1
+        """Run a call."""
         return self.world.run(call, faults, **options)
 
     def single(self, out: Outcome, accept: set[int], *, gone: bool = False) -> bool:
@@ -206,10 +225,9 @@ class Model(RuleBasedStateMachine):
 
     # World
 
-    @rule(seconds=st.sampled_from([1.0, 5.0, 31.0]), restart=st.sampled_from([False, False, True]))
+    @step(seconds=[1.0, 5.0, 31.0], restart=[False, False, True])
     def wait(self, seconds: float, restart: bool) -> None:
         """Let time pass; the DSS may restart."""
-        Model.steps += 1
         self.world.advance(seconds)
         if restart:
             self.world.restart()
@@ -226,26 +244,25 @@ class Model(RuleBasedStateMachine):
         self.world.server.staging[replica].objects[url] = content, content_type, labels
         return url
 
-    @rule(
+    @step(
         replica=REPLICAS,
         slot=SLOTS,
-        content=st.sampled_from(_CONTENTS),
-        content_type=st.sampled_from(["text/plain", "text/plain", "text/csv"]),
-        quality=st.sampled_from(["good", "good", "good", "good", "wrong", "missing"]),
+        content=_CONTENTS,
+        content_type=["text/plain", "text/plain", "text/csv"],
+        quality=["good", "good", "good", "good", "wrong", "missing"],
     )
     def stage(self, replica: str, slot: int, content: bytes, content_type: str, quality: str) -> None:
         """Stage an object, well or badly."""
-        Model.steps += 1
         self._stage(replica, slot, content, content_type, quality)
 
-    @rule(
+    @step(
         replica=REPLICAS,
         slot=SLOTS,
-        uuid=FILES,
-        version=VERSIONS,
+        uuid=_FILES,
+        version=_VERSIONS,
         creator=CREATORS,
         faults=FAULTS,
-        fail=st.sampled_from([0, 0, 0, 422, 500, 404]),
+        fail=[0, 0, 0, 422, 500, 404],
     )
     def put_file(
         self, replica: str, slot: int, uuid: str, version: str, creator: int, faults: Faults, fail: int
@@ -269,7 +286,7 @@ class Model(RuleBasedStateMachine):
             assert before in {None, file}, out
             assert outcome == "identical" or before is None, out
 
-    @rule(replica=REPLICAS, uuid=FILES, version=ANY_VERSION, faults=FAULTS)
+    @step(replica=REPLICAS, uuid=_FILES, version=ANY_VERSION, faults=FAULTS)
     def head_file(self, replica: str, uuid: str, version: str | None, faults: Faults) -> None:
         """Look up a file."""
         out = self.run(self.api.head_file(uuid, replica=replica, version=version), faults)
@@ -287,12 +304,12 @@ class Model(RuleBasedStateMachine):
         assert found == File(stored[1].sums, stored[1].size, stored[1].content_type, 0), out
         assert value.creator_uid == stored[1].creator, out
 
-    @rule(
+    @step(
         replica=REPLICAS,
-        uuid=FILES,
-        version=VERSIONS,
-        content=st.sampled_from([None, *_CONTENTS]),
-        seconds=st.sampled_from([0.0, 2.0, 60.0]),
+        uuid=_FILES,
+        version=_VERSIONS,
+        content=[None, *_CONTENTS],
+        seconds=[0.0, 2.0, 60.0],
         faults=FAULTS,
     )
     def wait_for_file(
@@ -327,7 +344,7 @@ class Model(RuleBasedStateMachine):
             self.failed(out, error, seen.error())
             assert seen.status not in {404, 422, 500}, out
 
-    @rule(replica=REPLICAS, uuid=FILES, version=ANY_VERSION, faults=FAULTS)
+    @step(replica=REPLICAS, uuid=_FILES, version=ANY_VERSION, faults=FAULTS)
     def get_file(self, replica: str, uuid: str, version: str | None, faults: Faults) -> None:
         """Download a file."""
         target = io.BytesIO()
@@ -348,14 +365,14 @@ class Model(RuleBasedStateMachine):
 
     # Bundles
 
-    @rule(
+    @step(
         replica=REPLICAS,
-        uuid=BUNDLES,
-        version=VERSIONS,
+        uuid=_BUNDLES,
+        version=_VERSIONS,
         members=MEMBERS,
-        size=st.sampled_from([0, 0, 0, 25]),
+        size=[0, 0, 0, 25],
         creator=CREATORS,
-        seconds=st.sampled_from([0.0, 0.0, 20.0]),
+        seconds=[0.0, 0.0, 20.0],
         faults=FAULTS,
     )
     def put_bundle(
@@ -405,7 +422,7 @@ class Model(RuleBasedStateMachine):
             late = any(one.fault and one.fault.applied == "late" for one in out.log)
             assert late or any(one.fault for one in reads), f"it is stored: {out}"
 
-    @rule(replica=REPLICAS, uuid=BUNDLES, version=ANY_VERSION, faults=FAULTS, rival=st.sampled_from([0, 0, 0, 1, 2]))
+    @step(replica=REPLICAS, uuid=_BUNDLES, version=ANY_VERSION, faults=FAULTS, rival=[0, 0, 0, 1, 2])
     def get_bundle(self, replica: str, uuid: str, version: str | None, faults: Faults, rival: int) -> None:
         """Read a bundle while another client may create a version."""
         before = self.truth.bundle(replica, uuid, version)
@@ -474,7 +491,7 @@ class Model(RuleBasedStateMachine):
 
         return wrapped()
 
-    @rule(replica=REPLICAS, uuid=BUNDLES, version=ANY_VERSION, faults=FAULTS)
+    @step(replica=REPLICAS, uuid=_BUNDLES, version=ANY_VERSION, faults=FAULTS)
     def find_bundle(self, replica: str, uuid: str, version: str | None, faults: Faults) -> None:
         """Look up a bundle."""
         out = self.run(self.api.find_bundle(uuid, replica=replica, version=version), faults)
@@ -494,9 +511,7 @@ class Model(RuleBasedStateMachine):
         assert out.value is None, out
         return True
 
-    @rule(
-        replica=REPLICAS, uuid=st.sampled_from(["", *_BUNDLES]), newer=st.sampled_from(["", *_VERSIONS]), faults=FAULTS
-    )
+    @step(replica=REPLICAS, uuid=["", *_BUNDLES], newer=["", *_VERSIONS], faults=FAULTS)
     def get_bundles_all(self, replica: str, uuid: str, newer: str, faults: Faults) -> None:
         """List bundles."""
 
@@ -513,7 +528,7 @@ class Model(RuleBasedStateMachine):
             # Bundles are replicated between two pages.
             assert before & expected() <= {*listed} <= before | expected(), f"{before} {expected()} {out}"
 
-    @rule(replica=REPLICAS, uuid=BUNDLES, version=VERSIONS, adds=MEMBERS, removes=MEMBERS, faults=PATCH_FAULTS)
+    @step(replica=REPLICAS, uuid=_BUNDLES, version=_VERSIONS, adds=MEMBERS, removes=MEMBERS, faults=PATCH_FAULTS)
     def patch_bundle(
         self, replica: str, uuid: str, version: str, adds: Sequence[Member], removes: Sequence[Member], faults: Faults
     ) -> None:
@@ -535,12 +550,12 @@ class Model(RuleBasedStateMachine):
             assert out.value == FQID(uuid, out.value.version), out
             assert (replica, uuid, out.value.version) in self.truth.bundles, out
 
-    @rule(
+    @step(
         replica=REPLICAS,
-        uuid=BUNDLES,
-        version=st.sampled_from([None, "latest", *_VERSIONS]),
-        adds=table(_members(8)),
-        removed=table(_numbers(8, 31)),
+        uuid=_BUNDLES,
+        version=[None, "latest", *_VERSIONS],
+        adds=_members(8),
+        removed=_numbers(8, 31),
         absent=MEMBERS,
         faults=CHANGE_FAULTS,
     )
@@ -571,11 +586,14 @@ class Model(RuleBasedStateMachine):
                 remove_files=map(file_dict, removes),
             )
 
+        versions = self._versions(replica, uuid)
         out = self.run(call(), faults)
         effects = out.effects
         wanted = _changed(present, adds, removes)
         batches = _batches(present, adds, removes)
         for _ in range(2):
+            if self._versions(replica, uuid) != versions + effects:
+                return  # others were replicated meanwhile
             if out.error is None and not out.killed:
                 self._is_changed(out, replica, uuid, base, wanted)
                 corrections = 2 * CORRECTIONS if self.world.is_stale else 0
@@ -590,6 +608,9 @@ class Model(RuleBasedStateMachine):
             out = self.run(call())
             effects += out.effects
         self._may_fail(out, replica, base, present, adds, removes)
+
+    def _versions(self, replica: str, uuid: str) -> int:
+        return sum(key[:2] == (replica, uuid) for key in self.truth.bundles)
 
     def _is_changed(
         self,
@@ -643,13 +664,13 @@ class Model(RuleBasedStateMachine):
     def _is_disturbed(out: Outcome) -> bool:
         return any(one.fault is not None for one in out.log)
 
-    @rule(
+    @step(
         replica=REPLICAS,
-        uuid=BUNDLES,
+        uuid=_BUNDLES,
         version=ANY_VERSION,
-        reason=st.sampled_from(["wrong", "wrong", "old"]),
+        reason=["wrong", "wrong", "old"],
         faults=FAULTS,
-        really=st.sampled_from([False, False, True]),
+        really=[False, False, True],
     )
     def delete_bundle(
         self, replica: str, uuid: str, version: str | None, reason: str, faults: Faults, really: bool
@@ -672,12 +693,12 @@ class Model(RuleBasedStateMachine):
             links.append({"type": kind, "uuid": uuids[number // 5 % len(uuids)], "version": _VERSIONS[number % 2]})
         return links
 
-    @rule(
+    @step(
         replica=REPLICAS,
-        uuid=COLLECTIONS,
-        version=VERSIONS,
-        name=st.sampled_from(["x", "y"]),
-        numbers=table(_numbers(4, 41)),
+        uuid=_COLLECTIONS,
+        version=_VERSIONS,
+        name=["x", "y"],
+        numbers=_numbers(4, 41),
         faults=FAULTS,
     )
     def put_collection(
@@ -697,7 +718,7 @@ class Model(RuleBasedStateMachine):
             assert set(stored.links) == {*map(link_text, links)}, out
             assert (stored.body["name"], stored.body["details"]) == (name, {"n": len(links)}), out
 
-    @rule(replica=REPLICAS, uuid=COLLECTIONS, version=ANY_VERSION, faults=FAULTS)
+    @step(replica=REPLICAS, uuid=_COLLECTIONS, version=ANY_VERSION, faults=FAULTS)
     def get_collection(self, replica: str, uuid: str, version: str | None, faults: Faults) -> None:
         """Read a collection."""
         out = self.run(self.api.get_collection(uuid, replica=replica, version=version), faults)
@@ -708,20 +729,20 @@ class Model(RuleBasedStateMachine):
         elif out.error and out.last.fault is None and out.last.seen.status == 404:
             assert stored is None, out
 
-    @rule(faults=FAULTS)
+    @step(faults=FAULTS)
     def get_collections(self, faults: Faults) -> None:
         """List collections."""
         out = self.run(self.api.get_collections(per_page=10), faults)
         if out.log and out.killed is False and out.error is None:
             assert sorted((one["uuid"], one["version"]) for one in out.value) == sorted(self.truth.listed), out
 
-    @rule(
+    @step(
         replica=REPLICAS,
-        uuid=COLLECTIONS,
-        version=st.sampled_from(["latest", "latest", *_VERSIONS]),
-        adds=table(_numbers(8, 41)),
-        removes=table(_numbers(8, 41)),
-        name=st.sampled_from([None, None, "x", "z"]),
+        uuid=_COLLECTIONS,
+        version=["latest", "latest", *_VERSIONS],
+        adds=_numbers(8, 41),
+        removes=_numbers(8, 41),
+        name=[None, None, "x", "z"],
         faults=CHANGE_FAULTS,
     )
     def change_collection(
@@ -770,10 +791,11 @@ class Model(RuleBasedStateMachine):
         if out.error is not None:
             self._collection_may_fail(out, replica, base, adding)
             return
+        if base is None:  # replicated meanwhile
+            return
         stored = self.truth.collections[replica, uuid, out.value.version]
         assert {*stored.links} == wanted, f"{stored.links}, {wanted}: {out}"
         assert len(stored.links) == len(wanted) == out.value.count, out
-        assert base is not None, out
         assert stored.body["name"] == (name or base.body["name"]), out
         assert stored.body["details"] == base.body["details"], out
         new = [link for link in dict.fromkeys(added) if link not in present]
@@ -797,7 +819,7 @@ class Model(RuleBasedStateMachine):
         assert self._is_disturbed(out), f"no reason to fail: {out}"
         self.justified(out)
 
-    @rule(replica=REPLICAS, uuid=COLLECTIONS, faults=FAULTS, really=st.sampled_from([False, False, True]))
+    @step(replica=REPLICAS, uuid=_COLLECTIONS, faults=FAULTS, really=[False, False, True])
     def delete_collection(self, replica: str, uuid: str, faults: Faults, really: bool) -> None:
         """Delete a collection; most of them not too often."""
         if not really:
@@ -808,12 +830,12 @@ class Model(RuleBasedStateMachine):
 
     # Waits
 
-    @rule(
-        bundle=st.booleans(),
-        number=st.sampled_from([0, 1, 2]),
+    @step(
+        bundle=[False, True],
+        number=[0, 1, 2],
         version=ANY_VERSION,
-        seconds=st.sampled_from([0.0, 10.0, 70.0]),
-        every=st.sampled_from([1.0, 10.0]),
+        seconds=[0.0, 10.0, 70.0],
+        every=[1.0, 10.0],
         faults=FAULTS,
     )
     def wait_for_replicas(
@@ -848,15 +870,15 @@ class Model(RuleBasedStateMachine):
 
     # Uploads
 
-    @rule(
-        number=st.sampled_from([0, 1, 2, 3]),
-        fresh=st.sampled_from([True, False]),
+    @step(
+        number=[0, 1, 2, 3],
+        fresh=[True, False],
         replica=REPLICAS,
-        delete=st.sampled_from([False, False, True]),
+        delete=[False, False, True],
         faults=UPLOAD_FAULTS,
         staging=STAGING,
-        fail=st.sampled_from([0, 0, 0, 0, 422, 500]),
-        change=st.sampled_from([None, None, None, 0, 1]),
+        fail=[0, 0, 0, 0, 422, 500],
+        change=[None, None, None, 0, 1],
     )
     def upload(
         self,
@@ -870,7 +892,6 @@ class Model(RuleBasedStateMachine):
         change: int | None,
     ) -> None:
         """Upload a directory: tries with faults, perhaps with a change of a file, and one without."""
-        Model.steps += 1
         if fresh or self.current is None:
             self.directory.write(_TREES[number])
             uuid = f"d{next(self.numbers):07}-0000-4000-8000-000000000000"
@@ -883,11 +904,10 @@ class Model(RuleBasedStateMachine):
             self.current = None
 
     @precondition(lambda self: self.current is not None)
-    @rule()
+    @step()
     def finish_upload(self) -> None:
         """Try once more, without a fault."""
         assert self.current is not None
-        Model.steps += 1
         self.current.attempt((), (), 0, None)
         self.current = None
 
