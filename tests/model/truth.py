@@ -186,9 +186,22 @@ class Truth:
     # Requests that write
 
     def apply(
-        self, method: str, url: str, body: bytes | None, status: int, answer: bytes, now: float, fail_copy: int = 0
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        status: int,
+        answer: bytes,
+        now: float,
+        *,
+        fail_copy: int = 0,
+        old: tuple[str, Bundle] | None = None,
     ) -> None:
-        """Apply a request that the DSS processed, and compare the status of its response with the expected."""
+        """Apply a request that the DSS processed, and compare the status of its response with the expected.
+
+        :param fail_copy: status with which a copy that the request starts fails
+        :param old: bundle that a PATCH changes, before the DSS waits for its files
+        """
         parts = urlsplit(url)
         query, segments = dict(parse_qsl(parts.query)), parts.path.removeprefix("/v1/").split("/")
         if method not in {"PUT", "PATCH", "DELETE"}:
@@ -202,7 +215,7 @@ class Truth:
             if method == "PUT":
                 expected = self._put_bundle(key, content, now)
             elif method == "PATCH":
-                expected = self._patch_bundle(key, content, version, now, status)
+                expected = self._patch_bundle(key, old, content, version, now, status)
             else:
                 expected = self._delete_bundle(key, content["reason"], now)
         elif method == "PUT":
@@ -255,13 +268,14 @@ class Truth:
             return 201
         return 200 if existing == bundle else 409
 
-    def _patch_bundle(self, key: Key, body: dict[str, Any], version: str, now: float, status: int) -> int:
+    def _patch_bundle(
+        self, key: Key, old: tuple[str, Bundle] | None, body: dict[str, Any], version: str, now: float, status: int
+    ) -> int:
         if self.stored_bundle is not None:
             if status == 200:
                 self.bundles[key[0], key[1], version] = _bundle(self.stored_bundle(key[0], key[1], version))
                 self._change(now, "bundle", (key[0], key[1], version))
             return status
-        old = self.bundle(*key)
         if old is None:
             return 404
         removed = {_member(file)[:3] for file in body["remove_files"]}

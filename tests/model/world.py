@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_hca.client.base_transport import send_response
 from airflow_provider_hca.client.rate_limit import RateLimiter
@@ -18,7 +18,7 @@ from airflow_provider_hca.local.keys import DEVELOPER
 from .clock import Clock
 from .faults import LATE, SLOW, Fault, Seen
 from .server import HOME, InProcessDSS
-from .truth import Truth
+from .truth import Bundle, Truth
 
 T = TypeVar("T")
 
@@ -215,11 +215,21 @@ class World:
         if "per_page=500" in url and "/bundles/" in url and "/all" not in url:
             url = url.replace("per_page=500", f"per_page={PAGE}")
         self.before_request(request)
+        old = self._patched(request)  # a tombstone may be replicated while the DSS waits for files
         extensions = {"dss.fail_copy": fail_copy} if fail_copy else {}
         status, headers, body = self.server.request(request.method, url, request.headers, request.body, **extensions)
         if url.startswith(HOME):
-            self.truth.apply(request.method, url, request.body, status, body, self.clock.now, fail_copy=fail_copy)
+            self.truth.apply(
+                request.method, url, request.body, status, body, self.clock.now, fail_copy=fail_copy, old=old
+            )
         return status, headers, body
+
+    def _patched(self, request: Request) -> tuple[str, Bundle] | None:
+        if request.method != "PATCH" or "/v1/bundles/" not in request.url:
+            return None
+        parts = urlsplit(request.url)
+        query = dict(parse_qsl(parts.query))
+        return self.truth.bundle(query["replica"], parts.path.rsplit("/", 1)[-1], query["version"])
 
     def run(self, call: Call[T], faults: Sequence[Fault | None] | FaultQueue = (), *, fail_copy: int = 0) -> Outcome:
         """Run a call.
