@@ -26,7 +26,6 @@ from .clock import Clock
 from .machine import BATCH, Model
 from .world import ModelAuth, World
 
-_MAX_FAILED = 5  # seeds
 _STEPS = 100  # of one example
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory: a commit costs no write to disk
 _EXAMPLES = 20  # between two looks at the clock
@@ -38,12 +37,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="start no example after this time (%(default)s)")
     parser.add_argument("--steps", type=int, default=10**12, help="start no example after as many steps")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first examples (random by default)")
+    parser.add_argument("--violations", type=int, default=5, help="end after so many (%(default)s)")
     options = parser.parse_args()
     first = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    sys.exit(0 if run(options.minutes * 60, options.steps, first) else 1)
+    sys.exit(0 if run(options.minutes * 60, options.steps, options.violations, first) else 1)
 
 
-def run(seconds: float, steps: int, first: int) -> bool:
+def run(seconds: float, steps: int, violations: int, first: int) -> bool:
     """Run examples; return whether no check failed.
 
     :param first: Seed of the first examples; each next ones have the next number
@@ -57,7 +57,7 @@ def run(seconds: float, steps: int, first: int) -> bool:
         Model.auth = ModelAuth(world.tokens)
         print(f"seed {first}", flush=True)
         failed, shown = list[int](), started
-        while len(failed) < _MAX_FAILED and time.monotonic() - started < seconds and Model.steps < steps:
+        while len(failed) < violations and time.monotonic() - started < seconds and Model.steps < steps:
             if not _examples(number):
                 failed.append(number)
             number += 1

@@ -13,6 +13,7 @@ from tests.client.drivers import DRIVERS, driver
 from tests.local.server import LocalDSS
 from tests.running import connection
 
+from . import mutants
 from .over_http import HTTPModel
 
 pytestmark = pytest.mark.system
@@ -23,6 +24,10 @@ def test_model_in_process_finds_no_violation() -> None:
     command = [sys.executable, "-m", "tests.model", "--minutes", "0.3"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_mutants_change_one_place_of_the_present_code_each() -> None:
+    mutants.check_texts()
 
 
 @pytest.mark.usefixtures("airflow_db")
