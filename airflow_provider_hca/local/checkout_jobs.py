@@ -83,13 +83,14 @@ class CheckoutJobs:
             )
         return job
 
-    def status(self, replica: str, job: str) -> dict[str, str]:
-        """Return status, location and cause of failure of a job, those that it has."""
+    def status(self, replica: str, job: str) -> dict[str, str] | None:
+        """Return status, location and cause of failure of a job, those that it has; None for an unknown job."""
         rows = self._db.rows(
             "SELECT status, location, cause FROM checkouts_requested WHERE id = ? AND replica = ?", job, replica
         )
-        values = rows[0] if rows else ("UNKNOWN_JOB_ID", None, None)
-        fields = zip(("status", "location", "cause"), values, strict=True)
+        if not rows:
+            return None
+        fields = zip(("status", "location", "cause"), rows[0], strict=True)
         return {name: value for name, value in fields if value is not None}
 
     def step(self) -> bool:

@@ -229,11 +229,7 @@ def test_failed_checkout_has_a_cause(run: Run, api: DSSAPI, dss: LocalDSS, bundl
     assert (checkout.status, checkout.cause) == ("FAILED", "Injected fault: the checkout fails")
 
 
-def test_unknown_checkout_bundle_or_bucket_is_an_error_or_status(
-    run: Run, api: DSSAPI, dss: LocalDSS, bundle: str
-) -> None:
-    assert run(api.get_bundles_checkout(new_uuid(), replica="aws")).status == "UNKNOWN_JOB_ID"
-    fault(dss, method="GET", path="/bundles/checkout/", status=404)
+def test_unknown_checkout_bundle_or_bucket_is_an_error(run: Run, api: DSSAPI, dss: LocalDSS, bundle: str) -> None:
     with pytest.raises(DSSNotFoundError):
         run(api.get_bundles_checkout(new_uuid(), replica="aws"))
     for uuid, version, replica in ((new_uuid(), None, "aws"), (bundle, LATER, "aws"), (bundle, None, "gcp")):

@@ -129,7 +129,7 @@ def test_reading_without_token_succeeds(dss: LocalDSS) -> None:
     ):
         assert requests.get(dss.url + path, {"replica": "aws"}, allow_redirects=False, timeout=10).status_code < 400
     query: dict[str, Any] = {"es_query": {"query": {"match_all": {}}}}
-    for path, body in ((f"/bundles/{bundle}/checkout", None), ("/search", query)):
+    for path, body in ((f"/bundles/{bundle}/checkout", {}), ("/search", query)):
         assert requests.post(dss.url + path, json=body, params={"replica": "aws"}, timeout=10).status_code < 400
 
 

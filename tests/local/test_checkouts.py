@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _post(dss: LocalDSS, bundle: str, body: Any = None, **query: str) -> requests.Response:
-    return dss.call("POST", f"/bundles/{bundle}/checkout", body, **{"replica": "aws", **query})
+    return dss.call("POST", f"/bundles/{bundle}/checkout", {} if body is None else body, **{"replica": "aws", **query})
 
 
 def _status(dss: LocalDSS, job: str, replica: str = "aws") -> dict[str, str]:
@@ -103,10 +103,9 @@ def test_fault_fails_next_checkout_only(dss: LocalDSS, bundle: str) -> None:
     assert done["status"] == "SUCCEEDED"
 
 
-def test_status_of_unknown_job_is_unknown_job_id(dss: LocalDSS, bundle: str) -> None:
-    """Jobs of the other replica are unknown too."""
+def test_status_of_job_of_the_other_replica_is_not_found(dss: LocalDSS, bundle: str) -> None:
     job = _post(dss, bundle).json()["checkout_job_id"]
-    assert _status(dss, new_uuid()) == _status(dss, job, "gcp") == {"status": "UNKNOWN_JOB_ID"}
+    assert code_of(dss.call("GET", f"/bundles/checkout/{job}", replica="gcp")) == (404, "not_found")
 
 
 def test_checkout_with_invalid_arguments_returns_errors(dss: LocalDSS, bundle: str) -> None:

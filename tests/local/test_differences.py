@@ -88,6 +88,13 @@ def test_collection_of_another_owner_is_an_undefined_code(dss: LocalDSS, method:
     assert response.headers["Retry-After"] == "10"
 
 
+def test_checkout_needs_a_body_and_a_known_id(dss: LocalDSS, bundle: str) -> None:
+    checkout = send(dss, "POST", f"/bundles/{bundle}/checkout?replica=aws")
+    assert code_of(checkout) == (400, "illegal_arguments")
+    unknown = dss.call("GET", f"/bundles/checkout/{new_uuid()}", replica="aws")
+    assert code_of(unknown) == (404, "not_found")
+
+
 def test_collection_item_with_object_is_500(dss: LocalDSS) -> None:
     item = {"type": "file", "uuid": dss.new_file(), "version": VERSION, "note": {"a": 1}}
     body = {"name": "n", "description": "d", "details": {}, "contents": [item]}

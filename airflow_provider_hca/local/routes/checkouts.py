@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_hca.local.dependencies import (
@@ -21,7 +21,7 @@ router = APIRouter(redirect_slashes=False)
 
 
 class CheckoutRequest(BaseModel):
-    """Body of POST checkout, which is optional."""
+    """Body of POST checkout."""
 
     model_config = ConfigDict(strict=True)
 
@@ -42,7 +42,7 @@ class PostCheckoutResponse(BaseModel):
 class GetCheckoutResponse(BaseModel):
     """Response of GET checkout."""
 
-    status: Literal["RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN_JOB_ID"]
+    status: Literal["RUNNING", "SUCCEEDED", "FAILED"]
     location: str = Field(default_factory=str, description="URL prefix of the files, if SUCCEEDED.")
     cause: str = Field(default_factory=str, description="Cause of the failure, if FAILED.")
 
@@ -59,7 +59,7 @@ def post_checkout(
     request: Request,
     uuid: Uuid,
     replica: Replica,
-    body: Annotated[CheckoutRequest, Body(default_factory=CheckoutRequest)],
+    body: CheckoutRequest,
     version: LatestVersion = None,
 ) -> ApiResponse:
     """Copy the files of a bundle to a bucket, under their names in the bundle; every call creates a job."""
@@ -77,12 +77,15 @@ def post_checkout(
 @router.get(
     "/bundles/checkout/{checkout_job_id}",
     summary="Get the status of a checkout",
-    responses=response_doc(200, "Status of the job", GetCheckoutResponse),
+    responses=response_doc(200, "Status of the job", GetCheckoutResponse) | response_doc(404, "not_found"),
 )
 def get_checkout(
     services: Ctx,
     checkout_job_id: Annotated[str, Path(pattern=UUID_PATTERN, description="Id from POST checkout.")],
     replica: Replica,
 ) -> ApiResponse:
-    """Return the status of a job; it is UNKNOWN_JOB_ID if the job does not exist."""
-    return ApiResponse(services.checkouts.status(replica, checkout_job_id))
+    """Return the status of a job; an unknown one is a 404, although the definition has a status for it."""
+    status = services.checkouts.status(replica, checkout_job_id)
+    if status is None:
+        raise ProblemError(404, "not_found", f"There is no checkout {checkout_job_id} in {replica}")
+    return ApiResponse(status)
