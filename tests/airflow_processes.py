@@ -67,6 +67,7 @@ class Airflow:
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # on a busy machine, 5 s are not enough to start a task
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # the first task imports Airflow's providers too
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__AUTH_MANAGER": "tests.plugins.auth_manager.PickyAuthManager",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
