@@ -137,28 +137,26 @@ def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes
     named = (directory,) if is_url(directory) else (socket.gethostname(), str(Path(directory).resolve()))
     uuid = options.bundle_uuid if options.bundle_key is None else bundle_uuid_of(options.bundle_key)
 
-    def planned(version: str) -> Plan:
-        return plan_directory(
-            directory,
-            upload_options,
-            bundle_uuid=uuid or derive_uuid(*named),
-            bundle_version=version,
-            access=_access(options) if is_url(directory) else None,
-        )
-
-    version = options.bundle_version
-    if not version:
-        newest = max(file.mtime_ns for file in planned(make_version()).files)
-        version = make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000)
+    plan = plan_directory(
+        directory,
+        upload_options,
+        bundle_uuid=uuid or derive_uuid(*named),
+        bundle_version=options.bundle_version or make_version(),
+        access=_access(options) if is_url(directory) else None,
+    )
+    if not options.bundle_version:
+        newest = max(file.mtime_ns for file in plan.files)
+        plan = plan.at_version(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
     if not uuid:
-        return planned(version), None
-    transport = hook.get_conn().transport
-    plan, changes = compare(planned(version), hook.api, transport, upload_options)
-    if changes.version is not None and changes.version >= version and changes.count:
+        return plan, None
+    plan, changes = compare(plan, hook.api, hook.get_conn().transport, upload_options)
+    if changes.version is not None and changes.version >= plan.bundle_version and changes.count:
         if options.bundle_version:
-            raise ValueError(f"version {version} would not be the latest: the bundle has {changes.version} already")
+            raise ValueError(
+                f"version {plan.bundle_version} would not be the latest: the bundle has {changes.version} already"
+            )
         # For example after a file was removed: the others are as old as before.
-        plan, changes = compare(planned(make_version()), hook.api, transport, upload_options)
+        plan = plan.at_version(make_version())
     return plan, changes
 
 

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from airflow_provider_hca.client.base_transport import (
     CHUNK_SIZE,
     USER_AGENT,
-    InterimResponseError,
+    Body,
     ReceiverError,
     connection_error,
-    deliver,
     seconds_allowed,
     send_response,
 )
 from airflow_provider_hca.client.rate_limit import RateLimiter
-from airflow_provider_hca.client.sansio import Call, Request, Response, authority, body_limit, lower_case
+from airflow_provider_hca.client.sansio import Call, Request, Response, authority, lower_case
 from airflow_provider_hca.client.tls import proxy_of, tls_context
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
@@ -138,22 +137,14 @@ class AiohttpTransport:
             ) as answer,
         ):
             status, headers = answer.status, lower_case(answer.headers)
-            if status < 200:  # a 101; aiohttp skips the others
-                raise InterimResponseError(status)
-            receiver = request.receive(status, headers) if request.receive else None
-            body, received = bytearray(), 0
+            body = Body(request, status, headers)
             async for chunk in answer.content.iter_chunked(CHUNK_SIZE):
                 if self._stop is not None and self._stop.is_set():
                     raise DSSAbortedError("stopped")
-                if receiver is None:
-                    body += chunk
-                    if len(body) > body_limit(status):
-                        break
-                else:
-                    deliver(receiver, chunk)
-                    received += len(chunk)
-                    timeout.reschedule(started + seconds_allowed(request, received))
-            return Response(status, headers, bytes(body[: body_limit(status) + 1]))
+                if not body.add(chunk):
+                    break
+                timeout.reschedule(started + seconds_allowed(request, body.received))
+            return body.response()
 
     def _route(self, url: str) -> dict[str, Any]:
         """Return the options of aiohttp for the way to a server."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from airflow_provider_hca import __version__
 from airflow_provider_hca.client.rate_limit import RateLimiter
-from airflow_provider_hca.client.sansio import Call, Request, Response, retry_after
+from airflow_provider_hca.client.sansio import Call, Request, Response, body_limit, retry_after
 from airflow_provider_hca.client.tls import UnusableSettingError
 from airflow_provider_hca.exceptions import ConnectionFailure, DSSConnectionError
 
@@ -45,15 +45,42 @@ class ReceiverError(Exception):
         self.cause = cause
 
 
-def deliver(receiver: Callable[[bytes], None], chunk: bytes) -> None:
-    """Pass a chunk of a body to its receiver.
+class Body:
+    """Body of a response, which goes to the receiver of the request or, up to a limit, into memory.
 
-    :raises ReceiverError: if the receiver raises an OSError, which must not count as a broken connection
+    :param request: Request
+    :param status: Status of the response
+    :param headers: Headers of the response, with names in lower case
+    :ivar received: Bytes that the receiver has got
+    :raises InterimResponseError: if the response is not the final one
     """
-    try:
-        receiver(chunk)
-    except OSError as error:
-        raise ReceiverError(error) from None
+
+    def __init__(self, request: Request, status: int, headers: Mapping[str, str]) -> None:
+        if status < 200:  # http.client skips a 100 only, aiohttp all but a 101
+            raise InterimResponseError(status)
+        self.received = 0
+        self._status, self._headers, self._limit = status, headers, body_limit(status)
+        self._receiver = request.receive(status, headers) if request.receive else None
+        self._content = bytearray()
+
+    def add(self, chunk: bytes) -> bool:
+        """Add a chunk, and return whether to read another one.
+
+        :raises ReceiverError: if the receiver raises an OSError
+        """
+        if self._receiver is None:
+            self._content += chunk
+            return len(self._content) <= self._limit
+        try:
+            self._receiver(chunk)
+        except OSError as error:  # must not count as a broken connection
+            raise ReceiverError(error) from None
+        self.received += len(chunk)
+        return True
+
+    def response(self) -> Response:
+        """Return the response."""
+        return Response(self._status, self._headers, bytes(self._content[: self._limit + 1]))
 
 
 def send_response(call: Call[T], response: Response, limiter: RateLimiter) -> Request:

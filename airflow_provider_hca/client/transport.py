@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from airflow_provider_hca.client.base_transport import (
     CHUNK_SIZE,
     USER_AGENT,
-    InterimResponseError,
+    Body,
     ReceiverError,
     connection_error,
-    deliver,
     seconds_allowed,
     send_response,
 )
 from airflow_provider_hca.client.forks import call_after_fork
 from airflow_provider_hca.client.rate_limit import RateLimiter
-from airflow_provider_hca.client.sansio import Call, Request, Response, authority, body_limit
+from airflow_provider_hca.client.sansio import Call, Request, Response, authority
 from airflow_provider_hca.client.tls import proxy_of
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
@@ -137,20 +136,10 @@ class RequestsTransport:
             ) as answer,
         ):
             status, headers = answer.status_code, {name.lower(): value for name, value in answer.headers.items()}
-            if status < 200:  # http.client skips a 100, but neither a 102 nor a 103
-                raise InterimResponseError(status)
-            receiver = request.receive(status, headers) if request.receive else None
-            body, received = bytearray(), 0
-            while chunk := answer.raw.read1(CHUNK_SIZE, decode_content=False):
-                if receiver is None:
-                    body += chunk
-                    if len(body) > body_limit(status):
-                        break
-                else:
-                    deliver(receiver, chunk)
-                    received += len(chunk)
-                    limit.extend(seconds_allowed(request, received), received)
-            return Response(status, headers, bytes(body[: body_limit(status) + 1]))
+            body = Body(request, status, headers)
+            while (chunk := answer.raw.read1(CHUNK_SIZE, decode_content=False)) and body.add(chunk):
+                limit.extend(seconds_allowed(request, body.received), body.received)
+            return body.response()
 
     def _proxies_for(self, url: str) -> dict[str, str]:
         origin = authority(url)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Self
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, derive_uuid
 from airflow_provider_hca.exceptions import InvalidDirectoryError
@@ -57,6 +58,14 @@ class Plan:
     def size(self) -> int:
         """Total size in bytes."""
         return sum(file.size for file in self.files)
+
+    def at_version(self, version: str) -> Self:
+        """Return the plan of another version of the bundle, without looking at the directory again.
+
+        :param version: version of the bundle and of the files to register, a DSS_VERSION
+        """
+        files = tuple(file if file.registered else replace(file, version=version) for file in self.files)
+        return replace(self, bundle_version=version, files=files)
 
     @property
     def digest(self) -> str:
