@@ -837,7 +837,7 @@ class Model(RuleBasedStateMachine):
         number=[0, 1, 2],
         version=ANY_VERSION,
         seconds=[0.0, 10.0, 70.0],
-        every=[1.0, 10.0],
+        every=[5.0, 20.0],
         faults=FAULTS,
     )
     def wait_for_replicas(
