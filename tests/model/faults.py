@@ -14,7 +14,7 @@ Applied = Literal["no", "yes", "late"]
 Form = Literal["problem", "connexion", "bare", "message", "html", "empty"]
 
 _APPLIED: tuple[Applied, ...] = ("no", "yes", "late")
-LATE = 20.0  # seconds; a DSS may work on for as long after its gateway answered
+LATE = 28.0  # seconds from the request; the code of a DSS ends at most 5 s after its gateway has given up
 _NOT_SENT = frozenset({"dns", "refused", "connect timeout"})
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _CURABLE = frozenset({408, 425, 429})
@@ -148,8 +148,11 @@ UNUSUAL = [
     for status in (200, 201, 202)
     for applied in _APPLIED
 ]
+LATE_PATCH = [replace(fault, only="PATCH") for fault in TRANSIENT if fault.applied == "late"]
 # Each at the PATCH of a change, not at the requests before it.
 PATCH = [replace(fault, only="PATCH") for fault in (*TRANSIENT, *FINAL)]
+# A call succeeds if one of these is its only fault.
+SURVIVED = [*(fault for fault in TRANSIENT if fault.times == 1), *UNUSUAL]
 KILLS = [
     Fault("client killed", kill=True),
     Fault("client killed after it was applied", kill=True, applied="yes"),

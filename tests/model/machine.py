@@ -27,7 +27,7 @@ from airflow_provider_hca.exceptions import (
 )
 
 from .checksums import sums
-from .faults import FINAL, KILLS, PATCH, TRANSIENT, UNUSUAL, Fault
+from .faults import FINAL, KILLS, LATE_PATCH, PATCH, TRANSIENT, UNUSUAL, Fault
 from .server import HOME
 from .truth import Bundle, File, Member, link_text
 from .uploads import STAGING_FAULTS, Directory, Upload
@@ -127,7 +127,7 @@ CHANGE_FAULTS = (
         for _ in range(200)
     ]
     + [(*[None] * _table.randrange(9), fault) for fault in (*FINAL, *KILLS * 4)]
-    + [(fault,) for fault in (*PATCH, *UNUSUAL * 3)]
+    + [(fault,) for fault in (*PATCH, *UNUSUAL * 3, *LATE_PATCH * 8)]
     + [tuple(_table.choices([*PATCH, *UNUSUAL], k=2)) for _ in range(80)]
 )
 UPLOAD_FAULTS = (
@@ -659,7 +659,7 @@ class Model(RuleBasedStateMachine):
         if self.world.is_stale and not self._is_disturbed(out):
             assert not error.permanent, f"permanent although only caches are wrong: {out}"
             return
-        assert self._is_disturbed(out), f"no reason to fail: {out}"
+        assert self.world.is_stale or not out.must_succeed, f"no reason to fail: {out}"
         self.justified(out)
 
     @staticmethod
@@ -818,7 +818,7 @@ class Model(RuleBasedStateMachine):
         assert isinstance(out.error, DSSError), out
         if base is None or missing:
             return
-        assert self._is_disturbed(out), f"no reason to fail: {out}"
+        assert not out.must_succeed, f"no reason to fail: {out}"
         self.justified(out)
 
     @step(replica=REPLICAS, uuid=_COLLECTIONS, faults=FAULTS, really=[False, False, True])

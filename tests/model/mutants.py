@@ -164,14 +164,14 @@ def run(number: int, steps: int, seed: int) -> Result:
             shutil.copytree(_ROOT / folder, Path(place) / folder, ignore=ignore)
         path = Path(place) / _PACKAGE / file
         path.write_text(path.read_text().replace(old, new))
-        command = [sys.executable, "-m", "tests.model", "--minutes", "5", "--steps", str(steps), "--seed", str(seed)]
+        command = [sys.executable, "-m", "tests.model", "--minutes", "60", "--steps", str(steps), "--seed", str(seed)]
         command += ["--violations", "1"]
         environment = {**os.environ, "PYTHONPATH": place}
         result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in (result.stdout + result.stderr).splitlines() if "Error" in line]
     killed = "violations with the seeds" in result.stdout
     if result.returncode and not killed:
-        raise SystemExit(f"mutant {number} does not run: {result.stderr[-2000:]}")
+        raise SystemExit(f"mutant {number} does not run ({result.returncode}): {result.stderr[-2000:]}")
     return Result(number, killed, time.monotonic() - started, lines[-1] if lines else "")
 
 

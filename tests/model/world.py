@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -16,7 +16,7 @@ from airflow_provider_hca.exceptions import DSSConnectionError, DSSError
 from airflow_provider_hca.local.keys import DEVELOPER
 
 from .clock import Clock
-from .faults import LATE, SLOW, Fault, Seen
+from .faults import LATE, SLOW, SURVIVED, Fault, Seen
 from .server import HOME, InProcessDSS
 from .truth import Bundle, Truth
 
@@ -27,6 +27,7 @@ _REQUEST_SECONDS = 0.02
 # The documented limits of retries. Not taken from the code, which a mutant may have changed.
 _ATTEMPTS, _SECONDS, _FIRST_DELAY, _LONGEST_DELAY = 10, 50.0, 0.5, 10.0
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_SURVIVED = [replace(fault, only="") for fault in SURVIVED]
 _MAX_REQUESTS = 1500  # of one call
 
 
@@ -74,6 +75,12 @@ class Outcome:
     def unclear(self) -> bool:
         """True if the DSS may have applied a request, as far as the client knows."""
         return any(exchange.seen.is_unclear for exchange in self.log)
+
+    @property
+    def must_succeed(self) -> bool:
+        """True if a valid call survives the faults."""
+        faults = [replace(one.fault, only="") for one in self.log if one.fault]
+        return not self.killed and (not faults or (len(faults) == 1 and faults[0] in _SURVIVED))
 
     def sent(self, method: str) -> list[Exchange]:
         """Return the exchanges with a method."""
@@ -354,6 +361,7 @@ class Rules:
         self._renewed = self._renewing = False
         self._bounds: tuple[float, float] | None = None  # of the delay of a retry that must follow
         self._forbidden = False  # a retry
+        self._refused: list[Request] = []
 
     def check(self, request: Request) -> None:
         """Check the request that follows the last exchange."""
@@ -377,6 +385,7 @@ class Rules:
         last = self._last
         if last is None or (self._attempt == 0 and not self._renewing) or not _same(last.request, request):
             self._started, self._attempt = now, 0
+        assert not any(_same(request, refused) for refused in self._refused), f"sent again after a refusal: {request}"
         self._attempt += not self._renewing
         self._renewing = False
         home = request.url.startswith(HOME)
@@ -399,6 +408,8 @@ class Rules:
             return  # `check_token` retries less
         if not seen.is_transient:
             self._attempt = 0
+            if request.method == "PATCH" and 400 <= seen.status < 500 and seen.code != "duplicate_filename":
+                self._refused.append(request)
             # Polls, and bundles whose files are missing
             self._forbidden = seen.unusual and request.method == "PATCH"
             self._forbidden |= seen.status >= 400 and seen.status != 404 and seen.code != "file_missing"
