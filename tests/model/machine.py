@@ -86,17 +86,17 @@ def step(**options: Sequence[Any]) -> Callable[[Any], Any]:
 _table = random.Random(0)  # noqa: S311 - a fixed table
 
 
+def _member() -> Member:
+    """Return a member of a bundle, whose file exists in most cases."""
+    exists = _table.random() < 0.97
+    uuid = _table.choice(_FILES[:3] if exists else _FILES)
+    version = _table.choice(_VERSIONS[:2] if exists else _VERSIONS)
+    return _table.choice(_NAMES), uuid, version, _table.random() < 0.5
+
+
 def _members(limit: int) -> list[tuple[Member, ...]]:
-    return sorted(
-        (
-            tuple(
-                (_table.choice(_NAMES), _table.choice(_FILES), _table.choice(_VERSIONS), _table.random() < 0.5)
-                for _ in range(_table.randrange(limit + 1))
-            )
-            for _ in range(500)
-        ),
-        key=len,
-    )
+    lists = (tuple(_member() for _ in range(_table.randrange(limit + 1))) for _ in range(500))
+    return sorted(lists, key=len)
 
 
 def _numbers(limit: int, highest: int) -> list[tuple[int, ...]]:
@@ -135,7 +135,11 @@ UPLOAD_FAULTS = (
     + [(*[None] * _table.randrange(14), *_table.choices(TRANSIENT, k=_table.randrange(1, 3))) for _ in range(120)]
     + [(*[None] * _table.randrange(14), fault) for fault in (*FINAL, *KILLS * 6)]
 )
-STAGING = [()] * 30 + [tuple(_table.choices(STAGING_FAULTS, k=_table.randrange(1, 8))) for _ in range(90)]
+STAGING = (
+    [()] * 30
+    + [(*[None] * number, fault) for number in range(14) for fault in ("killed", "permanent", "lost")]
+    + [tuple(_table.choices(STAGING_FAULTS, k=_table.randrange(1, 8))) for _ in range(90)]
+)
 _TREES = [
     {"a.json": b"{}", "b": b"b" * 30},
     {f"n{number}": bytes([number]) * size for number, size in enumerate((0, 10, 100, 700))},
@@ -183,7 +187,8 @@ class Model(RuleBasedStateMachine):
         for number, (uuid, content) in enumerate(zip(_FILES[:3], _CONTENTS, strict=False)):
             for replica in ("aws", "gcp"):
                 url = self._stage(replica, number, content, "text/plain", "good")
-                self.world.run(self.api.put_file(uuid, _VERSIONS[0], source_url=url))
+                for version in _VERSIONS[:2]:
+                    self.world.run(self.api.put_file(uuid, version, source_url=url))
 
     def teardown(self) -> None:
         """Compare all records."""
@@ -371,6 +376,7 @@ class Model(RuleBasedStateMachine):
         version=_VERSIONS,
         members=MEMBERS,
         size=[0, 0, 0, 25],
+        again=[False, True],
         creator=CREATORS,
         seconds=[0.0, 0.0, 20.0],
         faults=FAULTS,
@@ -382,6 +388,7 @@ class Model(RuleBasedStateMachine):
         version: str,
         members: Sequence[Member],
         size: int,
+        again: bool,
         creator: int,
         seconds: float,
         faults: Faults,
@@ -391,7 +398,10 @@ class Model(RuleBasedStateMachine):
         if size:  # several pages
             members = [(f"p{number}", _FILES[number % 2], _VERSIONS[0], False) for number in range(size)]
         key = (replica, uuid, version)
-        before, wanted = self.truth.bundles.get(key), Bundle(creator, tuple(members))
+        before = self.truth.bundles.get(key)
+        if again and before:  # perhaps with another creator
+            members = [*before.members]
+        wanted = Bundle(creator, tuple(members))
         call = self.api.put_bundle(
             uuid,
             version,
@@ -416,6 +426,7 @@ class Model(RuleBasedStateMachine):
         self.failed(out, out.error, last.seen.error())
         assert isinstance(out.error, DSSError)
         assert out.error.maybe_done or not out.effects, out
+        assert last.seen.code != "file_missing" or out.seconds >= seconds, f"too early: {out}"
         reads = out.sent("GET")
         if out.effects and now == wanted and not self.truth.is_deleted(key):
             assert reads, f"not looked up: {out}"
@@ -557,6 +568,7 @@ class Model(RuleBasedStateMachine):
         adds=_members(8),
         removed=_numbers(8, 31),
         absent=MEMBERS,
+        replaces=[True, True, False],
         faults=CHANGE_FAULTS,
     )
     def change_bundle(
@@ -567,6 +579,7 @@ class Model(RuleBasedStateMachine):
         adds: Sequence[Member],
         removed: Sequence[int],
         absent: Sequence[Member],
+        replaces: bool,
         faults: Faults,
     ) -> None:
         """Change a bundle; if that fails, try again as Airflow does."""
@@ -576,6 +589,9 @@ class Model(RuleBasedStateMachine):
         present = base[1].members if base else ()
         removes = [*absent[:2], *(present[number % len(present)] for number in removed if present)]
         adds = unique(adds)
+        if replaces:
+            names = {member[0] for member in adds}
+            removes += [member for member in present if member[0] in names and member not in adds]
 
         def call() -> Any:
             return self.api.change_bundle(
@@ -591,7 +607,7 @@ class Model(RuleBasedStateMachine):
         effects = out.effects
         wanted = _changed(present, adds, removes)
         batches = _batches(present, adds, removes)
-        for _ in range(2):
+        for tries in (1, 2):
             if self._versions(replica, uuid) != versions + effects:
                 return  # others were replicated meanwhile
             if out.error is None and not out.killed:
@@ -599,7 +615,7 @@ class Model(RuleBasedStateMachine):
                 corrections = 2 * CORRECTIONS if self.world.is_stale else 0
                 # If the DSS cannot compare the version with its store, a PATCH is sent anyway.
                 corrections += any(one.request.method == "PUT" and one.seen.status != 200 for one in out.log)
-                if base is not None and base[0] > self.world.clock.version():
+                if tries > 1 and base is not None and base[0] > self.world.clock.version():
                     corrections += batches  # a retry takes no version for a result that is older than the base
                 assert effects <= batches + corrections, f"{effects} PATCHes instead of {batches}: {out}"
                 return
@@ -689,10 +705,10 @@ class Model(RuleBasedStateMachine):
     def _links(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         kinds: Mapping[str, Sequence[str]] = {"file": _FILES, "bundle": _BUNDLES, "collection": _COLLECTIONS}
         links = []
-        for number in numbers:
-            kind = ("file", "file", "file", "bundle", "collection")[number % 5]
-            uuids = kinds[kind]
-            links.append({"type": kind, "uuid": uuids[number // 5 % len(uuids)], "version": _VERSIONS[number % 2]})
+        for number in numbers:  # most of them exist
+            kind = "file" if number < 36 else ("bundle", "collection", "file")[number % 3]
+            uuids = _FILES[:3] if number < 36 else kinds[kind]
+            links.append({"type": kind, "uuid": uuids[number // 2 % len(uuids)], "version": _VERSIONS[number % 2]})
         return links
 
     @step(
@@ -717,6 +733,8 @@ class Model(RuleBasedStateMachine):
         if self.single(out, {200, 201}):
             assert out.value == FQID(uuid, version), out
             stored = self.truth.collections[replica, uuid, version]
+            if stored == self.truth.collections.get(("gcp" if replica == "aws" else "aws", uuid, version)):
+                return  # perhaps replaced by a replication
             assert set(stored.links) == {*map(link_text, links)}, out
             assert (stored.body["name"], stored.body["details"]) == (name, {"n": len(links)}), out
 
@@ -793,7 +811,7 @@ class Model(RuleBasedStateMachine):
         if out.error is not None:
             self._collection_may_fail(out, replica, base, adding)
             return
-        if base is None:  # replicated meanwhile
+        if base is None or self.truth.collection(replica, uuid, version) != base:  # replicated meanwhile
             return
         stored = self.truth.collections[replica, uuid, out.value.version]
         assert {*stored.links} == wanted, f"{stored.links}, {wanted}: {out}"
@@ -874,13 +892,15 @@ class Model(RuleBasedStateMachine):
 
     @step(
         number=[0, 1, 2, 3],
-        fresh=[True, False],
+        fresh=[True, False, False],
         replica=REPLICAS,
         delete=[False, False, True],
         faults=UPLOAD_FAULTS,
         staging=STAGING,
         fail=[0, 0, 0, 0, 422, 500],
-        change=[None, None, None, 0, 1],
+        change=[None, None, None, None, 0, 1],
+        tries=[1, 2, 3],
+        between=[False, False, True],
     )
     def upload(
         self,
@@ -892,6 +912,8 @@ class Model(RuleBasedStateMachine):
         staging: Sequence[str | None],
         fail: int,
         change: int | None,
+        tries: int,
+        between: bool,
     ) -> None:
         """Upload a directory: tries with faults, perhaps with a change of a file, and one without."""
         if fresh or self.current is None:
@@ -902,8 +924,12 @@ class Model(RuleBasedStateMachine):
         changed = names[change % len(names)] if change is not None and names else None
         url = f"{'s3' if self.current.replica == 'aws' else 'gs'}://staging/sentinel/x"
         self.world.server.staging[self.current.replica].objects[url] = b"x", "text/plain", {}
-        if self.current.attempt(faults, staging, fail, changed):
-            self.current = None
+        for attempt in range(tries):
+            if attempt and between and names:
+                self.directory.change(names[0])
+            if self.current.attempt(faults[attempt * 3 :], staging[attempt * 2 :], fail, changed):
+                self.current = None
+                return
 
     @precondition(lambda self: self.current is not None)
     @step()

@@ -134,6 +134,9 @@ def main() -> None:
     options = parser.parse_args()
     check_texts()
     numbers = options.numbers or range(len(MUTANTS))
+    unchanged = run(None, options.steps, options.seed)
+    if unchanged.killed:
+        raise SystemExit(f"the model finds a violation in the present code: {unchanged.violation}")
     with ThreadPoolExecutor(options.workers) as pool:
         results = []
         for result in pool.map(lambda number: run(number, options.steps, options.seed), numbers):
@@ -154,16 +157,17 @@ def check_texts() -> None:
             raise SystemExit(f"mutant {number}: {file} must have {old!r} once, got {count} times: correct the list")
 
 
-def run(number: int, steps: int, seed: int) -> Result:
-    """Run the model on a copy of the package with a mutant."""
-    file, old, new = MUTANTS[number]
+def run(number: int | None, steps: int, seed: int) -> Result:
+    """Run the model on a copy of the package with a mutant, or without if None."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dss-mutant-") as place:
         for folder in (_PACKAGE, "tests"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(_ROOT / folder, Path(place) / folder, ignore=ignore)
-        path = Path(place) / _PACKAGE / file
-        path.write_text(path.read_text().replace(old, new))
+        if number is not None:
+            file, old, new = MUTANTS[number]
+            path = Path(place) / _PACKAGE / file
+            path.write_text(path.read_text().replace(old, new))
         command = [sys.executable, "-m", "tests.model", "--minutes", "60", "--steps", str(steps), "--seed", str(seed)]
         command += ["--violations", "1"]
         environment = {**os.environ, "PYTHONPATH": place}
@@ -172,7 +176,7 @@ def run(number: int, steps: int, seed: int) -> Result:
     killed = "violations with the seeds" in result.stdout
     if result.returncode and not killed:
         raise SystemExit(f"mutant {number} does not run ({result.returncode}): {result.stderr[-2000:]}")
-    return Result(number, killed, time.monotonic() - started, lines[-1] if lines else "")
+    return Result(-1 if number is None else number, killed, time.monotonic() - started, lines[-1] if lines else "")
 
 
 def _line(result: Result) -> str:

@@ -20,7 +20,7 @@ from airflow_provider_hca.upload.stager import key_of, prefix_of
 from airflow_provider_hca.upload.uploader import Uploader
 
 from .checksums import sums
-from .faults import Fault
+from .faults import SURVIVED, Fault
 from .server import MemoryStore
 from .world import FaultQueue, Outcome, World
 
@@ -40,6 +40,9 @@ STAGING_FAULTS: tuple[str | None, ...] = (
     "outage",
     "killed",
 )
+
+
+_CURED = {"temporary", "throttled", "lost"}
 
 
 class Stop(threading.Event):
@@ -105,6 +108,8 @@ class MemoryStaging:
     :param parts: Parts of unfinished uploads by key, which survive a kill
     :ivar puts: Keys of the objects that were sent
     :ivar faults: Faults of the next operations
+    :ivar seen: Faults so far
+    :ivar tolerated: Those with which an upload succeeds
     """
 
     def __init__(
@@ -120,14 +125,18 @@ class MemoryStaging:
         self.faults = list(faults)
         self.puts: list[str] = []
         self.seen: set[str] = set()
+        self.tolerated: set[str] = set()
         self._found: set[str] = set()
 
     def url(self, key: str) -> str:
         """Return the URL of an object."""
         return f"{_SCHEMES[self.replica]}://{_BUCKET}/{key}"
 
-    def _operate(self, key: str, apply: Any = lambda: None) -> Any:
-        """Do something, or fail before or afterwards."""
+    def _operate(self, key: str, apply: Any = lambda: None, *, tolerated: bool = False) -> Any:
+        """Do something, or fail before or afterwards.
+
+        :param tolerated: Whether an upload succeeds although this is refused
+        """
         if self._stop.is_set():
             raise DSSAbortedError("stopped")
         self._world.advance(0.01)
@@ -137,6 +146,8 @@ class MemoryStaging:
         result = apply() if fault in {None, "lost"} else None
         if fault is None:
             return result
+        if tolerated:
+            self.tolerated.add(fault)
         self.seen.add(fault)
         self._world.counts[f"staging: {fault}"] += 1
         if fault == "killed":
@@ -163,7 +174,7 @@ class MemoryStaging:
                 if url.startswith(start)
             }
 
-        found: dict[str, str] = self._operate(prefix, listing)
+        found: dict[str, str] = self._operate(prefix, listing, tolerated=True)
         return found
 
     def stored_sum(self, sums: Checksums) -> str:
@@ -214,7 +225,7 @@ class MemoryStaging:
             for key in keys:
                 self._store.objects.pop(self.url(key), None)
 
-        self._operate("", apply)
+        self._operate("", apply, tolerated=True)
 
     def sha256(self, key: str) -> str:
         """Return the label."""
@@ -362,11 +373,14 @@ class Upload:
             new = [key for key in keys if key in truth.files]
             assert error is not None, f"a changed file was uploaded: {trace}"
             assert not new, f"registered in spite of a changed file: {trace}"
+        faults_seen = [one.fault for out in transport.log for one in out.log if one.fault]
+        mild = staging.seen <= _CURED and not fails and len(faults_seen) <= 1 and {*faults_seen} <= {*SURVIVED}
         if error is None:
             assert report is not None
+            assert "permanent" not in staging.seen - staging.tolerated, f"success after a refusal: {trace}"
             self._check_result(plan, contents, report, existed, trace)
             return True
-        self._check_error(error, transport, staging, registered, contents, plan, change, calm, trace)
+        self._check_error(error, transport, staging, registered, contents, plan, change, mild, trace)
         return False
 
     def _check_skipped(
@@ -424,7 +438,7 @@ class Upload:
         contents: Mapping[str, bytes],
         plan: Plan,
         change: str | None,
-        calm: bool,
+        mild: bool,
         trace: str,
     ) -> None:
         from airflow_provider_hca.exceptions import DSSError
@@ -437,7 +451,7 @@ class Upload:
         )
         conflict = conflict or self._conflicts
         self._conflicts = conflict
-        assert not calm or change or conflict, f"no reason to fail: {trace}"
+        assert not mild or change or conflict, f"no reason to fail: {trace}"
         if isinstance(error, DSSAbortedError):
             assert transport.stop.is_set(), trace
             return
