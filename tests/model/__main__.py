@@ -22,8 +22,9 @@ from airflow_provider_hca.upload import checksums, stager
 from airflow_provider_hca.upload.staging import parts
 
 from .checksums import PART
+from .choices import BATCH
 from .clock import Clock
-from .machine import BATCH, Model
+from .machine import Model
 from .world import ModelAuth, World
 
 _STEPS = 100  # of one example

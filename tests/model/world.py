@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_hca.client.base_transport import send_response
@@ -16,7 +15,9 @@ from airflow_provider_hca.exceptions import DSSConnectionError, DSSError
 from airflow_provider_hca.local.keys import DEVELOPER
 
 from .clock import Clock
-from .faults import LATE, SLOW, SURVIVED, Fault, Seen
+from .faults import LATE, SLOW, Fault, Seen
+from .outcomes import Exchange, FaultQueue, KilledError, Outcome
+from .retry_rules import Rules
 from .server import HOME, InProcessDSS
 from .truth import Bundle, Truth
 
@@ -24,95 +25,7 @@ T = TypeVar("T")
 
 PAGE = 10  # files of a manifest; a DSS may send fewer than requested
 _REQUEST_SECONDS = 0.02
-# The documented limits of retries. Not taken from the code, which a mutant may have changed.
-_ATTEMPTS, _SECONDS, _FIRST_DELAY, _LONGEST_DELAY = 10, 50.0, 0.5, 10.0
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-_SURVIVED = [replace(fault, only="") for fault in SURVIVED]
 _MAX_REQUESTS = 1500  # of one call
-
-
-class KilledError(BaseException):
-    """The client was killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A request and what the client saw of its response."""
-
-    request: Request
-    seen: Seen
-    fault: Fault | None
-    processed: bool
-    at: float
-
-    @property
-    def is_home(self) -> bool:
-        """True if it was sent to the DSS, not to an object store."""
-        return self.request.url.startswith(HOME)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The end of a call.
-
-    :ivar killed: Whether the client was killed before
-    :ivar effects: Number of requests of the call that changed something
-    """
-
-    value: Any = None
-    error: Exception | None = None
-    killed: bool = False
-    log: list[Exchange] = field(default_factory=list)
-    seconds: float = 0.0
-    effects: int = 0
-
-    @property
-    def last(self) -> Exchange:
-        """Last exchange."""
-        return self.log[-1]
-
-    @property
-    def unclear(self) -> bool:
-        """True if the DSS may have applied a request, as far as the client knows."""
-        return any(exchange.seen.is_unclear for exchange in self.log)
-
-    @property
-    def must_succeed(self) -> bool:
-        """True if a valid call survives the faults."""
-        faults = [replace(one.fault, only="") for one in self.log if one.fault]
-        return not self.killed and (not faults or (len(faults) == 1 and faults[0] in _SURVIVED))
-
-    def sent(self, method: str) -> list[Exchange]:
-        """Return the exchanges with a method."""
-        return [exchange for exchange in self.log if exchange.request.method == method]
-
-    def __str__(self) -> str:
-        lines = [
-            f"| {one.at:9.2f} {one.request.method} {one.request.url.removeprefix(HOME)} "
-            f"{(one.request.body or b'')!r:.200} -> "
-            f"{one.seen.status or one.seen.connection} {one.seen.code} {one.fault.kind if one.fault else ''}"
-            for one in self.log
-        ]
-        return f"{self.value!r} {self.error!r} killed={self.killed}\n" + "\n".join(lines)
-
-
-class FaultQueue:
-    """Faults of the next requests.
-
-    :param faults: Faults; a None lets a request pass
-    """
-
-    def __init__(self, faults: Sequence[Fault | None]) -> None:
-        self._faults = [fault for fault in faults for _ in range(fault.times if fault else 1)]
-
-    def next(self, method: str) -> Fault | None:
-        """Return the fault of the next request."""
-        if not self._faults:
-            return None
-        first = self._faults[0]
-        if first is not None and first.only not in {"", method}:
-            return None
-        return self._faults.pop(0)
 
 
 class ModelAuth:
@@ -349,87 +262,3 @@ class World:
             receiver = request.receive(answer[0], answer[1])
             if receiver is not None:
                 receiver(answer[2][: len(answer[2]) // 2])
-
-
-class Rules:
-    """Rules that every call keeps, whatever it does: retries, their delays and their end; what is sent where."""
-
-    def __init__(self) -> None:
-        self._last: Exchange | None = None
-        self._started = 0.0
-        self._attempt = 0
-        self._renewed = self._renewing = False
-        self._bounds: tuple[float, float] | None = None  # of the delay of a retry that must follow
-        self._forbidden = False  # a retry
-        self._refused: list[Request] = []
-
-    def check(self, request: Request) -> None:
-        """Check the request that follows the last exchange."""
-        last = self._last
-        repeated = last is not None and _same(last.request, request)
-        if self._bounds is not None:
-            low, high = self._bounds
-            assert repeated, f"no retry after {last.seen if last else None}, but {request}"
-            assert low - 1e-6 <= request.delay <= high + 1e-6, f"delay {request.delay}, expected {low} to {high}"
-        assert not (repeated and self._forbidden), f"a request was repeated after {last.seen if last else None}"
-        if not repeated and request.method:
-            self._attempt, self._renewed = 0, False
-
-    def end(self, error: Exception | None) -> None:
-        """Check the end of a call."""
-        if self._bounds is not None and self._last is not None and not isinstance(error, ValueError):
-            raise AssertionError(f"no retry after {self._last.seen}, but {error!r}")
-
-    def sending(self, request: Request, now: float) -> None:
-        """Check what is sent."""
-        last = self._last
-        if last is None or (self._attempt == 0 and not self._renewing) or not _same(last.request, request):
-            self._started, self._attempt = now, 0
-        assert not any(_same(request, refused) for refused in self._refused), f"sent again after a refusal: {request}"
-        self._attempt += not self._renewing
-        self._renewing = False
-        home = request.url.startswith(HOME)
-        path = urlsplit(request.url).path
-        needs_token = home and (request.method in {"PUT", "PATCH", "DELETE"} or path.startswith("/v1/collections"))
-        assert ("authorization" in request.headers) == needs_token, f"token: {request}"
-        assert path == path.lower() or not home, path
-        assert 0 < request.connect_timeout <= 30, request.connect_timeout
-        assert 0 < request.read_timeout <= 60, request.read_timeout
-
-    def seen(self, exchange: Exchange, now: float) -> None:
-        """Derive from a response what may follow."""
-        self._last, self._bounds, self._forbidden = exchange, None, False
-        seen, request = exchange.seen, exchange.request
-        if seen.status == 401 and "authorization" in request.headers and not self._renewed:
-            self._renewed = self._renewing = True
-            self._bounds = 0.0, 0.0
-            return
-        if "/collections?per_page=10" in request.url and "authorization" in request.headers:
-            return  # `check_token` retries less
-        if not seen.is_transient:
-            self._attempt = 0
-            if request.method == "PATCH" and 400 <= seen.status < 500 and seen.code != "duplicate_filename":
-                self._refused.append(request)
-            # Polls, and bundles whose files are missing
-            self._forbidden = seen.unusual and request.method == "PATCH"
-            self._forbidden |= seen.status >= 400 and seen.status != 404 and seen.code != "file_missing"
-            return
-        if request.receive is not None:
-            return  # the content is requested from a new location
-        if request.method not in _IDEMPOTENT and seen.is_unclear:
-            self._forbidden = True
-            return
-        if seen.retry_after is None:
-            high = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (self._attempt - 1))
-            low = high / 2
-        else:
-            low, high = seen.retry_after, seen.retry_after * 1.1
-        elapsed = now - self._started
-        if self._attempt < _ATTEMPTS and elapsed + high <= _SECONDS - 1e-6:
-            self._bounds = low, high
-        elif self._attempt >= _ATTEMPTS or elapsed + low > _SECONDS + 1e-6:
-            self._forbidden = True
-
-
-def _same(one: Request, other: Request) -> bool:
-    return (one.method, one.url, one.body) == (other.method, other.url, other.body)
