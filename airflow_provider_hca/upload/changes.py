@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_hca.client.api import DSSAPI
-from airflow_provider_hca.client.models import Bundle, BundleFile, bundle_file
+from airflow_provider_hca.client.identifiers import check_uuid, check_version
+from airflow_provider_hca.client.models import Bundle, BundleFile
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSProtocolError, InvalidDirectoryError
 from airflow_provider_hca.parallel import run_parallel
@@ -108,12 +109,17 @@ class StoredFile:
         :raises DSSProtocolError: if it lacks an element
         """
         try:
-            return cls(
-                bundle_file(file), int(file["size"]), file["sha256"].lower(), file["s3_etag"], file["content-type"]
-            )
+            # Without `bundle_file`: other programs can have put names that only the DSS accepts; they are removed.
+            member: BundleFile = {
+                "uuid": check_uuid(file["uuid"]),
+                "version": check_version(file["version"]),
+                "name": file["name"],
+                "indexed": file["indexed"],
+            }
+            return cls(member, int(file["size"]), file["sha256"].lower(), file["s3_etag"], file["content-type"])
         except (KeyError, ValueError, TypeError, AttributeError):
             raise DSSProtocolError(
-                f"bundle {bundle['uuid']}.{bundle['version']} has a file without size, checksums or content type"
+                f"bundle {bundle['uuid']}.{bundle['version']} has a file whose metadata is missing or invalid"
             ) from None
 
     @property

@@ -236,6 +236,17 @@ def test_more_changes_than_allowed_are_refused(dss: LocalDSS, directory: Path, k
         upload(dss, directory, night(3), bundle_key=key, max_changed=max_changed)
 
 
+def test_bundle_of_another_program_is_replaced(dss: LocalDSS, directory: Path) -> None:
+    """Its files can have names that a directory cannot have."""
+    file, bundle = new_uuid(), new_uuid()
+    dss.put_file(dss.stage((directory / "project.json").read_bytes(), kind="application/json"), file)
+    members = [dss.entry(name, file, indexed=True) for name in ("dir//b", "project.json")]
+    assert dss.put_bundle(members, bundle).status_code == 201
+    result = upload(dss, directory, new_context(logical_date=LOGICAL_DATE), bundle_uuid=bundle)
+    assert counts(result) == (3, 0, 1, 1)
+    assert manifest(dss, result)["project.json"][0] == file
+
+
 def test_cleared_run_uploads_only_what_changed(dss: LocalDSS, directory: Path) -> None:
     """Also without a key."""
     context = night(1)
