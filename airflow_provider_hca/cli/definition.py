@@ -90,7 +90,7 @@ _UPLOAD = (
     _option("--staging-prefix", "prefix of the keys of staged objects", default="", metavar="PREFIX"),
     _option("--max-bytes-per-second", "maximum rate of sending to the bucket", type=_rate, metavar="N"),
     _option("--max-requests-per-second", "maximum rate of requests to the DSS", type=_rate, metavar="N"),
-    _arg(("--delete-staged",), help="delete the staged objects after the bundle is created", action="store_true"),
+    _arg(("--delete-staged",), help="delete what was staged for the bundle after it is created", action="store_true"),
     _option("--copy-timeout", "seconds to wait for copies (%(default)s)", default=3600.0, type=_rate, metavar="N"),
     _option("--creator-uid", "creator of files and bundle; by default that of the connection", type=int, metavar="N"),
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -23,6 +24,7 @@ from airflow_provider_hca.utils.validation import seconds
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_hca.client.models import Bundle
     from airflow_provider_hca.hooks.dss import DSSHook
     from airflow_provider_hca.upload.access import GCSAccess, S3Access
     from airflow_provider_hca.upload.changes import Changes
@@ -45,7 +47,8 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     With `bundle_key` or `bundle_uuid`, and after the DAG run was cleared, only what differs from the latest version of
     the bundle is uploaded: other files keep their UUID and version, files that the directory lacks are left out of the
-    new version. If nothing differs, no version is created, and no asset event: the result is the latest version.
+    new version. If nothing differs, no version is created, and no asset event: the result is the latest version. What a
+    failed run staged or registered is used if it has the same content.
 
     Returns, also as separate XComs such as `task.output["uuid"]`: `uuid`, `version`, `fqid`, `replica`, `file_count`,
     `byte_count`, `created` (whether this try created the bundle), and `statistics` of this try: `staged_file_count`,
@@ -84,7 +87,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     :param max_workers: Maximum number of files in progress
     :param max_bytes_per_second: Maximum rate of sending to the bucket; unlimited if None
     :param max_requests_per_second: Maximum rate of requests to the DSS; unlimited if None
-    :param delete_staged: Whether to delete the staged objects from the bucket after the bundle is created
+    :param delete_staged: Whether to delete what was staged for this version and earlier ones once the bundle exists
     :param copy_timeout: Time to wait for the asynchronous copies of the DSS (files above 64 MiB), in seconds or as a
         `timedelta`
     :param deferrable: Whether to wait in the triggerer; `[operators] default_deferrable` by default
@@ -176,7 +179,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the directory."""
-        from airflow_provider_hca.upload.changes import compare
+        from airflow_provider_hca.upload.report import UploadReport
 
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting():
@@ -185,11 +188,14 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             progress.planned(plan)
             uploader = self._uploader(hook, progress)
             changes = None
-            if self.bundle_key or self.bundle_uuid or context["dag_run"].clear_number:
-                plan, changes = compare(plan, hook.api, hook.get_conn().transport, self._options())
-                if unchanged := self._unchanged_version(plan, changes):
-                    return self._unchanged(context, hook, replace(plan, bundle_version=unchanged), changes, progress)
-            report = uploader.finish(plan, self._register(context, uploader, plan, progress, changes))
+            if self._is_compared(context):
+                new_version = plan.bundle_version
+                plan, changes = self._compare(hook, plan)
+                if plan.bundle_version != new_version:
+                    unchanged = UploadReport.of_plan(plan, self.replica, changes)
+                    return self._unchanged(context, hook, unchanged, progress)
+            plan, report = self._register(context, uploader, plan, progress, changes)
+            report = uploader.finish(plan, report)
             progress.done(report)
             return self._result(context, hook, report)
 
@@ -198,7 +204,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
 
         The directory is planned again, so it has to exist, but its files are not read again.
         """
-        from airflow_provider_hca.upload.changes import compare_again
+        from airflow_provider_hca.upload.changes import restore_kept
 
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("copy"):
@@ -207,32 +213,32 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             plan = self._plan_as(registered.uuid, registered.version)
             progress.planned(plan)
             uploader = self._uploader(hook, progress)
-            plan = compare_again(
-                plan,
-                hook.api,
-                hook.get_conn().transport,
-                replica=self.replica,
-                base=registered.base,
-                kept=registered.kept,
-            )
+            get_base = self._base(hook, plan.bundle_uuid, registered.base)
+            plan = restore_kept(plan, registered.base, registered.kept, get_base)
             report = uploader.finish(plan, registered)
             progress.done(report)
             return self._result(context, hook, report)
 
-    def _unchanged_version(self, plan: Plan, changes: Changes) -> str | None:
-        """Return the latest version if it has all files of the plan.
+    def _is_compared(self, context: Context) -> bool:
+        """Return whether the bundle can have an earlier version."""
+        return bool(self.bundle_key or self.bundle_uuid or context["dag_run"].clear_number)
+
+    def _compare(self, hook: DSSHook, plan: Plan) -> tuple[Plan, Changes]:
+        """Compare a plan with the latest version; return that of the latest version if it has all files.
 
         :raises ValueError: if more files changed than `max_changed` allows, or the latest version is not older
         :raises AirflowSkipException: if the latest version is not older, and `if_newer_exists` is `skip`
         """
-        from airflow_provider_hca.upload.changes import check_max_changed
+        from airflow_provider_hca.upload.changes import check_max_changed, compare
 
+        plan, changes = compare(plan, hook.api, hook.get_conn().transport, self._options())
         check_max_changed(changes, self.max_changed)
-        if changes.version is None or changes.version < plan.bundle_version:
-            return None if changes.count else changes.version
+        if changes.version is None:
+            return plan, changes
         if not changes.count:
-            # The same version is that of an earlier try, which ended before it returned.
-            return None if changes.version == plan.bundle_version else changes.version
+            return replace(plan, bundle_version=changes.version), changes
+        if changes.version < plan.bundle_version:
+            return plan, changes
         message = (
             f"bundle {plan.bundle_uuid} has version {changes.version} already, and version {plan.bundle_version} would "
             f"not be the latest: {changes}. Run it for a later date, or check that no other task has this bundle_key"
@@ -241,17 +247,18 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             raise AirflowSkipException(message)
         raise ValueError(message)
 
+    def _base(self, hook: DSSHook, uuid: str, version: str | None) -> Callable[[], Bundle]:
+        """Return a function that returns the bundle that a plan was compared with."""
+        return cache(lambda: hook.get_bundle(uuid, replica=self.replica, version=version))
+
     def _unchanged(
-        self, context: Context, hook: DSSHook, plan: Plan, changes: Changes, progress: ProgressReporter
+        self, context: Context, hook: DSSHook, report: UploadReport, progress: ProgressReporter
     ) -> dict[str, Any]:
         """Return the result for a bundle that needs no new version, without asset events."""
-        from airflow_provider_hca.upload.report import UploadReport
-
-        show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
-        report = UploadReport.of_plan(plan, self.replica, changes)
+        show_bundle(context, hook, replica=self.replica, uuid=report.uuid, version=report.version)
         progress.done(report)
         if self.if_unchanged == "skip":
-            raise AirflowSkipException(f"bundle {plan.bundle_uuid}.{plan.bundle_version} has all files already")
+            raise AirflowSkipException(f"bundle {report.uuid}.{report.version} has all files already")
         self.outlets = []  # Airflow would send an event for each
         self._report_lineage([self._source(report)])
         return self._as_dictionary(report)
@@ -281,18 +288,18 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         plan: Plan,
         progress: ProgressReporter,
         changes: Changes | None = None,
-    ) -> UploadReport:
+    ) -> tuple[Plan, UploadReport]:
         """Register all files of a plan, and wait until the DSS has copied them, in the worker or in the triggerer."""
         from airflow_provider_hca.client.waiters import FilesWaiter
 
-        report = uploader.register(plan, resume=context["ti"].try_number > 1, changes=changes)
+        plan, report = uploader.register(plan, resume=context["ti"].try_number > 1, changes=changes)
         files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
         if files and self._may_defer(waiter := FilesWaiter(files, [self.replica])):
             progress.waiting(report)
             deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
             self._defer_wait(waiter, deadline, report.as_json())
         uploader.await_copies(plan, report)
-        return report
+        return plan, report
 
     @staticmethod
     def _registered(event: Any) -> UploadReport:
@@ -306,7 +313,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             )
         return UploadReport.from_json(carried)
 
-    def _plan(self, context: Context) -> Plan:
+    def _plan(self, context: Context, task_id: str | None = None) -> Plan:
         from airflow_provider_hca.upload.options import check_choice
 
         check_choice("if_unchanged", self.if_unchanged, get_args(IfUnchanged))
@@ -314,7 +321,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         if self.bundle_key is not None and self.bundle_uuid is not None:
             raise ValueError("bundle_key and bundle_uuid exclude each other: the UUID derives from the key")
         uuid = self.bundle_uuid if self.bundle_key is None else bundle_uuid_of(self.bundle_key)
-        return self._plan_as(uuid or task_uuid(context), self.bundle_version or run_version(context))
+        return self._plan_as(uuid or task_uuid(context, task_id=task_id), self.bundle_version or run_version(context))
 
     def _plan_as(self, bundle_uuid: str, bundle_version: str, names: Names | None = None) -> Plan:
         from airflow_provider_hca.upload.entries import EVERY_NAME

@@ -13,7 +13,6 @@ from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.links.dss import show_bundle
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.utils.fail_fast import fail_fast
-from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.openlineage import Data
 from airflow_provider_hca.utils.progress import ProgressReporter
 from airflow_provider_hca.utils.validation import integer, mappings, seconds
@@ -21,11 +20,15 @@ from airflow_provider_hca.utils.validation import integer, mappings, seconds
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_hca.hooks.dss import DSSHook
     from airflow_provider_hca.upload.plan import Plan
 
 GIB = 1024**3
-_RESERVED = ("task_id", "task_group", "dag", "do_xcom_push", "multiple_outputs", "shard", "shards", "registered")
-_OF_ONE_WORKER = ("bundle_key", "compare", "if_unchanged", "if_newer_exists", "max_changed")
+PLANNED_KEY = "planned"  # key of the XCom
+_RESERVED = (
+    *("task_id", "task_group", "dag", "do_xcom_push", "multiple_outputs"),
+    *(PLANNED_KEY, "shard", "shards", "registered"),
+)
 _SHARD_NAME = "{{ task.shard['number'] }} of {{ task.shard['of'] }}"
 
 
@@ -34,7 +37,8 @@ class DSSUploadTaskGroup(TaskGroup):
 
     The group has three tasks:
 
-    - `plan` lists the directory and divides it into shards, which are ranges of names
+    - `plan` lists the directory, compares it with the latest version of a bundle that has a key or UUID, and divides
+      what differs into shards, which are ranges of names
     - `shard`, mapped over the shards, stages and registers the files of one, and waits for their asynchronous copies
     - `bundle` creates the bundle of all files; it returns the result of `DSSUploadDirectoryOperator`, with
       `shard_count` among the `statistics`
@@ -53,10 +57,9 @@ class DSSUploadTaskGroup(TaskGroup):
     :param staging_bucket: Bucket to stage in. (templated)
     :param max_shard_files: Maximum number of files in a shard
     :param max_shard_bytes: Maximum size of a shard, in bytes; a larger file gets a shard of its own
-    :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there, except those for comparing
-        with the latest version (`bundle_key` and others); `max_workers`,
+    :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there; `max_workers`,
         `max_bytes_per_second` and `max_requests_per_second` apply to each shard. Parameters of Airflow's operators,
-        such as `retries` or `pool`, apply to all tasks, `outlets` to `bundle` only
+        such as `retries` or `pool`, apply to all tasks, `trigger_rule` to `plan` only, `outlets` to `bundle` only
     :raises ValueError: if an argument without a template is invalid
     :raises TypeError: if an argument is unknown
     """
@@ -71,9 +74,6 @@ class DSSUploadTaskGroup(TaskGroup):
         max_shard_bytes: int = 20 * GIB,
         **options: Any,
     ) -> None:
-        single = sorted(set(options) & set(_OF_ONE_WORKER))
-        if single:
-            raise TypeError(f"{', '.join(single)}: only DSSUploadDirectoryOperator compares with the latest version")
         reserved = sorted(set(options) & set(_RESERVED))
         if reserved:
             raise TypeError(f"DSSUploadTaskGroup does not accept {', '.join(reserved)}: its tasks set their own")
@@ -85,11 +85,19 @@ class DSSUploadTaskGroup(TaskGroup):
                 task_id="plan", max_shard_files=max_shard_files, max_shard_bytes=max_shard_bytes, **options
             )
             _check(plan)
+            options.pop("trigger_rule", None)
             shard = DSSUploadShardOperator.partial(
                 task_id="shard", **{"map_index_template": _SHARD_NAME, **options}
             ).expand(shard=plan.output)
             DSSUploadShardsBundleOperator(
-                task_id="bundle", shards=plan.output, registered=shard.output, outlets=outlets, **options
+                task_id="bundle",
+                planned=plan.output[PLANNED_KEY],  # type: ignore[index]  # an XComArg of one task
+                shards=plan.output,
+                registered=shard.output,
+                outlets=outlets,
+                # Airflow skips `shard` if there are no shards, because the DSS has all files.
+                trigger_rule="none_failed_min_one_success",
+                **options,
             )
 
     @property
@@ -101,8 +109,8 @@ class DSSUploadTaskGroup(TaskGroup):
 class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
     """Plan the upload of a directory and divide it into shards; the first task of a `DSSUploadTaskGroup`.
 
-    Returns a list of shards, each with the name of the bundle, a range of names, counts and a digest. Sends nothing to
-    the DSS or the bucket.
+    Returns a list of shards, each with the name of the bundle, a range of names, counts and a digest; and as XCom
+    `planned` the report of the upload before its begin. Writes nothing to the DSS or the bucket.
 
     :param max_shard_files: Maximum number of files in a shard
     :param max_shard_bytes: Maximum size of a shard, in bytes; a larger file gets a shard of its own
@@ -115,16 +123,20 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # type: ignore[override]  # a list
         """Plan the upload."""
+        from airflow_provider_hca.upload.report import UploadReport
         from airflow_provider_hca.upload.shards import split_plan
 
-        with fail_fast():
+        with self._open_hook() as hook:
             # Named as by an operator whose task_id is the id of the group.
-            uuid = self.bundle_uuid or task_uuid(context, task_id=self.task_id.rpartition(".")[0])
-            plan = self._plan_as(uuid, self.bundle_version or run_version(context))
+            plan, changes = self._plan(context, task_id=self.task_id.rpartition(".")[0]), None
+            if self._is_compared(context):
+                plan, changes = self._compare(hook, plan)
             shards = split_plan(plan, max_files=self.max_shard_files, max_bytes=self.max_shard_bytes)
             _check_count(len(shards))
         self._report_lineage([Data.source(self.directory, files=len(plan.files), size=plan.size)])
         self.log.info("%d files, %d bytes, in %d shards", len(plan.files), plan.size, len(shards))
+        planned = UploadReport.of_plan(plan, self.replica, changes)
+        context["ti"].xcom_push(key=PLANNED_KEY, value=planned.as_json())
         return [shard.as_json() for shard in shards]
 
 
@@ -144,9 +156,9 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         """Register the files, unless the directory has changed."""
         progress = ProgressReporter(context).for_shard(self.shard)
         with self._open_hook() as hook, progress.reporting():
-            plan = self._plan(context)
+            plan = self._plan_shard(hook)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
-            registered = self._register(context, self._uploader(hook, progress), plan, progress)
+            _, registered = self._register(context, self._uploader(hook, progress), plan, progress)
             progress.done(registered)
         return self._complete(context, registered.as_json())
 
@@ -163,12 +175,14 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         self._report_lineage([Data.source(self.directory, files=files, size=size)])
         return {"tries": context["ti"].try_number, **registered}
 
-    def _plan(self, context: Context) -> Plan:  # noqa: ARG002 - the shard has the names
+    def _plan_shard(self, hook: DSSHook) -> Plan:
+        from airflow_provider_hca.upload.changes import restore_kept
         from airflow_provider_hca.upload.shards import Shard
 
         shard = Shard.from_json(self.shard)
         with _retry_invalid_directory():
             plan = self._plan_as(shard.bundle_uuid, shard.bundle_version, names=shard.names)
+        plan = restore_kept(plan, shard.base, shard.kept, self._base(hook, shard.bundle_uuid, shard.base))
         shard.check(plan, self.directory)
         return plan
 
@@ -179,36 +193,43 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
     Returns the result of `DSSUploadDirectoryOperator`. The `statistics` are sums over the last tries of all shards, and
     include `shard_count`.
 
+    :param planned: XCom `planned` of `DSSPlanUploadOperator`. (templated)
     :param shards: Output of `DSSPlanUploadOperator`. (templated)
     :param registered: Outputs of all `DSSUploadShardOperator` tasks. (templated)
     """
 
-    template_fields: Sequence[str] = ("shards", "registered", *DSSUploadDirectoryOperator.template_fields)
+    template_fields: Sequence[str] = ("planned", "shards", "registered", *DSSUploadDirectoryOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
+        "planned": "json",
         "shards": "json",
         "registered": "json",
         **DSSUploadDirectoryOperator.template_fields_renderers,
     }
 
-    def __init__(self, *, shards: Any, registered: Any, **kwargs: Any) -> None:
+    def __init__(self, *, planned: Any, shards: Any, registered: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.planned = planned
         self.shards = shards
         self.registered = registered
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the bundle, unless the directory has changed."""
         from airflow_provider_hca.upload.report import UploadReport
-        from airflow_provider_hca.upload.shards import Shard, join_reports
+        from airflow_provider_hca.upload.shards import Shard, join_shards
 
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("bundle"):
+            planned = UploadReport.from_json(self.planned)
+            if planned.version == planned.base:
+                return self._unchanged(context, hook, planned, progress)
             shards = [Shard.from_json(shard) for shard in mappings("shards", self.shards)]
             outputs = [dict(output) for output in mappings("registered", self.registered)]
             tries = [output.pop("tries") for output in outputs]
             with _retry_invalid_directory():
-                plan = self._plan_as(shards[0].bundle_uuid, shards[0].bundle_version)
+                plan = self._plan_as(planned.uuid, planned.version)
             reports = [UploadReport.from_json(output) for output in outputs]
-            registered = join_reports(plan, self.replica, shards, reports, self.directory)
+            get_base = self._base(hook, planned.uuid, planned.base)
+            plan, registered = join_shards(plan, planned, shards, reports, self.directory, get_base)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
             uploader = self._uploader(hook, progress)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import logging
 import threading
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -169,24 +170,42 @@ def compare(plan: Plan, dss: DSSAPI, transport: RequestsTransport, options: Uplo
         raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)
     changes = _changes(plan, version, stored, equal)
     log.info("bundle %s: %s", plan.bundle_uuid, changes)
-    return _keep(plan, stored, equal), changes
+    return replace(_keep(plan, stored, equal), base=version or ""), changes
 
 
-def compare_again(
-    plan: Plan, dss: DSSAPI, transport: RequestsTransport, *, replica: str, base: str | None, kept: str
-) -> Plan:
-    """Return the plan that `compare` returned for the same directory, without reading its files.
+def encode_kept(compared: Sequence[PlannedFile], registered: Sequence[PlannedFile]) -> str:
+    """Return which files of a plan the DSS had already, in a few bytes: for XCom and triggers.
+
+    :param compared: files of the plan that `compare` returned
+    :param registered: the same files after `Uploader.register`, which may find them in other versions; or `compared`
+    """
+    kept = [
+        before.registered or (after.version if after.registered else None)
+        for before, after in zip(compared, registered, strict=True)
+    ]
+    return base64.b64encode(zlib.compress(json.dumps(kept).encode())).decode() if any(kept) else ""
+
+
+def restore_kept(plan: Plan, base: str | None, kept: str, get_base: Callable[[], Bundle]) -> Plan:
+    """Return the plan that was encoded, from a plan of the same directory, without reading its files.
+
+    A directory that has changed since gives another plan, which its digest shows.
 
     :param plan: plan of the directory
-    :param base: version that it was compared with; None if it was not
+    :param base: `base` of the encoded plan
     :param kept: text that `encode_kept` returned
+    :param get_base: returns the bundle of that version; called only if the plan kept files of it
     """
-    if base is None:
+    plan = replace(plan, base=base)
+    if not kept:
         return plan
-    bundle = transport.run(dss.get_bundle(plan.bundle_uuid, replica=replica, version=base))
-    stored, flags = _stored_files(bundle), zlib.decompress(base64.b64decode(kept))
-    names = {file.name for file, is_kept in zip(plan.files, flags, strict=False) if is_kept}
-    return _keep(plan, stored, names & stored.keys())
+    flags: list[bool | str | None] = json.loads(zlib.decompress(base64.b64decode(kept)))
+    pairs = list(zip(plan.files, flags, strict=False))
+    equal = {file.name for file, flag in pairs if flag is True}
+    if equal:
+        stored = _stored_files(get_base())
+        plan = _keep(plan, stored, equal & stored.keys())
+    return plan.with_registered({file.name: version for file, version in pairs if isinstance(version, str)})
 
 
 def _has_content(
@@ -242,11 +261,6 @@ def _keep(plan: Plan, stored: Mapping[str, StoredFile], equal: Collection[str]) 
         return replace(file, uuid=member["uuid"], version=member["version"], registered=True)
 
     return replace(plan, files=tuple(kept(file) if file.name in equal else file for file in plan.files))
-
-
-def encode_kept(plan: Plan) -> str:
-    """Return which files of a plan are kept, in a few bytes: for XCom and triggers."""
-    return base64.b64encode(zlib.compress(bytes(file.registered for file in plan.files))).decode()
 
 
 def check_max_changed(changes: Changes, max_changed: float | None) -> None:

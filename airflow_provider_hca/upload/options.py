@@ -36,7 +36,7 @@ class UploadOptions:
     :ivar max_workers: maximum number of files in progress, which together take 64 MiB of memory
     :ivar max_bytes_per_second: maximum rate of sending to the bucket; unlimited if None
     :ivar max_requests_per_second: maximum rate of requests to the DSS; unlimited if None
-    :ivar delete_staged: whether to delete the staged objects after the bundle is created
+    :ivar delete_staged: whether to delete what was staged for this version and earlier ones after the bundle is created
     :ivar copy_timeout: time to wait for the asynchronous copies of the DSS, in seconds
     :raises ValueError: if a value is invalid
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -42,6 +43,7 @@ class Plan:
     :ivar files: files ordered by name; another order would be another bundle
     :ivar skipped: number of files left out by `include`, `exclude`, `hidden` and `symlinks`
     :ivar names: planned range of names
+    :ivar base: version of the bundle that it was compared with, empty if the bundle had none; None if not compared
     :ivar source: source of the objects; None for files of this machine
     :ivar directory: the open directory; None for objects
     """
@@ -51,6 +53,7 @@ class Plan:
     files: tuple[PlannedFile, ...]
     skipped: int
     names: Names = EVERY_NAME
+    base: str | None = None
     source: Source | None = field(default=None, compare=False, repr=False)
     directory: LocalDirectory | None = field(default=None, compare=False, repr=False)
 
@@ -66,6 +69,18 @@ class Plan:
         """
         files = tuple(file if file.registered else replace(file, version=version) for file in self.files)
         return replace(self, bundle_version=version, files=files)
+
+    def with_registered(self, versions: Mapping[str, str]) -> Self:
+        """Return the plan with files that the DSS has in other versions.
+
+        :param versions: versions by name
+        """
+
+        def registered(file: PlannedFile) -> PlannedFile:
+            version = versions.get(file.name)
+            return file if version is None else replace(file, version=version, registered=True)
+
+        return replace(self, files=tuple(map(registered, self.files))) if versions else self
 
     @property
     def digest(self) -> str:
@@ -126,7 +141,15 @@ def plan_directory(
         left_out = f" ({listing.skipped} are left out by include, exclude, hidden, symlinks)" if listing.skipped else ""
         raise InvalidDirectoryError(listing.root, [("", f"it has no files to upload{left_out}")])
     in_order = tuple(sorted(files, key=lambda file: file.name))
-    return Plan(bundle_uuid, bundle_version, in_order, listing.skipped, names, listing.source, listing.directory)
+    return Plan(
+        bundle_uuid,
+        bundle_version,
+        in_order,
+        listing.skipped,
+        names,
+        source=listing.source,
+        directory=listing.directory,
+    )
 
 
 def guess_type(name: str) -> str:

@@ -55,7 +55,7 @@ class UploadReport:
     :ivar removed_file_count: members of the version before that are not in this one
     :ivar unchanged_file_count: other members
     :ivar kept_byte_count: total size of the members whose file the DSS had already
-    :ivar base: version that the plan was compared with, if any
+    :ivar base: version that the plan was compared with; see `Plan`
     :ivar kept: which of the planned files the DSS had already; see `changes.encode_kept`
     :ivar staged_file_count: files that this try sent to the staging bucket
     :ivar staged_byte_count: total size of those files
@@ -116,12 +116,9 @@ class UploadReport:
         :param changes: difference to the latest version; None if the plan was not compared
         """
         report = cls(plan.bundle_uuid, plan.bundle_version, replica, plan.digest, len(plan.files), plan.size)
-        if changes is None:
-            report.added_file_count = len(plan.files)
-            return report
-        report.add(**changes.counts(), kept_byte_count=plan.size - changes.byte_count)
-        if changes.version is not None:
-            report.base, report.kept = changes.version, encode_kept(plan)
+        report.base, report.kept = plan.base, encode_kept(plan.files, plan.files)
+        report.kept_byte_count = sum(file.size for file in plan.files if file.registered)
+        report.add(**(changes.counts() if changes else {"added_file_count": len(plan.files)}))
         return report
 
     @classmethod

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from airflow_provider_hca.client.models import Bundle
 from airflow_provider_hca.exceptions import InvalidDirectoryError
+from airflow_provider_hca.upload.changes import encode_kept, restore_kept
 from airflow_provider_hca.upload.entries import Names, PlannedFile
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport, slowest
@@ -48,6 +50,8 @@ class Shard:
     :ivar file_count: number of files
     :ivar byte_count: total size of the files
     :ivar digest: sha256 of the files' names, sizes and modification times
+    :ivar base: `base` of the plan
+    :ivar kept: which of the files the DSS has already; see `changes.encode_kept`
     """
 
     bundle_uuid: str
@@ -59,6 +63,8 @@ class Shard:
     file_count: int
     byte_count: int
     digest: str
+    base: str | None = None
+    kept: str = ""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -77,7 +83,7 @@ class Shard:
     def check(self, plan: Plan, directory: str) -> None:
         """Compare a plan of this shard's range with the shard.
 
-        :param plan: current plan of its range
+        :param plan: current plan of its range, with the files that are kept
         :param directory: directory, for the error message
         :raises InvalidDirectoryError: if files changed
         """
@@ -97,9 +103,12 @@ def split_plan(plan: Plan, *, max_files: int, max_bytes: int) -> list[Shard]:
     """Split a plan into shards, in the order of its files.
 
     :param plan: plan of a whole directory
-    :param max_files: maximum number of files of a shard
-    :param max_bytes: maximum size of a shard; a larger file is a shard of its own
+    :param max_files: maximum number of files of a shard, without those that the DSS has already
+    :param max_bytes: maximum size of those files; a larger file is a shard of its own
+    :return: the shards, which together have all files; none if the DSS has all of them
     """
+    if all(file.registered for file in plan.files):
+        return []
     pieces = list(_pieces(plan.files, max_files, max_bytes))
     firsts = ["", *(piece[0].name for piece in pieces[1:])]
     return [
@@ -113,50 +122,66 @@ def split_plan(plan: Plan, *, max_files: int, max_bytes: int) -> list[Shard]:
             file_count=len(piece),
             byte_count=sum(file.size for file in piece),
             digest=_digest(piece),
+            base=plan.base,
+            kept=encode_kept(piece, piece),
         )
         for number, piece in enumerate(pieces, 1)
     ]
 
 
-def join_reports(
-    plan: Plan, replica: str, shards: Sequence[Shard], reports: Sequence[UploadReport], directory: str
-) -> UploadReport:
-    """Return the report of a whole plan, from those of its shards.
+def join_shards(
+    plan: Plan,
+    planned: UploadReport,
+    shards: Sequence[Shard],
+    reports: Sequence[UploadReport],
+    directory: str,
+    get_base: Callable[[], Bundle],
+) -> tuple[Plan, UploadReport]:
+    """Return a whole plan and its report, from those of its shards.
 
     :param plan: current plan of the whole directory
-    :param replica: replica of the bundle
+    :param planned: report before the upload
     :param shards: all shards in order
     :param reports: report of each shard, in the same order
     :param directory: directory, for the error message
+    :param get_base: returns the bundle that the plan was compared with
     :raises InvalidDirectoryError: if the bundle would have other files than were registered
     :raises ValueError: if reports are missing
     """
     if len(reports) != len(shards):
         raise ValueError(f"only {len(reports)} of {len(shards)} shards returned a result: clear the others' tasks")
+    if not shards:
+        plan = restore_kept(plan, planned.base, planned.kept, get_base)
+        return plan, planned
+    files: list[PlannedFile] = []
     for shard, report in zip(shards, reports, strict=True):
         part = replace(plan, files=tuple(_within(plan.files, shard.names)))
+        part = restore_kept(part, shard.base, report.kept, get_base)
         if part.digest != report.digest:
             raise shard.changed(directory)
-    joined = UploadReport.of_plan(plan, replica)
+        files += part.files
+    plan = replace(plan, files=tuple(files))
+    joined = replace(planned, digest=plan.digest, seconds={})
     for report in reports:
         joined.add(**{name: getattr(report, name) for name in _COUNTERS})
         for phase, seconds in report.seconds.items():
             joined.seconds[phase] = round(joined.seconds.get(phase, 0.0) + seconds, 3)
     joined.slowest_files = slowest(file for report in reports for file in report.slowest_files)
-    return joined
+    return plan, joined
 
 
 def _pieces(files: Sequence[PlannedFile], max_files: int, max_bytes: int) -> Iterator[list[PlannedFile]]:
     piece: list[PlannedFile] = []
-    size = 0
+    count = size = 0
     for file in files:
-        if piece and (len(piece) == max_files or size + file.size > max_bytes):
-            yield piece
-            piece, size = [], 0
+        if not file.registered:
+            if count and (count == max_files or size + file.size > max_bytes):
+                yield piece
+                piece, count, size = [], 0, 0
+            count += 1
+            size += file.size
         piece.append(file)
-        size += file.size
-    if piece:
-        yield piece
+    yield piece
 
 
 def _within(files: Sequence[PlannedFile], names: Names) -> Sequence[PlannedFile]:

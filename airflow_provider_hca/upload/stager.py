@@ -8,11 +8,12 @@ and labelled with its checksums at the end. Objects of a source are copied by th
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from airflow_provider_hca.upload.local_files import LocalDirectory, OpenFile
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport
 from airflow_provider_hca.upload.sources.base import Source
-from airflow_provider_hca.upload.staging.base import Staging
+from airflow_provider_hca.upload.staging.base import UNFINISHED, Staging
 from airflow_provider_hca.upload.staging.parts import PartsRunner
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ _SECTION = 8 * MIB  # of an object that is read
 class Item:
     """A planned file during an upload.
 
-    :ivar stored: file that an earlier try registered, if any
+    :ivar stored: file with its UUID that the DSS has, if any
+    :ivar key: key of the staged object, after it is staged
     :ivar sha256: sha256 of its content, after it is staged
     :ivar registered: whether the DSS has it
     :ivar copying: whether the DSS is copying it
@@ -53,16 +55,25 @@ class Item:
     file: PlannedFile
     sha256: str = ""
     stored: FileMetadata | None = None
+    key: str = ""
     registered: bool = False
     copying: bool = False
 
 
-def prefix_of(prefix: str, plan: Plan) -> str:
-    """Return the prefix of the keys of a plan, which no other plan uses: one listing finds all staged objects.
+def bundle_prefix_of(prefix: str, plan: Plan) -> str:
+    """Return the prefix of the keys of all versions of a bundle: one listing finds what was staged for them.
 
     :param prefix: prefix of all staged objects, empty or with a slash at its end
     """
-    return f"{prefix}{plan.bundle_uuid}.{plan.bundle_version}/"
+    return f"{prefix}{plan.bundle_uuid}."
+
+
+def prefix_of(prefix: str, plan: Plan) -> str:
+    """Return the prefix of the keys of a plan, which no other plan uses.
+
+    :param prefix: prefix of all staged objects, empty or with a slash at its end
+    """
+    return f"{bundle_prefix_of(prefix, plan)}{plan.bundle_version}/"
 
 
 def key_of(file: PlannedFile, prefix: str) -> str:
@@ -73,7 +84,17 @@ def key_of(file: PlannedFile, prefix: str) -> str:
 
     :param prefix: prefix that `prefix_of` returns
     """
-    return f"{prefix}{file.uuid}.{zlib.crc32(file.content_type.encode()):08x}"
+    return f"{prefix}{_last_part(file)}"
+
+
+def _last_part(file: PlannedFile) -> str:
+    return f"{file.uuid}.{zlib.crc32(file.content_type.encode()):08x}"
+
+
+def is_key(key: str, prefix: str, plan: Plan) -> bool:
+    """Return whether `key_of` can have returned a key, for this version of the bundle or an earlier one."""
+    version, _, name = key.removeprefix(bundle_prefix_of(prefix, plan)).partition("/")
+    return version <= plan.bundle_version and re.fullmatch(r"[0-9a-f-]{36}\.[0-9a-f]{8}", name) is not None
 
 
 def cost(item: Item) -> int:
@@ -88,7 +109,6 @@ class Stager:
     :param plan: plan of the upload
     :param prefix: prefix of all staged objects
     :param creator_uid: creator of the files; another one in an earlier try is a conflict
-    :param resume: whether an earlier try may have staged files
     :param policy: retries of requests to the store
     :param bandwidth: limit of bytes per second
     :param workers: maximum number of parts in progress
@@ -103,7 +123,6 @@ class Stager:
         *,
         prefix: str,
         creator_uid: int,
-        resume: bool,
         policy: RetryPolicy,
         bandwidth: RateLimiter,
         workers: int,
@@ -112,11 +131,11 @@ class Stager:
     ) -> None:
         self.staging, self.report = staging, report
         self._source, self._directory, self._prefix = plan.source, plan.directory, prefix_of(prefix, plan)
-        self._creator_uid, self._resume = creator_uid, resume
+        self._bundle_prefix, self._creator_uid = bundle_prefix_of(prefix, plan), creator_uid
         self._policy, self._bandwidth, self._stop = policy, bandwidth, stop
         self._requests = RateLimiter()
         self._workers = min(workers, _MAX_PARTS)
-        self._staged: dict[str, str] = {}
+        self._staged: dict[str, dict[str, str]] = {}  # key by stored sum, by last part of the key
         self._halted = False
 
     @cached_property
@@ -132,25 +151,37 @@ class Stager:
         """Cancel large files in progress, since another file failed."""
         self._halted = True
 
-    def find(self) -> None:
-        """Check the bucket and, after an earlier try, list the staged objects."""
+    def check(self) -> None:
+        """Check the bucket."""
         self.retry(self.staging.check)
-        if not self._resume:
-            return
+
+    def find(self, base: str | None) -> bool:
+        """Find what earlier tries and runs staged for this bundle; return whether there is anything.
+
+        :param base: version of the bundle whose files, and those of earlier ones, need not be found
+        """
+        # "0" follows "/" in ASCII.
+        after = "" if base is None else f"{self._bundle_prefix}{base}0"
         try:
-            self._staged = self.retry(lambda: self.staging.find(self._prefix))
+            found = self.retry(lambda: self.staging.find(self._bundle_prefix, after=after))
         except StagingError as error:
             log.warning("%s; cannot find what earlier tries staged: all files are sent again", error)
+            return False
+        for key, stored_sum in sorted(found.items()):
+            self._staged.setdefault(key.rpartition("/")[2], {})[stored_sum] = key
+        return bool(found)
 
     def stage(self, item: Item) -> None:
-        """Stage a file, unless an earlier try did.
+        """Stage a file, unless an earlier try or run did.
 
         :raises FileChangedError: if the file differs from its plan
         :raises OSError: if it cannot be read
         :raises DSSError: if the store refuses it, or the DSS has another one
         """
-        started, file, key = time.monotonic(), item.file, key_of(item.file, self._prefix)
-        stored = item.stored
+        started, file = time.monotonic(), item.file
+        stored = item.stored if item.stored is not None and item.stored.version == file.version else None
+        found = self._staged.get(_last_part(file), {})
+        item.key = found.get(UNFINISHED) or key_of(file, self._prefix)
         content: _Content
         if self._source is not None:
             content = _SourceObject(self, self._source, file, stored)
@@ -158,27 +189,40 @@ class Stager:
             assert self._directory is not None, "a plan has a source or a directory"  # noqa: S101 - for the type checker
             kind = _LargeFile if file.size > PART_SIZE else _SmallFile
             content = kind(self, self._directory, file)
-        sums = content.checksums(needed=stored is not None or key in self._staged)
-        if sums is not None and self._is_done(item, key, sums, stored):
-            if stored is None and file.size > PART_SIZE:  # an earlier try may have ended before it labelled the object
-                self.retry(partial(self.staging.label, key, sums))
+        sums = content.checksums(needed=item.stored is not None or any(found))
+        if sums is not None and (self._is_registered(item, sums) or self._is_staged(item, sums, found)):
+            self.report.add(skipped_file_count=1, skipped_byte_count=file.size)
         else:
-            sums = content.stage(key, sums)
+            sums = content.stage(item.key, sums)
             self.report.add(staged_file_count=1, staged_byte_count=file.size)
         item.sha256 = sums.sha256
         self.report.add_duration(file.name, time.monotonic() - started)
 
-    def _is_done(self, item: Item, key: str, sums: Checksums, stored: FileMetadata | None) -> bool:
-        """Return whether an earlier try staged or registered a file with this content.
+    def _is_registered(self, item: Item, sums: Checksums) -> bool:
+        """Return whether the DSS has a file with this content, which can be one of an earlier version.
 
-        :raises DSSConflictError: if an earlier try registered it with other content
+        :raises DSSConflictError: if an earlier try registered the version with other content
         """
-        if stored is not None:
-            _check_same(item.file, sums.sha256, self._creator_uid, stored)
-            item.registered = True
-        elif self._staged.get(key) != self.staging.stored_sum(sums):
+        file, stored = item.file, item.stored
+        if stored is None:
             return False
-        self.report.add(skipped_file_count=1, skipped_byte_count=item.file.size)
+        if stored.version == file.version:
+            _check_same(file, sums.sha256, self._creator_uid, stored)
+        elif (stored.sha256, stored.content_type) == (sums.sha256, file.content_type):
+            item.file = replace(file, version=stored.version, registered=True)
+        else:
+            return False
+        item.registered = True
+        return True
+
+    def _is_staged(self, item: Item, sums: Checksums, found: Mapping[str, str]) -> bool:
+        """Return whether an object with this content was found, and use that."""
+        key = found.get(self.staging.stored_sum(sums))
+        if key is None:
+            return False
+        item.key = key
+        if item.file.size > PART_SIZE:  # the process that staged it may have ended before it labelled the object
+            self.retry(partial(self.staging.label, key, sums))
         return True
 
     def parts(self) -> PartsRunner:

@@ -32,16 +32,14 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.parallel import run_parallel
-from airflow_provider_hca.upload.changes import (
-    Changes,
-)
+from airflow_provider_hca.upload.changes import Changes, encode_kept
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.entries import EVERY_NAME, FileChangedError
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport, amount
 from airflow_provider_hca.upload.sources.base import check_source
-from airflow_provider_hca.upload.stager import MEMORY, Item, Stager, cost, key_of, prefix_of
+from airflow_provider_hca.upload.stager import MEMORY, Item, Stager, bundle_prefix_of, cost, is_key, prefix_of
 from airflow_provider_hca.upload.staging.base import Staging
 
 log = logging.getLogger(__name__)
@@ -95,17 +93,23 @@ class Uploader:
         :param changes: difference from `changes.compare`
         :raises DSSError: any error of the three methods
         """
-        report = self.register(plan, resume=resume, changes=changes)
+        plan, report = self.register(plan, resume=resume, changes=changes)
         self.await_copies(plan, report)
         return self.finish(plan, report)
 
-    def register(self, plan: Plan, *, resume: bool = False, changes: Changes | None = None) -> UploadReport:
+    def register(
+        self, plan: Plan, *, resume: bool = False, changes: Changes | None = None
+    ) -> tuple[Plan, UploadReport]:
         """Stage and register all files, except those that `changes.compare` found in the DSS.
 
+        Skips what an earlier try staged or registered and, if the plan was compared, also what an earlier run did for
+        another version of the bundle.
+
         :param plan: plan from `plan_directory`, or from `changes.compare`
-        :param resume: whether an earlier try may have staged or registered files, which are then skipped
+        :param resume: whether an earlier try may have staged or registered files of this version
         :param changes: difference from `changes.compare`
-        :return: report, whose `copying` are the files to wait for
+        :return: the plan, in which files that the DSS had have their versions, and the report, whose `copying` are the
+            files to wait for
         :raises ValueError: if the source is in another cloud, or would contain the staged objects
         :raises DSSError: if the DSS does not answer or refuses the token; nothing was staged
         :raises StagingError: if the bucket does not exist; nothing was staged
@@ -124,21 +128,25 @@ class Uploader:
         self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))
         self._transport.run(self._dss.check_token())
         self._stage(plan, items, report, resume=resume)
+        found = {item.file.name: item.file.version for item in items if item.file.registered}
+        if found:
+            compared, plan = plan, plan.with_registered(found)
+            report.digest, report.kept = plan.digest, encode_kept(compared.files, plan.files)
         to_register = [item for item in items if not item.registered]
         if to_register:
             # Staging may outlast a token, which is renewed here once, and not by all threads together.
             self._transport.run(self._dss.authenticate())
-        failures = self._bulk("register", to_register, lambda item: self._register(item, prefix, report), report)
+        failures = self._bulk("register", to_register, lambda item: self._register(item, report), report)
         self._raise(failures, items)
         report.copying = [[item.file.uuid, item.file.version, item.sha256] for item in items if item.copying]
         report.copied_file_count = len(report.copying)
         report.add(retry_count=self._dss.retries - retries)
-        return report
+        return plan, report
 
     def await_copies(self, plan: Plan, report: UploadReport) -> None:
         """Wait until the DSS has copied all files.
 
-        :param plan: the same plan as registered
+        :param plan: plan from `register`
         :param report: report from `register`
         :raises UploadError: if copies failed, or took too long
         :raises DSSAbortedError: if stopped
@@ -158,7 +166,7 @@ class Uploader:
     def finish(self, plan: Plan, report: UploadReport) -> UploadReport:
         """Put the bundle, whose files the DSS has.
 
-        :param plan: the same plan as registered
+        :param plan: plan from `register`
         :param report: report from `register`, after the copies
         :raises InvalidDirectoryError: if it is another plan
         """
@@ -179,9 +187,10 @@ class Uploader:
 
         :param plan: plan of the whole directory, after all shards have ended
         """
+        prefix = prefix_of(self._prefix, plan)
         try:
-            self._staging.find(prefix_of(self._prefix, plan))
-            self._staging.abort_multipart_uploads()
+            self._staging.find(prefix)
+            self._staging.abort_multipart_uploads(prefix)
         except StagingError as error:
             log.warning("%s; parts of large files may remain there", error)
 
@@ -191,15 +200,16 @@ class Uploader:
             plan,
             prefix=self._prefix,
             creator_uid=self._creator_uid,
-            resume=resume,
             policy=self._policy,
             bandwidth=self._bandwidth,
             workers=self._options.max_workers,
             report=report,
             stop=self._stop,
         )
-        stager.find()
-        if resume:
+        stager.check()
+        found = (resume or plan.base is not None) and stager.find(plan.base or None)
+        # Files are registered after they were staged; but a try of this version may have deleted what it staged.
+        if resume or found:
             self._raise(self._bulk("look_up", items, self._look_up, report), items)
 
         def continue_after(error: Exception) -> bool:
@@ -215,12 +225,13 @@ class Uploader:
             raise InvalidDirectoryError(plan.files[0].directory, changed, permanent=False)
         self._raise(failures, items)
         if plan.names == EVERY_NAME:  # unfinished uploads may be those of another shard in progress otherwise
-            self._staging.abort_multipart_uploads()
+            self._staging.abort_multipart_uploads(prefix_of(self._prefix, plan))
 
     def _look_up(self, item: Item) -> Call[None]:
-        file = item.file
         try:
-            item.stored = yield from self._dss.head_file(file.uuid, replica=self._replica, version=file.version)
+            stored = yield from self._dss.head_file(item.file.uuid, replica=self._replica)
+            if stored.version == item.file.version or stored.size == item.file.size:
+                item.stored = stored
         except DSSResponseError as error:
             # After a failed copy of an earlier try, a DSS answers 422 or 500 forever: the file is registered again.
             # 500 for many files means that the DSS is in trouble.
@@ -228,8 +239,8 @@ class Uploader:
             if error.status not in {404, 422, 500} or self._failed_heads > _MAX_FAILED_HEADS:
                 raise
 
-    def _register(self, item: Item, prefix: str, report: UploadReport) -> Call[None]:
-        file, url = item.file, self._staging.url(key_of(item.file, prefix))
+    def _register(self, item: Item, report: UploadReport) -> Call[None]:
+        file, url = item.file, self._staging.url(item.key)
         put = yield from self._dss.put_file(file.uuid, file.version, source_url=url, creator_uid=self._creator_uid)
         item.copying = put.outcome == "copying"
         item.registered = not item.copying
@@ -259,12 +270,16 @@ class Uploader:
         )
 
     def _delete_staged(self, plan: Plan, report: UploadReport) -> None:
-        """Delete the objects of this upload's keys; the bundle exists, so a failure is only logged."""
-        prefix = prefix_of(self._prefix, plan)
-        keys = [key_of(file, prefix) for file in plan.files]
+        """Delete what was staged for this version and earlier ones; the bundle exists, so a failure is only logged."""
+        try:
+            found = self._staging.find(bundle_prefix_of(self._prefix, plan))
+        except StagingError as error:
+            log.warning("staged objects remain in the bucket: %s", error)
+            return
+        keys = [key for key in found if is_key(key, self._prefix, plan)]
         batches = [keys[first : first + _DELETED_AT_ONCE] for first in range(0, len(keys), _DELETED_AT_ONCE)]
         failures = self._threads("delete", batches, self._staging.delete, report, _is_of_one_file)
-        del report.seconds["delete"]
+        report.seconds.pop("delete", None)
         if failures:
             log.warning("staged objects remain in the bucket: %s", failures[0][1])
 

@@ -82,6 +82,7 @@ class Model(FileRules, BundleRules, CollectionRules):
     @step(
         number=[0, 1, 2, 3],
         fresh=[True, False, False],
+        next_version=[False, True],
         replica=REPLICAS,
         delete=[False, False, True],
         faults=UPLOAD_FAULTS,
@@ -95,6 +96,7 @@ class Model(FileRules, BundleRules, CollectionRules):
         self,
         number: int,
         fresh: bool,
+        next_version: bool,
         replica: str,
         delete: bool,
         faults: Sequence[Fault | None],
@@ -107,8 +109,13 @@ class Model(FileRules, BundleRules, CollectionRules):
         """Upload a directory: tries with faults, perhaps with a change of a file, and one without."""
         if fresh or self.current is None:
             self.directory.write(TREES[number])
-            uuid = f"d{next(self.numbers):07}-0000-4000-8000-000000000000"
-            self.current = Upload(self.world, self.directory, self.auth, replica, uuid, VERSIONS[0], delete=delete)
+            uuid, version = f"d{next(self.numbers):07}-0000-4000-8000-000000000000", VERSIONS[0]
+            last = self.last
+            if next_version and last is not None and last.version != VERSIONS[-1]:
+                replica, uuid, version = last.replica, last.uuid, VERSIONS[VERSIONS.index(last.version) + 1]
+            self.current = self.last = Upload(
+                self.world, self.directory, self.auth, replica, uuid, version, delete=delete, compared=next_version
+            )
         names = sorted(os.listdir(self.directory.path))  # noqa: PTH208 - names only
         changed = names[change % len(names)] if change is not None and names else None
         url = f"{'s3' if self.current.replica == 'aws' else 'gs'}://staging/sentinel/x"

@@ -81,6 +81,7 @@ class Base(RuleBasedStateMachine):
         self.numbers = count()
         self.directory = Directory(self.world.directory)
         self.current: Upload | None = None
+        self.last: Upload | None = None
 
     @initialize(processes=st.sampled_from([0, 0, 0, 1, 3]), seed=st.integers(0, 99))
     def files(self, processes: int, seed: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_hca.exceptions import DSSAbortedError, StagingError
 from airflow_provider_hca.upload.checksums import Checksums, part_ranges
 from airflow_provider_hca.upload.local_files import OnBytes, OpenFile, PartSums, ignore_bytes
+from airflow_provider_hca.upload.staging.base import UNFINISHED
 
 from .checksums import sums
 from .server import MemoryStore
@@ -104,17 +105,17 @@ class MemoryStaging:
         """Check that the bucket exists."""
         self._operate("")
 
-    def find(self, prefix: str) -> dict[str, str]:
-        """Return the ETags of the objects under a prefix."""
+    def find(self, prefix: str, *, after: str = "") -> dict[str, str]:
+        """Return the ETags of the objects and unfinished uploads under a prefix."""
         start = self.url(prefix)
         self._found = {key for key in self._parts if key.startswith(prefix)}
 
         def listing() -> dict[str, str]:
             root = len(self.url(""))
-            return {
+            return dict.fromkeys(self._found, UNFINISHED) | {
                 url[root:]: sums(content)["hca-dss-s3_etag"]
                 for url, (content, _, _) in self._store.objects.items()
-                if url.startswith(start)
+                if url.startswith(start) and url[root:] > after
             }
 
         found: dict[str, str] = self._operate(prefix, listing, tolerated=True)
@@ -156,10 +157,11 @@ class MemoryStaging:
 
         self._operate(key, apply)
 
-    def abort_multipart_uploads(self) -> None:
+    def abort_multipart_uploads(self, prefix: str) -> None:
         """Abort what `find` noted and nothing resumed."""
         for key in self._found:
-            self._parts.pop(key, None)
+            if key.startswith(prefix):
+                self._parts.pop(key, None)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects."""

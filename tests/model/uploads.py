@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.sansio import Call, Request
 from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.upload.changes import compare
+from airflow_provider_hca.upload.entries import PlannedFile
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan, plan_directory
 from airflow_provider_hca.upload.report import UploadReport
@@ -17,6 +20,7 @@ from airflow_provider_hca.upload.stager import key_of, prefix_of
 from airflow_provider_hca.upload.uploader import Uploader
 
 from .checksums import sums
+from .choices import VERSIONS
 from .faults import SURVIVED, Fault
 from .outcomes import FaultQueue, Outcome
 from .server import MemoryStore
@@ -96,13 +100,22 @@ class Directory:
 
 
 class Upload:
-    """One bundle, uploaded in as many tries as it takes.
+    """One version of a bundle, uploaded in as many tries as it takes.
 
-    :param files: Contents by name
+    :param compared: Whether the bundle has a key: earlier versions, and files of them, may exist
     """
 
     def __init__(
-        self, world: World, directory: Directory, auth: Any, replica: str, uuid: str, version: str, *, delete: bool
+        self,
+        world: World,
+        directory: Directory,
+        auth: Any,
+        replica: str,
+        uuid: str,
+        version: str,
+        *,
+        delete: bool,
+        compared: bool = False,
     ) -> None:
         self._world, self._directory, self._auth = world, directory, auth
         self.replica, self._uuid, self._version = replica, uuid, version
@@ -110,8 +123,19 @@ class Upload:
             replica=replica, max_workers=1, delete_staged=delete, content_types={"*": "text/plain"}
         )
         self._parts: dict[str, dict[int, bytes]] = {}
+        self._compared = compared
         self._tries = 0
         self._conflicts = False
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        return self._version
+
+    @property
+    def uuid(self) -> str:
+        """UUID of the bundle."""
+        return self._uuid
 
     @property
     def _store(self) -> MemoryStore:
@@ -142,10 +166,12 @@ class Upload:
         fails = fail_copy or any(copy.key in keys and copy.fail for copy in truth.copies)
         existed = (self.replica, self._uuid, self._version) in truth.bundles
         contents = {file.name: file.path.read_bytes() for file in plan.files}
+        known = self._known(plan, contents)
         if change is not None:
             self._directory.change(change)
+        dss = DSSAPI("http://dss.example.org/v1", auth=self._auth, creator_uid=CREATOR)
         uploader = Uploader(
-            DSSAPI("http://dss.example.org/v1", auth=self._auth, creator_uid=CREATOR),
+            dss,
             transport,  # type: ignore[arg-type]  # as far as an upload uses it
             staging,  # type: ignore[arg-type]  # it copies no objects
             self._options,
@@ -156,15 +182,23 @@ class Upload:
         def all_staged(request: Request) -> None:
             if request.method == "PUT" and "/files/" in request.url and "version=none" not in request.url:
                 for file in plan.files:
-                    key = (self.replica, file.uuid, file.version)
-                    url = staging.url(key_of(file, prefix))
-                    assert url in self._store.objects or key in registered, f"{request} before {file.name} was staged"
+                    expected = sums(file.path.read_bytes())
+                    urls = [staging.url(key) for key in self._keys_of(plan, file)]
+                    staged_now = any(
+                        url in self._store.objects and sums(self._store.objects[url][0]) == expected for url in urls
+                    )
+                    is_stored = any(
+                        stored == file.uuid and found.sums == tuple(expected.values())
+                        for (_, stored, _), found in truth.files.items()
+                    )
+                    conflict = (self.replica, file.uuid, file.version) in registered
+                    assert staged_now or is_stored or conflict or change, f"{request} before {file.name} was staged"
 
         world.before_request = all_staged
         error: Exception | None = None
         report: UploadReport | None = None
         try:
-            report = uploader.upload(plan, resume=resume)
+            report = self._upload(uploader, dss, transport, plan, resume=resume)
         except Exception as raised:  # noqa: BLE001 - looked at below
             error = raised
         world.settle()
@@ -174,7 +208,9 @@ class Upload:
             map(str, transport.log)
         )
         calm = not staging.seen and not any(one.fault for out in transport.log for one in out.log) and not fails
-        self._check_skipped(staging, staged, registered, contents, keys, plan, prefix, transport, resume, calm, trace)
+        self._check_skipped(
+            staging, staged, registered, contents, known, keys, plan, prefix, transport, resume, calm, trace
+        )
         if change is not None and not resume and not registered:
             new = [key for key in keys if key in truth.files]
             assert error is not None, f"a changed file was uploaded: {trace}"
@@ -182,12 +218,62 @@ class Upload:
         faults_seen = [one.fault for out in transport.log for one in out.log if one.fault]
         mild = staging.seen <= _CURED and not fails and len(faults_seen) <= 1 and {*faults_seen} <= {*SURVIVED}
         if error is None:
-            assert report is not None
+            if report is None:
+                latest = truth.bundle(self.replica, self._uuid, None)
+                assert latest is not None, trace
+                self._check_members(latest[1], plan, contents, trace)
+                return True
             assert "permanent" not in staging.seen - staging.tolerated, f"success after a refusal: {trace}"
             self._check_result(plan, contents, report, existed, trace)
             return True
         self._check_error(error, transport, staging, registered, contents, plan, change, mild, trace)
         return False
+
+    def _upload(
+        self, uploader: Uploader, dss: DSSAPI, transport: InProcessTransport, plan: Plan, *, resume: bool
+    ) -> UploadReport | None:
+        """Upload as the operator does; None if nothing changed."""
+        if not self._compared:
+            return uploader.upload(plan, resume=resume)
+        plan, changes = compare(plan, dss, transport, self._options)  # type: ignore[arg-type]  # see below
+        if not changes.count and changes.version != plan.bundle_version:
+            return None
+        return uploader.upload(plan, resume=resume, changes=changes)
+
+    def _known(self, plan: Plan, contents: Mapping[str, bytes]) -> set[str]:
+        """Return the names of files that no calm try sends: those of the latest version, and what failed runs left."""
+        truth = self._world.truth
+        if not self._compared or self._world.is_stale:
+            return set()
+        version, members = "", set()
+        if latest := truth.bundle(self.replica, self._uuid, None):
+            version, members = latest[0], {(uuid, version) for _, uuid, version, _ in latest[1].members}
+        known = set()
+        for file in plan.files:
+            expected = tuple(sums(contents[file.name]).values())
+            newest = truth.file(self.replica, file.uuid, None)
+            candidates = [(newest[0], newest[1])] if newest and newest[0] > version else []
+            candidates += [
+                (version, truth.files[self.replica, uuid, version]) for uuid, version in members if uuid == file.uuid
+            ]
+            if any(stored.sums == expected for _, stored in candidates):
+                known.add(file.name)
+        return known
+
+    def _keys_of(self, plan: Plan, file: PlannedFile) -> list[str]:
+        """Return the keys that a file can have for each version of the bundle."""
+        return [key_of(file, prefix_of("", replace(plan, bundle_version=version))) for version in VERSIONS]
+
+    def _check_members(self, bundle: Any, plan: Plan, contents: Mapping[str, bytes], trace: str) -> None:
+        """Check that a bundle has the files of a plan, with their content and versions up to its own."""
+        assert [(name, uuid, indexed) for name, uuid, _, indexed in bundle.members] == [
+            (file.name, file.uuid, file.indexed) for file in plan.files
+        ], trace
+        for file, (_, uuid, version, _) in zip(plan.files, bundle.members, strict=True):
+            stored = self._world.truth.files[self.replica, uuid, version]
+            expected = tuple(sums(contents[file.name]).values())
+            assert (stored.sums, stored.content_type, stored.creator) == (expected, file.content_type, CREATOR), trace
+            assert version <= self._version, trace
 
     def _check_skipped(
         self,
@@ -195,6 +281,7 @@ class Upload:
         staged: Mapping[str, tuple[bytes, str, Mapping[str, str]] | None],
         registered: Mapping[tuple[str, str, str], Any],
         contents: Mapping[str, bytes],
+        known: set[str],
         keys: Sequence[tuple[str, str, str]],
         plan: Plan,
         prefix: str,
@@ -210,6 +297,9 @@ class Upload:
             before = staged[place]
             if resume and calm and before and sums(before[0]) == sums(contents[file.name]):
                 assert place not in staging.puts, f"staged again: {trace}"
+            if calm and file.name in known:
+                assert place not in staging.puts, f"a file of an earlier version was staged again: {trace}"
+                assert f"/v1/files/{file.uuid}" not in puts, f"a file was registered again: {trace}"
             if resume and calm and key in registered:
                 assert f"/v1/files/{file.uuid}" not in puts, f"registered again: {trace}"
                 assert place not in staging.puts, f"staged again: {trace}"
@@ -224,14 +314,11 @@ class Upload:
         truth = self._world.truth
         bundle = truth.bundles[self.replica, self._uuid, self._version]
         assert bundle.creator == CREATOR, trace
-        members = tuple((file.name, file.uuid, file.version, file.indexed) for file in plan.files)
-        assert bundle.members == members, trace
-        for file in plan.files:
-            stored = truth.files[self.replica, file.uuid, file.version]
-            expected = tuple(sums(contents[file.name]).values())
-            assert (stored.sums, stored.content_type, stored.creator) == (expected, file.content_type, CREATOR), trace
+        self._check_members(bundle, plan, contents, trace)
+        if not self._compared:
+            assert {version for _, _, version, _ in bundle.members} <= {self._version}, trace
+            assert report.staged_file_count + report.skipped_file_count == len(plan.files), trace
         assert report.file_count == len(plan.files), trace
-        assert report.staged_file_count + report.skipped_file_count == len(plan.files), trace
         assert not report.created or not existed, trace
         assert (report.uuid, report.version, report.copying) == (self._uuid, self._version, []), trace
 

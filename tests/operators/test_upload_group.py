@@ -21,6 +21,7 @@ from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.exceptions import DSSAbortedError, InvalidDirectoryError
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadTaskGroup
 from airflow_provider_hca.operators.upload_group import (
+    PLANNED_KEY,
     DSSPlanUploadOperator,
     DSSUploadShardOperator,
     DSSUploadShardsBundleOperator,
@@ -216,7 +217,9 @@ class Tasks:
             **options,
         }
         plan = DSSPlanUploadOperator(task_id="plan", max_shard_files=max_files, max_shard_bytes=10**9, **self._options)
-        self.shards = json.loads(json.dumps(plan.execute(new_context())))
+        context = new_context()
+        self.shards = json.loads(json.dumps(plan.execute(context)))
+        self.planned = json.loads(json.dumps(context["ti"].pushed[PLANNED_KEY]))
         self.done: list[Any] = []
 
     def shard(self, number: int) -> DSSUploadShardOperator:
@@ -230,7 +233,7 @@ class Tasks:
     def put(self) -> dict[str, Any]:
         """Run the task `bundle`."""
         operator = DSSUploadShardsBundleOperator(
-            task_id="bundle", shards=self.shards, registered=self.done, **self._options
+            task_id="bundle", planned=self.planned, shards=self.shards, registered=self.done, **self._options
         )
         return operator.execute(new_context())
 

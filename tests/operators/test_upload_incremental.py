@@ -13,7 +13,18 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow_provider_hca.client.identifiers import bundle_uuid_of
 from airflow_provider_hca.operators.dss import DSSUploadDirectoryOperator, DSSUploadTaskGroup
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, event_extras, execute, new_context, new_dag, next_try, requests_of, run, states
+from tests.running import (
+    LOGICAL_DATE,
+    event_extras,
+    execute,
+    new_context,
+    new_dag,
+    next_try,
+    requests_of,
+    run,
+    states,
+    xcom,
+)
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -36,15 +47,23 @@ def directory(tmp_path: Path) -> Path:
     return root
 
 
-def night(number: int, **context: Any) -> Any:
-    return new_context(dag_id="nightly", logical_date=LOGICAL_DATE + timedelta(days=number), **context)
+def night(number: int, dag_id: str = "nightly") -> Any:
+    return new_context(dag_id=dag_id, logical_date=LOGICAL_DATE + timedelta(days=number))
 
 
 def upload(dss: LocalDSS, directory: Path | str, context: Any, **options: Any) -> dict[str, Any]:
-    operator = DSSUploadDirectoryOperator(
+    return upload_operator(dss, directory, **options).execute(context)
+
+
+def upload_operator(dss: LocalDSS, directory: Path | str, **options: Any) -> DSSUploadDirectoryOperator:
+    return DSSUploadDirectoryOperator(
         task_id="upload", directory=str(directory), staging_bucket=dss.bucket, poll_interval=1, **options
     )
-    return operator.execute(context)
+
+
+def fault(dss: LocalDSS, path: str) -> None:
+    """Let the DSS refuse the next PUTs."""
+    dss.control("POST", "faults", {"method": "PUT", "path": path, "status": 400, "times": 99})
 
 
 def manifest(dss: LocalDSS, result: dict[str, Any]) -> dict[str, tuple[str, str, bool]]:
@@ -281,6 +300,127 @@ def test_invalid_arguments_fail_without_retries(
         upload(dss, directory, night(1), **options)
 
 
-def test_group_refuses_a_key() -> None:
-    with new_dag("group_with_key"), pytest.raises(TypeError, match="only DSSUploadDirectoryOperator compares"):
-        DSSUploadTaskGroup(directory="/data", staging_bucket="staging", bundle_key="a")
+def group(
+    dss: LocalDSS, directory: Path, key: str, number: int, **options: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a task group for a night; return the result of its last task, and the states of its tasks."""
+    outlet = Asset(f"x-dss-test://{key}")
+    with new_dag("nightly_group") as dag:
+        DSSUploadTaskGroup(
+            directory=str(directory),
+            staging_bucket=dss.bucket,
+            bundle_key=key,
+            max_shard_files=2,
+            outlets=[outlet],
+            retries=0,
+            **options,
+        )
+    dag_run = run(dag, logical_date=LOGICAL_DATE + timedelta(days=number))
+    return xcom(dag_run, "upload.bundle"), states(dag_run)
+
+
+def test_nights_of_a_group_upload_only_what_changed(dss: LocalDSS, directory: Path, key: str) -> None:
+    one, _ = group(dss, directory, key, 1)
+    first = manifest(dss, one)
+    assert (one["uuid"], counts(one), one["statistics"]["shard_count"]) == (bundle_uuid_of(key), (4, 0, 0, 0), 2)
+
+    (directory / "reads/r1.fastq").write_bytes(b"changed" * 10)
+    (directory / "reads/r3.fastq").write_bytes(new_uuid().encode())
+    (directory / "reads/r2.fastq").unlink()
+    two, _ = group(dss, directory, key, 2)
+    second = manifest(dss, two)
+    assert (counts(two), two["created"], two["statistics"]["shard_count"]) == ((1, 1, 1, 2), True, 1)
+    assert two["statistics"]["staged_file_count"] == two["statistics"]["registered_file_count"] == 2
+    assert [second[name] for name in ("large.bin", "project.json")] == [first["large.bin"], first["project.json"]]
+    assert {second[name][1] for name in ("reads/r1.fastq", "reads/r3.fastq")} == {two["version"]}
+
+    before = dss.control("GET", "store")
+    three, found = group(dss, directory, key, 3)
+    assert (three["fqid"], three["created"], counts(three)) == (two["fqid"], False, (0, 0, 0, 4))
+    assert found["upload.shard"] == "skipped"
+    assert dss.control("GET", "store") == before
+
+    (directory / "large.bin").unlink()
+    four, found = group(dss, directory, key, 4)
+    assert (counts(four), found["upload.shard"], found["upload.bundle"]) == ((0, 0, 1, 3), "skipped", "success")
+    assert manifest(dss, four) == {name: file for name, file in second.items() if name != "large.bin"}
+
+
+def test_group_skips_an_older_date(dss: LocalDSS, directory: Path, key: str) -> None:
+    group(dss, directory, key, 5)
+    (directory / "new").write_text(new_uuid())
+    _, found = group(dss, directory, key, 4, if_newer_exists="skip")
+    assert {*found.values()} == {"skipped"}
+    _, found = group(dss, directory, key, 3)
+    assert found["upload.plan"] == "failed"
+
+
+def test_group_refuses_more_changes_than_allowed_before_it_stages(dss: LocalDSS, directory: Path, key: str) -> None:
+    group(dss, directory, key, 1)
+    for name in ("project.json", "reads/r2.fastq"):
+        (directory / name).write_text(new_uuid())
+    puts = requests_of(dss, "PUT", "/")
+    _, found = group(dss, directory, key, 2, max_changed=1)
+    assert (found["upload.plan"], found["upload.bundle"]) == ("failed", "upstream_failed")
+    assert requests_of(dss, "PUT", "/") == puts
+
+
+@pytest.mark.parametrize("replica", ["aws", "gcp"])
+@pytest.mark.parametrize("named", [True, False], ids=["key", "cleared"])
+def test_next_run_uses_what_a_failed_run_staged(
+    dss: LocalDSS, directory: Path, key: str, replica: str, *, named: bool
+) -> None:
+    """Only the files that changed in between are sent."""
+    options: dict[str, Any] = {"replica": replica, **({"bundle_key": key} if named else {})}
+    fault(dss, "/files/")
+    with pytest.raises(AirflowFailException):
+        upload(dss, directory, night(1, key), **options)
+    dss.control("DELETE", "faults")
+    (directory / "reads/r1.fastq").write_text(new_uuid())
+    context = night(2) if named else next_try(night(1, key))
+    context["dag_run"].clear_number = 0 if named else 1
+    result = upload(dss, directory, context, **options)
+    statistics = result["statistics"]
+    assert (statistics["staged_file_count"], statistics["skipped_file_count"]) == (1, 3)
+    assert statistics["registered_file_count"] == 4
+    assert {version for _, version, _ in manifest(dss, result).values()} == {result["version"]}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["key", "cleared"])
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_next_run_uses_what_a_failed_run_registered(
+    dss: LocalDSS, directory: Path, key: str, *, named: bool, deferrable: bool
+) -> None:
+    """The bundle of the next run has their versions; one that changed in between gets the run's."""
+    options: dict[str, Any] = {"bundle_key": key} if named else {}
+    fault(dss, "/bundles/")
+    with pytest.raises(AirflowFailException):
+        upload(dss, directory, night(1, key), **options)
+    dss.control("DELETE", "faults")
+    (directory / "reads/r1.fastq").write_text(new_uuid())
+    (directory / "large.bin").write_bytes((new_uuid().encode() * 5_000)[:LARGE])
+    context = night(2) if named else next_try(night(1, key))
+    context["dag_run"].clear_number = 0 if named else 1
+    result = execute(upload_operator(dss, directory, deferrable=deferrable, **options), context)
+    statistics = result["statistics"]
+    assert (statistics["staged_file_count"], statistics["registered_file_count"]) == (2, 2)
+    versions_of = {name: version for name, (_, version, _) in manifest(dss, result).items()}
+    changed = {name for name, version in versions_of.items() if version == result["version"]}
+    assert changed == {"reads/r1.fastq", "large.bin"}
+    assert len({*versions_of.values()}) == 2
+
+    context = night(3) if named else next_try(context)
+    context["dag_run"].clear_number = 0 if named else 2
+    assert upload(dss, directory, context, **options)["fqid"] == result["fqid"]
+
+
+def test_group_uses_what_a_failed_run_registered(dss: LocalDSS, directory: Path, key: str) -> None:
+    fault(dss, "/bundles/")
+    _, found = group(dss, directory, key, 1)
+    assert found["upload.bundle"] == "failed"
+    dss.control("DELETE", "faults")
+    (directory / "reads/r1.fastq").write_text(new_uuid())
+    result, _ = group(dss, directory, key, 2)
+    statistics = result["statistics"]
+    assert (statistics["staged_file_count"], statistics["registered_file_count"]) == (1, 1)
+    assert sum(version == result["version"] for _, version, _ in manifest(dss, result).values()) == 1

@@ -155,7 +155,7 @@ def test_another_type_than_the_first_time(dss: LocalDSS, tmp_path: Path) -> None
 class _Unlisted(S3Staging):
     """A bucket that may not be listed."""
 
-    def find(self, prefix: str) -> dict[str, str]:
+    def find(self, prefix: str, *, after: str = "") -> dict[str, str]:  # noqa: ARG002 - the signature of the protocol
         raise StagingError(self.url(prefix), "access denied", permanent=True)
 
 
@@ -177,8 +177,8 @@ def test_a_first_try_does_not_look(dss: LocalDSS, tmp_path: Path) -> None:
     """A first try asks neither the bucket nor the DSS for single files."""
 
     class NoFinding(S3Staging):
-        def find(self, prefix: str) -> dict[str, str]:
-            raise AssertionError(prefix)
+        def find(self, prefix: str, *, after: str = "") -> dict[str, str]:
+            raise AssertionError(prefix, after)
 
     planned = plan(write_tree(tmp_path, small(5)))
     uploader(dss, staging=NoFinding(dss.bucket)).upload(planned)

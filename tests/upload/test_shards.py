@@ -10,7 +10,7 @@ from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.upload.entries import Names
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport
-from airflow_provider_hca.upload.shards import Shard, join_reports, split_plan
+from airflow_provider_hca.upload.shards import Shard, join_shards, split_plan
 from tests.local.server import new_uuid
 from tests.upload.support import plan, write_tree
 
@@ -91,6 +91,10 @@ def test_a_range_ends_before_its_end(name: str, inside: bool) -> None:
     assert (name in Names("b", "d")) is inside
 
 
+def _no_base() -> Any:
+    raise AssertionError("nothing is kept")
+
+
 def _registered(part: Plan, **counts: Any) -> UploadReport:
     report = UploadReport.of_plan(part, "aws")
     for name, value in counts.items():
@@ -119,7 +123,7 @@ def test_what_shards_did_adds_up(tmp_path: Path) -> None:
             seconds={"stage": 2.0, "copy": 1},
         ),
     ]
-    joined = join_reports(whole, "aws", shards, done, str(tmp_path))
+    _, joined = join_shards(whole, _registered(whole), shards, done, str(tmp_path), _no_base)
     assert (joined.staged_file_count, joined.retry_count, joined.digest) == (7, 1, whole.digest)
     assert joined.slowest_files == [["1", 9.0], ["5", 4.0], ["6", 3.0], ["7", 2.0], ["2", 1.0]]
     assert joined.seconds == {"stage": 3.5, "copy": 1}
@@ -131,4 +135,4 @@ def test_shards_of_another_bundle_do_not_join(tmp_path: Path) -> None:
     shards = split_plan(whole, max_files=1, max_bytes=10)
     other = [plan(tmp_path, bundle=new_uuid(), names=shard.names) for shard in shards]
     with pytest.raises(InvalidDirectoryError, match="shard 1 of 2"):
-        join_reports(whole, "aws", shards, [_registered(each) for each in other], str(tmp_path))
+        join_shards(whole, _registered(whole), shards, [_registered(each) for each in other], str(tmp_path), _no_base)

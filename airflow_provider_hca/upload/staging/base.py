@@ -12,6 +12,7 @@ from airflow_provider_hca.upload.sources.base import Source
 from airflow_provider_hca.upload.staging.parts import Transfer
 
 SHA256_LABEL = "hca-dss-sha256"
+UNFINISHED = ""  # in place of the checksum of an object
 
 
 class Staging(Protocol):
@@ -31,10 +32,11 @@ class Staging(Protocol):
         """
         ...
 
-    def find(self, prefix: str) -> dict[str, str]:
-        """Return the `stored_sum` of each object under a prefix, and note unfinished uploads, which `begin` resumes.
+    def find(self, prefix: str, *, after: str = "") -> dict[str, str]:
+        """Return the `stored_sum` of each object under a prefix, or `UNFINISHED` for an upload that `begin` resumes.
 
         :param prefix: prefix of the keys
+        :param after: text that the keys of the objects follow
         :raises StagingError: if they cannot be listed
         """
         ...
@@ -97,8 +99,11 @@ class Staging(Protocol):
         """
         ...
 
-    def abort_multipart_uploads(self) -> None:
-        """Abort the unfinished uploads that `find` noted and nothing resumed."""
+    def abort_multipart_uploads(self, prefix: str) -> None:
+        """Abort the unfinished uploads that `find` found and nothing resumed.
+
+        :param prefix: prefix of their keys
+        """
         ...
 
     def delete(self, keys: Sequence[str]) -> None:

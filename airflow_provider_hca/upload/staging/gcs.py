@@ -47,10 +47,10 @@ class GCSStaging:
                 if error.code != 403:
                     raise
 
-    def find(self, prefix: str) -> dict[str, str]:
+    def find(self, prefix: str, *, after: str = "") -> dict[str, str]:
         """Return the crc32c of each object under a prefix; the store does not list unfinished uploads."""
         with self._bucket.errors(prefix):
-            return {blob.name: crc32c_of(blob) for blob in self._bucket.list(prefix)}
+            return {blob.name: crc32c_of(blob) for blob in self._bucket.list(prefix, start_offset=after or None)}
 
     def stored_sum(self, sums: Checksums) -> str:
         """Return the crc32c."""
@@ -90,8 +90,8 @@ class GCSStaging:
         """Add metadata."""
         _label(self._bucket, self._bucket.blob(key), sums)
 
-    def abort_multipart_uploads(self) -> None:
-        """Do nothing: `find` notes none."""
+    def abort_multipart_uploads(self, prefix: str) -> None:
+        """Do nothing: `find` finds none."""
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects one after another."""

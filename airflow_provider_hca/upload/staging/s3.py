@@ -22,7 +22,7 @@ from airflow_provider_hca.upload.local_files import OnBytes, OpenFile, Section, 
 from airflow_provider_hca.upload.s3_client import ADVICE, READ_TIMEOUT, S3Bucket, status_of
 from airflow_provider_hca.upload.sources.base import Source
 from airflow_provider_hca.upload.sources.s3 import S3Source
-from airflow_provider_hca.upload.staging.base import SHA256_LABEL
+from airflow_provider_hca.upload.staging.base import SHA256_LABEL, UNFINISHED
 from airflow_provider_hca.upload.staging.s3_parts import MultipartUploads, S3Copy, S3Upload, check_etag
 
 log = logging.getLogger(__name__)
@@ -89,14 +89,15 @@ class S3Staging:
                 if status not in {400, 403}:  # 400: credentials or region, which the first PUT explains
                     raise
 
-    def find(self, prefix: str) -> dict[str, str]:
-        """Return the ETags of the objects under a prefix, and note its unfinished multipart uploads."""
+    def find(self, prefix: str, *, after: str = "") -> dict[str, str]:
+        """Return the ETags of the objects and multipart uploads under a prefix."""
         etags: dict[str, str] = {}
+        pages = self._client.get_paginator("list_objects_v2")
         with self.bucket.errors(prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket.name, Prefix=prefix):
+            for page in pages.paginate(Bucket=self.bucket.name, Prefix=prefix, StartAfter=after):
                 etags |= {item["Key"]: item["ETag"].strip('"') for item in page.get("Contents", [])}
-            self._uploads.find(prefix)
-        return etags
+            unfinished = self._uploads.find(prefix)
+        return dict.fromkeys(unfinished, UNFINISHED) | etags
 
     def stored_sum(self, sums: Checksums) -> str:
         """Return the ETag."""
@@ -166,9 +167,9 @@ class S3Staging:
         """Add tags, which a DSS reads before the metadata."""
         self._uploads.label(key, sums)
 
-    def abort_multipart_uploads(self) -> None:
-        """Abort the unfinished multipart uploads that `find` noted and nothing resumed."""
-        self._uploads.abort_found()
+    def abort_multipart_uploads(self, prefix: str) -> None:
+        """Abort the multipart uploads that `find` found and nothing resumed."""
+        self._uploads.abort_found(prefix)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand per request."""

@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,15 @@ class MultipartUploads:
         self._found: dict[str, list[str]] = {}
         self._etags_are_md5s, self._lock = False, threading.Lock()
 
-    def find(self, prefix: str) -> None:
-        """Note the unfinished uploads under a prefix."""
+    def find(self, prefix: str) -> Collection[str]:
+        """Note the unfinished uploads under a prefix, and return their keys."""
         found: dict[str, list[tuple[Any, str]]] = {}
         pages = self.bucket.client.get_paginator("list_multipart_uploads")
         for page in pages.paginate(Bucket=self.bucket.name, Prefix=prefix):
             for upload in page.get("Uploads", []):
                 found.setdefault(upload["Key"], []).append((upload["Initiated"], upload["UploadId"]))
         self._found = {key: [upload for _, upload in sorted(uploads)] for key, uploads in found.items()}
+        return self._found.keys()
 
     def begin(self, key: str, content_type: str, *, checksummed: bool) -> OpenUpload:
         """Create an upload, or resume the newest that `find` noted and abort the others.
@@ -90,12 +91,11 @@ class MultipartUploads:
         with self.bucket.errors(key):
             self.bucket.client.put_object_tagging(Bucket=self.bucket.name, Key=key, Tagging={"TagSet": tags})
 
-    def abort_found(self) -> None:
-        """Abort the uploads that `find` noted and `begin` did not resume."""
-        for key, uploads in self._found.items():
-            for upload in uploads:
+    def abort_found(self, prefix: str) -> None:
+        """Abort the uploads under a prefix that `find` noted and `begin` did not resume."""
+        for key in [key for key in self._found if key.startswith(prefix)]:
+            for upload in self._found.pop(key):
                 self.abort({"Bucket": self.bucket.name, "Key": key, "UploadId": upload})
-        self._found = {}
 
     def etags_are_md5s(self, etag: str, md5: Callable[[], str]) -> bool:
         """Return whether the ETags of parts are their MD5s, which is decided by the first part.
