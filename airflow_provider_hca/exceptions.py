@@ -17,6 +17,7 @@
     +-- DSSChangeError            a change of a bundle or collection stopped half-way
     +-- StagingError              the staging bucket is missing or refused a request
     +-- InvalidDirectoryError     a directory cannot be uploaded as a bundle (also a ValueError)
+    +-- InvalidMetadataError      a directory has invalid metadata (also a ValueError)
     +-- UploadError               files of a directory could not be staged or registered
     +-- InvalidManifestError      a bundle has file names that a directory cannot have (also a ValueError)
     +-- DownloadError             files of a bundle could not be downloaded
@@ -260,6 +261,21 @@ class InvalidDirectoryError(DSSError, ValueError):
             f"{directory} cannot be uploaded as a bundle; this try registered nothing:\n{_lines(offenders)}"
         )
         self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
+
+
+class InvalidMetadataError(DSSError, ValueError):
+    """A directory has invalid metadata; nothing was sent.
+
+    :param directory: directory, or URL of a bucket prefix
+    :param findings: triples of file name, JSON path (empty for the file as a whole) and reason
+    :param summary: findings by reason, for the message
+    """
+
+    permanent = True
+
+    def __init__(self, directory: str, findings: Sequence[tuple[str, str, str]], summary: str) -> None:
+        super().__init__(f"the metadata is invalid; nothing was sent:\n{summary}")
+        self.directory, self.findings = directory, tuple(findings)
 
 
 class UploadError(DSSError):

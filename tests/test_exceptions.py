@@ -27,6 +27,7 @@ from airflow_provider_hca.exceptions import (
     DSSWaitError,
     InvalidDirectoryError,
     InvalidManifestError,
+    InvalidMetadataError,
     StagingError,
     UploadError,
 )
@@ -75,6 +76,10 @@ ERRORS: list[tuple[DSSError, dict[str, Any]]] = [
     (
         InvalidDirectoryError("/d", [("a\\b", "back-slash")]),
         {"directory": "/d", "offenders": (("a\\b", "back-slash"),), "permanent": True},
+    ),
+    (
+        InvalidMetadataError("/d", [("a.json", "$.x", "is missing")], "1 error"),
+        {"directory": "/d", "findings": (("a.json", "$.x", "is missing"),), "permanent": True},
     ),
     (
         UploadError([("a", "gone")], done=2, total=3),
