@@ -17,6 +17,7 @@ from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
 from airflow_provider_hca.triggers.wait import wait_result
 from airflow_provider_hca.utils.identity import run_version, task_uuid
+from airflow_provider_hca.utils.metadata import validate_metadata
 from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
 from airflow_provider_hca.utils.progress import ProgressReporter
 from airflow_provider_hca.utils.validation import seconds
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import UploadReport
     from airflow_provider_hca.upload.uploader import Uploader
+    from airflow_provider_hca.validation.validator import MissingSchemas
 
 
 IfUnchanged = Literal["succeed", "skip"]
@@ -84,6 +86,10 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         than the one to create, for example after a backfill of an older date
     :param max_changed: Maximum number of files that may be added, changed or removed, as an integer, or as a float the
         share of the latest version's files; unlimited if None
+    :param validate: Directory of JSON Schemas on the worker, or `s3://bucket/prefix` or `gs://bucket/prefix`, to
+        validate the HCA metadata before anything is sent; invalid metadata fails the task, and the findings are the
+        XCom `validation`. Needs the extra `validate`. No validation if None. (templated)
+    :param missing_schemas: `error` or `warning` for documents whose schema version is not in `validate`
     :param max_workers: Maximum number of files in progress
     :param max_bytes_per_second: Maximum rate of sending to the bucket; unlimited if None
     :param max_requests_per_second: Maximum rate of requests to the DSS; unlimited if None
@@ -112,6 +118,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         "exclude",
         "indexed",
         "content_types",
+        "validate",
         "aws_conn_id",
         "gcp_conn_id",
         "creator_uid",
@@ -140,6 +147,8 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         if_unchanged: IfUnchanged = "succeed",
         if_newer_exists: IfNewerExists = "fail",
         max_changed: float | None = None,
+        validate: str | None = None,
+        missing_schemas: MissingSchemas = "error",
         max_workers: int = 64,
         max_bytes_per_second: float | None = None,
         max_requests_per_second: float | None = None,
@@ -168,6 +177,8 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         self.if_unchanged = if_unchanged
         self.if_newer_exists = if_newer_exists
         self.max_changed = max_changed
+        self.validate = validate
+        self.missing_schemas = missing_schemas
         self.max_workers = max_workers
         self.max_bytes_per_second = max_bytes_per_second
         self.max_requests_per_second = max_requests_per_second
@@ -186,6 +197,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             plan = self._plan(context)
             show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
             progress.planned(plan)
+            self._validate(plan, progress)
             uploader = self._uploader(hook, progress)
             changes = None
             if self._is_compared(context):
@@ -218,6 +230,16 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             report = uploader.finish(plan, registered)
             progress.done(report)
             return self._result(context, hook, report)
+
+    def _validate(self, plan: Plan, progress: ProgressReporter) -> None:
+        """Validate the metadata if asked, report the findings, and raise if there are errors."""
+        if self.validate:
+            conn_ids = {"aws_conn_id": self.aws_conn_id, "gcp_conn_id": self.gcp_conn_id}
+            report = validate_metadata(
+                plan, self.validate, missing_schemas=self.missing_schemas, stop=self._stop, **conn_ids
+            )
+            progress.validated(report)
+            report.raise_errors()
 
     def _is_compared(self, context: Context) -> bool:
         """Return whether the bundle can have an earlier version."""

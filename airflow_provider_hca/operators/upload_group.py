@@ -37,8 +37,8 @@ class DSSUploadTaskGroup(TaskGroup):
 
     The group has three tasks:
 
-    - `plan` lists the directory, compares it with the latest version of a bundle that has a key or UUID, and divides
-      what differs into shards, which are ranges of names
+    - `plan` lists the directory, validates its metadata if asked, compares it with the latest version of a bundle that
+      has a key or UUID, and divides what differs into shards, which are ranges of names
     - `shard`, mapped over the shards, stages and registers the files of one, and waits for their asynchronous copies
     - `bundle` creates the bundle of all files; it returns the result of `DSSUploadDirectoryOperator`, with
       `shard_count` among the `statistics`
@@ -129,6 +129,7 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
         with self._open_hook() as hook:
             # Named as by an operator whose task_id is the id of the group.
             plan, changes = self._plan(context, task_id=self.task_id.rpartition(".")[0]), None
+            self._validate(plan, ProgressReporter(context))
             if self._is_compared(context):
                 plan, changes = self._compare(hook, plan)
             shards = split_plan(plan, max_files=self.max_shard_files, max_bytes=self.max_shard_bytes)

@@ -41,6 +41,25 @@ def cloud_access(
     return _gcs(gcp_conn_id) if gcp_conn_id else None
 
 
+def url_access(
+    location: str, *, aws_conn_id: str | None = None, gcp_conn_id: str | None = None
+) -> S3Access | GCSAccess | None:
+    """Return the access to the bucket of a URL; None means the defaults of the cloud's SDK, or a path.
+
+    :param location: path, `s3://bucket/prefix` or `gs://bucket/prefix`
+    :param aws_conn_id: Airflow connection of type `aws`
+    :param gcp_conn_id: Airflow connection of type `google_cloud_platform`
+    :raises ValueError: as `cloud_access`
+    :raises DSSCredentialsError: as `cloud_access`
+    """
+    from airflow_provider_hca.upload.sources.base import is_url, split_source
+
+    if not is_url(location):
+        return None
+    replica, _, _ = split_source(location)
+    return cloud_access(replica, aws_conn_id=aws_conn_id, gcp_conn_id=gcp_conn_id)
+
+
 def _s3(conn_id: str) -> S3Access:
     try:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook

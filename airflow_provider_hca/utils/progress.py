@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_hca.exceptions import DSSError, UploadError
+from airflow_provider_hca.exceptions import DSSError, InvalidMetadataError, UploadError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import UploadReport
+    from airflow_provider_hca.validation.report import ValidationReport
 
 log = logging.getLogger(__name__)
+
+_VALIDATION_KEY = "validation"
 
 # Limits of the page; the log of the task has everything.
 _MAX_CAUSES = 10
@@ -47,6 +50,14 @@ class ProgressReporter:
     def planned(self, plan: Plan) -> None:
         """Set the totals."""
         self._state.update(file_count=len(plan.files), byte_count=plan.size)
+
+    def validated(self, report: ValidationReport) -> None:
+        """Report the findings of a validation as the XCom `validation`; log warnings, errors are raised later."""
+        from airflow_provider_hca.validation.report import MAX_XCOM_BYTES
+
+        if not report.error_count:
+            log.log(logging.WARNING if report.findings else logging.INFO, "%s", report)
+        self._push_as(_VALIDATION_KEY, report.as_json(MAX_XCOM_BYTES))
 
     def __call__(self, report: UploadReport) -> None:
         """Report progress."""
@@ -83,18 +94,25 @@ class ProgressReporter:
         from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
 
         self._state = state
+        self._push_as(PROGRESS_KEY, state)
+
+    def _push_as(self, key: str, value: dict[str, Any]) -> None:
         try:
-            self._ti.xcom_push(key=PROGRESS_KEY, value=state)
+            self._ti.xcom_push(key=key, value=value)
         except Exception as error:  # noqa: BLE001 - a failed report must not end an upload of hours
             log.warning("cannot report the progress of the upload: %s", error)
 
 
 def _failures(error: Exception) -> list[dict[str, Any]]:
-    if not isinstance(error, UploadError):
+    if isinstance(error, UploadError):
+        failures = list(error.failures)
+    elif isinstance(error, InvalidMetadataError):
+        failures = [(name, f"{path}: {reason}" if path else reason) for name, path, reason in error.findings]
+    else:
         return []
     from airflow_provider_hca.upload.report import group_errors
 
-    causes = group_errors(error.failures)
+    causes = group_errors(failures)
     for cause, names in causes:
         count = "1 file" if len(names) == 1 else f"{len(names):,} files"
         log.error("%s failed: %s\n  %s", count, cause, "\n  ".join(names))
