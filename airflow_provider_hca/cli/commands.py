@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.changes import Changes
     from airflow_provider_hca.upload.options import UploadOptions
     from airflow_provider_hca.upload.plan import Plan
+    from airflow_provider_hca.validation.report import ValidationReport
 
 _INTERRUPTED = 130  # exit code of shells after Ctrl-C
 
@@ -79,6 +80,26 @@ def plan(options: argparse.Namespace) -> None:
         _, changes = _compared(options, hook)
         assert changes is not None, "a bundle is given"  # noqa: S101 - for the type checker
         print(json.dumps(changes.as_json()) if options.json else changes)
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Print the findings in the metadata of a directory; exit with 1 if there are errors."""
+    from airflow_provider_hca.client.identifiers import derive_uuid, make_version
+    from airflow_provider_hca.upload.plan import plan_directory
+    from airflow_provider_hca.utils.credentials import url_access
+
+    with _report_errors("validate"):
+        plan = plan_directory(
+            options.directory,
+            _upload_options(options),
+            bundle_uuid=derive_uuid(options.directory),
+            bundle_version=make_version(),
+            access=url_access(options.directory, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id),
+        )
+        report = _validation(plan, options.schemas, options)
+        print(json.dumps(report.as_json()) if options.json else report)
+    if report.error_count:
+        sys.exit(1)
 
 
 def get(options: argparse.Namespace) -> None:
@@ -144,6 +165,10 @@ def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes
         bundle_version=options.bundle_version or make_version(),
         access=_access(options) if is_url(directory) else None,
     )
+    if options.validate:
+        report = _validation(plan, options.validate, options)
+        report.raise_errors()
+        print(report, file=sys.stderr)
     if not options.bundle_version:
         newest = max(file.mtime_ns for file in plan.files)
         plan = plan.at_version(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
@@ -160,11 +185,23 @@ def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes
     return plan, changes
 
 
+def _validation(plan: Plan, schemas: str, options: argparse.Namespace) -> ValidationReport:
+    from airflow_provider_hca.utils.metadata import validate_metadata
+
+    return validate_metadata(
+        plan,
+        schemas,
+        missing_schemas=options.missing_schemas,
+        aws_conn_id=options.aws_conn_id,
+        gcp_conn_id=options.gcp_conn_id,
+    )
+
+
 def _upload_options(options: argparse.Namespace) -> UploadOptions:
     from airflow_provider_hca.upload.options import UploadOptions
 
     given = {field.name: getattr(options, field.name, None) for field in fields(UploadOptions)}
-    given["content_types"] = dict(_content_type(text) for text in options.content_type or ())
+    given["content_types"] = dict(_content_type(text) for text in getattr(options, "content_type", None) or ())
     return UploadOptions(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -48,6 +48,23 @@ def _patterns(flag: str, text: str, default: str) -> Arg:
 _CONN_ID = _option("--conn-id", "Airflow connection (%(default)s)", default=_DEFAULT_CONN_ID, metavar="ID")
 _REPLICA = _option("--replica", "replica (%(default)s)", default="aws", choices=("aws", "gcp"))
 
+_FILES = (
+    _patterns("--include", "files to upload", "all"),
+    _patterns("--exclude", "files to exclude from those", "none"),
+    _option("--hidden", "names that begin with a dot (%(default)s)", default="skip", choices=("skip", "include")),
+    _option("--symlinks", "symbolic links (%(default)s)", default="error", choices=("error", "follow", "skip")),
+    _patterns("--indexed", "files that the DSS indexes", "*.json"),
+)
+_STORES = (
+    _option("--aws-conn-id", "Airflow connection for S3; by default the settings of boto3", metavar="ID"),
+    _option("--gcp-conn-id", "Airflow connection for GCS; by default the settings of its SDK", metavar="ID"),
+)
+_MISSING_SCHEMAS = _option(
+    "--missing-schemas",
+    "level of the finding for a schema version that is missing (%(default)s)",
+    default="error",
+    choices=("error", "warning"),
+)
 _DIRECTORY = (
     _arg(("directory",), help="directory, or s3://bucket/prefix; the bundle gets all files below it"),
     _CONN_ID,
@@ -63,11 +80,7 @@ _DIRECTORY = (
         "between containers, and the path of the directory",
     ),
     _option("--bundle-version", "a DSS_VERSION; by default the modification time of the newest file"),
-    _patterns("--include", "files to upload", "all"),
-    _patterns("--exclude", "files to exclude from those", "none"),
-    _option("--hidden", "names that begin with a dot (%(default)s)", default="skip", choices=("skip", "include")),
-    _option("--symlinks", "symbolic links (%(default)s)", default="error", choices=("error", "follow", "skip")),
-    _patterns("--indexed", "files that the DSS indexes", "*.json"),
+    *_FILES,
     _option(
         "--content-type",
         "content type of files, such as '*.gz=application/gzip'; can be repeated (by default guessed from the name)",
@@ -80,9 +93,10 @@ _DIRECTORY = (
         default="checksum",
         choices=("checksum", "size-mtime"),
     ),
+    _option("--validate", "validate the metadata first: directory or URL of JSON Schemas", metavar="SCHEMAS"),
+    _MISSING_SCHEMAS,
     _option("--max-workers", "maximum number of files in progress (%(default)s)", default=64, type=_count, metavar="N"),
-    _option("--aws-conn-id", "Airflow connection for S3; by default the settings of boto3", metavar="ID"),
-    _option("--gcp-conn-id", "Airflow connection for GCS; by default the settings of its SDK", metavar="ID"),
+    *_STORES,
 )
 _UPLOAD = (
     *_DIRECTORY,
@@ -97,6 +111,18 @@ _UPLOAD = (
 _PLAN = (
     *_DIRECTORY,
     _arg(("--json",), help="print one JSON object: added, changed, removed, unchanged, bytes", action="store_true"),
+)
+_VALIDATE = (
+    _arg(("directory",), help="directory, or s3://bucket/prefix, that would become a bundle"),
+    _option("--schemas", "directory or URL of JSON Schemas, by the paths of their public URLs", required=True),
+    _MISSING_SCHEMAS,
+    _arg(
+        ("--json",),
+        help="print one JSON object: documents_valid, documents_invalid, documents_unchecked, findings",
+        action="store_true",
+    ),
+    *_FILES,
+    *_STORES,
 )
 _GET = (
     _arg(("bundle",), help="bundle: UUID for the latest version, or UUID.VERSION"),
@@ -133,6 +159,9 @@ def get_cli_commands() -> list[CLICommand]:
 ACTIONS = (
     _action("check", "Test a connection", "Changes nothing; the exit code is 0 on success.", (_CONN_ID,)),
     _action("plan", "Show what an upload would change", "Changes nothing.", _PLAN),
+    _action(
+        "validate", "Check the metadata of a directory", "Needs no DSS; the exit code is 1 after errors.", _VALIDATE
+    ),
     _action("upload", "Upload a directory as a bundle", "Run it again to resume.", _UPLOAD),
     _action("get", "Download a bundle", "Run it again to download missing files.", _GET),
     _action(

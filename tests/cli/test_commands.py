@@ -17,7 +17,9 @@ from airflow.cli import cli_config, cli_parser
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_hca.__main__ import main
+from tests.local.server import new_uuid
 from tests.running import connection, requests_of
+from tests.validation import samples
 
 if TYPE_CHECKING:
     from tests.local.server import LocalDSS
@@ -165,6 +167,62 @@ def test_plan_needs_a_bundle(connected: LocalDSS, directory: Path) -> None:
     assert "give --bundle-key or --bundle-uuid" in _error(_run("plan", str(directory)))
 
 
+@pytest.fixture
+def metadata(tmp_path: Path) -> tuple[str, str]:
+    """Return directories of valid metadata and of its schemas."""
+    files = samples.bundle() | {"salt.txt": new_uuid().encode()}
+    return str(samples.write(tmp_path / "bundle", files)), str(samples.write_schemas(tmp_path / "schemas"))
+
+
+def test_validate_prints_findings_and_exits_with_1(metadata: tuple[str, str]) -> None:
+    directory, schemas = metadata
+    command = ("validate", directory, "--schemas", schemas)
+    valid = _run(*command)
+    assert valid.returncode == 0, valid.stderr
+    assert "documents: 5 valid, 0 invalid" in valid.stdout
+    samples.write(Path(directory), {"cell_1.json": {"describedBy": f"{samples.HOST}/type/biomaterial/2.0.0/cell"}})
+    text, as_json = _run(*command), _run(*command, "--json")
+    assert (text.returncode, as_json.returncode) == (1, 1)
+    assert "error (schema-version): $.describedBy: the schemas do not have type/biomaterial/2.0.0/cell" in text.stdout
+    report = json.loads(as_json.stdout)
+    assert (report["documents_valid"], report["documents_invalid"]) == (5, 1)
+    assert [finding["file"] for finding in report["findings"]] == ["cell_1.json"]
+    warned = _run(*command, "--missing-schemas", "warning")
+    assert (warned.returncode, "warning (schema-version)" in warned.stdout) == (0, True)
+    for option in (("--exclude", "cell_1.json"), ("--indexed", "*[!1].json")):
+        assert _run(*command, *option).stdout == valid.stdout, option
+
+
+def test_validate_reads_prefixes(connected: LocalDSS, metadata: tuple[str, str]) -> None:
+    directory, schemas = metadata
+    prefix = f"incoming/{new_uuid()}"
+    for path in Path(directory).iterdir():
+        connected.s3.put_object(Bucket=connected.bucket, Key=f"{prefix}/{path.name}", Body=path.read_bytes())
+    done = _run("validate", f"s3://{connected.bucket}/{prefix}", "--schemas", schemas, "--json")
+    assert (done.returncode, json.loads(done.stdout)["documents_valid"]) == (0, 5), done.stderr
+
+
+def test_validate_reports_errors(metadata: tuple[str, str]) -> None:
+    directory, schemas = metadata
+    assert "schemas must be a directory" in _error(_run("validate", directory, "--schemas", "/nowhere"))
+    assert "no such directory" in _error(_run("validate", "/nowhere", "--schemas", schemas))
+
+
+def test_upload_and_plan_validate_first(connected: LocalDSS, metadata: tuple[str, str]) -> None:
+    directory, schemas = metadata
+    key = ("--bundle-key", f"cli/{directory}")
+    plan = ("plan", directory, *key, "--validate", schemas)
+    upload = ("upload", directory, "--staging-bucket", connected.bucket, *key, "--validate", schemas)
+    (Path(directory) / "project_0.json").rename(Path(directory) / "project")
+    for command in (plan, upload):
+        assert "error (required): is missing: every bundle has it: project_0.json" in _error(_run(*command))
+    assert requests_of(connected, "PUT", "/") == 0
+    (Path(directory) / "project").rename(Path(directory) / "project_0.json")
+    for command in (plan, upload):
+        done = _run(*command)
+        assert (done.returncode, "documents: 5 valid" in done.stderr) == (0, True), done.stderr
+
+
 def test_upload_of_a_prefix(connected: LocalDSS, tmp_path: Path) -> None:
     for name in ("a.json", "b/c.txt"):
         connected.s3.put_object(Bucket=connected.bucket, Key=f"incoming/cli/{name}", Body=name.encode())
@@ -231,11 +289,16 @@ def test_invalid_options_exit_with_2(option: str) -> None:
     assert option.partition("=")[0] in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "upload", "get", "local"])
+@pytest.mark.parametrize("command", ["check", "validate", "upload", "get", "local"])
 def test_help(command: str) -> None:
     done = _run(command, "--help")
     assert done.returncode == 0, done.stderr
-    expected = {"upload": "--staging-bucket", "get": "--data-files", "local": "--sync-delay"}.get(command, "--conn-id")
+    expected = {
+        "upload": "--staging-bucket",
+        "validate": "--schemas",
+        "get": "--data-files",
+        "local": "--sync-delay",
+    }.get(command, "--conn-id")
     assert expected in done.stdout
 
 
