@@ -26,6 +26,7 @@ _BUNDLES = {
     "example_dss_lineage": 1,
     "example_dss_new_bundles": 0,
     "example_dss_new_bundles_scheduled": 0,
+    "example_dss_nightly_batch": 1,
     "example_dss_put_files": 1,
     "example_dss_upload_directory": 1,
     "example_dss_upload_group": 1,

@@ -186,15 +186,11 @@ def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes
 
 
 def _validation(plan: Plan, schemas: str, options: argparse.Namespace) -> ValidationReport:
-    from airflow_provider_hca.utils.metadata import validate_metadata
+    from airflow_provider_hca.utils.metadata import open_schemas
+    from airflow_provider_hca.validation.validator import validate
 
-    return validate_metadata(
-        plan,
-        schemas,
-        missing_schemas=options.missing_schemas,
-        aws_conn_id=options.aws_conn_id,
-        gcp_conn_id=options.gcp_conn_id,
-    )
+    store = open_schemas(schemas, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
+    return validate(plan, store, missing_schemas=options.missing_schemas)
 
 
 def _upload_options(options: argparse.Namespace) -> UploadOptions:

@@ -16,6 +16,7 @@ from airflow_provider_hca.operators.collections import (
 )
 from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
+from airflow_provider_hca.operators.ingest_group import DSSIngestTaskGroup
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.upload_group import DSSUploadTaskGroup
 
@@ -24,6 +25,7 @@ __all__ = [
     "DSSDeleteBundleOperator",
     "DSSDeleteCollectionOperator",
     "DSSDownloadBundleOperator",
+    "DSSIngestTaskGroup",
     "DSSOperator",
     "DSSPatchBundleOperator",
     "DSSPatchCollectionOperator",

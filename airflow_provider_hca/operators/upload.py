@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
 from functools import cache
@@ -17,7 +17,7 @@ from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
 from airflow_provider_hca.triggers.wait import wait_result
 from airflow_provider_hca.utils.identity import run_version, task_uuid
-from airflow_provider_hca.utils.metadata import validate_metadata
+from airflow_provider_hca.utils.metadata import open_schemas
 from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
 from airflow_provider_hca.utils.progress import ProgressReporter
 from airflow_provider_hca.utils.validation import seconds
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import UploadReport
     from airflow_provider_hca.upload.uploader import Uploader
+    from airflow_provider_hca.validation.schemas import SchemaStore
     from airflow_provider_hca.validation.validator import MissingSchemas
 
 
@@ -125,7 +126,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         *DSSDeferrableOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
-    operator_extra_links = (DSSBundleLink(),)
+    operator_extra_links: Collection[Any] = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -234,12 +235,15 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     def _validate(self, plan: Plan, progress: ProgressReporter) -> None:
         """Validate the metadata if asked, report the findings, and raise if there are errors."""
         if self.validate:
-            conn_ids = {"aws_conn_id": self.aws_conn_id, "gcp_conn_id": self.gcp_conn_id}
-            report = validate_metadata(
-                plan, self.validate, missing_schemas=self.missing_schemas, stop=self._stop, **conn_ids
-            )
+            from airflow_provider_hca.validation.validator import validate
+
+            report = validate(plan, self._schemas(), missing_schemas=self.missing_schemas, stop=self._stop)
             progress.validated(report)
             report.raise_errors()
+
+    def _schemas(self) -> SchemaStore:
+        assert self.validate is not None, "only used if it is given"  # noqa: S101 - for the type checker
+        return open_schemas(self.validate, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
     def _is_compared(self, context: Context) -> bool:
         """Return whether the bundle can have an earlier version."""
@@ -251,23 +255,19 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         :raises ValueError: if more files changed than `max_changed` allows, or the latest version is not older
         :raises AirflowSkipException: if the latest version is not older, and `if_newer_exists` is `skip`
         """
-        from airflow_provider_hca.upload.changes import check_max_changed, compare
+        from airflow_provider_hca.upload.changes import NewerVersionError, check_max_changed, check_newer, compare
 
         plan, changes = compare(plan, hook.api, hook.get_conn().transport, self._options())
         check_max_changed(changes, self.max_changed)
-        if changes.version is None:
-            return plan, changes
-        if not changes.count:
-            return replace(plan, bundle_version=changes.version), changes
-        if changes.version < plan.bundle_version:
-            return plan, changes
-        message = (
-            f"bundle {plan.bundle_uuid} has version {changes.version} already, and version {plan.bundle_version} would "
-            f"not be the latest: {changes}. Run it for a later date, or check that no other task has this bundle_key"
-        )
-        if self.if_newer_exists == "skip":
-            raise AirflowSkipException(message)
-        raise ValueError(message)
+        try:
+            check_newer(plan, changes)
+        except NewerVersionError as error:
+            if self.if_newer_exists == "skip":
+                raise AirflowSkipException(str(error)) from None
+            raise
+        if changes.version is not None and not changes.count:
+            plan = replace(plan, bundle_version=changes.version)
+        return plan, changes
 
     def _base(self, hook: DSSHook, uuid: str, version: str | None) -> Callable[[], Bundle]:
         """Return a function that returns the bundle that a plan was compared with."""
@@ -345,30 +345,34 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         uuid = self.bundle_uuid if self.bundle_key is None else bundle_uuid_of(self.bundle_key)
         return self._plan_as(uuid or task_uuid(context, task_id=task_id), self.bundle_version or run_version(context))
 
-    def _plan_as(self, bundle_uuid: str, bundle_version: str, names: Names | None = None) -> Plan:
+    def _plan_as(
+        self, bundle_uuid: str, bundle_version: str, *, names: Names | None = None, directory: str | None = None
+    ) -> Plan:
         from airflow_provider_hca.upload.entries import EVERY_NAME
         from airflow_provider_hca.upload.plan import plan_directory
         from airflow_provider_hca.upload.sources.base import is_url
 
-        self.check_directory()
+        directory = self.directory if directory is None else directory
+        self.check_directory(directory)
         return plan_directory(
-            self.directory,
+            directory,
             self._options(),
             bundle_uuid=bundle_uuid,
             bundle_version=bundle_version,
             names=names or EVERY_NAME,
-            access=self._access() if is_url(self.directory) else None,
+            access=self._access() if is_url(directory) else None,
         )
 
-    def check_directory(self) -> None:
+    def check_directory(self, directory: str) -> None:
         """Raise if the directory cannot be staged in the bucket, without looking at either.
 
+        :param directory: path, or URL of a prefix
         :raises ValueError: if the bucket is in another cloud, or staged objects would be part of the directory
         """
         from airflow_provider_hca.upload.sources.base import check_source, staged_under
 
         staged = staged_under(self.staging_bucket, self.staging_prefix)
-        check_source(self.directory, replica=self.replica, staged=staged)
+        check_source(directory, replica=self.replica, staged=staged)
 
     def _access(self) -> S3Access | GCSAccess | None:
         from airflow_provider_hca.utils.credentials import cloud_access

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.hooks.dss import DSSHook
     from airflow_provider_hca.upload.plan import Plan
+    from airflow_provider_hca.upload.report import UploadReport
 
 GIB = 1024**3
 PLANNED_KEY = "planned"  # key of the XCom
@@ -50,6 +51,8 @@ class DSSUploadTaskGroup(TaskGroup):
     All workers have to see the directory under the same path and with the same modification times: on a shared file
     system, or as a prefix of a bucket. Changes to the directory after `plan` are errors. XComs hold only ranges and
     counts. Airflow does not support mapping inside a mapped task group, so this group cannot be mapped.
+
+    The tasks are the attributes `plan`, `shard` and `bundle`, for further dependencies such as an approval.
 
     :param group_id: Id of the task group
     :param directory: Directory on all workers, or `s3://bucket/prefix` or `gs://bucket/prefix`; the bundle gets all
@@ -84,12 +87,12 @@ class DSSUploadTaskGroup(TaskGroup):
             plan = DSSPlanUploadOperator(
                 task_id="plan", max_shard_files=max_shard_files, max_shard_bytes=max_shard_bytes, **options
             )
-            _check(plan)
+            check_arguments(plan, "max_shard_files", "max_shard_bytes")
             options.pop("trigger_rule", None)
             shard = DSSUploadShardOperator.partial(
                 task_id="shard", **{"map_index_template": _SHARD_NAME, **options}
             ).expand(shard=plan.output)
-            DSSUploadShardsBundleOperator(
+            bundle = DSSUploadShardsBundleOperator(
                 task_id="bundle",
                 planned=plan.output[PLANNED_KEY],  # type: ignore[index]  # an XComArg of one task
                 shards=plan.output,
@@ -99,11 +102,12 @@ class DSSUploadTaskGroup(TaskGroup):
                 trigger_rule="none_failed_min_one_success",
                 **options,
             )
+        self.plan, self.shard, self.bundle = plan, shard, bundle
 
     @property
     def output(self) -> Any:
         """Output of the task `bundle`, such as `group.output["uuid"]`."""
-        return self.children[f"{self.group_id}.bundle"].output  # type: ignore[attr-defined]  # it is a task
+        return self.bundle.output
 
 
 class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
@@ -216,31 +220,48 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the bundle, unless the directory has changed."""
         from airflow_provider_hca.upload.report import UploadReport
-        from airflow_provider_hca.upload.shards import Shard, join_shards
 
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("bundle"):
             planned = UploadReport.from_json(self.planned)
             if planned.version == planned.base:
                 return self._unchanged(context, hook, planned, progress)
-            shards = [Shard.from_json(shard) for shard in mappings("shards", self.shards)]
-            outputs = [dict(output) for output in mappings("registered", self.registered)]
-            tries = [output.pop("tries") for output in outputs]
-            with _retry_invalid_directory():
-                plan = self._plan_as(planned.uuid, planned.version)
-            reports = [UploadReport.from_json(output) for output in outputs]
-            get_base = self._base(hook, planned.uuid, planned.base)
-            plan, registered = join_shards(plan, planned, shards, reports, self.directory, get_base)
-            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
-            progress.planned(plan)
-            uploader = self._uploader(hook, progress)
-            if tries and max(tries) > 1:
-                uploader.abort_multipart_uploads(plan)
-            report = uploader.finish(plan, registered)
+            show_bundle(context, hook, replica=self.replica, uuid=planned.uuid, version=planned.version)
+            shards, registered = mappings("shards", self.shards), mappings("registered", self.registered or ())
+            report = self._put_bundle(hook, planned, shards, registered, progress)
             progress.done(report)
             result = self._result(context, hook, report)
             result["statistics"]["shard_count"] = len(shards)
             return result
+
+    def _put_bundle(
+        self,
+        hook: DSSHook,
+        planned: UploadReport,
+        shards: Sequence[Mapping[str, Any]],
+        registered: Sequence[Mapping[str, Any]],
+        progress: ProgressReporter,
+    ) -> UploadReport:
+        from airflow_provider_hca.upload.report import UploadReport
+        from airflow_provider_hca.upload.shards import Shard, join_shards
+
+        outputs = [dict(output) for output in registered]
+        tries = [output.pop("tries") for output in outputs]
+        with _retry_invalid_directory():
+            plan = self._plan_as(planned.uuid, planned.version)
+        plan, report = join_shards(
+            plan,
+            planned,
+            [Shard.from_json(shard) for shard in shards],
+            [UploadReport.from_json(output) for output in outputs],
+            self.directory,
+            self._base(hook, planned.uuid, planned.base),
+        )
+        progress.planned(plan)
+        uploader = self._uploader(hook, progress)
+        if tries and max(tries) > 1:
+            uploader.abort_multipart_uploads(plan)
+        return uploader.finish(plan, report)
 
 
 @contextmanager
@@ -261,13 +282,17 @@ def _check_count(shards: int) -> None:
         )
 
 
-def _check(task: DSSPlanUploadOperator) -> None:
-    """Raise for invalid arguments when the DAG is parsed; those with templates are checked when they are rendered."""
+def check_arguments(task: DSSUploadDirectoryOperator, *limits: str) -> None:
+    """Raise for invalid arguments when the DAG is parsed; those with templates are checked when they are rendered.
+
+    :param task: Task with the arguments
+    :param limits: Names of those that are integers of at least 1
+    """
     from airflow_provider_hca.client.identifiers import check_uuid, check_version
     from airflow_provider_hca.upload.options import UploadOptions
     from airflow_provider_hca.upload.staging import check_bucket
 
-    for name in ("max_shard_files", "max_shard_bytes"):
+    for name in limits:
         value = getattr(task, name)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
@@ -284,8 +309,8 @@ def _check(task: DSSPlanUploadOperator) -> None:
     for name, check in checks.items():
         if name in literal:
             check(literal[name])
-    if {"directory", "replica", "staging_bucket", "staging_prefix"} <= set(literal):
-        task.check_directory()
+    if task.directory and {"directory", "replica", "staging_bucket", "staging_prefix"} <= set(literal):
+        task.check_directory(task.directory)
 
 
 def _is_literal(value: Any) -> bool:

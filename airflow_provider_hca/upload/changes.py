@@ -263,6 +263,24 @@ def _keep(plan: Plan, stored: Mapping[str, StoredFile], equal: Collection[str]) 
     return replace(plan, files=tuple(kept(file) if file.name in equal else file for file in plan.files))
 
 
+class NewerVersionError(ValueError):
+    """The bundle has a version that is not older than the one to create."""
+
+
+def check_newer(plan: Plan, changes: Changes) -> None:
+    """Raise if the bundle has a version that is not older, and differs.
+
+    :param plan: plan that was compared
+    :param changes: difference to the latest version
+    :raises NewerVersionError: if the version of the plan would not be the latest
+    """
+    if changes.count and changes.version is not None and changes.version >= plan.bundle_version:
+        raise NewerVersionError(
+            f"bundle {plan.bundle_uuid} has version {changes.version} already, and version {plan.bundle_version} would "
+            f"not be the latest: {changes}. Run it for a later date, or check that no other task has this bundle_key"
+        )
+
+
 def check_max_changed(changes: Changes, max_changed: float | None) -> None:
     """Raise if more changes than expected: the directory may be another one, or incomplete.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -58,6 +59,20 @@ class ProgressReporter:
         if not report.error_count:
             log.log(logging.WARNING if report.findings else logging.INFO, "%s", report)
         self._push_as(_VALIDATION_KEY, report.as_json(MAX_XCOM_BYTES))
+
+    def all_validated(self, reports: Iterable[ValidationReport]) -> None:
+        """Log the findings of many directories, and report them as the XCom `validation`, by directory."""
+        from airflow_provider_hca.validation.report import MAX_XCOM_BYTES
+
+        found, left = {}, MAX_XCOM_BYTES
+        for report in sorted(reports, key=lambda report: (-report.error_count, report.directory)):
+            if report.findings:
+                log.warning("%s", report)
+            if report.findings and left > 0:
+                found[report.directory] = report.as_json(left)
+                left -= len(json.dumps(found[report.directory]))
+        if found:
+            self._push_as(_VALIDATION_KEY, found)
 
     def __call__(self, report: UploadReport) -> None:
         """Report progress."""

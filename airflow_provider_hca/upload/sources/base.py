@@ -88,6 +88,13 @@ class Source(Protocol):
         """
         ...
 
+    def prefixes(self) -> Iterator[str]:
+        """Yield the names directly below the prefix that further names are below.
+
+        :raises StagingError: if they cannot be listed
+        """
+        ...
+
     def sums(self, file: PlannedFile) -> Checksums | None:
         """Return the checksums in an object's tags or metadata, if complete and not refuted by the store.
 

@@ -42,6 +42,14 @@ class GCSSource:
                     mtime_ns = int(blob.updated.timestamp()) * 10**9
                     yield FoundFile(name, blob.size, mtime_ns, str(blob.generation))
 
+    def prefixes(self) -> Iterator[str]:
+        """List the common prefixes."""
+        with self._bucket.errors(self._prefix):
+            listing: Any = self._bucket.list(self._prefix, delimiter="/")
+            for page in listing.pages:
+                for prefix in page.prefixes:
+                    yield prefix.removeprefix(self._prefix).rstrip("/")
+
     def sums(self, file: PlannedFile) -> Checksums | None:
         """Read the metadata; the stored crc32c proves that the checksums are those of this content."""
         blob = self.blob(file)

@@ -54,6 +54,14 @@ class S3Source:
                         mtime_ns = int(item["LastModified"].timestamp()) * 10**9
                         yield FoundFile(name, item["Size"], mtime_ns, item["ETag"].strip('"'))
 
+    def prefixes(self) -> Iterator[str]:
+        """List the common prefixes."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with self._bucket.errors(self._prefix):
+            for page in pages.paginate(Bucket=self._bucket.name, Prefix=self._prefix, Delimiter="/"):
+                for item in page.get("CommonPrefixes", []):
+                    yield item["Prefix"].removeprefix(self._prefix).rstrip("/")
+
     def sums(self, file: PlannedFile) -> Checksums | None:
         """Read the metadata, and the tags if those are incomplete."""
         where = self._where(file)
