@@ -55,8 +55,9 @@ _MASKERS = (
 # Features that an older Airflow lacks are not collected there; docs/compatibility.md lists them.
 if AIRFLOW_V_3_0_PLUS:
     collect_ignore_glob = ["triggers/test_new_bundles_airflow2.py"]
-else:  # no event-driven scheduling
+else:  # no event-driven scheduling, and processes with other commands
     collect_ignore_glob = [
+        "operators/test_nightly_process.py",
         "test_events_page.py",
         "test_scheduled_on_assets.py",
         "triggers/test_new_bundles.py",
