@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,9 +79,13 @@ def plan(options: argparse.Namespace) -> None:
             raise ValueError(
                 "give --bundle-key or --bundle-uuid: the plan compares with the latest version of a bundle"
             )
-        _, changes = _compared(options, hook)
+        plan, changes = _compared(options, hook)
         assert changes is not None, "a bundle is given"  # noqa: S101 - for the type checker
-        print(json.dumps(changes.as_json()) if options.json else changes)
+        seconds = _expected_seconds(plan, changes, hook, options)
+        if options.json:
+            print(json.dumps({**changes.as_json(), "seconds": round(seconds, 1)}))
+        else:
+            print(f"{changes}; at least {seconds:,.1f} s")
 
 
 def validate(options: argparse.Namespace) -> None:
@@ -191,6 +197,19 @@ def _validation(plan: Plan, schemas: str, options: argparse.Namespace) -> Valida
 
     store = open_schemas(schemas, aws_conn_id=options.aws_conn_id, gcp_conn_id=options.gcp_conn_id)
     return validate(plan, store, missing_schemas=options.missing_schemas)
+
+
+def _expected_seconds(plan: Plan, changes: Changes, hook: DSSHook, options: argparse.Namespace) -> float:
+    """Return the least time that the uploads of a plan take, by the limits of rates and by the latency of the DSS."""
+    started = time.monotonic()
+    hook.find_bundle(plan.bundle_uuid, replica=options.replica)
+    latency = time.monotonic() - started
+    limits: tuple[float, ...] = (
+        -(-changes.requests // options.max_workers) * latency,
+        changes.requests / (options.max_requests_per_second or math.inf),
+        changes.byte_count / (options.max_bytes_per_second or math.inf),
+    )
+    return max(limits)
 
 
 def _upload_options(options: argparse.Namespace) -> UploadOptions:

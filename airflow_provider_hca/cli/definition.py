@@ -96,21 +96,25 @@ _DIRECTORY = (
     _option("--validate", "validate the metadata first: directory or URL of JSON Schemas", metavar="SCHEMAS"),
     _MISSING_SCHEMAS,
     _option("--max-workers", "maximum number of files in progress (%(default)s)", default=64, type=_count, metavar="N"),
+    _option("--max-bytes-per-second", "maximum rate of sending to the bucket", type=_rate, metavar="N"),
+    _option("--max-requests-per-second", "maximum rate of requests to the DSS", type=_rate, metavar="N"),
     *_STORES,
 )
 _UPLOAD = (
     *_DIRECTORY,
     _option("--staging-bucket", "bucket to stage in, of S3 for aws, of GCS for gcp", required=True, metavar="NAME"),
     _option("--staging-prefix", "prefix of the keys of staged objects", default="", metavar="PREFIX"),
-    _option("--max-bytes-per-second", "maximum rate of sending to the bucket", type=_rate, metavar="N"),
-    _option("--max-requests-per-second", "maximum rate of requests to the DSS", type=_rate, metavar="N"),
     _arg(("--delete-staged",), help="delete what was staged for the bundle after it is created", action="store_true"),
     _option("--copy-timeout", "seconds to wait for copies (%(default)s)", default=3600.0, type=_rate, metavar="N"),
     _option("--creator-uid", "creator of files and bundle; by default that of the connection", type=int, metavar="N"),
 )
 _PLAN = (
     *_DIRECTORY,
-    _arg(("--json",), help="print one JSON object: added, changed, removed, unchanged, bytes", action="store_true"),
+    _arg(
+        ("--json",),
+        help="print one JSON object: added, changed, removed, unchanged, bytes, requests, seconds",
+        action="store_true",
+    ),
 )
 _VALIDATE = (
     _arg(("directory",), help="directory, or s3://bucket/prefix, that would become a bundle"),

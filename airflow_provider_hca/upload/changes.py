@@ -43,6 +43,7 @@ class Changes:
     :ivar removed: names of files that the plan does not have
     :ivar unchanged: number of other files
     :ivar byte_count: total size of the files to upload, in bytes
+    :ivar file_count: number of files to upload; one that differs only in `indexed` is not uploaded
     """
 
     version: str | None
@@ -51,11 +52,17 @@ class Changes:
     removed: tuple[str, ...]
     unchanged: int
     byte_count: int
+    file_count: int
 
     @property
     def count(self) -> int:
         """Number of files that are added, changed or removed."""
         return len(self.added) + len(self.changed) + len(self.removed)
+
+    @property
+    def requests(self) -> int:
+        """Number of requests that write to the DSS: `PUT /files` for each file to upload, and `PUT /bundles`."""
+        return self.file_count + 1 if self.count or self.version is None else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the difference for `airflow hca plan --json`."""
@@ -65,6 +72,7 @@ class Changes:
             "removed": [*self.removed],
             "unchanged": self.unchanged,
             "bytes": self.byte_count,
+            "requests": self.requests,
         }
 
     def counts(self) -> dict[str, int]:
@@ -80,7 +88,8 @@ class Changes:
         groups = {"added": self.added, "changed": self.changed, "removed": self.removed}
         texts = [f"{len(names):,} {group}{_examples(names)}" for group, names in groups.items()]
         since = f"version {self.version}" if self.version else "no earlier version"
-        return f"{', '.join(texts)}, {self.unchanged:,} unchanged; {self.byte_count / MIB:,.1f} MiB to upload ({since})"
+        work = f"{self.byte_count / MIB:,.1f} MiB to upload, {self.requests:,} requests"
+        return f"{', '.join(texts)}, {self.unchanged:,} unchanged; {work} ({since})"
 
 
 def _examples(names: tuple[str, ...]) -> str:
@@ -250,6 +259,7 @@ def _changes(plan: Plan, version: str | None, stored: Mapping[str, StoredFile], 
         removed=tuple(sorted(name for name in stored if name not in names)),
         unchanged=sum(file.name in stored and file.name not in differing for file in plan.files),
         byte_count=sum(file.size for file in plan.files if file.name not in equal),
+        file_count=sum(file.name not in equal for file in plan.files),
     )
 
 

@@ -152,6 +152,9 @@ def test_plan_and_upload_with_a_key(connected: LocalDSS, directory: Path) -> Non
     names = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
     assert (planned["added"], planned["changed"], planned["removed"], planned["unchanged"]) == (names, [], [], 0)
     assert planned["bytes"] == sum((directory / name).stat().st_size for name in names)
+    assert planned["requests"] == len(names) + 1
+    limited = json.loads(_run(*plan, "--json", "--max-requests-per-second", "0.5").stdout)
+    assert (planned["seconds"] < limited["seconds"], limited["seconds"]) == (True, 2.0 * (len(names) + 1))
     first = _run(*upload)
     assert first.returncode == 0, first.stderr
     assert _run(*upload).stdout == first.stdout
@@ -160,7 +163,15 @@ def test_plan_and_upload_with_a_key(connected: LocalDSS, directory: Path) -> Non
     second = _run(*upload)
     assert (second.returncode, second.stdout[:36]) == (0, first.stdout[:36])
     assert second.stdout > first.stdout
-    assert json.loads(_run(*plan, "--json").stdout)["unchanged"] == len(names) - 1
+    assert json.loads(_run(*plan, "--json").stdout) == {
+        "added": [],
+        "changed": [],
+        "removed": [],
+        "unchanged": len(names) - 1,
+        "bytes": 0,
+        "requests": 0,
+        "seconds": 0.0,
+    }
 
 
 def test_plan_needs_a_bundle(connected: LocalDSS, directory: Path) -> None:
