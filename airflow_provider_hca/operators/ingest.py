@@ -44,13 +44,15 @@ class DSSIngestOperator(DSSUploadShardOperator):
     Returns nothing; the XCom `results` has the result of each directory, or the statistics of the part.
 
     :param unit: Unit of work, an item of the output of `DSSPlanIngestOperator`
+    :param partitioned: Whether each bundle is a partition of the assets in `outlets`
     """
 
     operator_extra_links = ()
 
-    def __init__(self, *, unit: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, unit: Mapping[str, Any], partitioned: bool, **kwargs: Any) -> None:
         super().__init__(directory=unit.get("directory", ""), shard=unit.get("shard", {}), **kwargs)
         self.unit = unit
+        self.partitioned = partitioned
 
     def execute(self, context: Context) -> None:  # type: ignore[override]  # results are pushed before it fails
         """Upload the unit."""
@@ -147,7 +149,7 @@ class DSSIngestOperator(DSSUploadShardOperator):
         if not created:
             self.outlets = []  # Airflow would send an event for each
         for bundle in created:
-            add_to_outlets(context, self.outlets, hook.api.url, bundle)
+            add_to_outlets(context, self.outlets, hook.api.url, bundle, partitioned=self.partitioned)
 
 
 class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
@@ -159,6 +161,7 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
     :param max_failed: Number of directories, or as a float their share, that may be invalid or fail
     :param collection_uuid: UUID of a collection to which the bundles are added. (templated)
     :param on_report: Function that is called with the report and the context, or a notifier
+    :param partitioned: Whether each bundle is a partition of the assets in `outlets`
     """
 
     operator_extra_links = ()
@@ -183,6 +186,7 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         max_failed: float,
         collection_uuid: str | None,
         on_report: OnReport | None,
+        partitioned: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(directory="", planned=None, shards=[], registered=[], **kwargs)
@@ -190,6 +194,7 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         self.max_failed = max_failed
         self.collection_uuid = collection_uuid
         self.on_report = on_report
+        self.partitioned = partitioned
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the bundles of divided directories, and report the batch."""
@@ -275,7 +280,7 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         if not created:
             self.outlets = []
         for bundle in created:
-            add_to_outlets(context, self.outlets, hook.api.url, bundle)
+            add_to_outlets(context, self.outlets, hook.api.url, bundle, partitioned=self.partitioned)
 
     def _add_to_collection(self, hook: DSSHook, uuid: str, report: BatchReport) -> None:
         """Put a version of a collection that has the latest versions of the bundles, unless the latest one does.

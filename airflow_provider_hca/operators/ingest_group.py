@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup, conf
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_hca.operators.ingest import BATCH_KEY, RESULTS_KEY, DSSIngestOperator, DSSReportIngestOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
@@ -61,6 +62,8 @@ class DSSIngestTaskGroup(TaskGroup):
         earlier versions. (templated)
     :param on_report: Function that is called with the report and the context of the task, or one of Airflow's
         notifiers, whose templates have `report`
+    :param partitioned: Whether each bundle is a partition of the assets in `outlets`, with its FQID as the key: one
+        event, and one run of a DAG with a `PartitionedAssetTimetable`, for each bundle (Airflow 3.2 and newer)
     :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there;
         `max_bytes_per_second` and `max_requests_per_second` apply to each mapped task. Parameters of Airflow's
         operators, such as `retries` or `pool`, apply to all tasks, `trigger_rule` to `plan` only, `outlets` to `ingest`
@@ -83,6 +86,7 @@ class DSSIngestTaskGroup(TaskGroup):
         max_failed: float = 0,
         collection_uuid: str | None = None,
         on_report: OnReport | None = None,
+        partitioned: bool = False,
         **options: Any,
     ) -> None:
         reserved = sorted(set(options) & set(_RESERVED))
@@ -90,6 +94,8 @@ class DSSIngestTaskGroup(TaskGroup):
             raise TypeError(f"DSSIngestTaskGroup does not accept {', '.join(reserved)}: its tasks set their own")
         if sum(given is not None for given in (directory, table, rows)) != 1:
             raise ValueError("give one of directory, table and rows")
+        if partitioned and not AIRFLOW_V_3_2_PLUS:
+            raise ValueError("partitioned needs Airflow 3.2 or newer")
         super().__init__(group_id=group_id)
         options["staging_bucket"] = staging_bucket
         trigger_rule = {"trigger_rule": options.pop("trigger_rule")} if "trigger_rule" in options else {}
@@ -107,7 +113,9 @@ class DSSIngestTaskGroup(TaskGroup):
             )
             check_arguments(plan, "max_task_files", "max_task_bytes")
             ingest = DSSIngestOperator.partial(
-                task_id="ingest", **{"map_index_template": "{{ task.unit['label'] }}", **options}
+                task_id="ingest",
+                partitioned=partitioned,
+                **{"map_index_template": "{{ task.unit['label'] }}", **options},
             ).expand(unit=plan.output)
             report = DSSReportIngestOperator(
                 task_id="report",
@@ -115,6 +123,7 @@ class DSSIngestTaskGroup(TaskGroup):
                 max_failed=max_failed,
                 collection_uuid=collection_uuid,
                 on_report=on_report,
+                partitioned=partitioned,
                 trigger_rule="all_done",
                 **options,
             )

@@ -155,13 +155,16 @@ class OpenLineageMixin:
         )
 
 
-def add_to_outlets(context: Context, outlets: list[Any], api_url: str, result: Mapping[str, Any]) -> None:
+def add_to_outlets(
+    context: Context, outlets: list[Any], api_url: str, result: Mapping[str, Any], *, partitioned: bool = False
+) -> None:
     """Add the bundle to the events of a task's outlets, and as an asset to its aliases.
 
     :param context: Context of the running task
     :param outlets: Outlets of the task; assets, references to assets and aliases are used, others ignored
     :param api_url: URL of the DSS's API
     :param result: Result of the task, with `uuid`, `version`, `fqid`, `replica`, `file_count`, optionally `byte_count`
+    :param partitioned: Whether the events of assets have the FQID as their partition key (Airflow 3.2 and newer)
     """
     if not outlets:
         return
@@ -178,6 +181,8 @@ def add_to_outlets(context: Context, outlets: list[Any], api_url: str, result: M
             events[outlet].add(Asset(uri=uri), extra=extra)
         elif isinstance(outlet, (Asset, *_references())):
             events[outlet].extra.update(extra)
+            if partitioned:
+                events[outlet].add_partitions(result["fqid"])
 
 
 def _references() -> tuple[type, ...]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from airflow.providers.common.compat.sdk import AssetAlias, BaseNotifier, task
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseNotifier, task
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid
 from airflow_provider_hca.hooks.dss import DSSHook
@@ -234,6 +234,27 @@ def test_each_bundle_has_an_asset_event(dss: LocalDSS, incoming: Path, prefix: s
     (bundle,) = report(two)["bundles"]
     assert len(alias_events(prefix)) == 6
     assert bundle["fqid"] in alias_events(prefix)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_2_PLUS, reason="assets have partitions from Airflow 3.2 on")
+def test_each_bundle_is_a_partition(dss: LocalDSS, incoming: Path, prefix: str) -> None:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    write(incoming / "atlas", 7)
+    options: dict[str, Any] = {"outlets": [Asset(name=prefix, uri=f"x-dss-test://{prefix}")], "partitioned": True}
+    dag_run = ingest(dss, prefix, 1, directory=str(incoming), max_task_files=6, **options)
+    with create_session() as session:
+        query = session.query(AssetEvent.partition_key).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        keys = sorted(str(key) for (key,) in query.filter(AssetModel.name == prefix))
+    assert keys == sorted(bundle["fqid"] for bundle in report(dag_run)["bundles"])
+    assert len(keys) == 5
+
+
+def test_partitions_need_a_newer_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_hca.operators.ingest_group.AIRFLOW_V_3_2_PLUS", False)
+    with new_dag("batch_partitioned"), pytest.raises(ValueError, match=r"partitioned needs Airflow 3\.2"):
+        DSSIngestTaskGroup(directory="/a", staging_bucket="staging", partitioned=True)
 
 
 def alias_events(alias: str) -> list[str]:
