@@ -49,7 +49,8 @@ MUTANTS: list[tuple[str, str, str]] = [
     (_RETRY, "unexpected.maybe_done = response.status < 300", "unexpected.maybe_done = False"),
     (_RETRY, "asked = retry_after(response) if response else None", "asked = None"),
     (_PATCHING, "_ATTEMPTS = 2", "_ATTEMPTS = 1"),
-    (_PATCHING, "seconds=35.0", "seconds=5.0"),
+    (_PATCHING, "_POLL_SECONDS = 35.0", "_POLL_SECONDS = 5.0"),
+    (_PATCHING, "is_last = not repeat or time.monotonic() >= deadline", "is_last = not repeat or time.monotonic() > deadline - 8.0"),  # noqa: E501 - text as in the file
     (_PATCHING, "            if version:\n", "            if not version:\n"),
     (_PATCHING, "if not is_unclear(error):", "if False:"),
     (_PATCHING, "repeat=_may_continue(failure)", "repeat=False"),

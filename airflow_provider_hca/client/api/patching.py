@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from airflow_provider_hca.client.api.base import Calls
 from airflow_provider_hca.client.models import FQID
-from airflow_provider_hca.client.retry import RetryPolicy, is_unclear
+from airflow_provider_hca.client.retry import is_unclear
 from airflow_provider_hca.client.sansio import Call, pause
 from airflow_provider_hca.exceptions import DSSError, DSSResponseError
 
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 2
 # The gateway of a DSS gives up after 25 to 30 seconds, and the code behind it ends then too. A PATCH that is repeated
 # earlier may be applied twice, whatever the timeouts of the connection.
-_POLLING = RetryPolicy(attempts=100, seconds=35.0)
+_POLL_SECONDS = 35.0
+_FIRST_INTERVAL, _MAX_INTERVAL = 0.5, 10.0  # seconds
 
 # Returns the version that a PATCH created, "" if it was applied but its version is unknown, None if it was not applied.
 Check = Callable[[], Call[str | None]]
@@ -55,15 +56,15 @@ class Patches(Calls):
 
 
 def _poll(check: Check, *, repeat: bool) -> Call[str | None]:
-    """Check whether a PATCH was applied; repeatedly if the DSS may still be working on it."""
-    attempt, started = 1, time.monotonic()
+    """Check whether a PATCH was applied; repeatedly, and once after the DSS has ended, if it may still be working."""
+    interval, deadline = _FIRST_INTERVAL, time.monotonic() + _POLL_SECONDS
     while True:
+        is_last = not repeat or time.monotonic() >= deadline
         version = yield from check()
-        delay = _POLLING.delay(attempt, time.monotonic() - started, None) if repeat else None
-        if version is not None or delay is None:
+        if version is not None or is_last:
             return version
-        yield pause(delay)
-        attempt += 1
+        yield pause(min(interval, max(0.0, deadline - time.monotonic())))
+        interval = min(_MAX_INTERVAL, interval * 2)
 
 
 def _may_continue(error: DSSError) -> bool:
