@@ -1,15 +1,15 @@
-"""Tasks that use bundles, as the page shows them; shards of an upload group are merged into one."""
+"""Tasks that use bundles, as the page shows them; the mapped tasks of a DAG run are merged into one."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
 
-_OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
+OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _FAILED = {"failed", "upstream_failed"}
 _MAX_NAMES = 5  # of files with the same failure, as in the XCom
 
@@ -33,7 +33,7 @@ class Progress(BaseModel):
     """Progress of an upload.
 
     :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`; after a failure the failed phase; `shards` for
-        merged shards
+        merged shards, `tasks` for other mapped tasks
     :ivar phase_done: Number of files that finished the phase, of `phase_files`
     :ivar sent_byte_count: Bytes staged
     :ivar rate: Bytes per second over the last seconds; at the end over all of staging
@@ -56,7 +56,7 @@ class Progress(BaseModel):
     shard_count: int | None = None
 
 
-class Bundle(BaseModel):
+class Bundle(BaseModel, frozen=True):
     """Bundle that a task creates, downloads or waits for.
 
     :ivar version: Version; the latest if None
@@ -69,20 +69,24 @@ class Bundle(BaseModel):
 
 
 class Ingest(BaseModel):
-    """Task that uses a bundle.
+    """Task that uses a bundle, or all mapped tasks of one task.
 
+    :ivar map_index: Map index; -1 if not mapped, or merged
+    :ivar label: Rendered `map_index_template`; empty without one
     :ivar run_state: State of the DAG run
     :ivar state: State of the task instance
     :ivar bundle: Bundle; None if the task failed before it was known
     :ivar action: Whether the task creates the bundle, registers a shard of it, downloads it, or uses it otherwise
     :ivar updated: Time of the last progress report
-    :ivar shards: Shards of an upload group, if merged
+    :ivar states: Number of mapped tasks by state, if merged
+    :ivar members: Mapped tasks by index, if merged
     """
 
     dag_id: str
     run_id: str
     task_id: str
     map_index: int
+    label: str = ""
     operator: str
     run_state: str
     state: str | None
@@ -95,105 +99,85 @@ class Ingest(BaseModel):
     byte_count: int | None
     progress: Progress | None
     updated: datetime | None
-    shards: list[Ingest] = []
+    states: dict[str, int] = {}
+    members: list[Ingest] = []
 
 
-def merge_shards(ingests: Iterable[Ingest]) -> list[Ingest]:
-    """Return ingests with the shards of each group merged into one.
+def merge_mapped(ingests: Iterable[Ingest]) -> list[Ingest]:
+    """Return ingests with the mapped tasks of each task and run merged into one, such as the shards of a group.
 
     :param ingests: Ingests of any tasks
     """
     groups: defaultdict[tuple[str, str, str], list[Ingest]] = defaultdict(list)
     others = []
     for ingest in ingests:
-        if ingest.action == "shard":
+        if ingest.map_index >= 0:
             groups[ingest.dag_id, ingest.run_id, ingest.task_id].append(ingest)
         else:
             others.append(ingest)
-    return [*others, *(_merge(sorted(shards, key=lambda shard: shard.map_index)) for shards in groups.values())]
-
-
-def drop_finished_shards(ingests: Sequence[Ingest]) -> list[Ingest]:
-    """Return ingests without merged shards whose bundle already has a task of its own.
-
-    Until that task reports, a group with only successful shards is still running.
-
-    :param ingests: Result of `merge_shards`
-    """
-    created = {_bundle_key(ingest) for ingest in ingests if not ingest.shards and ingest.action == "create"}
-    kept = [ingest for ingest in ingests if not ingest.shards or _bundle_key(ingest) not in created]
-    return [
-        ingest.model_copy(update={"state": "running"})
-        if ingest.shards and ingest.state == "success" and not _run_is_over(ingest)
-        else ingest
-        for ingest in kept
-    ]
+    return [*others, *(_merge(sorted(members, key=lambda member: member.map_index)) for members in groups.values())]
 
 
 def select_most_relevant(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
-    """Return the most relevant ingests in their order, and the number of omitted ingests and shards.
+    """Return the most relevant ingests in their order, and the number of omitted ingests and mapped tasks.
 
     Failed and running ingests are preferred, then the newest others.
 
-    :param ingests: Result of `merge_shards`
-    :param limit: Maximum number of tasks, and of shards of each
+    :param ingests: Result of `merge_mapped`
+    :param limit: Maximum number of tasks, and of mapped tasks of each
     """
     tasks, omitted = _select(ingests, limit)
     shown = []
     for task in tasks:
-        shards, others = _select(task.shards, limit)
+        members, others = _select(task.members, limit)
         omitted += others
-        shown.append(task.model_copy(update={"shards": shards}) if others else task)
+        shown.append(task.model_copy(update={"members": members}) if others else task)
     return shown, omitted
 
 
 def _select(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
     def rank(index: int) -> tuple[bool, float]:
         ingest = ingests[index]
-        return ingest.state in _OVER - _FAILED, -(ingest.started.timestamp() if ingest.started else float("inf"))
+        return ingest.state in OVER - _FAILED, -(ingest.started.timestamp() if ingest.started else float("inf"))
 
     kept = sorted(sorted(range(len(ingests)), key=rank)[:limit])
     return [ingests[index] for index in kept], len(ingests) - len(kept)
 
 
-def _bundle_key(ingest: Ingest) -> tuple[str, ...]:
-    return ingest.dag_id, ingest.run_id, str(ingest.bundle)
-
-
-def _run_is_over(ingest: Ingest) -> bool:
-    return ingest.run_state in {"success", "failed"}
-
-
-def _merge(shards: Sequence[Ingest]) -> Ingest:
-    progress = _merge_progress(shards)
-    state = _state(shards, progress.phase_files)
-    return shards[0].model_copy(
+def _merge(members: Sequence[Ingest]) -> Ingest:
+    states = Counter(member.state or "no_state" for member in members)
+    state = _state(states, run_is_over=members[0].run_state in {"success", "failed"})
+    progress = _merge_progress(members, states)
+    bundles = {member.bundle for member in members if member.bundle}
+    is_upload_group = any(member.action == "shard" for member in members)
+    return members[0].model_copy(
         update={
             "map_index": -1,
+            "label": "",
             "state": state,
             "try_number": 1,
-            "started": min((shard.started for shard in shards if shard.started), default=None),
-            "ended": max((shard.ended for shard in shards if shard.ended), default=None) if state in _OVER else None,
-            "bundle": next((shard.bundle for shard in shards if shard.bundle), None),
-            "action": "create",
+            "started": min((member.started for member in members if member.started), default=None),
+            "ended": max((member.ended for member in members if member.ended), default=None) if state in OVER else None,
+            "bundle": bundles.pop() if len(bundles) == 1 else None,
+            "action": "create" if is_upload_group else members[0].action,
             "file_count": progress.file_count,
             "byte_count": progress.byte_count,
-            "progress": progress,
-            "updated": max((shard.updated for shard in shards if shard.updated), default=None),
-            "shards": list(shards),
+            "progress": progress.model_copy(update={"phase": "shards" if is_upload_group else "tasks"}),
+            "updated": max((member.updated for member in members if member.updated), default=None),
+            "states": dict(states),
+            "members": list(members),
         }
     )
 
 
-def _merge_progress(shards: Sequence[Ingest]) -> Progress:
-    known = [shard.progress for shard in shards if shard.progress is not None]
-    running = [shard.progress for shard in shards if shard.progress is not None and shard.state not in _OVER]
+def _merge_progress(members: Sequence[Ingest], states: Counter[str]) -> Progress:
+    known = [member.progress for member in members if member.progress is not None]
+    running = [member.progress for member in members if member.progress is not None and member.state not in OVER]
     return Progress(
-        phase="shards",
-        phase_done=sum(shard.state == "success" for shard in shards),
-        phase_files=max(progress.shard_count or 0 for progress in known),
-        file_count=sum(progress.file_count for progress in known),
-        byte_count=sum(progress.byte_count for progress in known),
+        phase_done=states["success"],
+        phase_files=max((progress.shard_count or 0 for progress in known), default=0) or len(members),
+        file_count=sum(member.file_count or 0 for member in members),
+        byte_count=sum(member.byte_count or 0 for member in members),
         sent_byte_count=sum(progress.sent_byte_count for progress in known),
         rate=sum(progress.rate for progress in running),
         error=next((progress.error for progress in known if progress.error), ""),
@@ -201,17 +185,16 @@ def _merge_progress(shards: Sequence[Ingest]) -> Progress:
     )
 
 
-def _state(shards: Sequence[Ingest], count: int) -> str:
-    """Return the state of all shards together; shards that have not started are not among them.
+def _state(states: Counter[str], *, run_is_over: bool) -> str | None:
+    """Return the state of all mapped tasks together.
 
-    :param count: Number of shards of the group
+    :param run_is_over: Whether the DAG run has ended, so that tasks without a state will not run
     """
-    states = {shard.state for shard in shards}
-    if states == {"success"} and len(shards) == count:
-        return "success"
-    if _run_is_over(shards[0]) or (states <= _OVER and "failed" in states):
-        return "failed"
-    return "running"
+    if len(states) == 1:
+        return None if states["no_state"] else next(iter(states))
+    if not run_is_over and not set(states) <= OVER:
+        return "running"
+    return next((state for state in ("failed", "upstream_failed", "success", "skipped") if states[state]), "failed")
 
 
 def _merge_failures(failures: Iterable[Failure]) -> list[Failure]:

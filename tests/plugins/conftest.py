@@ -14,6 +14,7 @@ from tests.local.server import LocalDSS
 from tests.plugins.samples import NAME_WITH_MARKUP, write_bundle
 
 if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
     from playwright.sync_api import Browser, Page
 
     from tests.airflow_processes import Airflow
@@ -47,6 +48,22 @@ def no_faults_remain(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "airflow_dss" in request.fixturenames:
         request.getfixturevalue("airflow_dss").control("DELETE", "faults")
+
+
+@pytest.fixture(scope="session")
+def page_api(airflow_db: Path) -> TestClient:
+    """Return a client of the page in this process, with the permissions of an administrator."""
+    from airflow.api_fastapi.app import create_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi.testclient import TestClient
+
+    from airflow_provider_hca.plugins.app import make_app
+
+    create_auth_manager()
+    app = make_app()
+    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="a", role="admin")
+    return TestClient(app)
 
 
 class Ingested:

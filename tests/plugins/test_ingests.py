@@ -69,18 +69,18 @@ def test_download_is_not_the_creator_of_its_bundle(airflow: Airflow, ingested: I
 
 
 def test_too_many_tasks_show_failed_and_running_ones_first() -> None:
-    def task(number: int, state: str, shards: list[Ingest]) -> Ingest:
+    def task(number: int, state: str, members: list[Ingest]) -> Ingest:
         started = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
         values: dict[str, Any] = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": number, "state": state}
-        values |= {"operator": "x", "run_state": "running", "try_number": 1, "started": started, "shards": shards}
+        values |= {"operator": "x", "run_state": "running", "try_number": 1, "started": started, "members": members}
         values |= dict.fromkeys(("ended", "bundle", "file_count", "byte_count", "progress", "updated"))
         return Ingest(**values, action="create")
 
     states = ["failed", *["success"] * 6, "running", "success"]
-    shards = [task(number, state, []) for number, state in enumerate(states)]
-    shown, omitted = select_most_relevant([task(number, state, shards) for number, state in enumerate(states)], 4)
+    members = [task(number, state, []) for number, state in enumerate(states)]
+    shown, omitted = select_most_relevant([task(number, state, members) for number, state in enumerate(states)], 4)
     assert [task.map_index for task in shown] == [0, 6, 7, 8]
-    assert [shard.map_index for shard in shown[0].shards] == [0, 6, 7, 8]
+    assert [member.map_index for member in shown[0].members] == [0, 6, 7, 8]
     assert omitted == 5 + 4 * 5
     assert select_most_relevant(shown[:1], 9) == (shown[:1], 0)
 

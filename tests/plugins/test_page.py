@@ -237,12 +237,12 @@ def test_run_tab_shows_shards_by_number(
     airflow_dss.control("DELETE", "faults")
     shards.get_by_text("3 of 3 shards").wait_for()
     for number in (1, 2, 3):
-        row = shards.get_by_role("row").filter(has_text=f"upload.shard {number} of 3")
+        row = shards.get_by_role("row").filter(has_text=f"{number} of 3")
         assert "success" in row.inner_text()
     bundle = _frame(page).locator("article", has_text="DSSUploadShardsBundleOperator")
     bundle.get_by_text("success").wait_for()
     bundle.get_by_text("10 files").wait_for()
-    shards.get_by_role("link", name="upload.shard 2 of 3").click()
+    shards.get_by_role("link", name="2 of 3").click()
     page.wait_for_url(re.compile(r"/tasks/upload\.shard/mapped/1"))
 
 
@@ -289,7 +289,7 @@ def test_unfolded_failure_stays_with_its_ingest(open_page: OpenPage) -> None:
             const { h, show } = await import("/hca-dss/static/dom.js");
             const failures = [{ cause: "why", count: 1, names: ["a"] }];
             const progress = { error: "", failures };
-            const task = { dag_id: "d", task_id: "t", map_index: -1, state: "failed", progress };
+            const task = { dag_id: "d", task_id: "t", map_index: -1, state: "failed", states: {}, progress };
             const ingest = (run_id) => ({ ...task, run_id });
             const [main, open] = [h("main"), new Set()];
             document.documentElement.append(main);

@@ -34,6 +34,11 @@ export function icon(name) {
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 }
 
+/** Return whether a click on a row neither hits a link or button of its own nor selects text. */
+export function isPlainClick(event) {
+  return !event.target.closest("a, button, summary, input, select") && !getSelection().toString();
+}
+
 /** Create a button that copies a text and confirms it. */
 export function copyButton(text, name) {
   const button = h("button", { class: "quiet", title: `Copy ${name}`, "aria-label": `Copy ${name}` }, icon("copy"));

@@ -1,11 +1,11 @@
-// One ingest: a row of a table, or a card.
+// One ingest: rows of a table, or a card.
 
-import { framed, openOutside, runPath, view } from "./api.js";
-import { h, icon, table } from "./dom.js";
+import { airflow, framed, openOutside, runPath, view } from "./api.js";
+import { h, icon, isPlainClick, table } from "./dom.js";
 import { ago, bytes, clock, count, duration, number } from "./format.js";
 
-export const COLUMNS = [["State", ""], ["Task", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
-const SHARD_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Bundle"); // the same for all shards
+export const COLUMNS = [["State", ""], ["Task", ""], ["Run", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
+const MEMBER_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Run"); // the same for all mapped tasks
 
 const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Put bundle"]];
 const ACTIONS = { create: "Creates bundle", download: "Downloads bundle", use: "Bundle" };
@@ -39,21 +39,27 @@ function rate(ingest) {
   return ingest.progress?.rate ? `${bytes(ingest.progress.rate)}/s` : "-";
 }
 
-/** Create the table rows of an ingest; `open` has the names of unfolded failures. */
-export function row(ingest, open) {
-  const name = [ingest.dag_id, ingest.run_id, ingest.task_id, ingest.map_index].join("\n");
+export function nameOf(ingest) {
+  return [ingest.dag_id, ingest.run_id, ingest.task_id, ingest.map_index].join("\n");
+}
+
+/** Create the table rows of an ingest.
+ * `open` has the names of unfolded failures. `run` shows the run, and `mapped` has the rows of the mapped tasks and opens them by `toggle`. */
+export function row(ingest, open, { run = true, toggle = undefined, mapped = undefined } = {}) {
+  const name = nameOf(ingest);
   const problem = problemOf(ingest);
-  const shard = ingest.action === "shard";
-  const columns = (shard ? SHARD_COLUMNS : COLUMNS).length;
+  const columns = (run ? COLUMNS : MEMBER_COLUMNS).length;
   const took = seconds(ingest);
   const started = ingest.started && new Date(ingest.started);
+  const about = (...content) => h("tr", { class: "about" }, h("td", { colspan: columns }, content));
   const rows = [
     h(
       "tr",
-      { "data-task": `${ingest.dag_id}.${ingest.task_id}` },
+      { "data-task": `${ingest.dag_id}.${ingest.task_id}`, "data-key": name, class: toggle && "opens", onclick: toggle && ((event) => isPlainClick(event) && toggle()) },
       h("td", { class: "nowrap" }, stateBadge(ingest.state), ingest.try_number > 1 && h("span", { class: "quiet" }, ` try ${ingest.try_number}`)),
-      h("td", {}, taskLinks(ingest)),
-      !shard && h("td", { class: "nowrap" }, bundleLink(ingest.bundle), ingest.bundle && h("span", { class: "quiet" }, ` ${ingest.bundle.replica}`)),
+      h("td", { class: "wide" }, toggle && opener(taskName(ingest), mapped, toggle), run ? [dagLink(ingest), h("span", { class: "quiet" }, " / "), taskLink(ingest)] : taskLink(ingest), countStates(ingest)),
+      run && h("td", { class: "run" }, openOutside(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }) }, ingest.run_id))),
+      h("td", { class: "nowrap" }, bundleLink(ingest.bundle), ingest.bundle && h("span", { class: "quiet" }, ` ${ingest.bundle.replica}`)),
       h("td", { class: "right nowrap" }, !ingest.file_count ? "-" : number(ingest.file_count)),
       h("td", { class: "right nowrap" }, !ingest.byte_count ? "-" : bytes(ingest.byte_count)),
       h("td", { class: "right nowrap" }, rate(ingest)),
@@ -61,11 +67,27 @@ export function row(ingest, open) {
       h("td", { class: "right nowrap", title: started ? `${clock(started)} UTC` : "" }, started ? ago(started) : "-"),
     ),
   ];
-  if (!isOver(ingest) && ingest.progress?.phase) rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, bar(ingest), numbers(ingest))));
-  if (problem) {
-    rows.push(h("tr", { class: "about" }, h("td", { colspan: columns }, problemDetails(problem, name, open))));
-  }
+  if (!isOver(ingest) && ingest.progress?.phase) rows.push(about(bar(ingest), numbers(ingest)));
+  if (problem) rows.push(about(problemDetails(problem, name, open)));
+  if (mapped) rows.push(about(mapped));
   return rows;
+}
+
+function opener(name, mapped, toggle) {
+  return h("button", { class: "opener", "aria-expanded": String(Boolean(mapped)), "aria-label": `Mapped tasks of ${name}`, onclick: toggle }, icon("open"));
+}
+
+/** Create the table of mapped tasks. */
+export function mappedTable(members, open) {
+  return table(MEMBER_COLUMNS, members.flatMap((member) => row(member, open, { run: false })), "Mapped tasks");
+}
+
+function countStates({ states }) {
+  const all = Object.entries(states ?? {});
+  if (!all.length) return undefined;
+  const sum = all.reduce((total, [, tasks]) => total + tasks, 0);
+  const parts = all.toSorted(([a], [b]) => OVER.indexOf(b) - OVER.indexOf(a)).map(([state, tasks]) => `${number(tasks)} ${state.replaceAll("_", " ")}`).join(", ");
+  return h("p", { class: "quiet" }, `${count(sum, "mapped task")}: ${parts}`);
 }
 
 function problemDetails(problem, name, open) {
@@ -76,21 +98,18 @@ function problemDetails(problem, name, open) {
   return details;
 }
 
-/** Return the name of a task, or the number of a shard. */
-function taskName(ingest) {
-  const { progress } = ingest;
-  if (ingest.action === "shard") return `${ingest.task_id} ${progress.shard_number} of ${progress.shard_count}`;
-  return ingest.map_index >= 0 ? `${ingest.task_id} [${ingest.map_index}]` : ingest.task_id;
+/** Return the name of a task, with the label of a mapped one. */
+function taskName({ task_id, map_index, label }) {
+  if (map_index < 0) return task_id;
+  return label ? `${task_id} [${map_index}] ${label}` : `${task_id} [${map_index}]`;
 }
 
-function taskLinks(ingest) {
-  const task = openOutside(h("a", { href: runPath(ingest) }, taskName(ingest)));
-  if (ingest.action === "shard") return task;
-  return [
-    openOutside(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }), title: ingest.run_id }, ingest.dag_id)),
-    h("span", { class: "quiet" }, " / "),
-    task,
-  ];
+function taskLink(ingest) {
+  return openOutside(h("a", { href: runPath(ingest) }, taskName(ingest)));
+}
+
+function dagLink({ dag_id }) {
+  return openOutside(h("a", { href: airflow(`/dags/${encodeURIComponent(dag_id)}`) }, dag_id));
 }
 
 /** Create the card of an ingest on the tab of its DAG run; `open` has the names of unfolded failures. */
@@ -103,15 +122,16 @@ export function card(ingest, open) {
     h(
       "header",
       {},
-      h("h3", {}, openOutside(h("a", { href: runPath(ingest) }, taskName(ingest))), h("small", {}, ingest.operator)),
+      h("h3", {}, taskLink(ingest), h("small", {}, ingest.operator)),
       ingest.try_number > 1 && h("span", { class: "quiet" }, `try ${ingest.try_number}`),
       stateBadge(ingest.state),
     ),
     ingest.bundle && h("p", { class: "bundle" }, `${ACTIONS[ingest.action]} `, pageLink(ingest.bundle)),
-    progress?.phase && [progress.phase !== "shards" && steps(ingest), bar(ingest), numbers(ingest)],
+    countStates(ingest),
+    progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
     problem && h("div", { class: "notice error", role: "alert" }, h("strong", {}, summary(problem)), failures(problem)),
-    ingest.shards.length > 0 && table(SHARD_COLUMNS, ingest.shards.flatMap((shard) => row(shard, open)), "Shards"),
+    ingest.members.length > 0 && mappedTable(ingest.members, open),
   );
 }
 
@@ -136,8 +156,9 @@ function steps(ingest) {
   );
 }
 
-/** Return whether this try failed or was killed. */
+/** Return whether this try failed or was killed; of mapped tasks, whether all ended and one failed. */
 function failed(ingest) {
+  if (Object.keys(ingest.states ?? {}).length) return ingest.state === "failed";
   return Boolean(problemOf(ingest)) || ["failed", "up_for_retry"].includes(ingest.state);
 }
 
@@ -164,7 +185,8 @@ function numbers(ingest) {
   if (["stage", "register", "copy"].includes(phase)) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
   if (phase === "bundle") parts.push(`Creating the bundle of ${count(progress.file_count, "file")}`);
   if (phase === "shards") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "shard")}`);
-  if (phase === "done" || phase === "shards") parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
+  if (phase === "tasks") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "task")}`);
+  if (["done", "shards", "tasks"].includes(phase) && progress.file_count) parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
   if (progress.rate) parts.push(`${bytes(progress.rate)}/s`);
   if (phase === "stage" && progress.rate && !failed(ingest)) parts.push(`${duration((progress.byte_count - progress.sent_byte_count) / progress.rate)} left`);
   const took = seconds(ingest);

@@ -1,0 +1,72 @@
+"""Conditions of database queries for ingests."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import ColumnElement, String, and_, cast, exists, func, or_
+from sqlalchemy.orm import aliased
+
+from airflow_provider_hca.plugins.tasks import LABEL, same_task
+from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY
+
+SHARD_OPERATOR = "DSSUploadShardOperator"
+GROUP_KEY = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id)
+
+StateFilter = Literal["running", "success", "failed", "skipped"]
+# Other states are "running".
+_STATES = {"success": ["success"], "failed": ["failed", "upstream_failed"], "skipped": ["skipped", "removed"]}
+
+
+def is_finished_shard() -> ColumnElement[bool]:
+    """Return the condition for shards whose group has started the task that creates the bundle, which is listed."""
+    other = aliased(XComModel)
+    group = func.substr(TaskInstance.task_id, 1, func.length(TaskInstance.task_id) - len(".shard"))
+    return and_(
+        TaskInstance.operator == SHARD_OPERATOR,
+        exists().where(
+            other.dag_id == TaskInstance.dag_id,
+            other.run_id == TaskInstance.run_id,
+            other.task_id == group + ".bundle",
+            other.key == PROGRESS_KEY,
+        ),
+    )
+
+
+def has_state(task: Any, state: StateFilter) -> ColumnElement[bool]:
+    """Return the condition for a state of a task instance, joined to its DAG run."""
+    if state in _STATES:
+        return task.state.in_(_STATES[state])  # type: ignore[no-any-return]  # an alias is untyped
+    over = [name for names in _STATES.values() for name in names]
+    waits = and_(task.state.is_(None), DagRun.state.in_(("queued", "running")))
+    return or_(task.state.notin_(over), waits)
+
+
+def group_has_state(state: StateFilter) -> ColumnElement[bool]:
+    """Return the condition for tasks with a mapped task in a state."""
+    other = aliased(TaskInstance)
+    return exists().where(
+        *(getattr(other, column.key) == column for column in GROUP_KEY),
+        DagRun.dag_id == other.dag_id,
+        DagRun.run_id == other.run_id,
+        has_state(other, state),
+    )
+
+
+def matches(text: str) -> ColumnElement[bool]:
+    """Return the condition for tasks whose DAG, run, task, label or bundle matches a text."""
+    return or_(*(_contains(column, text) for column in GROUP_KEY), matches_mapped(text))
+
+
+def matches_mapped(text: str) -> ColumnElement[bool]:
+    """Return the condition for tasks whose label contains a text, or whose bundle has a UUID that starts with it."""
+    link = aliased(XComModel)
+    prefix = _contains(cast(link.value, String), f"&uuid={text}")
+    return or_(_contains(LABEL, text), exists().where(link.key == LINK_KEY, *same_task(TaskInstance, link), prefix))
+
+
+def _contains(column: Any, text: str) -> ColumnElement[bool]:
+    return func.lower(column).contains(text.lower(), autoescape=True)

@@ -1,0 +1,127 @@
+"""Tasks that use bundles, read from Airflow's database.
+
+The source are the XComs of the tasks (`airflow_provider_hca.utils.ui_links`), found by the index of their keys.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, Row, and_, exists, select
+from sqlalchemy.orm import Session, aliased
+
+from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress
+from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY, BundleAddress
+
+CREATED_KEY = "created"  # only tasks that create a bundle have it
+_DOWNLOAD_KEY = "directory"  # only downloads have it
+_RESULT_KEYS = (CREATED_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
+_MAX_XCOMS = 20_000  # a DAG run can have very many mapped tasks
+TASK_KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+LABEL = TaskInstance.__table__.c.rendered_map_index  # the attribute of the class replaces a missing label
+_TASK_COLUMNS = (
+    *(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index, TaskInstance.operator),
+    *(TaskInstance.state, TaskInstance.try_number, TaskInstance.start_date, TaskInstance.end_date, LABEL),
+)
+
+
+def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, any_task: bool = False) -> list[Ingest]:
+    """Return the tasks that use bundles, with the other mapped tasks of the same tasks.
+
+    :param condition: Function that returns a condition for the columns DAG, run, task and map index
+    :param any_task: Whether to return tasks that have not reported anything, too
+    """
+    xcoms: defaultdict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = defaultdict(dict)
+    for row in session.execute(
+        select(*TASK_KEY, XComModel.key, XComModel.value, XComModel.timestamp)
+        .where(condition(TASK_KEY), XComModel.key.in_((PROGRESS_KEY, LINK_KEY, *_RESULT_KEYS)))
+        .order_by(XComModel.timestamp.desc())
+        .limit(_MAX_XCOMS)
+    ):
+        xcoms[row[:4]][row.key] = (row.value, row.timestamp)
+    # Other tasks may use the other keys.
+    reporting = {name for name, values in xcoms.items() if values.keys() & {PROGRESS_KEY, LINK_KEY}}
+    groups = {name[:3] for name in reporting if name[3] >= 0}
+    tasks = session.execute(
+        select(*_TASK_COLUMNS, DagRun.state.label("run_state"))
+        .join(DagRun, same_run())
+        .where(condition(_TASK_COLUMNS))
+        .limit(_MAX_XCOMS)
+    )
+    return [
+        _ingest(task, xcoms[name])
+        for task in tasks
+        if (name := task[:4]) in reporting or name[:3] in groups or any_task
+    ]
+
+
+def same_task_has(*keys: str) -> ColumnElement[bool]:
+    """Return the condition for XComs whose task has another XCom with one of some keys."""
+    other = aliased(XComModel)
+    return exists().where(other.key.in_(keys), *same_task(other))
+
+
+def same_task(other: Any, xcom: Any = XComModel) -> list[ColumnElement[bool]]:
+    """Return the conditions that join rows of another table, or an alias, to the XComs of the same task."""
+    return [getattr(xcom, column.key) == getattr(other, column.key) for column in TASK_KEY]
+
+
+def same_run() -> ColumnElement[bool]:
+    """Return the condition that joins task instances to their DAG run."""
+    return and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
+
+
+def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest:
+    values = {key: value for key, (value, _) in xcoms.items()}
+    address = BundleAddress.of(values.get(LINK_KEY))
+    progress = _progress(values.get(PROGRESS_KEY))
+    counts = {name: _count(values.get(name)) for name in ("file_count", "byte_count")}
+    if progress is not None:
+        counts = {name: getattr(progress, name) if count is None else count for name, count in counts.items()}
+    return Ingest(
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        map_index=task.map_index,
+        label=task.rendered_map_index or "",
+        operator=task.operator or "",
+        run_state=str(task.run_state),
+        state=None if task.state is None else str(task.state),
+        try_number=task.try_number,
+        started=task.start_date,
+        ended=task.end_date,
+        bundle=None
+        if address is None
+        else Bundle(connection=address.conn_id, replica=address.replica, uuid=address.uuid, version=address.version),
+        action=_action(values, progress),
+        progress=progress,
+        updated=xcoms[PROGRESS_KEY][1] if PROGRESS_KEY in xcoms else None,
+        file_count=counts["file_count"],
+        byte_count=counts["byte_count"],
+    )
+
+
+def _action(values: Mapping[str, Any], progress: Progress | None) -> Action:
+    if _DOWNLOAD_KEY in values:
+        return "download"
+    if progress is not None and progress.shard_number is not None:
+        return "shard"
+    return "create" if values.keys() & {PROGRESS_KEY, CREATED_KEY} else "use"
+
+
+def _progress(value: Any) -> Progress | None:
+    try:
+        return Progress.model_validate(value)
+    except ValidationError:  # XCom of another provider
+        return None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None

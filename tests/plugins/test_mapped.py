@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.local.server import new_uuid
+from tests.plugins.database import Rows, link, new_dag, uploaded
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
+
+def _get(api: TestClient, path: str, **query: Any) -> Any:
+    answer = api.get(f"/api/{path}", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def _samples(state: str = "running", count: int = 3) -> Rows:
+    """Add a run with an upload mapped over samples; the first one failed, and the last one has not started."""
+    run = Rows(new_dag(), state)
+    for index in reversed(range(count)):
+        states = {0: "failed", count - 1: None}
+        one = states.get(index, "success")
+        label = f"sample_{index}" if one else None  # rendered when a task starts
+        run.add("upload", one, uploaded() if one else None, map_index=index, label=label)
+    return run
+
+
+def test_mapped_tasks_of_a_run_are_one_ingest(page_api: TestClient) -> None:
+    run = _samples()
+    listed = _get(page_api, "ingests", dag_id=run.dag_id)
+    (ingest,) = listed["ingests"]
+    assert listed["total"] == 1
+    assert (ingest["run_id"], ingest["task_id"], ingest["map_index"]) == (run.run_id, "upload", -1)
+    assert ingest["states"] == {"failed": 1, "success": 1, "no_state": 1}
+    assert (ingest["state"], ingest["bundle"], ingest["members"]) == ("running", None, [])
+    assert (ingest["file_count"], ingest["byte_count"]) == (20, 2000)
+    assert (ingest["progress"]["phase"], ingest["progress"]["phase_done"]) == ("tasks", 1)
+    assert ingest["progress"]["phase_files"] == 3
+
+
+@pytest.mark.parametrize(
+    ("states", "run_state", "state"),
+    [
+        (["success", "success"], "running", "success"),
+        (["success", "failed"], "running", "failed"),
+        (["success", None], "running", "running"),
+        (["success", None], "success", "success"),
+        (["queued", "queued"], "running", "queued"),
+        (["deferred", "failed"], "running", "running"),
+        (["skipped", "success"], "success", "success"),
+        (["upstream_failed", "success"], "failed", "upstream_failed"),
+    ],
+)
+def test_state_of_mapped_tasks(page_api: TestClient, states: list[str | None], run_state: str, state: str) -> None:
+    run = Rows(new_dag(), run_state)
+    for index, one in enumerate(states):
+        run.add("upload", one, uploaded(), map_index=index)
+    assert _get(page_api, "ingests", dag_id=run.dag_id)["ingests"][0]["state"] == state
+
+
+def test_mapped_tasks_are_listed_by_index_with_labels(page_api: TestClient) -> None:
+    run = _samples(count=12)
+    query = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "upload"}
+    listed = _get(page_api, "mapped", **query)
+    assert [task["map_index"] for task in listed["ingests"]] == [*range(12)]
+    assert [task["label"] for task in listed["ingests"]] == [*(f"sample_{number}" for number in range(11)), ""]
+    listed = _get(page_api, "mapped", **query, limit=10)
+    assert ([task["map_index"] for task in listed["ingests"]], listed["total"]) == ([*range(10)], 12)
+    for state, indexes in {"failed": [0], "running": [11], "success": [*range(1, 11)], "skipped": []}.items():
+        tasks = _get(page_api, "mapped", **query, state=state)["ingests"]
+        assert [task["map_index"] for task in tasks] == indexes
+    for text, count in {"SAMPLE_1": 2, run.dag_id: 12}.items():
+        assert _get(page_api, "mapped", **query, text=text)["total"] == count
+
+
+def test_run_has_mapped_tasks_as_members_of_one(page_api: TestClient) -> None:
+    run = _samples()
+    run.add("other", "success", operator="PythonOperator")
+    (task,) = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
+    assert [(member["map_index"], member["state"]) for member in task["members"]] == [
+        (0, "failed"),
+        (1, "success"),
+        (2, None),
+    ]
+
+
+def test_ingests_are_paged_newest_first(page_api: TestClient) -> None:
+    dag_id = new_dag()
+    runs = [Rows(dag_id) for _ in range(5)]
+    for run in runs:
+        run.add("upload", "success", uploaded())
+    pages = [_get(page_api, "ingests", dag_id=dag_id, limit=2, offset=offset) for offset in (0, 2, 4)]
+    assert [ingest["run_id"] for page in pages for ingest in page["ingests"]] == [run.run_id for run in runs[::-1]]
+    assert {page["total"] for page in pages} == {5}
+
+
+def test_filters_select_ingests(page_api: TestClient) -> None:
+    dags = [new_dag(), new_dag()]
+    failed, running = Rows(dags[0], "failed"), Rows(dags[1], "running")
+    uuid = new_uuid()
+    failed.add("upload", "failed", uploaded(uuid))
+    running.add("first", "success", uploaded())
+    running.add("second", "deferred", uploaded(), map_index=0, label="100%_done")
+    running.add("second", None, map_index=1)
+
+    def found(**query: Any) -> set[str]:
+        listed = _get(page_api, "ingests", limit=200, **query)["ingests"]
+        return {ingest["task_id"] for ingest in listed if ingest["dag_id"] in dags}
+
+    assert found() == {"upload", "first", "second"}
+    assert found(dag_id=dags[1]) == {"first", "second"}
+    assert found(state="failed") == {"upload"}
+    assert found(state="success") == {"first"}
+    assert found(state="running") == {"second"}
+    assert found(text=uuid[:8].upper()) == {"upload"}
+    assert found(text=failed.run_id) == {"upload"}
+    assert found(text="SECOND") == {"second"}
+    assert found(text="0%_d") == {"second"}
+    assert found(text="%") == {"second"}
+    assert found(text="hca_dss_default") == set()
+    assert found(dag_id=dags[1], state="failed") == set()
+    assert set(dags) <= set(_get(page_api, "ingests", state="failed")["dag_ids"])
+
+
+def test_unknown_dag_has_no_ingests(page_api: TestClient) -> None:
+    assert _get(page_api, "ingests", dag_id="unknown")["ingests"] == []
+
+
+def test_tasks_that_use_bundles_otherwise_are_no_ingests(page_api: TestClient) -> None:
+    run = Rows(new_dag())
+    run.add("upload", "success", uploaded())
+    run.add("wait", "success", link(), operator="DSSBundleSensor")
+    run.add("foreign", "success", {"created": True}, operator="PythonOperator")
+    assert [ingest["task_id"] for ingest in _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]] == ["upload"]
+
+
+def test_shards_are_an_ingest_until_their_bundle_task_starts(page_api: TestClient) -> None:
+    run, uuid = Rows(new_dag(), "running"), new_uuid()
+    for index in range(2):
+        shard = uploaded(uuid, shard_number=index + 1, shard_count=2)
+        run.add("upload.shard", "success", shard, map_index=index, operator="DSSUploadShardOperator")
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    assert (ingest["state"], ingest["action"], ingest["bundle"]["uuid"]) == ("running", "create", uuid)
+    assert (ingest["progress"]["phase"], ingest["file_count"]) == ("shards", 20)
+    run.add("upload.bundle", "running", uploaded(uuid), operator="DSSUploadShardsBundleOperator")
+    listed = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    assert [ingest["task_id"] for ingest in listed] == ["upload.bundle"]
