@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.triggers.wait import DSSWaitTrigger
-from airflow_provider_hca.utils.fail_fast import fail_fast
+from airflow_provider_hca.utils.fail_fast import fail_fast, report_errors
 from airflow_provider_hca.utils.validation import integer, seconds
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ class DSSDeferrableOperator(DSSOperator):
         super().__init__(**kwargs)
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
+
+    def resume_execution(self, *args: Any, **kwargs: Any) -> Any:
+        """Continue after the wait in the triggerer; see `BaseOperator`."""
+        with report_errors():
+            return super().resume_execution(*args, **kwargs)
 
     def _may_defer(self, waiter: Waiter) -> bool:
         """Return whether to wait in the triggerer; log if the operator is deferrable and the waiter too large."""

@@ -36,7 +36,7 @@ from fastapi import Depends, HTTPException, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY
 
 User = Annotated[BaseUser, Depends(get_user)]
 
@@ -67,7 +67,7 @@ def tests_connection(conn_id: str, user: BaseUser) -> bool:
 
 def readable_dags(user: BaseUser) -> set[str]:
     """Return the ids of DAGs that have XComs for the page which the user may read."""
-    reported = select(XComModel.dag_id).where(XComModel.key.in_((LINK_KEY, PROGRESS_KEY))).distinct()
+    reported = select(XComModel.dag_id).where(XComModel.key.in_((LINK_KEY, PROGRESS_KEY, ERROR_KEY))).distinct()
     with create_session() as session:
         dag_ids = set(session.scalars(reported))
     return {

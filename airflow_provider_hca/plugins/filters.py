@@ -10,15 +10,31 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import ColumnElement, String, and_, cast, exists, func, or_
 from sqlalchemy.orm import aliased
 
-from airflow_provider_hca.plugins.tasks import LABEL, same_task
-from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY
+from airflow_provider_hca.plugins.tasks import CREATED_KEY, LABEL, same_task, same_task_has
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY
 
 SHARD_OPERATOR = "DSSUploadShardOperator"
+_INGEST_OPERATORS = (
+    "DSSUploadDirectoryOperator",
+    "DSSPlanUploadOperator",
+    SHARD_OPERATOR,
+    "DSSUploadShardsBundleOperator",
+    "DSSPutBundleOperator",
+    "DSSPatchBundleOperator",
+)
 GROUP_KEY = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id)
 
 StateFilter = Literal["running", "success", "failed", "skipped"]
 # Other states are "running".
 _STATES = {"success": ["success"], "failed": ["failed", "upstream_failed"], "skipped": ["skipped", "removed"]}
+
+
+def is_ingest() -> ColumnElement[bool]:
+    """Return the condition for XComs of tasks that create or change a bundle, joined to their task instances."""
+    # Other tasks may use the key `created`; a task that failed early has only the reason.
+    created = and_(XComModel.key == CREATED_KEY, same_task_has(PROGRESS_KEY, LINK_KEY))
+    failed = and_(XComModel.key == ERROR_KEY, TaskInstance.operator.in_(_INGEST_OPERATORS))
+    return or_(XComModel.key == PROGRESS_KEY, created, failed)
 
 
 def is_finished_shard() -> ColumnElement[bool]:
@@ -31,7 +47,7 @@ def is_finished_shard() -> ColumnElement[bool]:
             other.dag_id == TaskInstance.dag_id,
             other.run_id == TaskInstance.run_id,
             other.task_id == group + ".bundle",
-            other.key == PROGRESS_KEY,
+            other.key.in_((PROGRESS_KEY, ERROR_KEY)),
         ),
     )
 

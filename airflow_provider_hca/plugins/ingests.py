@@ -21,12 +21,12 @@ from airflow_provider_hca.plugins.filters import (
     group_has_state,
     has_state,
     is_finished_shard,
+    is_ingest,
     matches,
     matches_mapped,
 )
 from airflow_provider_hca.plugins.models import Ingest, merge_mapped, select_most_relevant
 from airflow_provider_hca.plugins.tasks import CREATED_KEY, TASK_KEY, read_tasks, same_run, same_task, same_task_has
-from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
@@ -99,8 +99,7 @@ def list_ingests(
     Filters apply to mapped tasks: an ingest is listed if one of its tasks matches.
     """
     readable = access.readable_dags(user)
-    is_ingest = XComModel.key.in_((PROGRESS_KEY, CREATED_KEY)) & same_task_has(PROGRESS_KEY, LINK_KEY)
-    ours = select(*GROUP_KEY).join(XComModel, and_(*same_task(TaskInstance))).where(is_ingest)
+    ours = select(*GROUP_KEY).join(XComModel, and_(*same_task(TaskInstance))).where(is_ingest())
     dag_ids = session.scalars(ours.with_only_columns(TaskInstance.dag_id).distinct()).all()
     matching = ours.where(TaskInstance.dag_id.in_([dag_id] if dag_id in readable else [] if dag_id else readable))
     matching = matching.where(~is_finished_shard())

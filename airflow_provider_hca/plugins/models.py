@@ -77,6 +77,7 @@ class Ingest(BaseModel):
     :ivar state: State of the task instance
     :ivar bundle: Bundle; None if the task failed before it was known
     :ivar action: Whether the task creates the bundle, registers a shard of it, downloads it, or uses it otherwise
+    :ivar error: Reason of the failure, of a failed task always, and of one that will be retried if it is known
     :ivar updated: Time of the last progress report
     :ivar states: Number of mapped tasks by state, if merged
     :ivar members: Mapped tasks by index, if merged
@@ -97,6 +98,7 @@ class Ingest(BaseModel):
     action: Action
     file_count: int | None
     byte_count: int | None
+    error: str = ""
     progress: Progress | None
     updated: datetime | None
     states: dict[str, int] = {}
@@ -162,6 +164,7 @@ def _merge(members: Sequence[Ingest]) -> Ingest:
             "action": "create" if is_upload_group else members[0].action,
             "file_count": progress.file_count,
             "byte_count": progress.byte_count,
+            "error": _merge_errors(members),
             "progress": progress.model_copy(update={"phase": "shards" if is_upload_group else "tasks"}),
             "updated": max((member.updated for member in members if member.updated), default=None),
             "states": dict(states),
@@ -180,9 +183,20 @@ def _merge_progress(members: Sequence[Ingest], states: Counter[str]) -> Progress
         byte_count=sum(member.byte_count or 0 for member in members),
         sent_byte_count=sum(progress.sent_byte_count for progress in known),
         rate=sum(progress.rate for progress in running),
-        error=next((progress.error for progress in known if progress.error), ""),
         failures=_merge_failures(failure for progress in known for failure in progress.failures),
     )
+
+
+def _merge_errors(members: Sequence[Ingest]) -> str:
+    """Return the most frequent reason of failures."""
+    # A task that did not run has a better reason in another row.
+    reasons = Counter(member.error for member in members if member.error and member.state != "upstream_failed")
+    reasons = reasons or Counter(member.error for member in members if member.error)
+    if not reasons:
+        return ""
+    reason, _ = reasons.most_common(1)[0]
+    others = len(reasons) - 1
+    return reason if not others else f"{reason} (and {others:,} other reason{'s' if others > 1 else ''})"
 
 
 def _state(states: Counter[str], *, run_is_over: bool) -> str | None:

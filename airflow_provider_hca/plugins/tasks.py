@@ -18,11 +18,15 @@ from sqlalchemy import ColumnElement, Row, and_, exists, select
 from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress
-from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY, BundleAddress
+from airflow_provider_hca.plugins.text import plain_text
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY, BundleAddress
 
 CREATED_KEY = "created"  # only tasks that create a bundle have it
 _DOWNLOAD_KEY = "directory"  # only downloads have it
+_OWN_KEYS = (PROGRESS_KEY, LINK_KEY, ERROR_KEY)
 _RESULT_KEYS = (CREATED_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
+_KILLED = "The task failed without a reported reason, for example because it was killed. Its log may have the reason"
+_UPSTREAM_FAILED = "A task before this one failed"
 _MAX_XCOMS = 20_000  # a DAG run can have very many mapped tasks
 TASK_KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
 LABEL = TaskInstance.__table__.c.rendered_map_index  # the attribute of the class replaces a missing label
@@ -41,13 +45,13 @@ def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, a
     xcoms: defaultdict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = defaultdict(dict)
     for row in session.execute(
         select(*TASK_KEY, XComModel.key, XComModel.value, XComModel.timestamp)
-        .where(condition(TASK_KEY), XComModel.key.in_((PROGRESS_KEY, LINK_KEY, *_RESULT_KEYS)))
+        .where(condition(TASK_KEY), XComModel.key.in_((*_OWN_KEYS, *_RESULT_KEYS)))
         .order_by(XComModel.timestamp.desc())
         .limit(_MAX_XCOMS)
     ):
         xcoms[row[:4]][row.key] = (row.value, row.timestamp)
     # Other tasks may use the other keys.
-    reporting = {name for name, values in xcoms.items() if values.keys() & {PROGRESS_KEY, LINK_KEY}}
+    reporting = {name for name, values in xcoms.items() if values.keys() & set(_OWN_KEYS)}
     groups = {name[:3] for name in reporting if name[3] >= 0}
     tasks = session.execute(
         select(*_TASK_COLUMNS, DagRun.state.label("run_state"))
@@ -101,11 +105,21 @@ def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest
         if address is None
         else Bundle(connection=address.conn_id, replica=address.replica, uuid=address.uuid, version=address.version),
         action=_action(values, progress),
+        error=_error(task.state, values.get(ERROR_KEY), progress),
         progress=progress,
         updated=xcoms[PROGRESS_KEY][1] if PROGRESS_KEY in xcoms else None,
         file_count=counts["file_count"],
         byte_count=counts["byte_count"],
     )
+
+
+def _error(state: str | None, reported: Any, progress: Progress | None) -> str:
+    if state == "upstream_failed":
+        return _UPSTREAM_FAILED
+    if state not in {"failed", "up_for_retry"}:
+        return ""
+    reason = progress.error if progress is not None else ""
+    return reason or plain_text(reported) or (_KILLED if state == "failed" else "")
 
 
 def _action(values: Mapping[str, Any], progress: Progress | None) -> Action:

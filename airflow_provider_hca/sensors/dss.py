@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.triggers.wait import DSSWaitTrigger, wait_result
-from airflow_provider_hca.utils.fail_fast import fail_fast
+from airflow_provider_hca.utils.fail_fast import fail_fast, report_errors
 from airflow_provider_hca.utils.validation import mappings
 
 if TYPE_CHECKING:
@@ -94,6 +94,15 @@ class DSSSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait in the worker or in the triggerer."""
+        with report_errors():
+            return self._wait(context)
+
+    def resume_execution(self, *args: Any, **kwargs: Any) -> Any:
+        """Continue after the wait in the triggerer; see `BaseOperator`."""
+        with report_errors():
+            return super().resume_execution(*args, **kwargs)
+
+    def _wait(self, context: Context) -> Any:
         self._waiter = None
         if not self.deferrable:
             return super().execute(context)

@@ -15,6 +15,7 @@ from airflow_provider_hca.client.models import Replica, check_replica
 # Airflow stores the URL of `DSSBundleLink` under this key when a task ends; running tasks push it themselves.
 LINK_KEY = "_link_DSSBundleLink"
 PROGRESS_KEY = "dss_progress"
+ERROR_KEY = "dss_error"
 ROUTE = "/hca-dss"  # the page
 FRAME = "/plugin/dss"  # the page embedded in the Airflow UI
 

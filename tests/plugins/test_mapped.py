@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_hca.utils.ui_links import ERROR_KEY
 from tests.local.server import new_uuid
 from tests.plugins.database import Rows, link, new_dag, uploaded
 
@@ -148,3 +149,42 @@ def test_shards_are_an_ingest_until_their_bundle_task_starts(page_api: TestClien
     run.add("upload.bundle", "running", uploaded(uuid), operator="DSSUploadShardsBundleOperator")
     listed = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
     assert [ingest["task_id"] for ingest in listed] == ["upload.bundle"]
+
+
+def _errors(api: TestClient, run: Rows) -> dict[str, str]:
+    tasks = _get(api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
+    return {task["task_id"]: task["error"] for task in tasks}
+
+
+def test_failed_tasks_have_their_reason(page_api: TestClient) -> None:
+    run = Rows(new_dag(), "failed")
+    run.add("early", "failed", {ERROR_KEY: "The conn_id `x` isn't defined"})
+    run.add("upload", "failed", {**uploaded(error="no such directory"), ERROR_KEY: "no such directory"})
+    run.add("retried", "up_for_retry", {ERROR_KEY: "the DSS does not answer"}, operator="DSSPutBundleOperator")
+    run.add("killed", "failed", uploaded(phase="stage"))
+    run.add("after", "upstream_failed", link())
+    run.add("good", "success", {**uploaded(), ERROR_KEY: "of an earlier poke"})
+    assert _errors(page_api, run) == {
+        "early": "The conn_id `x` isn't defined",
+        "upload": "no such directory",
+        "retried": "the DSS does not answer",
+        "killed": "The task failed without a reported reason, for example because it was killed. "
+        "Its log may have the reason",
+        "after": "A task before this one failed",
+        "good": "",
+    }
+
+
+def test_task_that_failed_before_planning_is_an_ingest(page_api: TestClient) -> None:
+    run = Rows(new_dag(), "failed")
+    run.add("upload", "failed", {ERROR_KEY: "no host"})
+    run.add("download", "failed", {ERROR_KEY: "no host"}, operator="DSSDownloadBundleOperator")
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    assert (ingest["task_id"], ingest["error"], ingest["bundle"]) == ("upload", "no host", None)
+
+
+def test_mapped_tasks_have_the_most_frequent_reason(page_api: TestClient) -> None:
+    run = Rows(new_dag(), "failed")
+    for index, reason in enumerate(("a", "b", "b", "c")):
+        run.add("upload", "failed", {ERROR_KEY: reason}, map_index=index)
+    assert _errors(page_api, run) == {"upload": "b (and 2 other reasons)"}

@@ -53,3 +53,8 @@ export function ago(date) {
 export function clock(date) {
   return Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 19).replace("T", " ");
 }
+
+/** Let a message that begins with a word begin with a capital. */
+export function sentence(text) {
+  return /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+}

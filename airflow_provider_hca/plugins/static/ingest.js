@@ -2,7 +2,7 @@
 
 import { airflow, framed, openOutside, runPath, view } from "./api.js";
 import { h, icon, isPlainClick, table } from "./dom.js";
-import { ago, bytes, clock, count, duration, number } from "./format.js";
+import { ago, bytes, clock, count, duration, number, sentence } from "./format.js";
 
 export const COLUMNS = [["State", ""], ["Task", ""], ["Run", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
 const MEMBER_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Run"); // the same for all mapped tasks
@@ -25,9 +25,10 @@ function seconds(ingest) {
   return (end - new Date(ingest.started)) / 1000;
 }
 
-function problemOf(ingest) {
-  const { progress } = ingest;
-  return progress && (progress.error || progress.failures.length) ? progress : undefined;
+/** Return the error of a failed task and its failed files by cause, if it has any. */
+function problemOf({ error, progress }) {
+  const failures = progress?.failures ?? [];
+  return error || failures.length ? { error: error ?? "", failures } : undefined;
 }
 
 export function bundleLink(bundle, text) {
@@ -90,14 +91,6 @@ function countStates({ states }) {
   return h("p", { class: "quiet" }, `${count(sum, "mapped task")}: ${parts}`);
 }
 
-function problemDetails(problem, name, open) {
-  const more = failures(problem);
-  if (!more) return h("p", { class: "wrong" }, summary(problem));
-  const details = h("details", { open: open.has(name), "data-key": name }, h("summary", {}, summary(problem)), more);
-  details.addEventListener("toggle", () => (details.open ? open.add(name) : open.delete(name)));
-  return details;
-}
-
 /** Return the name of a task, with the label of a mapped one. */
 function taskName({ task_id, map_index, label }) {
   if (map_index < 0) return task_id;
@@ -130,7 +123,7 @@ export function card(ingest, open) {
     countStates(ingest),
     progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
-    problem && h("div", { class: "notice error", role: "alert" }, h("strong", {}, summary(problem)), failures(problem)),
+    problem && h("div", { class: "notice error", role: "alert" }, problemDetails(problem, nameOf(ingest), open)),
     ingest.members.length > 0 && mappedTable(ingest.members, open),
   );
 }
@@ -195,24 +188,26 @@ function numbers(ingest) {
   return h("p", { class: "numbers" }, parts.map((part) => h("span", {}, part)));
 }
 
-function summary(problem) {
-  const files = problem.failures.reduce((sum, failure) => sum + failure.count, 0);
-  if (!files) return problem.error.split("\n")[0];
-  return `${count(files, "file")} failed, for ${count(problem.failures.length, "reason")}`;
+/** Create the reason of a failure, and the failed files of the first cause; other causes are folded. */
+function problemDetails({ error, failures }, name, open) {
+  const [title, ...lines] = sentence(error).split("\n");
+  if (!failures.length) return [h("p", { class: "wrong" }, title), lines.length > 0 && h("pre", {}, lines.join("\n"))];
+  const files = failures.reduce((sum, failure) => sum + failure.count, 0);
+  const [first, ...others] = failures.map(failedFiles);
+  return [h("p", { class: "wrong" }, `${count(files, "file")} failed, for ${count(failures.length, "reason")}`), h("ul", { class: "failures" }, first), others.length > 0 && fold(others, name, open)];
 }
 
-function failures(problem) {
-  if (!problem.failures.length) return problem.error.includes("\n") ? h("pre", {}, problem.error.split("\n").slice(1).join("\n")) : "";
+function fold(others, name, open) {
+  const details = h("details", { open: open.has(name), "data-key": name }, h("summary", {}, count(others.length, "other reason")), h("ul", { class: "failures" }, others));
+  details.addEventListener("toggle", () => (details.open ? open.add(name) : open.delete(name)));
+  return details;
+}
+
+function failedFiles(failure) {
   return h(
-    "ul",
-    { class: "failures" },
-    problem.failures.map((failure) =>
-      h(
-        "li",
-        {},
-        h("p", {}, h("strong", {}, count(failure.count, "file")), ": ", failure.cause),
-        h("p", { class: "names" }, failure.names.map((name) => h("code", {}, name)), failure.count > failure.names.length && h("span", { class: "quiet" }, `and ${number(failure.count - failure.names.length)} more`)),
-      ),
-    ),
+    "li",
+    {},
+    h("p", {}, h("strong", {}, count(failure.count, "file")), ": ", sentence(failure.cause)),
+    h("p", { class: "names" }, failure.names.map((file) => h("code", {}, file)), failure.count > failure.names.length && h("span", { class: "quiet" }, `and ${number(failure.count - failure.names.length)} more`)),
   );
 }
