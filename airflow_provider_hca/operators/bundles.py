@@ -256,6 +256,7 @@ class DSSDeleteBundleOperator(DSSOperator):
         "reason",
         *DSSOperator.template_fields,
     )
+    operator_extra_links = (DSSBundleLink(),)
 
     def __init__(
         self,
@@ -272,11 +273,12 @@ class DSSDeleteBundleOperator(DSSOperator):
         self.bundle_version = bundle_version
         self.replica = replica
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any]:
         """Delete the bundle."""
         from airflow_provider_hca.client.identifiers import check_uuid
 
         with self._open_hook() as hook:
+            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
             uuid = check_uuid(self.bundle_uuid, "bundle_uuid")
             hook.delete_bundle(uuid, version=self.bundle_version, replica=self.replica, reason=self.reason)
             self.log.info("deleted bundle %s, %s", uuid, self.bundle_version or "all versions")

@@ -10,9 +10,10 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from fastapi import APIRouter, HTTPException, Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from sqlalchemy import String, and_, cast, func, select, tuple_
 
+from airflow_provider_hca.client.identifiers import check_uuid
 from airflow_provider_hca.plugins import access
 from airflow_provider_hca.plugins.filters import (
     GROUP_KEY,
@@ -27,10 +28,12 @@ from airflow_provider_hca.plugins.filters import (
 )
 from airflow_provider_hca.plugins.models import Ingest, merge_mapped, select_most_relevant
 from airflow_provider_hca.plugins.tasks import CREATED_KEY, TASK_KEY, read_tasks, same_run, same_task, same_task_has
+from airflow_provider_hca.utils.ui_links import LINK_KEY
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
 _MAX_CREATORS = 100
+_MAX_BUNDLE_TASKS = 50
 _MAX_TASKS = 200  # drawn by the browser every other second
 
 
@@ -57,7 +60,7 @@ class MappedTasks(BaseModel):
 
 
 class Run(BaseModel):
-    """DAG run with its tasks that use bundles.
+    """DAG run with its tasks that use the DSS.
 
     :ivar omitted: Number of tasks, mapped ones too, that are not shown
     """
@@ -67,6 +70,12 @@ class Run(BaseModel):
     state: str
     ingests: list[Ingest]
     omitted: int
+
+
+class BundleTasks(BaseModel):
+    """Tasks that use a bundle, newest first."""
+
+    tasks: list[Ingest]
 
 
 class Creator(BaseModel):
@@ -153,7 +162,7 @@ def list_mapped_tasks(
 
 @router.get("/run")
 def get_run(dag_id: str, run_id: str, session: SessionDep) -> Run:
-    """Return the tasks of a DAG run that use bundles."""
+    """Return the tasks of a DAG run that use the DSS."""
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if run is None:
         raise HTTPException(404, f"no run {run_id!r} of DAG {dag_id!r}")
@@ -161,6 +170,26 @@ def get_run(dag_id: str, run_id: str, session: SessionDep) -> Run:
     ordered = sorted(found, key=lambda task: (task.started is None, task.started, task.task_id, task.map_index))
     shown, omitted = select_most_relevant(ordered, _MAX_TASKS)
     return Run(dag_id=dag_id, run_id=run_id, state=str(run.state), ingests=shown, omitted=omitted)
+
+
+@router.get("/bundle-tasks")
+def list_bundle_tasks(
+    uuid: Annotated[str, AfterValidator(lambda value: check_uuid(value))], user: access.User, session: SessionDep
+) -> BundleTasks:
+    """Return the newest tasks that create, change, delete, download or wait for a bundle, if the user may read them."""
+    links = session.execute(
+        select(*TASK_KEY)
+        .where(
+            XComModel.key == LINK_KEY,
+            cast(XComModel.value, String).contains(f"&uuid={uuid}"),
+            XComModel.dag_id.in_(access.readable_dags(user)),
+        )
+        .order_by(XComModel.timestamp.desc())
+        .limit(_MAX_BUNDLE_TASKS)
+    ).all()
+    names = [tuple(link) for link in links]
+    tasks = read_tasks(session, lambda columns: tuple_(*columns[:4]).in_(names)) if names else []
+    return BundleTasks(tasks=sorted(tasks, key=lambda task: names.index(_name(task))))
 
 
 @router.get("/creators")
@@ -184,6 +213,10 @@ def find_creators(
     for value, dag_id, run_id, task_id, map_index in rows:
         creators.setdefault(value, Creator(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index))
     return Creators(creators=creators)
+
+
+def _name(task: Ingest) -> tuple[str, str, str, int]:
+    return task.dag_id, task.run_id, task.task_id, task.map_index
 
 
 def _await_bundle(ingest: Ingest) -> Ingest:

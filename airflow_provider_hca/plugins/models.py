@@ -13,7 +13,18 @@ OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _FAILED = {"failed", "upstream_failed"}
 _MAX_NAMES = 5  # of files with the same failure, as in the XCom
 
-Action = Literal["create", "shard", "download", "use"]
+Action = Literal[
+    "create",
+    "shard",
+    "change",
+    "delete",
+    "download",
+    "use",
+    "put_file",
+    "put_collection",
+    "change_collection",
+    "delete_collection",
+]
 
 
 class Failure(BaseModel):
@@ -68,15 +79,31 @@ class Bundle(BaseModel, frozen=True):
     version: str | None
 
 
+class Target(BaseModel):
+    """File or collection that a task created, changed or deleted.
+
+    :ivar name: Name of a file in bundles; empty for collections
+    :ivar item_count: Number of links of a collection; None if unknown
+    """
+
+    uuid: str
+    version: str
+    replica: str
+    name: str
+    item_count: int | None
+
+
 class Ingest(BaseModel):
-    """Task that uses a bundle, or all mapped tasks of one task.
+    """Task that uses the DSS, or all mapped tasks of one task.
 
     :ivar map_index: Map index; -1 if not mapped, or merged
     :ivar label: Rendered `map_index_template`; empty without one
     :ivar run_state: State of the DAG run
     :ivar state: State of the task instance
     :ivar bundle: Bundle; None if the task failed before it was known
-    :ivar action: Whether the task creates the bundle, registers a shard of it, downloads it, or uses it otherwise
+    :ivar target: File or collection; None if the task has not succeeded or uses a bundle
+    :ivar action: What the task does with the bundle, file or collection
+    :ivar changed: Whether the task changed something in the DSS; None if unknown
     :ivar error: Reason of the failure, of a failed task always, and of one that will be retried if it is known
     :ivar updated: Time of the last progress report
     :ivar states: Number of mapped tasks by state, if merged
@@ -95,7 +122,9 @@ class Ingest(BaseModel):
     started: datetime | None
     ended: datetime | None
     bundle: Bundle | None
+    target: Target | None = None
     action: Action
+    changed: bool | None = None
     file_count: int | None
     byte_count: int | None
     error: str = ""

@@ -17,14 +17,33 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Row, and_, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress
+from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress, Target
 from airflow_provider_hca.plugins.text import plain_text
 from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY, BundleAddress
 
 CREATED_KEY = "created"  # only tasks that create a bundle have it
 _DOWNLOAD_KEY = "directory"  # only downloads have it
+_TARGET_KEYS = ("uuid", "version", "replica", "name", "item_count", "deleted")
 _OWN_KEYS = (PROGRESS_KEY, LINK_KEY, ERROR_KEY)
 _RESULT_KEYS = (CREATED_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
+# Subclasses are known by their XComs only.
+ACTIONS: dict[str, Action] = {
+    "DSSUploadDirectoryOperator": "create",
+    "DSSPlanUploadOperator": "create",
+    "DSSUploadShardOperator": "shard",
+    "DSSUploadShardsBundleOperator": "create",
+    "DSSPutBundleOperator": "create",
+    "DSSPatchBundleOperator": "change",
+    "DSSDeleteBundleOperator": "delete",
+    "DSSDownloadBundleOperator": "download",
+    "DSSCheckoutBundleOperator": "use",
+    "DSSPutFileOperator": "put_file",
+    "DSSPutCollectionOperator": "put_collection",
+    "DSSPatchCollectionOperator": "change_collection",
+    "DSSDeleteCollectionOperator": "delete_collection",
+    "DSSBundleSensor": "use",
+    "DSSFileSensor": "use",
+}
 _KILLED = "The task failed without a reported reason, for example because it was killed. Its log may have the reason"
 _UPSTREAM_FAILED = "A task before this one failed"
 _MAX_XCOMS = 20_000  # a DAG run can have very many mapped tasks
@@ -37,7 +56,7 @@ _TASK_COLUMNS = (
 
 
 def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, any_task: bool = False) -> list[Ingest]:
-    """Return the tasks that use bundles, with the other mapped tasks of the same tasks.
+    """Return the tasks that use the DSS, with the other mapped tasks of the same tasks.
 
     :param condition: Function that returns a condition for the columns DAG, run, task and map index
     :param any_task: Whether to return tasks that have not reported anything, too
@@ -45,7 +64,7 @@ def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, a
     xcoms: defaultdict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = defaultdict(dict)
     for row in session.execute(
         select(*TASK_KEY, XComModel.key, XComModel.value, XComModel.timestamp)
-        .where(condition(TASK_KEY), XComModel.key.in_((*_OWN_KEYS, *_RESULT_KEYS)))
+        .where(condition(TASK_KEY), XComModel.key.in_((*_OWN_KEYS, *_RESULT_KEYS, *_TARGET_KEYS)))
         .order_by(XComModel.timestamp.desc())
         .limit(_MAX_XCOMS)
     ):
@@ -53,17 +72,17 @@ def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, a
     # Other tasks may use the other keys.
     reporting = {name for name, values in xcoms.items() if values.keys() & set(_OWN_KEYS)}
     groups = {name[:3] for name in reporting if name[3] >= 0}
+
+    def is_ours(task: Row[Any]) -> bool:
+        return task.operator in ACTIONS or task[:4] in reporting or task[:3] in groups
+
     tasks = session.execute(
         select(*_TASK_COLUMNS, DagRun.state.label("run_state"))
         .join(DagRun, same_run())
         .where(condition(_TASK_COLUMNS))
         .limit(_MAX_XCOMS)
     )
-    return [
-        _ingest(task, xcoms[name])
-        for task in tasks
-        if (name := task[:4]) in reporting or name[:3] in groups or any_task
-    ]
+    return [_ingest(task, xcoms[task[:4]]) for task in tasks if any_task or is_ours(task)]
 
 
 def same_task_has(*keys: str) -> ColumnElement[bool]:
@@ -104,7 +123,9 @@ def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest
         bundle=None
         if address is None
         else Bundle(connection=address.conn_id, replica=address.replica, uuid=address.uuid, version=address.version),
-        action=_action(values, progress),
+        target=_target(task, values),
+        action=_action(task.operator, values),
+        changed=next((values[key] for key in (CREATED_KEY, "deleted") if isinstance(values.get(key), bool)), None),
         error=_error(task.state, values.get(ERROR_KEY), progress),
         progress=progress,
         updated=xcoms[PROGRESS_KEY][1] if PROGRESS_KEY in xcoms else None,
@@ -122,12 +143,20 @@ def _error(state: str | None, reported: Any, progress: Progress | None) -> str:
     return reason or plain_text(reported) or (_KILLED if state == "failed" else "")
 
 
-def _action(values: Mapping[str, Any], progress: Progress | None) -> Action:
+def _action(operator: str | None, values: Mapping[str, Any]) -> Action:
+    if operator in ACTIONS:
+        return ACTIONS[operator]
     if _DOWNLOAD_KEY in values:
         return "download"
-    if progress is not None and progress.shard_number is not None:
-        return "shard"
     return "create" if values.keys() & {PROGRESS_KEY, CREATED_KEY} else "use"
+
+
+def _target(task: Row[Any], values: Mapping[str, Any]) -> Target | None:
+    is_target = ACTIONS.get(task.operator, "").endswith(("_file", "_collection"))
+    if not is_target or task.state != "success" or not isinstance(values.get("uuid"), str):
+        return None
+    texts = {key: plain_text(values.get(key)) for key in ("uuid", "version", "replica", "name")}
+    return Target(**texts, item_count=_count(values.get("item_count")))
 
 
 def _progress(value: Any) -> Progress | None:

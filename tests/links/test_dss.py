@@ -10,6 +10,7 @@ from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.dss import (
     DSSCheckoutBundleOperator,
+    DSSDeleteBundleOperator,
     DSSDownloadBundleOperator,
     DSSPatchBundleOperator,
     DSSPutBundleOperator,
@@ -54,6 +55,13 @@ def test_tasks_in_a_dag_link_to_their_bundles(dss: LocalDSS, tmp_path: Path) -> 
         "checkout": uploaded,
         "download": uploaded,
     }
+
+
+def test_task_that_fails_to_delete_a_bundle_links_to_it(dss: LocalDSS) -> None:
+    uuid = new_uuid()
+    with new_dag("deletes") as dag:
+        DSSDeleteBundleOperator(task_id="delete", bundle_uuid=uuid, reason="test")  # unknown to the DSS
+    assert xcom(run(dag), "delete", LINK_KEY) == _expected(dss, uuid, None)
 
 
 def test_failed_task_has_its_link(dss: LocalDSS, tmp_path: Path) -> None:

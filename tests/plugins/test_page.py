@@ -214,7 +214,7 @@ def test_progress_updates_without_reloading(
     airflow_dss.control("POST", "faults", uncopied)
     address = airflow.page("run", dag_id="ingest", run_id=run_id)["ingests"][0]["bundle"]
     bundle = _frame(open_page(f"{_FRAME}bundle?{urlencode(address)}"))
-    bundle.get_by_role("alert").get_by_text("within a minute after its creation").wait_for()
+    bundle.get_by_text("Still being created").wait_for()
     step.filter(has_text="Copy").wait_for()
     airflow_dss.control("DELETE", "faults")
     frame.locator("article", has_text="DSSUploadDirectoryOperator").get_by_text("success").wait_for()
@@ -250,7 +250,7 @@ def test_run_tab_without_bundles_explains_itself(open_page: OpenPage, airflow: A
     airflow.api("PATCH", "/dags/fetch", {"is_paused": True})
     run_id = airflow.start_run("fetch")
     frame = _frame(open_page(f"/dags/fetch/runs/{quote(run_id)}/plugin/dss-run"))
-    frame.get_by_text("No bundles here yet").wait_for()
+    frame.get_by_text("No tasks with the DSS here yet").wait_for()
     airflow.api("DELETE", f"/dags/fetch/dagRuns/{run_id}")
     airflow.api("PATCH", "/dags/fetch", {"is_paused": False})
 

@@ -1,11 +1,12 @@
 // One bundle: properties, graph and files.
 
-import { get, view } from "./api.js";
+import { get, openOutside, runPath, view } from "./api.js";
 import { creatorLinks } from "./bundles.js";
 import { copyButton, h, icon, notice, show, skeleton } from "./dom.js";
 import { showFiles } from "./files.js";
-import { ago, bytes, clock, count, moment } from "./format.js";
+import { ago, bytes, clock, count, moment, sentence } from "./format.js";
 import { showGraph } from "./graph.js";
+import { isOver } from "./ingest.js";
 import { poll, OFTEN } from "./polling.js";
 
 const DOCUMENT_SIZE = 1024 * 1024;
@@ -18,7 +19,7 @@ const MAX_PAUSE = 60_000;
 export async function showBundle(main, query) {
   const { connection, replica = "aws", uuid = "", version } = query;
   const place = `connections/${encodeURIComponent(connection)}`;
-  const bundle = await find(main, uuid, () => get(`${place}/bundles/${encodeURIComponent(uuid)}`, { replica, version }), view("", { connection, replica }));
+  const bundle = await find(main, query, () => get(`${place}/bundles/${encodeURIComponent(uuid)}`, { replica, version }), view("", { connection, replica }));
   if (!bundle) return;
   document.title = `DSS: ${bundle.uuid}`;
   const files = h("section", { class: "files" });
@@ -32,20 +33,46 @@ export async function showBundle(main, query) {
 }
 
 /** Return the result of `look`; repeat it while the bundle is missing, because links of running uploads point to future bundles. */
-async function find(main, uuid, look, all) {
+async function find(main, { uuid = "", version, replica = "aws" }, look, all) {
   let found;
   let pause = OFTEN;
   await poll(async () => {
     try {
       found = await look();
+      return undefined;
     } catch (error) {
-      const hope = error.missing && h("p", {}, "If a task is still uploading it, this page shows it within a minute after its creation.");
-      show(main, heading(uuid), notice("error", error.missing ? "Bundle not found" : "Cannot show this bundle", error.message, hope, h("p", {}, h("a", { href: all }, "All bundles"))));
-      if (error.missing) return (pause = Math.min(MAX_PAUSE, BACKOFF * pause));
+      const missing = error.missing && (await reasonOfAbsence(uuid, version, replica));
+      const message = missing ? missing.text : error.message;
+      const details = missing && h("p", { class: "quiet" }, sentence(error.message));
+      show(main, heading(uuid), notice(missing && missing.kind ? missing.kind : "error", missing ? missing.title : "Cannot show this bundle", message, details, h("p", {}, h("a", { href: all }, "All bundles"))));
+      if (!missing || missing.final) return undefined;
+      return missing.soon ? OFTEN : (pause = Math.min(MAX_PAUSE, BACKOFF * pause));
     }
-    return undefined;
   });
   return found;
+}
+
+const HOPE = "If a task is still uploading it, this page shows it within a minute after its creation.";
+
+/** Return why a DSS does not have a bundle, from the tasks that use it. */
+async function reasonOfAbsence(uuid, version, replica) {
+  const { tasks } = await get("bundle-tasks", { uuid }).catch(() => ({ tasks: [] }));
+  const ofVersion = tasks.filter(({ bundle }) => !version || !bundle?.version || bundle.version === version);
+  const creators = ofVersion.filter(({ action }) => ["create", "change", "shard"].includes(action));
+  const running = creators.find((task) => !isOver(task) && !["success", "failed"].includes(task.run_state));
+  if (running) return { kind: "info", title: "Still being created", text: sentenceOf(running, ["creates this bundle. The page shows it as soon as it exists."]), soon: true };
+  const deleter = ofVersion.find((task) => task.action === "delete" && task.state === "success");
+  if (deleter) return { kind: "warning", title: "Deleted", text: sentenceOf(deleter, ["deleted this bundle", deleter.ended && ` ${ago(new Date(deleter.ended))}`, "."]), final: true };
+  const creator = creators.find((task) => task.state === "success" && task.action !== "shard");
+  if (creator && creator.bundle.replica !== replica) return { kind: "info", title: `Not in ${replica} yet`, text: sentenceOf(creator, [`created this bundle in ${creator.bundle.replica}. A DSS copies bundles to its other replica; it may take minutes.`]) };
+  if (creator) return { kind: "warning", title: "Deleted", text: sentenceOf(creator, ["created this bundle, and the DSS does not have it any more."]) };
+  const failed = creators.find((task) => task.state !== "success");
+  if (failed) return { title: "Never created", text: sentenceOf(failed, ["did not create this bundle: ", failed.error || `its state is ${failed.state}.`]) };
+  return { title: "Bundle not found", text: `The DSS does not have this bundle, and no task of this Airflow that you may see created or deleted it. ${HOPE}` };
+}
+
+function sentenceOf(task, words) {
+  return h("p", {}, "Task ", openOutside(h("a", { href: runPath(task) }, `${task.dag_id} / ${task.task_id}`)), " ", words);
 }
 
 function heading(uuid, bundle) {

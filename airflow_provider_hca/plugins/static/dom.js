@@ -1,5 +1,7 @@
 // Elements. Text is inserted as text nodes only, so that names of files cannot become markup.
 
+import { sentence } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, properties, children) {
@@ -71,7 +73,7 @@ export function skeleton(lines = 3) {
 }
 
 export function notice(kind, title, text, ...more) {
-  return h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : "note" }, h("strong", {}, title), text && h("p", {}, text), ...more);
+  return h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : "note" }, h("strong", {}, title), typeof text === "string" ? text && h("p", {}, sentence(text)) : text, ...more);
 }
 
 export function empty(title, text) {

@@ -8,7 +8,19 @@ export const COLUMNS = [["State", ""], ["Task", ""], ["Run", ""], ["Bundle", ""]
 const MEMBER_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Run"); // the same for all mapped tasks
 
 const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Put bundle"]];
-const ACTIONS = { create: "Creates bundle", download: "Downloads bundle", use: "Bundle" };
+// Words for a task that runs, that succeeded, that changed nothing, and that failed.
+const ACTIONS = {
+  create: ["Creates bundle", "Created bundle", "Found bundle", "Did not create bundle"],
+  shard: ["Files of bundle", "Files of bundle", "Files of bundle", "Files of bundle"],
+  change: ["Changes bundle", "Changed bundle", "Did not have to change bundle", "Did not change bundle"],
+  delete: ["Deletes bundle", "Deleted bundle", "Deleted bundle", "Did not delete bundle"],
+  download: ["Downloads bundle", "Downloaded bundle", "Downloaded bundle", "Did not download bundle"],
+  use: ["Bundle", "Bundle", "Bundle", "Bundle"],
+  put_file: ["", "Registered file", "Registered file", ""],
+  put_collection: ["", "Created collection", "Kept collection", ""],
+  change_collection: ["", "Changed collection", "Did not have to change collection", ""],
+  delete_collection: ["", "Deleted collection", "Found no collection", ""],
+};
 const OVER = ["success", "failed", "upstream_failed", "skipped", "removed"];
 
 export function isOver(ingest) {
@@ -31,8 +43,7 @@ function problemOf({ error, progress }) {
   return error || failures.length ? { error: error ?? "", failures } : undefined;
 }
 
-export function bundleLink(bundle, text) {
-  if (!bundle) return h("span", { class: "quiet" }, "-");
+function bundleLink(bundle, text) {
   return h("a", { class: "mono", href: view("bundle", bundle), title: `${bundle.uuid}${bundle.version ? `.${bundle.version}` : ""}` }, text ?? bundle.uuid.slice(0, 8));
 }
 
@@ -60,7 +71,7 @@ export function row(ingest, open, { run = true, toggle = undefined, mapped = und
       h("td", { class: "nowrap" }, stateBadge(ingest.state), ingest.try_number > 1 && h("span", { class: "quiet" }, ` try ${ingest.try_number}`)),
       h("td", { class: "wide" }, toggle && opener(taskName(ingest), mapped, toggle), run ? [dagLink(ingest), h("span", { class: "quiet" }, " / "), taskLink(ingest)] : taskLink(ingest), countStates(ingest)),
       run && h("td", { class: "run" }, openOutside(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }) }, ingest.run_id))),
-      h("td", { class: "nowrap" }, bundleLink(ingest.bundle), ingest.bundle && h("span", { class: "quiet" }, ` ${ingest.bundle.replica}`)),
+      h("td", { class: "nowrap" }, bundleCell(ingest)),
       h("td", { class: "right nowrap" }, !ingest.file_count ? "-" : number(ingest.file_count)),
       h("td", { class: "right nowrap" }, !ingest.byte_count ? "-" : bytes(ingest.byte_count)),
       h("td", { class: "right nowrap" }, rate(ingest)),
@@ -72,6 +83,14 @@ export function row(ingest, open, { run = true, toggle = undefined, mapped = und
   if (problem) rows.push(about(problemDetails(problem, name, open)));
   if (mapped) rows.push(about(mapped));
   return rows;
+}
+
+function bundleCell(ingest) {
+  const { bundle, target } = ingest;
+  if (target) return h("span", { class: "mono", title: target.uuid }, target.name || target.uuid.slice(0, 8));
+  if (!bundle) return h("span", { class: "quiet" }, "-");
+  if (neverCreated(ingest)) return h("span", { class: "quiet", title: bundle.uuid }, "Not created");
+  return [bundleLink(bundle), h("span", { class: "quiet" }, ` ${bundle.replica}`)];
 }
 
 function opener(name, mapped, toggle) {
@@ -97,7 +116,7 @@ function taskName({ task_id, map_index, label }) {
   return label ? `${task_id} [${map_index}] ${label}` : `${task_id} [${map_index}]`;
 }
 
-function taskLink(ingest) {
+export function taskLink(ingest) {
   return openOutside(h("a", { href: runPath(ingest) }, taskName(ingest)));
 }
 
@@ -119,7 +138,7 @@ export function card(ingest, open) {
       ingest.try_number > 1 && h("span", { class: "quiet" }, `try ${ingest.try_number}`),
       stateBadge(ingest.state),
     ),
-    ingest.bundle && h("p", { class: "bundle" }, `${ACTIONS[ingest.action]} `, pageLink(ingest.bundle)),
+    subject(ingest),
     countStates(ingest),
     progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
@@ -128,11 +147,30 @@ export function card(ingest, open) {
   );
 }
 
+/** Create the sentence about the bundle, file or collection of a task. */
+function subject(ingest) {
+  const { action, bundle, changed, progress, state, target } = ingest;
+  const place = state === "success" ? (changed === false ? 2 : 1) : isOver(ingest) ? 3 : 0;
+  const words = ACTIONS[progress?.phase === "shards" ? "shard" : action][place];
+  if (target) return h("p", {}, `${words} `, target.name && h("strong", {}, `${target.name} `), h("span", { class: "mono" }, target.version ? `${target.uuid}.${target.version}` : target.uuid), inReplica(target), target.item_count !== null && `, ${count(target.item_count, "link")}`);
+  if (!bundle) return undefined;
+  return h("p", { class: "bundle" }, `${words} `, neverCreated(ingest) ? h("span", { class: "mono" }, bundle.uuid) : pageLink(bundle), inReplica(bundle));
+}
+
+function inReplica({ replica }) {
+  return h("span", { class: "quiet" }, ` in ${replica}`);
+}
+
+/** Return whether the task failed to create its bundle, so that there is nothing to link to. */
+function neverCreated(ingest) {
+  return ingest.action === "create" && isOver(ingest) && ingest.state !== "success" && ingest.state !== "skipped";
+}
+
 /** Create a link from the tab of a DAG run to the page, which has another address in Airflow. */
 function pageLink(bundle) {
   const link = bundleLink(bundle, bundle.uuid);
   if (framed) link.href = new URL(`../plugin/dss${link.pathname}${link.search}`, new URL(".", location.href)).pathname + link.search;
-  return [openOutside(link), h("span", { class: "quiet" }, ` in ${bundle.replica}`)];
+  return openOutside(link);
 }
 
 function steps(ingest) {

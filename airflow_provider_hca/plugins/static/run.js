@@ -1,4 +1,4 @@
-// Tasks of one DAG run that use bundles, updated while they run.
+// Tasks of one DAG run that use the DSS, updated while they run.
 
 import { get } from "./api.js";
 import { empty, h, notice, show } from "./dom.js";
@@ -20,7 +20,7 @@ export async function showRun(main, { dag_id, run_id }) {
 
 function tasks(run, open) {
   if (!run.ingests.length) {
-    return empty("No bundles here yet", "Tasks of this run that create a bundle or wait for one appear here while they run.");
+    return empty("No tasks with the DSS here yet", "Tasks of this run that use the operators and sensors of the DSS appear here.");
   }
   const more = run.omitted && notice("info", `${count(run.omitted, "task")} not shown`, "Failed and running tasks are shown, and the newest others.");
   return [more, h("div", { class: "cards single" }, run.ingests.map((ingest) => card(ingest, open)))].filter(Boolean);

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_hca.operators import dss as operators
+from airflow_provider_hca.operators import upload_group
+from airflow_provider_hca.plugins.tasks import ACTIONS
+from airflow_provider_hca.sensors import dss as sensors
+from tests.local.server import VERSION, new_uuid
+from tests.plugins.database import Rows, link, new_dag, uploaded
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
+
+def _run(api: TestClient, run: Rows) -> dict[str, Any]:
+    answer = api.get("/api/run", params={"dag_id": run.dag_id, "run_id": run.run_id})
+    assert answer.status_code == 200, answer.text
+    return {task["task_id"]: task for task in answer.json()["ingests"]}
+
+
+def test_every_operator_and_sensor_has_an_action() -> None:
+    classes = [value for module in (operators, upload_group, sensors) for value in vars(module).values()]
+    names = {
+        value.__name__
+        for value in classes
+        if isinstance(value, type) and issubclass(value, BaseOperator) and value.__name__.startswith("DSS")
+    }
+    assert names - {"DSSOperator", "DSSDeferrableOperator", "DSSSensor"} == set(ACTIONS)
+
+
+FILE = {"uuid": new_uuid(), "version": VERSION, "replica": "aws", "name": "a.bam", "indexed": False}
+COLLECTION = {"uuid": new_uuid(), "version": VERSION, "replica": "gcp", "item_count": 1, "created": True}
+
+
+@pytest.mark.parametrize(
+    ("operator", "xcoms", "action", "changed", "target"),
+    [
+        ("DSSPutFileOperator", FILE, "put_file", None, {"name": "a.bam", "item_count": None}),
+        ("DSSPutCollectionOperator", COLLECTION, "put_collection", True, {"name": "", "item_count": 1}),
+        ("DSSPatchCollectionOperator", {**COLLECTION, "created": False}, "change_collection", False, {"item_count": 1}),
+        (
+            "DSSDeleteCollectionOperator",
+            {"uuid": COLLECTION["uuid"], "replica": "aws", "deleted": True},
+            "delete_collection",
+            True,
+            {"version": "", "item_count": None},
+        ),
+        ("DSSDeleteBundleOperator", link(), "delete", None, None),
+        ("DSSPatchBundleOperator", {**link(), "created": False}, "change", False, None),
+        ("MyUpload", uploaded(), "create", None, None),
+    ],
+)
+def test_run_shows_tasks_of_each_operator(
+    page_api: TestClient,
+    operator: str,
+    xcoms: dict[str, Any],
+    action: str,
+    changed: bool | None,
+    target: dict[str, Any] | None,
+) -> None:
+    run = Rows(new_dag())
+    run.add("task", "success", xcoms, operator=operator)
+    run.add("foreign", "success", FILE, operator="PythonOperator")
+    tasks = _run(page_api, run)
+    assert set(tasks) == {"task"}
+    task = tasks["task"]
+    assert (task["action"], task["changed"]) == (action, changed)
+    assert (task["target"] is None) == (target is None)
+    assert not target or target.items() <= task["target"].items()
+
+
+def test_run_shows_tasks_that_have_not_started(page_api: TestClient) -> None:
+    run = Rows(new_dag(), "running")
+    run.add("put", "running", operator="DSSPutFileOperator")
+    run.add("after", None, operator="DSSDeleteBundleOperator")
+    tasks = _run(page_api, run)
+    assert {name: task["state"] for name, task in tasks.items()} == {"put": "running", "after": None}
+    assert tasks["put"]["target"] is None
+
+
+def _bundle_tasks(api: TestClient, uuid: str) -> list[tuple[str, str]]:
+    answer = api.get("/api/bundle-tasks", params={"uuid": uuid})
+    assert answer.status_code == 200, answer.text
+    return [(task["task_id"], task["action"]) for task in answer.json()["tasks"]]
+
+
+def test_tasks_of_a_bundle_are_listed_newest_first(page_api: TestClient) -> None:
+    uuid, run = new_uuid(), Rows(new_dag())
+    run.add("upload", "success", uploaded(uuid), map_index=3)
+    run.add("upload", "success", uploaded(), map_index=4)
+    run.add("other", "success", uploaded())
+    run.add("delete", "success", link(uuid), operator="DSSDeleteBundleOperator")
+    assert _bundle_tasks(page_api, uuid) == [("delete", "delete"), ("upload", "create")]
+    assert _bundle_tasks(page_api, uuid.upper()) == [("delete", "delete"), ("upload", "create")]
+    assert _bundle_tasks(page_api, new_uuid()) == []
+    assert page_api.get("/api/bundle-tasks", params={"uuid": "x"}).status_code == 422
