@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.hooks.dss import DSSHook
 
+_MAX_NAME = 500  # characters
+
 log = logging.getLogger(__name__)
 
 
@@ -29,7 +31,9 @@ class DSSBundleLink(BaseOperatorLink):
         return str(XCom.get_value(ti_key=ti_key, key=LINK_KEY) or "")
 
 
-def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, version: str | None) -> None:
+def show_bundle(
+    context: Context, hook: DSSHook, *, replica: str, uuid: str, version: str | None, name: str | None = None
+) -> None:
     """Store the link to a bundle, which the UI shows while the task runs.
 
     :param context: Context of the running task
@@ -37,8 +41,9 @@ def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, ver
     :param replica: `aws` or `gcp`
     :param uuid: UUID of the bundle
     :param version: Version of the bundle; the latest if None
+    :param name: Name of the bundle for people, such as its directory; the page finds the bundle by it
     """
-    from airflow_provider_hca.utils.ui_links import LINK_KEY, BundleAddress
+    from airflow_provider_hca.utils.ui_links import LINK_KEY, NAME_KEY, BundleAddress
 
     try:
         address = BundleAddress.checked(hook.dss_conn_id, replica, uuid, version)
@@ -50,5 +55,7 @@ def show_bundle(context: Context, hook: DSSHook, *, replica: str, uuid: str, ver
         else:
             link = address.at_dss(hook.api.url)
         context["ti"].xcom_push(key=LINK_KEY, value=link)
+        if name:
+            context["ti"].xcom_push(key=NAME_KEY, value=name[:_MAX_NAME])
     except Exception as error:  # noqa: BLE001 - a missing link must not fail the task
         log.warning("cannot store the link to the bundle: %s", error)

@@ -196,7 +196,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting():
             plan = self._plan(context)
-            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+            self._show_bundle(context, hook, plan.bundle_uuid, plan.bundle_version)
             progress.planned(plan)
             self._validate(plan, progress)
             uploader = self._uploader(hook, progress)
@@ -245,6 +245,10 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         assert self.validate is not None, "only used if it is given"  # noqa: S101 - for the type checker
         return open_schemas(self.validate, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
 
+    def _show_bundle(self, context: Context, hook: DSSHook, uuid: str, version: str) -> None:
+        name = self.bundle_key or self.directory
+        show_bundle(context, hook, replica=self.replica, uuid=uuid, version=version, name=name)
+
     def _is_compared(self, context: Context) -> bool:
         """Return whether the bundle can have an earlier version."""
         return bool(self.bundle_key or self.bundle_uuid or context["dag_run"].clear_number)
@@ -277,7 +281,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         self, context: Context, hook: DSSHook, report: UploadReport, progress: ProgressReporter
     ) -> dict[str, Any]:
         """Return the result for a bundle that needs no new version, without asset events."""
-        show_bundle(context, hook, replica=self.replica, uuid=report.uuid, version=report.version)
+        self._show_bundle(context, hook, report.uuid, report.version)
         progress.done(report)
         if self.if_unchanged == "skip":
             raise AirflowSkipException(f"bundle {report.uuid}.{report.version} has all files already")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import TaskGroup, conf
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
-from airflow_provider_hca.links.dss import show_bundle
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.utils.fail_fast import fail_fast
 from airflow_provider_hca.utils.openlineage import Data
@@ -162,7 +161,7 @@ class DSSUploadShardOperator(DSSUploadDirectoryOperator):
         progress = ProgressReporter(context).for_shard(self.shard)
         with self._open_hook() as hook, progress.reporting():
             plan = self._plan_shard(hook)
-            show_bundle(context, hook, replica=self.replica, uuid=plan.bundle_uuid, version=plan.bundle_version)
+            self._show_bundle(context, hook, plan.bundle_uuid, plan.bundle_version)
             _, registered = self._register(context, self._uploader(hook, progress), plan, progress)
             progress.done(registered)
         return self._complete(context, registered.as_json())
@@ -226,7 +225,7 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
             planned = UploadReport.from_json(self.planned)
             if planned.version == planned.base:
                 return self._unchanged(context, hook, planned, progress)
-            show_bundle(context, hook, replica=self.replica, uuid=planned.uuid, version=planned.version)
+            self._show_bundle(context, hook, planned.uuid, planned.version)
             shards, registered = mappings("shards", self.shards), mappings("registered", self.registered or ())
             report = self._put_bundle(hook, planned, shards, registered, progress)
             progress.done(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from airflow.models.dagrun import DagRun
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, String, and_, cast, exists, func, or_
 from sqlalchemy.orm import aliased
 
 from airflow_provider_hca.plugins.tasks import CREATED_KEY, LABEL, same_task, same_task_has
-from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY
 
 SHARD_OPERATOR = "DSSUploadShardOperator"
 _INGEST_OPERATORS = (
@@ -78,10 +79,18 @@ def matches(text: str) -> ColumnElement[bool]:
 
 
 def matches_mapped(text: str) -> ColumnElement[bool]:
-    """Return the condition for tasks whose label contains a text, or whose bundle has a UUID that starts with it."""
-    link = aliased(XComModel)
-    prefix = _contains(cast(link.value, String), f"&uuid={text}")
-    return or_(_contains(LABEL, text), exists().where(link.key == LINK_KEY, *same_task(TaskInstance, link), prefix))
+    """Return the condition for a text in the label or the name of the bundle, or at the start of its UUID."""
+    xcom = aliased(XComModel)
+    has_uuid = and_(xcom.key == LINK_KEY, value_contains(xcom, f"&uuid={text}"))
+    has_name = and_(xcom.key == NAME_KEY, value_contains(xcom, text))
+    return or_(_contains(LABEL, text), exists().where(or_(has_uuid, has_name), *same_task(TaskInstance, xcom)))
+
+
+def value_contains(xcom: Any, text: str) -> ColumnElement[bool]:
+    """Return the condition for an XCom with a text."""
+    # Databases differ in whether their JSON escapes letters.
+    forms = {json.dumps(text, ensure_ascii=escaped)[1:-1] for escaped in (True, False)}
+    return or_(*(_contains(cast(xcom.value, String), form) for form in sorted(forms)))
 
 
 def _contains(column: Any, text: str) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ from airflow.models.xcom import XComModel
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import AfterValidator, BaseModel
 from sqlalchemy import String, and_, cast, func, select, tuple_
+from sqlalchemy.orm import aliased
 
 from airflow_provider_hca.client.identifiers import check_uuid
 from airflow_provider_hca.plugins import access
@@ -25,15 +26,26 @@ from airflow_provider_hca.plugins.filters import (
     is_ingest,
     matches,
     matches_mapped,
+    value_contains,
 )
-from airflow_provider_hca.plugins.models import Ingest, merge_mapped, select_most_relevant
-from airflow_provider_hca.plugins.tasks import CREATED_KEY, TASK_KEY, read_tasks, same_run, same_task, same_task_has
-from airflow_provider_hca.utils.ui_links import LINK_KEY
+from airflow_provider_hca.plugins.models import Bundle, Ingest, merge_mapped, select_most_relevant
+from airflow_provider_hca.plugins.tasks import (
+    CREATED_KEY,
+    TASK_KEY,
+    bundle_of,
+    read_tasks,
+    same_run,
+    same_task,
+    same_task_has,
+)
+from airflow_provider_hca.plugins.text import plain_text
+from airflow_provider_hca.utils.ui_links import LINK_KEY, NAME_KEY, BundleAddress
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
 _MAX_CREATORS = 100
 _MAX_BUNDLE_TASKS = 50
+_MAX_NAMED = 200
 _MAX_TASKS = 200  # drawn by the browser every other second
 
 
@@ -79,12 +91,22 @@ class BundleTasks(BaseModel):
 
 
 class Creator(BaseModel):
-    """Task that created a bundle."""
+    """Task that created a bundle.
+
+    :ivar name: Name of the bundle: its key or directory; empty if unknown
+    """
 
     dag_id: str
     run_id: str
     task_id: str
     map_index: int
+    name: str
+
+
+class NamedBundles(BaseModel):
+    """Bundles whose name contains a text, newest first."""
+
+    bundles: list[Bundle]
 
 
 class Creators(BaseModel):
@@ -197,8 +219,10 @@ def find_creators(
     user: access.User, session: SessionDep, fqid: Annotated[list[str], Query(max_length=_MAX_CREATORS)]
 ) -> Creators:
     """Return the tasks that created bundles, if Airflow has their XComs and the user may read them."""
+    name = aliased(XComModel)
     rows = session.execute(
-        select(XComModel.value, *TASK_KEY)
+        select(XComModel.value, *TASK_KEY, name.value.label("name"))
+        .outerjoin(name, and_(name.key == NAME_KEY, *same_task(name)))
         .where(
             XComModel.key == "fqid",
             # As text, since databases differ in how they compare JSON.
@@ -210,9 +234,32 @@ def find_creators(
         .limit(10 * _MAX_CREATORS)
     )
     creators: dict[str, Creator] = {}
-    for value, dag_id, run_id, task_id, map_index in rows:
-        creators.setdefault(value, Creator(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index))
+    for value, *task in rows:
+        values = dict(zip(Creator.model_fields, [*task[:4], plain_text(task[4])], strict=True))
+        creators.setdefault(value, Creator(**values))
     return Creators(creators=creators)
+
+
+@router.get("/named-bundles")
+def find_named_bundles(
+    text: Annotated[str, Query(min_length=1, max_length=250)], connection: str, user: access.User, session: SessionDep
+) -> NamedBundles:
+    """Return the bundles of a connection whose key or directory contains a text, if the user may read their tasks."""
+    link = aliased(XComModel)
+    rows = session.execute(
+        select(link.value, XComModel.value)
+        .join(link, and_(link.key == LINK_KEY, *same_task(link)))
+        .where(
+            XComModel.key == NAME_KEY,
+            value_contains(XComModel, text),
+            XComModel.dag_id.in_(access.readable_dags(user)),
+            same_task_has(CREATED_KEY),
+        )
+        .order_by(XComModel.timestamp.desc())
+        .limit(_MAX_NAMED)
+    )
+    found = [bundle_of(address, name) for value, name in rows if (address := BundleAddress.of(value))]
+    return NamedBundles(bundles=list(dict.fromkeys(bundle for bundle in found if bundle.connection == connection)))
 
 
 def _name(task: Ingest) -> tuple[str, str, str, int]:

@@ -71,12 +71,14 @@ class Bundle(BaseModel, frozen=True):
     """Bundle that a task creates, downloads or waits for.
 
     :ivar version: Version; the latest if None
+    :ivar name: Key or directory; empty if unknown
     """
 
     connection: str
     replica: str
     uuid: str
     version: str | None
+    name: str = ""
 
 
 class Target(BaseModel):

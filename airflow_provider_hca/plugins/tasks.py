@@ -19,13 +19,13 @@ from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress, Target
 from airflow_provider_hca.plugins.text import plain_text
-from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY, BundleAddress
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, BundleAddress
 
 CREATED_KEY = "created"  # only tasks that create a bundle have it
 _DOWNLOAD_KEY = "directory"  # only downloads have it
 _TARGET_KEYS = ("uuid", "version", "replica", "name", "item_count", "deleted")
 _OWN_KEYS = (PROGRESS_KEY, LINK_KEY, ERROR_KEY)
-_RESULT_KEYS = (CREATED_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
+_RESULT_KEYS = (NAME_KEY, CREATED_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
 # Subclasses are known by their XComs only.
 ACTIONS: dict[str, Action] = {
     "DSSUploadDirectoryOperator": "create",
@@ -120,9 +120,7 @@ def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest
         try_number=task.try_number,
         started=task.start_date,
         ended=task.end_date,
-        bundle=None
-        if address is None
-        else Bundle(connection=address.conn_id, replica=address.replica, uuid=address.uuid, version=address.version),
+        bundle=None if address is None else bundle_of(address, values.get(NAME_KEY)),
         target=_target(task, values),
         action=_action(task.operator, values),
         changed=next((values[key] for key in (CREATED_KEY, "deleted") if isinstance(values.get(key), bool)), None),
@@ -131,6 +129,20 @@ def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest
         updated=xcoms[PROGRESS_KEY][1] if PROGRESS_KEY in xcoms else None,
         file_count=counts["file_count"],
         byte_count=counts["byte_count"],
+    )
+
+
+def bundle_of(address: BundleAddress, name: Any) -> Bundle:
+    """Return the bundle in a link.
+
+    :param name: XCom with the name of the bundle; None without one
+    """
+    return Bundle(
+        connection=address.conn_id,
+        replica=address.replica,
+        uuid=address.uuid,
+        version=address.version,
+        name=plain_text(name),
     )
 
 

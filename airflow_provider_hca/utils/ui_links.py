@@ -16,6 +16,7 @@ from airflow_provider_hca.client.models import Replica, check_replica
 LINK_KEY = "_link_DSSBundleLink"
 PROGRESS_KEY = "dss_progress"
 ERROR_KEY = "dss_error"
+NAME_KEY = "dss_bundle_name"
 ROUTE = "/hca-dss"  # the page
 FRAME = "/plugin/dss"  # the page embedded in the Airflow UI
 

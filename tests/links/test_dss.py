@@ -17,7 +17,7 @@ from airflow_provider_hca.operators.dss import (
     DSSUploadDirectoryOperator,
 )
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
-from airflow_provider_hca.utils.ui_links import LINK_KEY, BundleAddress
+from airflow_provider_hca.utils.ui_links import LINK_KEY, NAME_KEY, BundleAddress
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import LOGICAL_DATE, ending, new_context, new_dag, output, run, states, xcom
 
@@ -46,6 +46,7 @@ def test_tasks_in_a_dag_link_to_their_bundles(dss: LocalDSS, tmp_path: Path) -> 
     dag_run = run(dag, logical_date=LOGICAL_DATE)
     assert set(states(dag_run).values()) == {"success"}
     uploaded = _expected(dss, xcom(dag_run, "upload", "uuid"))
+    assert xcom(dag_run, "upload", NAME_KEY) == str(tmp_path)
     links = {task_id: xcom(dag_run, task_id, LINK_KEY) for task_id in states(dag_run)}
     assert links == {
         "upload": uploaded,

@@ -35,7 +35,7 @@ def _addresses() -> list[str]:
         for name, value in values.items():
             path = path.replace(name, value)
         addresses.append(
-            f"/hca-dss{path}?replica=aws&version={VERSION}&dag_id=ingest&run_id=x&task_id=x&fqid=x&uuid={new_uuid()}"
+            f"/hca-dss{path}?replica=aws&version={VERSION}&dag_id=ingest&run_id=x&task_id=x&fqid=x&uuid={new_uuid()}&text=x&connection=x"
         )
     return addresses
 
@@ -46,7 +46,7 @@ def _statuses(airflow: Airflow, user: str | None) -> dict[str, int]:
 
 def test_routes_without_login_answer_401(airflow: Airflow) -> None:
     statuses = _statuses(airflow, None)
-    assert len(statuses) == 17
+    assert len(statuses) == 18
     assert set(statuses.values()) == {401}
 
 

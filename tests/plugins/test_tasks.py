@@ -9,6 +9,7 @@ from airflow_provider_hca.operators import dss as operators
 from airflow_provider_hca.operators import upload_group
 from airflow_provider_hca.plugins.tasks import ACTIONS
 from airflow_provider_hca.sensors import dss as sensors
+from airflow_provider_hca.utils.ui_links import NAME_KEY
 from tests.local.server import VERSION, new_uuid
 from tests.plugins.database import Rows, link, new_dag, uploaded
 
@@ -98,3 +99,29 @@ def test_tasks_of_a_bundle_are_listed_newest_first(page_api: TestClient) -> None
     assert _bundle_tasks(page_api, uuid.upper()) == [("delete", "delete"), ("upload", "create")]
     assert _bundle_tasks(page_api, new_uuid()) == []
     assert page_api.get("/api/bundle-tasks", params={"uuid": "x"}).status_code == 422
+
+
+def _named(api: TestClient, text: str, connection: str = "hca_dss_default") -> list[tuple[str, str]]:
+    answer = api.get("/api/named-bundles", params={"text": text, "connection": connection})
+    assert answer.status_code == 200, answer.text
+    return [(bundle["uuid"], bundle["name"]) for bundle in answer.json()["bundles"]]
+
+
+def test_bundles_are_found_by_name(page_api: TestClient) -> None:
+    uuids = [new_uuid() for _ in range(3)]
+    name = f'/data/{new_uuid()}/Donor "7" of Größe'
+    run = Rows(new_dag())
+    for number, state in enumerate(("success", "success", "failed")):
+        created = {"created": True, "fqid": f"{uuids[number]}.{VERSION}"} if state == "success" else {}
+        run.add(f"upload_{number}", state, {**uploaded(uuids[number]), **created, NAME_KEY: f"{name} {number}"})
+    both = [(uuids[1], f"{name} 1"), (uuids[0], f"{name} 0")]
+    for text in (name, name[:50].upper(), name[6:30]):
+        assert _named(page_api, text) == both
+    assert _named(page_api, f"{name} 1") == both[:1]
+    assert _named(page_api, name, "other") == []
+    assert _named(page_api, "%") == []
+    fqid = f"{uuids[0]}.{VERSION}"
+    creator = page_api.get("/api/creators", params={"fqid": fqid}).json()["creators"][fqid]
+    assert (creator["task_id"], creator["name"]) == ("upload_0", f"{name} 0")
+    answer = page_api.get("/api/ingests", params={"text": f"{name} 2"}).json()["ingests"]
+    assert [(ingest["task_id"], ingest["bundle"]["name"]) for ingest in answer] == [("upload_2", f"{name} 2")]

@@ -4,7 +4,7 @@ import { get, openOutside, runPath, view } from "./api.js";
 import { creatorLinks } from "./bundles.js";
 import { copyButton, h, icon, notice, show, skeleton } from "./dom.js";
 import { showFiles } from "./files.js";
-import { ago, bytes, clock, count, moment, sentence } from "./format.js";
+import { ago, bytes, clock, count, moment, sentence, shortName } from "./format.js";
 import { showGraph } from "./graph.js";
 import { isOver } from "./ingest.js";
 import { poll, OFTEN } from "./polling.js";
@@ -29,6 +29,7 @@ export async function showBundle(main, query) {
   if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A browser cannot show all files of a bundle of this size."));
   const findFile = showFiles(files, bundle.files);
   addCreator(main, bundle);
+  addProject(main, bundle, { place, replica });
   if (graph) await drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
 }
 
@@ -81,6 +82,7 @@ function heading(uuid, bundle) {
     { class: "heading" },
     h("h1", {}, "Bundle ", h("span", { class: "mono" }, uuid)),
     bundle && copyButton(`${bundle.uuid}.${bundle.version}`, "FQID"),
+    h("span", { class: "title" }),
   );
 }
 
@@ -123,10 +125,21 @@ async function addCreator(main, bundle) {
   const value = main.querySelector("#creator dd");
   try {
     const { creators } = await get("creators", { fqid });
+    const name = creators[fqid]?.name;
+    if (name) Object.assign(main.querySelector(".heading .title"), { title: name, textContent: shortName(name) });
     value.replaceChildren(...(creators[fqid] ? creatorLinks(creators[fqid]) : [h("span", { class: "quiet" }, "not a DAG run of this Airflow")]));
   } catch {
     value.replaceChildren(h("span", { class: "quiet" }, "no permission"));
   }
+}
+
+/** Show the name of the project in the metadata, if the bundle has no other name. */
+async function addProject(main, { files }, { place, replica }) {
+  const file = files.find(({ name, size }) => /^project(_\d+)?\.json$/.test(name) && size <= DOCUMENT_SIZE);
+  if (!file) return;
+  const document = await get(`${place}/files/${file.uuid}/document`, { replica, version: file.version }).catch(() => ({}));
+  const title = main.querySelector(".heading .title");
+  if (document.name && !title.textContent) title.textContent = document.name;
 }
 
 async function drawGraph(panel, links, files, { place, replica, find }) {

@@ -1,8 +1,8 @@
-// Newest bundles of a replica, filtered by the prefix of the uuid.
+// Newest bundles of a replica, found by the prefix of the uuid or by name.
 
 import { get, openOutside, runPath, view } from "./api.js";
 import { copyButton, empty, h, icon, notice, skeleton, table } from "./dom.js";
-import { ago, clock, count, moment, number } from "./format.js";
+import { ago, clock, count, moment, number, shortName } from "./format.js";
 
 const PAGE_SIZE = 50;
 const REPLICAS = ["aws", "gcp"];
@@ -17,7 +17,7 @@ export async function showBundles(main, query, session) {
   const state = {
     connection: session.connections.includes(query.connection) ? query.connection : session.connections[0],
     replica: REPLICAS.includes(query.replica) ? query.replica : "aws",
-    prefix: query.prefix ?? "",
+    text: query.text ?? "",
   };
   const found = h("div", {});
   let asked = new AbortController();
@@ -29,8 +29,7 @@ export async function showBundles(main, query, session) {
     history.replaceState(null, "", view("", state));
     found.replaceChildren(skeleton(8));
     try {
-      const { connection, replica, prefix } = state;
-      const listed = await get(`connections/${encodeURIComponent(connection)}/bundles`, { replica, prefix }, signal);
+      const listed = await search(state, signal);
       if (!signal.aborted) found.replaceChildren(...list(listed, state));
     } catch (error) {
       if (!signal.aborted) found.replaceChildren(notice("error", `Cannot list the bundles of ${state.connection}`, error.message));
@@ -41,31 +40,41 @@ export async function showBundles(main, query, session) {
   await refresh();
 }
 
+/** Ask the DSS for bundles by uuid, and Airflow for bundles by name. */
+async function search({ connection, replica, text }, signal) {
+  const isPrefix = /^[0-9a-f-]{0,36}$/i.test(text);
+  const [listed, named] = await Promise.all([
+    isPrefix ? get(`connections/${encodeURIComponent(connection)}/bundles`, { replica, prefix: text }, signal) : { bundles: [], listed: 0, complete: true },
+    text ? get("named-bundles", { connection, text }, signal).catch(() => ({ bundles: [] })) : { bundles: [] }, // needs more permissions
+  ]);
+  const known = new Set(named.bundles.map(fqidOf));
+  const bundles = [...named.bundles, ...listed.bundles.filter((bundle) => !known.has(fqidOf(bundle)))];
+  return { ...listed, bundles, listed: listed.listed + bundles.length - listed.bundles.length };
+}
+
+function fqidOf({ uuid, version }) {
+  return `${uuid}.${version}`;
+}
+
 function controls(state, session, refresh) {
-  const problem = h("p", { class: "hint", id: "problem" });
   const input = h("input", {
     type: "search",
-    placeholder: "Search bundles by prefix of the uuid",
-    "aria-label": "Prefix of the uuid",
-    "aria-describedby": "problem",
+    placeholder: "Search by name, or by the beginning of the uuid",
+    "aria-label": "Search bundles",
     spellcheck: "false",
     autocomplete: "off",
-    maxlength: 36,
-    value: state.prefix,
+    maxlength: 250,
+    value: state.text,
   });
   let timer;
   input.addEventListener("input", () => {
     clearTimeout(timer);
-    const prefix = input.value.trim().toLowerCase();
-    const valid = /^[0-9a-f-]*$/.test(prefix);
-    problem.textContent = valid ? "" : "A uuid contains only digits, the letters a to f, and dashes.";
-    input.toggleAttribute("aria-invalid", !valid);
-    if (valid && prefix !== state.prefix) {
-      timer = setTimeout(() => {
-        state.prefix = prefix;
-        refresh();
-      }, 300);
-    }
+    const text = input.value.trim();
+    if (text === state.text) return;
+    timer = setTimeout(() => {
+      state.text = text;
+      refresh();
+    }, 300);
   });
   const select = h(
     "select",
@@ -91,7 +100,6 @@ function controls(state, session, refresh) {
     h("label", { class: "field" }, h("span", {}, "Connection"), select),
     h("div", { class: "field" }, h("span", {}, "Replica"), h("div", { class: "segments", role: "group", "aria-label": "Replica" }, replicas)),
     h("button", { title: "Refresh", "aria-label": "Refresh", onclick: refresh }, icon("refresh")),
-    problem,
   );
 }
 
@@ -99,12 +107,12 @@ function list(listed, state) {
   const { bundles } = listed;
   if (!bundles.length) {
     return [
-      state.prefix
-        ? empty("No matching bundle", `No bundle in ${state.replica} has a uuid that starts with ${state.prefix}.`)
+      state.text
+        ? empty("No matching bundle", `No bundle in ${state.replica} has a uuid that starts with “${state.text}”, and no bundle of this Airflow has it in its name.`)
         : empty(`No bundles in ${state.replica}`, "Create the first one by a DAG with DSSUploadDirectoryOperator."),
     ];
   }
-  const rows = table([["Bundle", ""], ["Version", ""], ["Created", ""], ["Created by", "wide"]], [], "Bundles");
+  const rows = table([["Name", "wide"], ["Bundle", ""], ["Version", ""], ["Created", ""], ["Created by", "wide"]], [], "Bundles");
   const more = h("button", {}, "Show more");
   let shown = 0;
 
@@ -132,15 +140,16 @@ function list(listed, state) {
 
 function title(listed, state) {
   const all = count(listed.listed, "bundle version");
-  if (state.prefix) return `${all} with prefix ${state.prefix}`;
+  if (state.text) return `${all} matching “${state.text}”`;
   return listed.listed > listed.bundles.length ? `The newest of ${all}` : all;
 }
 
-function bundleRow({ uuid, version }, { connection, replica }) {
+function bundleRow({ uuid, version, name = "" }, { connection, replica }) {
   const fqid = `${uuid}.${version}`;
   return h(
     "tr",
     { "data-fqid": fqid },
+    h("td", { class: "wide title", title: name }, shortName(name)),
     h("td", { class: "nowrap" }, h("a", { class: "mono", href: view("bundle", { connection, replica, uuid, version }) }, uuid), copyButton(fqid, "FQID")),
     h("td", { class: "mono nowrap" }, version),
     h("td", { class: "nowrap", title: `${clock(moment(version))} UTC` }, ago(moment(version))),
@@ -153,7 +162,9 @@ async function addCreators(rows) {
   const { creators } = await get("creators", { fqid: rows.map((row) => row.dataset.fqid) }).catch(() => ({ creators: {} }));
   for (const row of rows) {
     const creator = creators[row.dataset.fqid];
-    if (creator) row.querySelector(".creator").replaceChildren(...creatorLinks(creator));
+    if (!creator) continue;
+    row.querySelector(".creator").replaceChildren(...creatorLinks(creator));
+    Object.assign(row.querySelector(".title"), { title: creator.name, textContent: shortName(creator.name) });
   }
 }
 

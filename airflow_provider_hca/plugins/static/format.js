@@ -58,3 +58,8 @@ export function clock(date) {
 export function sentence(text) {
   return /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }
+
+/** Shorten the name of a bundle, which may be a long path, to its last two parts. */
+export function shortName(name) {
+  return name.split("/").filter(Boolean).slice(-2).join("/");
+}

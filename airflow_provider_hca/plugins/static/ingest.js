@@ -2,7 +2,7 @@
 
 import { airflow, framed, openOutside, runPath, view } from "./api.js";
 import { h, icon, isPlainClick, table } from "./dom.js";
-import { ago, bytes, clock, count, duration, number, sentence } from "./format.js";
+import { ago, bytes, clock, count, duration, number, sentence, shortName } from "./format.js";
 
 export const COLUMNS = [["State", ""], ["Task", ""], ["Run", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
 const MEMBER_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Run"); // the same for all mapped tasks
@@ -44,7 +44,8 @@ function problemOf({ error, progress }) {
 }
 
 function bundleLink(bundle, text) {
-  return h("a", { class: "mono", href: view("bundle", bundle), title: `${bundle.uuid}${bundle.version ? `.${bundle.version}` : ""}` }, text ?? bundle.uuid.slice(0, 8));
+  const name = text ? "" : shortName(bundle.name);
+  return h("a", { class: !name && "mono", href: view("bundle", bundle), title: `${bundle.name && `${bundle.name}\n`}${bundle.uuid}${bundle.version ? `.${bundle.version}` : ""}` }, text ?? (name || bundle.uuid.slice(0, 8)));
 }
 
 function rate(ingest) {
@@ -71,7 +72,7 @@ export function row(ingest, open, { run = true, toggle = undefined, mapped = und
       h("td", { class: "nowrap" }, stateBadge(ingest.state), ingest.try_number > 1 && h("span", { class: "quiet" }, ` try ${ingest.try_number}`)),
       h("td", { class: "wide" }, toggle && opener(taskName(ingest), mapped, toggle), run ? [dagLink(ingest), h("span", { class: "quiet" }, " / "), taskLink(ingest)] : taskLink(ingest), countStates(ingest)),
       run && h("td", { class: "run" }, openOutside(h("a", { href: runPath({ dag_id: ingest.dag_id, run_id: ingest.run_id }) }, ingest.run_id))),
-      h("td", { class: "nowrap" }, bundleCell(ingest)),
+      h("td", { class: "bundle" }, bundleCell(ingest)),
       h("td", { class: "right nowrap" }, !ingest.file_count ? "-" : number(ingest.file_count)),
       h("td", { class: "right nowrap" }, !ingest.byte_count ? "-" : bytes(ingest.byte_count)),
       h("td", { class: "right nowrap" }, rate(ingest)),
@@ -154,7 +155,7 @@ function subject(ingest) {
   const words = ACTIONS[progress?.phase === "shards" ? "shard" : action][place];
   if (target) return h("p", {}, `${words} `, target.name && h("strong", {}, `${target.name} `), h("span", { class: "mono" }, target.version ? `${target.uuid}.${target.version}` : target.uuid), inReplica(target), target.item_count !== null && `, ${count(target.item_count, "link")}`);
   if (!bundle) return undefined;
-  return h("p", { class: "bundle" }, `${words} `, neverCreated(ingest) ? h("span", { class: "mono" }, bundle.uuid) : pageLink(bundle), inReplica(bundle));
+  return h("p", { class: "bundle" }, `${words} `, bundle.name && h("strong", { title: bundle.name }, `${shortName(bundle.name)} `), neverCreated(ingest) ? h("span", { class: "mono" }, bundle.uuid) : pageLink(bundle), inReplica(bundle));
 }
 
 function inReplica({ replica }) {

@@ -108,7 +108,7 @@ function fillDags(select, dag_ids, chosen) {
 function controls(filters, dags, change) {
   const input = h("input", {
     type: "search",
-    placeholder: "Search by DAG, run, task, label or uuid",
+    placeholder: "Search by DAG, run, task, label, name or uuid of the bundle",
     "aria-label": "Search ingests",
     spellcheck: "false",
     autocomplete: "off",
