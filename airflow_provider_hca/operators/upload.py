@@ -202,6 +202,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
             uploader = self._uploader(hook, progress)
             changes = None
             if self._is_compared(context):
+                progress.comparing()
                 new_version = plan.bundle_version
                 plan, changes = self._compare(hook, plan)
                 if plan.bundle_version != new_version:

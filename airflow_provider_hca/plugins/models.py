@@ -40,12 +40,23 @@ class Failure(BaseModel):
     names: list[str]
 
 
+class Changes(BaseModel):
+    """Number of files by how they differ from the latest version of the bundle."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+
+
 class Progress(BaseModel):
     """Progress of an upload.
 
-    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`; after a failure the failed phase; `shards` for
-        merged shards, `tasks` for other mapped tasks
+    :ivar phase: `plan`, `compare`, `stage`, `register`, `copy`, `bundle` or `done`; after a failure the failed phase;
+        `shards` for merged shards, `tasks` for other mapped tasks
     :ivar phase_done: Number of files that finished the phase, of `phase_files`
+    :ivar copied_file_count: Number of files that the DSS copies asynchronously; None if unknown
+    :ivar changes: Difference to the latest version; None if the upload was not compared
     :ivar sent_byte_count: Bytes staged
     :ivar rate: Bytes per second over the last seconds; at the end over all of staging
     :ivar error: Reason of the failure
@@ -59,6 +70,8 @@ class Progress(BaseModel):
     phase_files: int = 0
     file_count: int = 0
     byte_count: int = 0
+    copied_file_count: int | None = None
+    changes: Changes | None = None
     sent_byte_count: int = 0
     rate: float = 0.0
     error: str = ""

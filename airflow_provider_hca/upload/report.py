@@ -70,7 +70,7 @@ class UploadReport:
     :ivar slowest_files: name and seconds of the files that took longest to stage
     :ivar created: whether this try created the bundle; False if it existed already, identical
     :ivar copying: UUID, version and sha256 of the files that the DSS is copying
-    :ivar phase: `plan`, `stage`, `register`, `copy`, `bundle` or `done`
+    :ivar phase: `plan`, `compare`, `stage`, `register`, `copy`, `bundle` or `done`
     :ivar phase_done: files that are done in this phase
     :ivar phase_files: files of this phase
     :ivar rate: bytes sent per second since the last progress
@@ -137,10 +137,11 @@ class UploadReport:
     def progress(self) -> dict[str, Any]:
         """Return the state for the page in the Airflow UI."""
         sent = self.sent_byte_count + self.skipped_byte_count + self.kept_byte_count
+        names = ("file_count", "byte_count", "phase", "phase_done", "phase_files", "copied_file_count")
+        found = ("added", "changed", "removed", "unchanged") if self.base else ()
         return {
-            **{
-                name: getattr(self, name) for name in ("file_count", "byte_count", "phase", "phase_done", "phase_files")
-            },
+            **{name: getattr(self, name) for name in names},
+            "changes": {name: getattr(self, f"{name}_file_count") for name in found} or None,
             "sent_byte_count": self.byte_count if self.phase in {"copy", "done"} else sent,
             "rate": self.rate,
         }

@@ -329,7 +329,7 @@ class Uploader:
             return
         started = time.monotonic()
         last_time, last_sent = started, 0
-        shown = "plan" if name == "look_up" else name  # the page in the Airflow UI has no step for it
+        shown = "compare" if name == "look_up" else name  # one step on the page in the Airflow UI
         self._show(report, shown, 0, count)
 
         def progress(done: int) -> None:

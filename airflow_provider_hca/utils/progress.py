@@ -52,6 +52,10 @@ class ProgressReporter:
         """Set the totals."""
         self._state.update(file_count=len(plan.files), byte_count=plan.size)
 
+    def comparing(self) -> None:
+        """Report that the files are compared with the latest version of the bundle."""
+        self._push({**self._state, "phase": "compare"})
+
     def validated(self, report: ValidationReport) -> None:
         """Report the findings of a validation as the XCom `validation`; log warnings, errors are raised later."""
         from airflow_provider_hca.validation.report import MAX_XCOM_BYTES

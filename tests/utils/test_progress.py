@@ -45,13 +45,41 @@ def test_upload_reports_all_phases(dss: LocalDSS, directory: Path) -> None:
     context = Recorder()
     _upload(dss, directory, bundle_uuid=new_uuid()).execute(context)  # type: ignore[arg-type]  # all that it reads
     phases = [report["phase"] for report in context.reports]
-    assert list(dict.fromkeys(phases)) == ["plan", "stage", "register", "copy", "bundle", "done"]
+    assert list(dict.fromkeys(phases)) == ["plan", "compare", "stage", "register", "copy", "bundle", "done"]
     assert {report["file_count"] for report in context.reports[1:]} == {4}
     assert {report["byte_count"] for report in context.reports[1:]} == {150_003}
     by_phase = {report["phase"]: report for report in context.reports}
     assert by_phase["copy"]["phase_files"] == 1
     assert by_phase["register"]["sent_byte_count"] == by_phase["done"]["sent_byte_count"] == 150_003
     assert by_phase["done"]["rate"] > 0
+
+
+def test_incremental_upload_reports_what_it_found(dss: LocalDSS, directory: Path) -> None:
+    uuid = new_uuid()
+
+    def upload(version: str) -> list[dict[str, Any]]:
+        context = Recorder()
+        _upload(dss, directory, bundle_uuid=uuid, bundle_version=version).execute(context)  # type: ignore[arg-type]  # all that it reads
+        return context.reports
+
+    first = upload("2026-03-01T000000.000000Z")
+    assert {report.get("changes") for report in first} == {None}  # there was no version before
+    assert first[-1]["copied_file_count"] == 1
+    (directory / "0.json").write_text("changed")
+    (directory / "1.json").unlink()
+    (directory / "new.json").write_text("new")
+    second = upload("2026-03-02T000000.000000Z")
+    found = {"added": 1, "changed": 1, "removed": 1, "unchanged": 2}
+    assert next(report["changes"] for report in second if report["phase"] == "stage") == found
+    assert (second[-1]["changes"], second[-1]["copied_file_count"]) == (found, 0)
+
+
+def test_retry_reports_look_ups_as_comparing(dss: LocalDSS, directory: Path) -> None:
+    context = Recorder()
+    context["ti"].try_number = 2
+    _upload(dss, directory).execute(context)  # type: ignore[arg-type]  # all that it reads
+    compared = [report for report in context.reports if report["phase"] == "compare"]
+    assert compared[0]["phase_files"] == 4
 
 
 def test_progress_in_a_dag_does_not_need_do_xcom_push(dss: LocalDSS, directory: Path) -> None:

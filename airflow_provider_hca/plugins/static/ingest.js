@@ -7,7 +7,7 @@ import { ago, bytes, clock, count, duration, number, sentence, shortName } from 
 export const COLUMNS = [["State", ""], ["Task", ""], ["Run", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
 const MEMBER_COLUMNS = COLUMNS.filter(([heading]) => heading !== "Run"); // the same for all mapped tasks
 
-const PHASES = [["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Put bundle"]];
+const PHASES = [["compare", "Compare"], ["stage", "Stage"], ["register", "Register"], ["copy", "Copy"], ["bundle", "Put bundle"]];
 // Words for a task that runs, that succeeded, that changed nothing, and that failed.
 const ACTIONS = {
   create: ["Creates bundle", "Created bundle", "Found bundle", "Did not create bundle"],
@@ -141,7 +141,7 @@ export function card(ingest, open) {
     ),
     subject(ingest),
     countStates(ingest),
-    progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest)],
+    progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest), difference(progress)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
     problem && h("div", { class: "notice error", role: "alert" }, problemDetails(problem, nameOf(ingest), open)),
     ingest.members.length > 0 && mappedTable(ingest.members, open),
@@ -175,17 +175,33 @@ function pageLink(bundle) {
 }
 
 function steps(ingest) {
-  const { phase } = ingest.progress;
-  const at = PHASES.findIndex(([key]) => key === phase);
+  const { phase, changes } = ingest.progress;
+  const phases = PHASES.filter(([key]) => key !== "compare" || changes || phase === "compare");
+  const at = phases.findIndex(([key]) => key === phase);
   return h(
     "ol",
     { class: "steps" },
-    PHASES.map(([, title], place) => {
-      const state = phase === "done" || place < at ? "past" : place === at ? (failed(ingest) ? "wrong" : "now") : "";
-      const marks = { past: icon("check"), wrong: icon("cross") };
-      return h("li", { class: state, "aria-current": place === at ? "step" : undefined }, h("i", {}, marks[state] ?? ""), title);
+    phases.map(([key, title], place) => {
+      const over = phase === "done" || place < at;
+      const state = over ? (isIdle(key, ingest) ? "idle" : "past") : place === at ? (failed(ingest) ? "wrong" : "now") : "";
+      const marks = { past: icon("check"), idle: icon("dash"), wrong: icon("cross") };
+      return h("li", { class: state, "aria-current": place === at ? "step" : undefined, title: state === "idle" && "Nothing to do" }, h("i", {}, marks[state] ?? ""), title);
     }),
   );
+}
+
+/** Return whether a finished phase had nothing to do. */
+function isIdle(key, { changed, progress: { changes, copied_file_count } }) {
+  if (key === "copy") return copied_file_count === 0;
+  if (key === "bundle") return changed === false;
+  return ["stage", "register"].includes(key) && changes && !changes.added && !changes.changed;
+}
+
+/** Create the sentence about the difference to the latest version. */
+function difference({ changes }) {
+  if (!changes) return undefined;
+  const parts = ["added", "changed", "removed", "unchanged"].map((kind) => `${number(changes[kind])} ${kind}`);
+  return h("p", { class: "changes" }, `Compared with the latest version: ${parts.join(", ")}`);
 }
 
 /** Return whether this try failed or was killed; of mapped tasks, whether all ended and one failed. */
@@ -213,8 +229,9 @@ function numbers(ingest) {
   const { phase } = progress;
   const parts = [];
   if (phase === "plan") parts.push("Reading the directory");
+  if (phase === "compare") parts.push("Comparing with the latest version");
   if (phase === "stage") parts.push(`${bytes(progress.sent_byte_count)} of ${bytes(progress.byte_count)}`);
-  if (["stage", "register", "copy"].includes(phase)) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
+  if (["compare", "stage", "register", "copy"].includes(phase) && progress.phase_files) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
   if (phase === "bundle") parts.push(`Creating the bundle of ${count(progress.file_count, "file")}`);
   if (phase === "shards") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "shard")}`);
   if (phase === "tasks") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "task")}`);
