@@ -25,11 +25,12 @@ router = APIRouter(prefix="/api/connections")
 
 # Own threads: a DSS that does not answer holds one until its time-out, and Airflow's routes need theirs.
 _LIMITER = CapacityLimiter(4)
+_READ_ONLY = "none, read only"
 _CREDENTIALS = {
     "StaticToken": "token",
     "ServiceAccountKey": "service account key",
     "UserToken": "OAuth2 login",
-    "NoneType": "none, read only",
+    "NoneType": _READ_ONLY,
 }
 
 
@@ -50,14 +51,16 @@ class Health(BaseModel):
     :ivar message: Result of "Test" in the form of the connection
     :ivar host: URL of the API
     :ivar credentials: Kind of the credentials; empty if not tested
-    :ivar seconds: Duration of the test in seconds
+    :ivar read_only: Whether the connection has no credentials, so that it can only read
+    :ivar seconds: Time in which the DSS answered; None if it did not
     """
 
     ok: bool
     message: str
     host: str
     credentials: str
-    seconds: float
+    read_only: bool
+    seconds: float | None
 
 
 @router.get("")
@@ -85,7 +88,12 @@ async def health(connection_id: str, user: access.User) -> Health:
     if ok:
         message = f"{message} answers. Credentials were not tested: {reason}"
     host = await to_thread.run_sync(_host, connection_id, limiter=_LIMITER)
-    return Health(ok=ok, message=message, host=host, credentials="", seconds=round(time.monotonic() - started, 3))
+    seconds = _seconds_since(started) if ok else None
+    return Health(ok=ok, message=message, host=host, credentials="", read_only=False, seconds=seconds)
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 def _reason_not_to_test(conn_id: str, user: BaseUser) -> str:
@@ -112,9 +120,15 @@ def _test(conn_id: str) -> Health:
     started = time.monotonic()
     hook = DSSHook(conn_id)
     ok, message = hook.test_connection()
-    seconds = round(time.monotonic() - started, 3)
+    seconds = _seconds_since(started) if ok else None
+    credentials = _credentials(hook)
     return Health(
-        ok=ok, message=plain_text(message), host=_host(conn_id), credentials=_credentials(hook), seconds=seconds
+        ok=ok,
+        message=plain_text(message),
+        host=_host(conn_id),
+        credentials=credentials,
+        read_only=credentials == _READ_ONLY,
+        seconds=seconds,
     )
 
 

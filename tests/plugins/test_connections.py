@@ -36,6 +36,7 @@ def test_health_of_a_good_connection(airflow: Airflow, airflow_dss: LocalDSS) ->
             "message": f"{airflow_dss.url} answers and accepts the token",
             "host": airflow_dss.url,
             "credentials": kind,
+            "read_only": False,
         }
 
 
@@ -43,7 +44,7 @@ def test_health_of_a_bad_connection_names_the_problem(airflow: Airflow, airflow_
     down = airflow.page("connections/dss_down/health")
     assert not down["ok"]
     assert "connection refused" in down["message"]
-    assert down["credentials"] == "none, read only"
+    assert (down["credentials"], down["seconds"]) == ("none, read only", None)  # it did not answer
     unauthorized = {"action": "status", "status": 401, "times": 9}
     for method, path in (("GET", "/collections"), ("PUT", "/files/")):
         airflow_dss.control("POST", "faults", {"method": method, "path": path, **unauthorized})
@@ -78,6 +79,7 @@ def test_health_without_permission_to_test_sends_no_token(airflow: Airflow, airf
         "Credentials were not tested: you may read connections, but not test them",
         "host": airflow_dss.url,
         "credentials": "",
+        "read_only": False,
     }
     assert requests_of(airflow_dss, "GET", "/v1/collections") == 0
     assert airflow.page("connections/dss_token/health", "op")["credentials"] == "token"
@@ -106,6 +108,18 @@ def test_health_with_tests_disabled_sends_no_token(
     answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
     assert (answer.ok, answer.host) == (False, "")
     assert "hunter22" not in answer.message
+
+
+@pytest.mark.parametrize(("host", "seconds"), [(None, float), ("", type(None))], ids=["read only", "without host"])
+def test_health_without_credentials(
+    airflow_dss: LocalDSS, monkeypatch: pytest.MonkeyPatch, host: str | None, seconds: type
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Enabled")
+    url = airflow_dss.url if host is None else host
+    monkeypatch.setenv("AIRFLOW_CONN_PLAIN", json.dumps({"conn_type": "hca_dss", "host": url}))
+    answer = asyncio.run(health("plain", SimpleAuthManagerUser(username="a", role="admin")))
+    assert (answer.ok, answer.read_only) == ((True, True) if url else (False, False))
+    assert isinstance(answer.seconds, seconds)
 
 
 class RecordingBackend(BaseSecretsBackend):

@@ -196,6 +196,32 @@ def test_failed_upload_shows_files_and_reason(open_page: OpenPage, failed: Inges
     assert "read_0.fastq" in listed.locator("tr", has_text="7 files failed").first.inner_text()  # without unfolding
 
 
+def test_mapped_uploads_are_one_ingest_that_opens_by_a_click(
+    open_page: OpenPage, airflow: Airflow, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.json").write_text(f'"{name}"')
+    airflow.run("mapped", directory=str(tmp_path))
+    page = open_page(f"{_FRAME}ingests")
+    frame = _frame(page)
+    frame.get_by_label("DAG", exact=True).select_option("mapped")
+    row = frame.locator("tr.opens")
+    row.get_by_text("3 mapped tasks: 1 failed, 2 success").wait_for()
+    frame.get_by_text("there is no such directory").wait_for()  # the reason, while the row is closed
+    row.locator("td").last.click()
+    tasks = frame.get_by_label("Mapped tasks", exact=True).get_by_role("row")
+    tasks.filter(has_text="upload [2]").wait_for()
+    assert [text for text in tasks.all_inner_texts() if "upload [" in text] == sorted(
+        text for text in tasks.all_inner_texts() if "upload [" in text
+    )
+    frame.get_by_role("searchbox").fill("SAMPLE SEC")
+    tasks.filter(has_text="upload [0]").wait_for(state="detached")
+    tasks.filter(has_text="upload [1] sample second").get_by_role("link", name=f"{tmp_path.name}/second").wait_for()
+    frame.get_by_label("State").select_option("skipped")
+    frame.get_by_text("No matching ingest").wait_for()
+
+
 def test_progress_updates_without_reloading(
     open_page: OpenPage, airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 // Newest bundles of a replica, found by the prefix of the uuid or by name.
 
 import { get, openOutside, runPath, view } from "./api.js";
-import { copyButton, empty, h, icon, notice, skeleton, table } from "./dom.js";
+import { copyButton, empty, h, icon, isPlainClick, notice, skeleton, table } from "./dom.js";
 import { ago, clock, count, moment, number, shortName } from "./format.js";
 
 const PAGE_SIZE = 50;
@@ -146,11 +146,12 @@ function title(listed, state) {
 
 function bundleRow({ uuid, version, name = "" }, { connection, replica }) {
   const fqid = `${uuid}.${version}`;
+  const address = view("bundle", { connection, replica, uuid, version });
   return h(
     "tr",
-    { "data-fqid": fqid },
+    { "data-fqid": fqid, class: "opens", onclick: (event) => isPlainClick(event) && location.assign(address) },
     h("td", { class: "wide title", title: name }, shortName(name)),
-    h("td", { class: "nowrap" }, h("a", { class: "mono", href: view("bundle", { connection, replica, uuid, version }) }, uuid), copyButton(fqid, "FQID")),
+    h("td", { class: "nowrap" }, h("a", { class: "mono", href: address }, uuid), copyButton(fqid, "FQID")),
     h("td", { class: "mono nowrap" }, version),
     h("td", { class: "nowrap", title: `${clock(moment(version))} UTC` }, ago(moment(version))),
     h("td", { class: "creator wide" }),

@@ -1,8 +1,8 @@
 // Health of the connections.
 
 import { get, view } from "./api.js";
-import { empty, h, icon, notice, skeleton } from "./dom.js";
-import { duration } from "./format.js";
+import { empty, h, icon, notice, skeleton, stateBadge } from "./dom.js";
+import { count, duration, sentence } from "./format.js";
 
 export async function showConnections(main, query, session) {
   if (!session.readable) {
@@ -15,7 +15,7 @@ export async function showConnections(main, query, session) {
   }
   const cards = session.connections.map(card);
   main.replaceChildren(
-    h("h2", {}, `${session.connections.length === 1 ? "1 connection" : `${session.connections.length} connections`} to a DSS`),
+    h("h2", {}, `${count(session.connections.length, "connection")} to a DSS`),
     h("div", { class: "cards" }, cards.map(({ element }) => element)),
     h("p", { class: "hint" }, "Connections of the type hca_dss that are stored in Airflow or set in the environment of its API server."),
   );
@@ -24,7 +24,7 @@ export async function showConnections(main, query, session) {
 
 function card(conn_id) {
   const body = h("div", {});
-  const badge = h("span", { class: "badge" }, "testing");
+  const badge = h("span", {}, stateBadge("queued", "testing"));
   const again = h("button", { class: "small" }, icon("refresh"), "Test again");
   const element = h(
     "article",
@@ -36,17 +36,14 @@ function card(conn_id) {
 
   async function test() {
     again.disabled = true;
-    badge.className = "badge";
-    badge.textContent = "testing";
+    badge.replaceChildren(stateBadge("queued", "testing"));
     body.replaceChildren(skeleton(3));
     try {
       const health = await get(`connections/${encodeURIComponent(conn_id)}/health`);
-      badge.className = `badge ${health.ok ? "success" : "failed"}`;
-      badge.textContent = !health.ok ? "failing" : health.credentials ? "healthy" : "answers";
+      badge.replaceChildren(verdict(health));
       body.replaceChildren(details(health));
     } catch (error) {
-      badge.className = "badge failed";
-      badge.textContent = "unknown";
+      badge.replaceChildren(stateBadge("failed", "unknown"));
       body.replaceChildren(notice("error", "Cannot test this connection", error.message));
     }
     again.disabled = false;
@@ -55,17 +52,23 @@ function card(conn_id) {
   return { element, test };
 }
 
+function verdict(health) {
+  if (!health.ok) return stateBadge("failed", "failing");
+  if (health.read_only) return stateBadge("read_only");
+  return stateBadge("success", health.credentials ? "healthy" : "answers");
+}
+
 function details(health) {
   return h(
     "div",
     {},
-    health.ok ? h("p", {}, health.message) : notice("error", "Problem", health.message),
+    health.ok ? h("p", {}, sentence(health.message)) : notice("error", "Problem", health.message),
     h(
       "dl",
       {},
       h("div", {}, h("dt", {}, "Host"), h("dd", { class: "mono" }, health.host || "-")),
-      h("div", {}, h("dt", {}, "Credentials"), h("dd", {}, health.credentials || "not tested")),
-      h("div", {}, h("dt", {}, "Answered in"), h("dd", {}, duration(health.seconds))),
+      h("div", {}, h("dt", {}, "Credentials"), h("dd", {}, sentence(health.credentials) || "Not tested")),
+      health.seconds !== null && h("div", {}, h("dt", {}, "Answered in"), h("dd", {}, duration(health.seconds))),
     ),
   );
 }

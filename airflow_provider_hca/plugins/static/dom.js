@@ -30,6 +30,10 @@ const ICONS = {
   open: "M9 6l6 6-6 6",
   cross: "M6 6l12 12M18 6L6 18",
   dash: "M5 12h14",
+  clock: "M12 3a9 9 0 1 1 0 18a9 9 0 0 1 0-18M12 7v5l3 3",
+  pause: "M8 5v14M16 5v14",
+  skip: "M5 5l8 7-8 7M18 5v14",
+  lock: "M6 11h12v9H6zM8.500 11V8a3.500 3.500 0 0 1 7 0v3",
 };
 
 export function icon(name) {
@@ -65,6 +69,25 @@ async function copy(text) {
     document.execCommand("copy");
     area.remove();
   }
+}
+
+const STATE_ICONS = {
+  success: "check",
+  failed: "cross",
+  upstream_failed: "cross",
+  running: "refresh",
+  restarting: "refresh",
+  up_for_retry: "refresh",
+  up_for_reschedule: "refresh",
+  deferred: "pause",
+  skipped: "skip",
+  removed: "dash",
+  read_only: "lock",
+};
+
+/** Create a badge in the style of Airflow's states: full colour, icon and text. */
+export function stateBadge(state, text = (state ?? "no status").replaceAll("_", " ")) {
+  return h("span", { class: `badge state ${state ?? "none"}` }, icon(STATE_ICONS[state] ?? "clock"), text);
 }
 
 /** Create a placeholder for content that is loading. */

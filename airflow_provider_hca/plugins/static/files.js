@@ -1,6 +1,6 @@
 // Files of a bundle with filter, order and details.
 
-import { copyButton, h, icon, table } from "./dom.js";
+import { copyButton, h, icon, isPlainClick, table } from "./dom.js";
 import { bytes, count, number } from "./format.js";
 
 const PAGE_SIZE = 100;
@@ -75,14 +75,15 @@ function sortable(rows, state, draw) {
 function row(file) {
   const opener = h("button", { class: "opener", "aria-expanded": "false", "aria-label": `Details of ${file.name}` }, icon("open"));
   const detailsRow = h("tr", { class: "about", hidden: true }, h("td", { colspan: COLUMNS.length }, details(file)));
-  opener.addEventListener("click", () => {
+  const toggle = () => {
     detailsRow.hidden = !detailsRow.hidden;
     opener.setAttribute("aria-expanded", String(!detailsRow.hidden));
-  });
+  };
+  opener.addEventListener("click", toggle);
   return [
     h(
       "tr",
-      { "data-file": file.uuid },
+      { "data-file": file.uuid, class: "opens", onclick: (event) => isPlainClick(event) && toggle() },
       h("td", { class: "name" }, h("div", {}, opener, h("span", { title: file.name }, file.name))),
       h("td", {}, file.content_type),
       h("td", { class: "right nowrap", title: `${number(file.size)} bytes` }, bytes(file.size)),

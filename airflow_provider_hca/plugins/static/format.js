@@ -56,7 +56,7 @@ export function clock(date) {
 
 /** Let a message that begins with a word begin with a capital. */
 export function sentence(text) {
-  return /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+  return /^[a-z]+([ ,]|$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }
 
 /** Shorten the name of a bundle, which may be a long path, to its last two parts. */

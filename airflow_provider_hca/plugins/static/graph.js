@@ -26,7 +26,7 @@ export function showGraph(graph, named, find) {
   const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 1l7 3l-7 3z" }));
   const drawing = svg(
     "svg",
-    { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "Graph of links.json" },
+    { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of links.json" },
     svg("defs", {}, arrow),
     svg("g", { class: "edges" }, edges.map(([, path]) => path)),
     svg("g", { class: "nodes" }, nodes.map(([, group]) => group)),
@@ -84,7 +84,7 @@ function picture(node, { x, y, width, height }, { title, subtitle }, named, find
   const file = node.members.length === 1 ? known[0]?.file : undefined;
   const group = svg(
     "g",
-    { class: `node ${node.kind} ${kind(node, known)}`, transform: `translate(${x} ${y})`, tabindex: file ? 0 : undefined, role: file ? "link" : undefined },
+    { class: `node ${node.kind} ${kind(node, known)}`, transform: `translate(${x} ${y})`, tabindex: file ? 0 : undefined, role: file ? "link" : "img", "aria-label": subtitle ? `${title}: ${subtitle}` : title },
     svg("title", {}, hint(node, known, named)),
     svg("rect", { width, height, rx: node.kind === "process" ? height / 2 : 6 }),
     node.kind === "entity" && svg("rect", { class: "stripe", width: 4, height: height - 16, x: 8, y: 8, rx: 2 }),
@@ -127,9 +127,10 @@ function entityText(node, known) {
 function processText(node, known) {
   const kinds = node.protocols.map(({ type }) => words(type).replace(/ protocol$/, "")).filter(Boolean);
   const own = words(known[0]?.type || node.type || "process");
-  if (!kinds.length) return { title: own, subtitle: known[0]?.name || (/^(\d+|[0-9a-f-]{36})$/.test(node.members[0]) ? "" : node.members[0]) };
+  const name = known[0]?.name || (/^\d+$/.test(node.members[0]) ? `number ${Number(node.members[0]) + 1}` : short(node.members[0]));
+  if (!kinds.length) return { title: own, subtitle: name };
   const [first, second] = kinds;
-  return { title: first, subtitle: kinds.length > 2 ? `${second}, ${kinds.length - 2} more` : second ?? "" };
+  return { title: first, subtitle: kinds.length > 2 ? `${second}, ${kinds.length - 2} more` : second ?? known[0]?.name ?? "" };
 }
 
 function kind(node, known) {

@@ -1,7 +1,7 @@
 // One ingest: rows of a table, or a card.
 
 import { airflow, framed, openOutside, runPath, view } from "./api.js";
-import { h, icon, isPlainClick, table } from "./dom.js";
+import { h, icon, isPlainClick, stateBadge, table } from "./dom.js";
 import { ago, bytes, clock, count, duration, number, sentence, shortName } from "./format.js";
 
 export const COLUMNS = [["State", ""], ["Task", ""], ["Run", ""], ["Bundle", ""], ["Files", "right"], ["Size", "right"], ["Rate", "right"], ["Took", "right"], ["Started", "right"]];
@@ -25,10 +25,6 @@ const OVER = ["success", "failed", "upstream_failed", "skipped", "removed"];
 
 export function isOver(ingest) {
   return OVER.includes(ingest.state);
-}
-
-export function stateBadge(state) {
-  return h("span", { class: `badge ${state ?? "queued"}` }, (state ?? "no state").replaceAll("_", " "));
 }
 
 function seconds(ingest) {
@@ -107,7 +103,7 @@ function countStates({ states }) {
   const all = Object.entries(states ?? {});
   if (!all.length) return undefined;
   const sum = all.reduce((total, [, tasks]) => total + tasks, 0);
-  const parts = all.toSorted(([a], [b]) => OVER.indexOf(b) - OVER.indexOf(a)).map(([state, tasks]) => `${number(tasks)} ${state.replaceAll("_", " ")}`).join(", ");
+  const parts = all.toSorted(([a], [b]) => OVER.indexOf(b) - OVER.indexOf(a)).map(([state, tasks]) => `${number(tasks)} ${state === "no_state" ? "not started" : state.replaceAll("_", " ")}`).join(", ");
   return h("p", { class: "quiet" }, `${count(sum, "mapped task")}: ${parts}`);
 }
 

@@ -1,11 +1,11 @@
 // Light and dark mode and colours, taken from the surrounding Airflow page.
 
-const STATES = ["success", "failed", "running", "queued", "scheduled", "deferred", "up_for_retry", "upstream_failed", "skipped"];
+const STATES = ["success", "failed", "running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule", "upstream_failed", "skipped", "restarting", "removed", "none"];
 const NAMES = [
   ...["bg", "bg-subtle", "bg-muted", "bg-emphasized", "fg", "fg-muted", "border", "border-emphasized"],
   ...["brand-solid", "brand-contrast", "brand-fg", "brand-subtle", "fg-error", "fg-warning", "fg-info"],
   ...["bg-error", "bg-warning", "bg-info", "border-error", "border-warning", "border-info"],
-  ...STATES.flatMap((state) => [`${state}-solid`, `${state}-fg`, `${state}-subtle`]),
+  ...STATES.flatMap((state) => [`${state}-solid`, `${state}-contrast`, `${state}-fg`, `${state}-subtle`]),
 ];
 const root = document.documentElement;
 

@@ -28,3 +28,11 @@ with DAG("hidden", schedule=None, params=DIRECTORY):
 
 with DAG("grouped", schedule=None, params=DIRECTORY):
     DSSUploadTaskGroup(**UPLOAD, max_shard_files=4)
+
+with DAG("mapped", schedule=None, params=DIRECTORY):
+    DSSUploadDirectoryOperator.partial(
+        task_id="upload",
+        map_index_template="sample {{ task.directory.rpartition('/')[2] }}",
+        staging_bucket="dss-staging",
+        max_workers=2,
+    ).expand(directory=[f"{{{{ params.directory }}}}/{name}" for name in ("first", "second", "missing")])
