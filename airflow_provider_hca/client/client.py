@@ -235,6 +235,7 @@ class DSSClient:
         version: str | None = None,
         add_files: Iterable[Mapping[str, Any]] = (),
         remove_files: Iterable[Mapping[str, Any]] = (),
+        replace_files: Iterable[Mapping[str, Any]] = (),
     ) -> Change:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary.
 
@@ -246,13 +247,20 @@ class DSSClient:
         :param version: Version of the bundle to change; the latest if None
         :param add_files: Files to add, each with `uuid`, `version`, `name` and `indexed`
         :param remove_files: Files to remove, each with `uuid`, `version`, `name` and `indexed`
+        :param replace_files: Files to add in place of those of the same names, if any, each with `uuid`, `version`,
+            `name` and `indexed`
         :return: The version with all changes
         :raises ValueError: if two files would have one name; nothing is changed
         :raises DSSNotFoundError: if the bundle does not exist
         :raises DSSChangeError: if only a part of the changes was applied
         """
         call = self.api.change_bundle(
-            uuid, replica=replica, version=version, add_files=add_files, remove_files=remove_files
+            uuid,
+            replica=replica,
+            version=version,
+            add_files=add_files,
+            remove_files=remove_files,
+            replace_files=replace_files,
         )
         return self.run(call)
 

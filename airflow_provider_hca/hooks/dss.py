@@ -283,13 +283,19 @@ class DSSHook(BaseHook):
         version: str | None = None,
         add_files: Iterable[Mapping[str, Any]] = (),
         remove_files: Iterable[Mapping[str, Any]] = (),
+        replace_files: Iterable[Mapping[str, Any]] = (),
     ) -> Change:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary.
 
         See `DSSClient.change_bundle`.
         """
         change = self.get_conn().change_bundle(
-            uuid, replica=replica, version=version, add_files=add_files, remove_files=remove_files
+            uuid,
+            replica=replica,
+            version=version,
+            add_files=add_files,
+            remove_files=remove_files,
+            replace_files=replace_files,
         )
         self._report_bundle("output", change.uuid, change.version, replica)
         return change

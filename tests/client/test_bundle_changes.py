@@ -50,8 +50,11 @@ def change(
     *,
     version: str | None = START,
     uuid: str = UUID,
+    replacing: Iterable[Mapping[str, Any]] = (),
 ) -> Fed[Change]:
-    call = dss.change_bundle(uuid, replica="aws", version=version, add_files=add, remove_files=remove)
+    call = dss.change_bundle(
+        uuid, replica="aws", version=version, add_files=add, remove_files=remove, replace_files=replacing
+    )
     return converse(call, shelf, clock=shelf.clock)
 
 
@@ -92,6 +95,39 @@ def test_indexed_flag_changes_by_removal_and_addition(dss: DSSAPI, shelf: Bundle
     assert change(dss, shelf, members(["a"], indexed=True), members(["a"])).value == replace(result, patches=0)
 
 
+def test_replace_files_removes_those_of_the_same_names(dss: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.contents[START] += members(["c", "d"])
+    replacing = members(["a"], uuid=UUID) + members(["b"]) + members(["c"], indexed=True) + members(["new"])
+    wanted = members(["e"]), members(["d"])
+    result = change(dss, shelf, *wanted, replacing=replacing).value
+    assert sorted(shelf.contents[result.version], key=str) == sorted(replacing + members(["e"]), key=str)
+    (body,) = (body for _, body in shelf.patches)
+    assert sorted(file["name"] for file in body["remove_files"]) == ["a", "c", "d"]
+    assert change(dss, shelf, *wanted, replacing=replacing).value == replace(result, patches=0)
+
+
+def test_replace_files_with_a_name_to_add_is_value_error(dss: DSSAPI, shelf: BundleShelf) -> None:
+    error = change(dss, shelf, members(["c"]), replacing=members(["c"], uuid=UUID)).failed(ValueError)
+    assert "'c' would be added more than once" in str(error)
+    assert shelf.patches == []
+
+
+@pytest.mark.parametrize("version", [START, None])
+@pytest.mark.parametrize("done", ["done", "not done"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_replace_files_repeated_after_kill_replaces_the_rest(
+    dss: DSSAPI, shelf: BundleShelf, version: str | None, done: Done, at: int
+) -> None:
+    shelf.contents[START] = members(range(1500))
+    replacing, shelf.kill = members(range(1200), uuid=UUID), (at, done)
+    change(dss, shelf, version=version, replacing=replacing).failed(KilledError)
+    shelf.kill = None
+    result = change(dss, shelf, version=version, replacing=replacing).value
+    expected = members(range(1200, 1500)) + replacing
+    assert sorted(shelf.contents[result.version], key=str) == sorted(expected, key=str)
+    assert result.patches == 2 - at + (done == "not done")
+
+
 @pytest.mark.parametrize("version", [START, None])
 def test_no_patch_without_differences(dss: DSSAPI, shelf: BundleShelf, version: str | None) -> None:
     result = change(dss, shelf, members(["b", "a"]), members(["c"]), version=version).value
@@ -113,7 +149,7 @@ def test_upper_case_uuid_is_sent_in_lower_case(dss: DSSAPI, shelf: BundleShelf) 
 @pytest.mark.parametrize(
     ("add", "remove", "message"),
     [
-        (members(["c", "c"], uuid=UUID)[:1] + members(["c"]), [], "add_files has 'c' more than once"),
+        (members(["c", "c"], uuid=UUID)[:1] + members(["c"]), [], "'c' would be added more than once"),
         (members(["a"], uuid=UUID), [], r"bundle .*\.2020.* already has another file named 'a'; remove it"),
         (members(["b", "a"], uuid=UUID), [], "named 'a' \\(and 1 more such names\\)"),
         (members(["a"], indexed=True), [], "already has another file named 'a'"),

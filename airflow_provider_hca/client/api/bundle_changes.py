@@ -77,18 +77,22 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         version: str | None = None,
         add_files: Iterable[Mapping[str, Any]] = (),
         remove_files: Iterable[Mapping[str, Any]] = (),
+        replace_files: Iterable[Mapping[str, Any]] = (),
     ) -> Call[Change]:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary."""
         uuid, replica = check_uuid(uuid, "bundle uuid"), check_replica(replica)
         if version is not None:
             check_version(version, "bundle version")
-        adds, removes = _checked(add_files), _checked(remove_files)
+        replaces, removes = _checked(replace_files), _checked(remove_files)
+        adds = _checked(add_files) | replaces
         _check_unique(adds)
         listed = yield from self._versions(uuid, replica)
         first = max(listed, default="") if version is None else version
         if first not in listed:  # the caches may still have it
             raise self._not_found(uuid, replica, version)
         files, is_sure = yield from self._stored_files(uuid, replica, first)
+        names = {name for name, _, _ in replaces}
+        removes |= {file: flag for file, flag in files.items() if file[0] in names and adds.get(file) != flag}
         _check_no_clash(f"{uuid}.{first}", files, adds, removes)
         target = {member: indexed for member, indexed in files.items() if member not in removes} | adds
         reached = _Reached(first, files, is_sure)
@@ -294,7 +298,7 @@ def _batch(files: Members, target: Members, *, readd: bool) -> tuple[list[Member
 def _check_unique(adds: Members) -> None:
     duplicates = [name for name, count in Counter(name for name, _, _ in adds).items() if count > 1]
     if duplicates:
-        raise ValueError(f"file names in a bundle must be unique; add_files has {duplicates[0]!r} more than once")
+        raise ValueError(f"file names in a bundle must be unique; {duplicates[0]!r} would be added more than once")
 
 
 def _check_no_clash(fqid: str, current: Members, adds: Members, removes: Members) -> None:
