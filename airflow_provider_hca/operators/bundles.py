@@ -13,7 +13,7 @@ from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSDeferrableOperator, DSSOperator, identity, resolve_creator_uid
 from airflow_provider_hca.triggers.wait import wait_result
 from airflow_provider_hca.utils.identity import run_version, task_uuid
-from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin, file_inputs
+from airflow_provider_hca.utils.openlineage import OpenLineageMixin, file_inputs
 from airflow_provider_hca.utils.validation import mappings, seconds
 
 if TYPE_CHECKING:
@@ -152,85 +152,6 @@ def _bundle_files(given: Any) -> list[Mapping[str, Any]]:
     if duplicates:
         raise ValueError(f"names of files must be unique in a bundle, got duplicates: {', '.join(duplicates)}")
     return files
-
-
-class DSSPatchBundleOperator(OpenLineageMixin, DSSOperator):
-    """Add files to a bundle and remove files from it, as a new version (`PATCH /bundles/{uuid}`).
-
-    More than 1,000 additions or removals take several PATCH requests, each of the version that the previous one
-    created. A retry looks up how far the previous try got and sends the rest. After an unclear response the operator
-    looks up the bundle before it repeats a PATCH, so no change is made twice. The version that a PATCH created is read,
-    and corrected if it lacks files, since a failed PATCH leaves false files in caches of the DSS. If nothing has to
-    change, no version is created, except if the DSS cannot confirm that.
-
-    Returns, also as separate XComs: `uuid`, `version` (the one with all changes), `fqid`, `replica`, `file_count` (of
-    that version), `created` (whether this try created the version) and `statistics`: `patch_count` (PATCH requests of
-    this try).
-
-    :param bundle_uuid: UUID of the bundle. (templated)
-    :param bundle_version: Version to change, a DSS_VERSION; the latest if None. (templated)
-    :param replica: Replica to change, `aws` or `gcp`. (templated)
-    :param add_files: Files to add, any number, each with `uuid`, `version`, `name` and `indexed`, for example the
-        output of mapped `DSSPutFileOperator` tasks. To replace a file of the same name, put that one in `remove_files`.
-        (templated)
-    :param remove_files: Files to remove, any number, each with `uuid`, `version`, `name` and `indexed`. (templated)
-    :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
-    """
-
-    template_fields: Sequence[str] = (
-        "bundle_uuid",
-        "bundle_version",
-        "replica",
-        "add_files",
-        "remove_files",
-        *DSSOperator.template_fields,
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"add_files": "json", "remove_files": "json"}
-    operator_extra_links = (DSSBundleLink(),)
-
-    def __init__(
-        self,
-        *,
-        bundle_uuid: str,
-        bundle_version: str | None = None,
-        replica: str = "aws",
-        add_files: Iterable[Mapping[str, Any]] | XComArg = (),
-        remove_files: Iterable[Mapping[str, Any]] | XComArg = (),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bundle_uuid = bundle_uuid
-        self.bundle_version = bundle_version
-        self.replica = replica
-        self.add_files = add_files
-        self.remove_files = remove_files
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Change the bundle."""
-        with self._open_hook() as hook:
-            show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
-            added = mappings("add_files", self.add_files)
-            # Not hook.change_bundle(), which reports the bundle to hook-level lineage: the operator reports it.
-            change = hook.get_conn().change_bundle(
-                self.bundle_uuid,
-                version=self.bundle_version,
-                replica=self.replica,
-                add_files=added,
-                remove_files=mappings("remove_files", self.remove_files),
-            )
-            show_bundle(context, hook, replica=self.replica, uuid=change.uuid, version=change.version)
-            self.log.info("bundle %s.%s after %d PATCH requests", change.uuid, change.version, change.patches)
-            result = {
-                **identity(change.uuid, change.version, self.replica),
-                "file_count": change.count,
-                "created": change.patches > 0,
-                "statistics": {"patch_count": change.patches},
-            }
-            inputs = file_inputs(hook.api.url, self.replica, added)
-            if self.bundle_version and self.bundle_version != change.version:
-                inputs.append(Data.bundle(hook.api.url, identity(change.uuid, self.bundle_version, self.replica)))
-            self._report_bundle(context, hook.api.url, result, inputs)
-            return result
 
 
 class DSSDeleteBundleOperator(DSSOperator):

@@ -6,7 +6,6 @@ from airflow_provider_hca.operators.base import DSSOperator
 from airflow_provider_hca.operators.bundles import (
     DSSCheckoutBundleOperator,
     DSSDeleteBundleOperator,
-    DSSPatchBundleOperator,
     DSSPutBundleOperator,
 )
 from airflow_provider_hca.operators.collections import (
@@ -17,6 +16,7 @@ from airflow_provider_hca.operators.collections import (
 from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.ingest_group import DSSIngestTaskGroup
+from airflow_provider_hca.operators.patch_bundle import DSSPatchBundleOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.upload_group import DSSUploadTaskGroup
 

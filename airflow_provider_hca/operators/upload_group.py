@@ -134,6 +134,7 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
             plan, changes = self._plan(context, task_id=self.task_id.rpartition(".")[0]), None
             self._validate(plan, ProgressReporter(context))
             if self._is_compared(context):
+                self.log.info("comparing with the latest version of bundle %s", plan.bundle_uuid)
                 plan, changes = self._compare(hook, plan)
             shards = split_plan(plan, max_files=self.max_shard_files, max_bytes=self.max_shard_bytes)
             _check_count(len(shards))

@@ -139,20 +139,23 @@ class StoredFile:
         return int(version.timestamp() * 1_000_000) * 1000
 
 
-def compare(plan: Plan, dss: DSSAPI, transport: RequestsTransport, options: UploadOptions) -> tuple[Plan, Changes]:
-    """Compare a plan with the latest version of its bundle.
+def compare(
+    plan: Plan, dss: DSSAPI, transport: RequestsTransport, options: UploadOptions, *, bundle: Bundle | None = None
+) -> tuple[Plan, Changes]:
+    """Compare a plan with a version of its bundle.
 
     :param plan: plan from `plan_directory`
     :param dss: API of the DSS
     :param transport: transport of its calls; its `stop` ends the comparison
     :param options: options of the upload
+    :param bundle: manifest of the version; that of the latest if None
     :return: the plan, in which files with the same content keep their UUID and version, and the difference
     :raises InvalidDirectoryError: if files changed or could not be read
     :raises StagingError: if objects of a source could not be read
     :raises DSSError: if the DSS does not answer
     :raises DSSAbortedError: if stopped
     """
-    bundle = transport.run(dss.latest_bundle(plan.bundle_uuid, replica=options.replica))
+    bundle = bundle or transport.run(dss.latest_bundle(plan.bundle_uuid, replica=options.replica))
     version, stored = (bundle["version"], _stored_files(bundle)) if bundle else (None, {})
     pairs = [(file, stored[file.name]) for file in plan.files if file.name in stored]
     equal: set[str] = set()

@@ -160,8 +160,8 @@ class Stager:
 
         :param base: version of the bundle whose files, and those of earlier ones, need not be found
         """
-        # "0" follows "/" in ASCII.
-        after = "" if base is None else f"{self._bundle_prefix}{base}0"
+        # "0" follows "/" in ASCII. A version that a PATCH created can be newer than that of the run.
+        after = "" if base is None else min(f"{self._bundle_prefix}{base}0", self._prefix)
         try:
             found = self.retry(lambda: self.staging.find(self._bundle_prefix, after=after))
         except StagingError as error:

@@ -170,9 +170,7 @@ class Uploader:
         :param report: report from `register`, after the copies
         :raises InvalidDirectoryError: if it is another plan
         """
-        if plan.digest != report.digest:
-            reason = "files were added or removed while the DSS was copying; a retry uploads its current files"
-            raise InvalidDirectoryError(plan.files[0].directory, [("", reason)], permanent=False)
+        self.check_plan(plan, report)
         started = time.monotonic()
         self._show(report, "bundle", 0, len(plan.files))
         report.created = self._put_bundle(plan).outcome == "created"
@@ -181,6 +179,18 @@ class Uploader:
         if self._options.delete_staged:
             self._delete_staged(plan, report)
         return report
+
+    @staticmethod
+    def check_plan(plan: Plan, report: UploadReport) -> None:
+        """Check that a plan is the one that was registered.
+
+        :param plan: plan of the directory after the copies
+        :param report: report from `register`
+        :raises InvalidDirectoryError: if it is another plan
+        """
+        if plan.digest != report.digest:
+            reason = "files were added or removed while the DSS was copying; a retry uploads its current files"
+            raise InvalidDirectoryError(plan.files[0].directory, [("", reason)], permanent=False)
 
     def abort_multipart_uploads(self, plan: Plan) -> None:
         """Abort multipart uploads that tries of shards left unfinished.

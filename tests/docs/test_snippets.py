@@ -50,7 +50,7 @@ def _run(name: str, dss: LocalDSS, directory: Path, **conf: Any) -> Any:
 
 
 def test_every_snippet_has_a_test_below() -> None:
-    bundles = {"put_bundle", "patch_bundle", "delete_bundle", "checkout"}
+    bundles = {"put_bundle", "patch_bundle", "patch_directory", "delete_bundle", "checkout"}
     assert set(_snippets()) == {"ingest", "wait_for_file", "collection", *bundles}
 
 
@@ -91,6 +91,14 @@ def test_snippet_patch_bundle_adds_file(dss: LocalDSS, uuids: dict[str, str], tm
     dag_run = _run("patch_bundle", dss, tmp_path, uuid=uuids["bundle"], source=dss.stage(b'{"note": 1}'))
     assert set(states(dag_run).values()) == {"success"}
     assert sorted(_names(dss, uuids["bundle"])) == ["a.json", "notes.json"]
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_patch_directory_adds_its_files(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text("{}")
+    dag_run = _run("patch_directory", dss, tmp_path, uuid=uuids["bundle"])
+    assert states(dag_run) == {"add_results": "success"}
+    assert sorted(_names(dss, uuids["bundle"])) == ["a.json", "b.json", "patch_directory.py"]  # with the DAG file
 
 
 @pytest.mark.usefixtures("airflow_db")

@@ -30,7 +30,7 @@ ALL = [getattr(operators, name) for name in operators.__all__ if name.endswith("
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_template_fields_are_all_parameters(operator: type[DSSOperator]) -> None:
     parameters = {*inspect.signature(operator.__init__).parameters, "dss_conn_id"}
-    assert set(operator.template_fields) == parameters - {"self", "kwargs", "multiple_outputs"}
+    assert set(operator.template_fields) == parameters - {"self", "kwargs", "multiple_outputs", "copy_timeout"}
     documented = operator.__doc__ or ""
     for name in operator.template_fields:
         assert "(templated)" in documented.split(f":param {name}:")[1].split(":param")[0], name
