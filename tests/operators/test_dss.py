@@ -279,7 +279,7 @@ def test_template_fields_are_all_but_options(operator: type[DSSOperator]) -> Non
     options = {
         *("self", "kwargs", "hidden", "symlinks", "copy_timeout", "file_missing_timeout", "multiple_outputs"),
         *("max_workers", "max_bytes_per_second", "max_requests_per_second", "delete_staged"),
-        *("compare", "if_unchanged", "if_newer_exists", "max_changed"),
+        *("compare", "if_unchanged", "if_newer_exists", "max_changed", "missing_schemas"),
     }
     parameters = {*inspect.signature(operator.__init__).parameters, *inspect.signature(DSSOperator.__init__).parameters}
     assert set(operator.template_fields) == parameters - options
