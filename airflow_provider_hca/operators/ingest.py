@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseNotifier
@@ -67,6 +68,10 @@ class DSSIngestOperator(DSSUploadShardOperator):
         self.outlets = []
         self._push(context, shard=super().execute_complete(context, event))
 
+    @property
+    def _pool_size(self) -> int:
+        return _AT_ONCE
+
     @staticmethod
     def _push(context: Context, **results: Any) -> None:
         context["ti"].xcom_push(key=RESULTS_KEY, value={"unit": context["ti"].map_index, **results})
@@ -88,6 +93,7 @@ class DSSIngestOperator(DSSUploadShardOperator):
     ) -> list[BundleResult]:
         from airflow_provider_hca.parallel import run_parallel
         from airflow_provider_hca.upload.batch import BundleResult
+        from airflow_provider_hca.upload.stager import MEMORY
 
         version, stop = run_version(context), self._stop or threading.Event()
         uploader = self._uploader(hook, progress)
@@ -102,6 +108,8 @@ class DSSIngestOperator(DSSUploadShardOperator):
             upload,
             name="bundle",
             workers=_AT_ONCE,
+            cost=lambda row: min(row.byte_count, MEMORY),
+            budget=2 * MEMORY,
             stop=stop,
             continue_after=lambda _: False,
             on_progress=lambda done: self.log.info("%d of %d directories done", done, len(rows)),
@@ -110,8 +118,12 @@ class DSSIngestOperator(DSSUploadShardOperator):
             raise DSSAbortedError("the upload was stopped; a retry resumes it")
         for row, error in failures:
             results[row] = BundleResult.of_error(row, "failed", error)
-        left = DSSError("not tried: the DSS or the store did not answer for another directory")
-        return [results.get(row) or BundleResult.of_error(row, "failed", left) for row in rows]
+        left = BundleResult.of_error(rows[0], "failed", failures[-1][1] if failures else DSSError(""))
+        cause = "not tried, since the DSS or the store failed for another directory"
+        return [
+            results.get(row) or replace(left, directory=row.directory, bundle_key=row.bundle_key, cause=cause)
+            for row in rows
+        ]
 
     def _upload_row(self, row: Row, hook: DSSHook, uploader: Uploader, version: str, *, resume: bool) -> BundleResult:
         """Upload a directory.
@@ -211,6 +223,7 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
             result = report.as_json()
             context["ti"].xcom_push(key=REPORT_KEY, value=result)
             self._report_divided(context, hook, batch, report)
+            _raise_temporary(context, batch, report)
             if self.collection_uuid:
                 self._add_to_collection(hook, self.collection_uuid, report)
         if isinstance(self.on_report, BaseNotifier):
@@ -265,7 +278,9 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         registered = [output["shard"] for output, _ in shards if output]
         try:
             self._put_bundle(hook, report, [shard for _, shard in shards], registered, progress)
-        except (DSSConflictError, InvalidDirectoryError, ValueError) as error:
+        except DSSAbortedError:
+            raise
+        except (DSSError, ValueError) as error:
             return BundleResult.of_error(row, "failed", error)
         return BundleResult.of_report(row, "created", report)
 
@@ -312,6 +327,14 @@ def _raise_failed(results: Sequence[BundleResult]) -> None:
     if all(result.permanent for result in failed):
         raise AirflowFailException(message)
     raise DSSError(message)
+
+
+def _raise_temporary(context: Context, batch: Mapping[str, Any], report: BatchReport) -> None:
+    """Raise if a retry may create the bundle of a divided directory whose parts are all registered."""
+    keys = {record["row"]["bundle_key"] for record in batch["divided"]}
+    failed = [result for result in report.results if result.bundle_key in keys and result.outcome == "failed"]
+    if context["ti"].try_number <= context["ti"].max_tries and not all(result.permanent for result in failed):
+        raise DSSError(f"{failed[0].directory}: {failed[0].cause}")
 
 
 def _as_bundle(result: BundleResult, replica: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup, conf
@@ -199,11 +200,11 @@ class DSSPlanIngestOperator(DSSUploadDirectoryOperator):
                     "increase max_task_files or max_task_bytes"
                 )
             for packed in pack(small, **limits, max_units=free):
-                packed_rows = [one.row for one in packed]
-                units.append({"label": label_of(packed_rows), "rows": [_as_json(row) for row in packed_rows]})
+                packed_rows = [replace(one.row, byte_count=one.byte_count) for one in packed]
+                units.append({"label": label_of(packed_rows), "rows": [asdict(row) for row in packed_rows]})
         self.log.info("%d tasks", len(units))
         results = [result.as_json() for result in [*batch.invalid, *failed]]
-        value = {"rows": [_as_json(row) for row in rows], "results": results, "divided": divided}
+        value = {"rows": [asdict(row) for row in rows], "results": results, "divided": divided}
         context["ti"].xcom_push(key=BATCH_KEY, value=value)
         return units
 
@@ -284,13 +285,9 @@ class DSSPlanIngestOperator(DSSUploadDirectoryOperator):
                 for shard in shards
             ]
             planned = UploadReport.of_plan(plan, self.replica, changes).as_json()
-            divided.append({"row": _as_json(row), "planned": planned, "units": [*numbers]})
+            divided.append({"row": asdict(row), "planned": planned, "units": [*numbers]})
         return failed, divided, units
 
 
 def _part_label(row: Row, shard: Shard) -> str:
     return row.name if shard.of == 1 else f"{row.name} ({shard.number} of {shard.of})"
-
-
-def _as_json(row: Row) -> dict[str, str]:
-    return {"directory": row.directory, "bundle_key": row.bundle_key}

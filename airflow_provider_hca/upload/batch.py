@@ -34,10 +34,12 @@ class Row:
 
     :ivar directory: path, `s3://bucket/prefix` or `gs://bucket/prefix`
     :ivar bundle_key: key of its bundle
+    :ivar byte_count: total size of its files, once it is planned
     """
 
     directory: str
     bundle_key: str
+    byte_count: int = 0
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseNotifier, task
+from airflow.providers.common.compat.sdk import AirflowException, Asset, AssetAlias, BaseNotifier, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid
@@ -236,8 +236,7 @@ def test_each_bundle_has_an_asset_event(dss: LocalDSS, incoming: Path, prefix: s
     assert bundle["fqid"] in alias_events(prefix)
 
 
-@pytest.mark.skipif(not AIRFLOW_V_3_2_PLUS, reason="assets have partitions from Airflow 3.2 on")
-def test_each_bundle_is_a_partition(dss: LocalDSS, incoming: Path, prefix: str) -> None:
+def _check_partitions(dss: LocalDSS, incoming: Path, prefix: str) -> None:
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
 
@@ -249,6 +248,10 @@ def test_each_bundle_is_a_partition(dss: LocalDSS, incoming: Path, prefix: str) 
         keys = sorted(str(key) for (key,) in query.filter(AssetModel.name == prefix))
     assert keys == sorted(bundle["fqid"] for bundle in report(dag_run)["bundles"])
     assert len(keys) == 5
+
+
+if AIRFLOW_V_3_2_PLUS:
+    test_each_bundle_is_a_partition = _check_partitions
 
 
 def test_partitions_need_a_newer_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,11 +339,23 @@ def test_older_date_is_skipped(dss: LocalDSS, incoming: Path, prefix: str) -> No
         ({"directory": "/a", "max_task_files": 0}, ValueError, "max_task_files must be an integer of at least 1"),
         ({"directory": "/a", "hidden": "yes"}, ValueError, "hidden must be one of"),
         ({"directory": "/a", "bundle_uuid": new_uuid()}, TypeError, "does not accept bundle_uuid"),
-        ({"directory": "/a", "colour": 1}, TypeError, "colour"),
+        ({"directory": "/a", "colour": 1}, (TypeError, AirflowException), "colour"),
     ],
 )
 def test_invalid_arguments_fail_when_the_dag_is_parsed(
-    options: dict[str, Any], error: type[Exception], message: str
+    options: dict[str, Any], error: type[Exception] | tuple[type[Exception], ...], message: str
 ) -> None:
     with new_dag("batch_invalid"), pytest.raises(error, match=message):
         DSSIngestTaskGroup(staging_bucket="staging", **options)
+
+
+def test_divided_directory_whose_bundle_is_refused_is_reported(dss: LocalDSS, incoming: Path, prefix: str) -> None:
+    write(incoming / "atlas", 7)
+    uuid = bundle_uuid_of(f"{prefix}/atlas")
+    dss.control("POST", "faults", {"method": "PUT", "path": f"/bundles/{uuid}", "status": 400, "times": 99})
+    options: dict[str, Any] = {"directory": str(incoming), "max_task_files": 6}
+    one = ingest(dss, prefix, 1, **options)
+    dss.control("DELETE", "faults")
+    assert outcomes(one) == {"created": 4, "failed": 1}
+    assert report(one)["causes"][0]["directories"] == [str(incoming / "atlas")]
+    assert outcomes(ingest(dss, prefix, 2, **options)) == {"created": 1, "unchanged": 4}
