@@ -142,15 +142,16 @@ def test_running_upload_has_progress_and_link(airflow: Airflow, airflow_dss: Loc
 def test_upload_group_is_one_ingest_with_shards(airflow: Airflow, grouped: str) -> None:
     tasks = _tasks(airflow, "grouped", grouped)
     shards, bundle = tasks["upload.shard"], tasks["upload.bundle"]
-    assert [shard["progress"]["phase"] for shard in shards["shards"]] == ["done"] * 3
-    assert [shard["progress"]["shard_number"] for shard in shards["shards"]] == [1, 2, 3]
-    assert [shard["file_count"] for shard in shards["shards"]] == [4, 4, 2]
+    assert [shard["progress"]["phase"] for shard in shards["members"]] == ["done"] * 3
+    assert [shard["progress"]["shard_number"] for shard in shards["members"]] == [1, 2, 3]
+    assert [shard["file_count"] for shard in shards["members"]] == [4, 4, 2]
     assert (shards["state"], shards["file_count"], shards["byte_count"]) == ("success", 10, 90)
     assert (shards["progress"]["phase_done"], shards["progress"]["phase_files"]) == (3, 3)
     assert (bundle["progress"]["phase"], bundle["file_count"]) == ("done", 10)
+    assert [shard["label"] for shard in shards["members"]] == ["1 of 3", "2 of 3", "3 of 3"]
     assert shards["bundle"] == bundle["bundle"]
     (listed,) = [ingest for ingest in airflow.page("ingests")["ingests"] if ingest["run_id"] == grouped]
-    assert (listed["task_id"], listed["state"], listed["shards"]) == ("upload.bundle", "success", [])
+    assert (listed["task_id"], listed["state"], listed["members"]) == ("upload.bundle", "success", [])
 
 
 def test_failed_upload_group_merges_failures_of_its_shards(

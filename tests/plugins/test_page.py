@@ -301,7 +301,7 @@ def test_missing_bundle_and_unreachable_dss_are_explained(open_page: OpenPage) -
     frame.get_by_role("link", name="All bundles").click()
     frame.get_by_role("heading", name=re.compile("bundle version")).wait_for()
     invalid = _frame(open_page(f"{_FRAME}bundle?{gone}&version=2024-13-01T000000.000000Z"))
-    invalid.get_by_role("alert").get_by_text("version must be a DSS_VERSION such as").wait_for()
+    invalid.get_by_role("alert").get_by_text("Version must be a DSS_VERSION such as").wait_for()
     down = _frame(open_page(f"{_FRAME}?connection=dss_down"))
     down.get_by_role("alert").get_by_text("Check the host of connection 'dss_down'").wait_for()
 

@@ -64,6 +64,6 @@ def test_invalid_bundle_is_requested_once(open_page: OpenPage, change: dict[str,
     page.goto(page.url.replace("static/style.css", f"bundle?{query}"))
     alert = page.get_by_role("alert")
     alert.get_by_text("Cannot show this bundle").wait_for()
-    assert ("uuid must be" if "uuid" in change else "no connection") in alert.inner_text()
+    assert ("Uuid must be" if "uuid" in change else "No connection") in alert.inner_text()
     _let_pass(page, 5)
     assert len(requested) == 1
