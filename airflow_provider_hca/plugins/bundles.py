@@ -19,6 +19,7 @@ from airflow_provider_hca.plugins.dss import (
     PageTransport,
     ReplicaQuery,
     UuidPath,
+    first_page,
     open_api,
 )
 from airflow_provider_hca.plugins.text import plain_text
@@ -79,6 +80,7 @@ class Bundle(BaseModel):
     :ivar byte_count: Size of all files in bytes
     :ivar versions: Newest versions of the bundle in this replica, and the shown one, newest first
     :ivar replicas: Whether each replica has this version; None if unknown
+    :ivar complete: Whether all files were read, and not only the first page of them
     :ivar files: First files of the bundle, and `links.json`
     """
 
@@ -89,6 +91,7 @@ class Bundle(BaseModel):
     byte_count: int
     versions: list[str]
     replicas: dict[str, bool | None]
+    complete: bool
     files: list[File]
 
 
@@ -109,24 +112,38 @@ async def list_bundles(
 
 @router.get("/{uuid}")
 async def get_bundle(
-    connection_id: str, uuid: UuidPath, replica: ReplicaQuery, version: LatestVersionQuery = None
+    connection_id: str,
+    uuid: UuidPath,
+    replica: ReplicaQuery,
+    version: LatestVersionQuery = None,
+    *,
+    first: bool = False,
 ) -> StreamingResponse:
-    """Return a bundle with its files (`GET /bundles/{uuid}`)."""
+    """Return a bundle with its files (`GET /bundles/{uuid}`).
+
+    :param first: Whether to read only the first page of files: a DSS takes seconds for 20,000 files
+    """
     async with open_api(connection_id) as (api, transport):
-        manifest = await transport.run(api.get_bundle(uuid, replica=replica, version=version))
+        call, complete = api.get_bundle(uuid, replica=replica, version=version), True
+        if first:
+            manifest, complete = await transport.run(first_page(call))
+        else:
+            manifest = await transport.run(call)
         replicas, versions = await asyncio.gather(
             _replicas(api, transport, uuid, manifest["version"], replica),
             _versions(api, transport, uuid, manifest["version"], replica),
         )
     # As a stream: Airflow compresses a response piece by piece on its event loop; each piece is computed in a thread.
-    return StreamingResponse(to_json(manifest, versions, replicas), media_type="application/json")
+    return StreamingResponse(to_json(manifest, versions, replicas, complete=complete), media_type="application/json")
 
 
 def _bundle_name(bundle: Mapping[str, Any]) -> BundleName:
     return BundleName(uuid=_text(bundle, "uuid"), version=_text(bundle, "version"))
 
 
-def to_json(manifest: Mapping[str, Any], versions: list[str], replicas: dict[str, bool | None]) -> Iterator[str]:
+def to_json(
+    manifest: Mapping[str, Any], versions: list[str], replicas: dict[str, bool | None], *, complete: bool = True
+) -> Iterator[str]:
     """Yield the pieces of the JSON of a `Bundle`."""
     files = manifest["files"]
     links = [file for file in files[_MAX_FILES:] if file.get("name") == "links.json"]
@@ -139,6 +156,7 @@ def to_json(manifest: Mapping[str, Any], versions: list[str], replicas: dict[str
         byte_count=sum(_size(file) for file in files),
         versions=versions,
         replicas=replicas,
+        complete=complete,
         files=[],
     )
     yield bundle.model_dump_json().removesuffix("]}")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -118,5 +119,29 @@ def bounded(call: Call[T]) -> Call[T]:
     except StopIteration as result:
         value: T = result.value
         return value
+    finally:
+        call.close()
+
+
+def first_page(call: Call[T]) -> Call[tuple[T, bool]]:
+    """Return the result of a call from the first page of responses only, and whether there are no other pages.
+
+    :param call: Call that follows `Link` headers
+    """
+    complete = True
+    try:
+        request = next(call)
+        while True:
+            try:
+                response = yield request
+            except DSSConnectionError as error:
+                request = call.throw(error)
+                continue
+            if "link" in response.headers:
+                complete = False
+                response = replace(response, headers={**response.headers, "link": ""})
+            request = call.send(response)
+    except StopIteration as result:
+        return result.value, complete
     finally:
         call.close()

@@ -161,6 +161,9 @@ def test_bundle_of_more_than_10000_files_lists_the_first_and_links_json(
     shown = airflow.page(f"{_BUNDLES}/{uuid}", replica="aws")
     assert [file["name"] for file in shown["files"]] == [*names[:10_000], "links.json"]
     assert (shown["omitted"], shown["byte_count"]) == (2, len(names) * len(b"content"))
+    first = airflow.page(f"{_BUNDLES}/{uuid}", replica="aws", first=True)
+    assert [file["name"] for file in first["files"]] == names[:500]
+    assert (shown["complete"], first["complete"]) == (True, False)
 
 
 class MalformedDSS:

@@ -19,7 +19,7 @@ from airflow_provider_hca.client.sansio import Request, Response
 from airflow_provider_hca.exceptions import DSSProtocolError
 from airflow_provider_hca.plugins import dss as plugin_dss
 from airflow_provider_hca.plugins.bundles import get_bundle, list_bundles, to_json
-from airflow_provider_hca.plugins.dss import bounded
+from airflow_provider_hca.plugins.dss import bounded, first_page
 from airflow_provider_hca.plugins.files import get_document, get_links
 from airflow_provider_hca.plugins.text import plain_text
 from tests.client.feeding import URL, UUID, VERSION, converse, ok
@@ -55,6 +55,17 @@ def test_manifest_of_20000_files_is_within_the_limits() -> None:
     remaining = iter([*answers, ok({"bundle": pages[-1]})])
     fed = converse(bounded(DSSAPI(URL).get_bundle(UUID, replica="aws")), lambda _: next(remaining))
     assert len(fed.value["files"]) == 20_000
+
+
+def test_first_page_of_a_manifest_needs_one_request() -> None:
+    page = ok(
+        {"bundle": {"uuid": UUID, "version": VERSION, "files": [{"name": "a"}]}}, 206, link=f"<{URL}/next>; rel='next'"
+    )
+    fed = converse(first_page(DSSAPI(URL).get_bundle(UUID, replica="aws")), lambda _: page)
+    manifest, complete = fed.value
+    assert ([file["name"] for file in manifest["files"]], complete, len(fed.requests)) == (["a"], False, 1)
+    whole = ok({"bundle": {"uuid": UUID, "version": VERSION, "files": []}})
+    assert converse(first_page(DSSAPI(URL).get_bundle(UUID, replica="aws")), lambda _: whole).value[1] is True
 
 
 def test_bundle_is_sent_in_pieces() -> None:

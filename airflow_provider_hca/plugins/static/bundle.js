@@ -19,18 +19,33 @@ const MAX_PAUSE = 60_000;
 export async function showBundle(main, query) {
   const { connection, replica = "aws", uuid = "", version } = query;
   const place = `connections/${encodeURIComponent(connection)}`;
-  const bundle = await find(main, query, () => get(`${place}/bundles/${encodeURIComponent(uuid)}`, { replica, version }), view("", { connection, replica }));
+  const address = `${place}/bundles/${encodeURIComponent(uuid)}`;
+  const bundle = await find(main, query, () => get(address, { replica, version, first: true }), view("", { connection, replica }));
   if (!bundle) return;
   document.title = `DSS: ${bundle.uuid}`;
-  const files = h("section", { class: "files" });
-  const links = bundle.files.find((file) => file.name === "links.json");
-  const graph = links && h("section", { class: "panel", "aria-label": "Graph" }, h("h2", {}, "Graph"), skeleton(4));
-  main.replaceChildren(heading(bundle.uuid, bundle), facts(bundle, query), ...(graph ? [graph] : []), files);
-  if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A browser cannot show all files of a bundle of this size."));
-  const findFile = showFiles(files, bundle.files);
-  addCreator(main, bundle);
-  addProject(main, bundle, { place, replica });
-  if (graph) await drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
+  const graph = draw(bundle);
+  if (bundle.complete) {
+    await graph;
+    return;
+  }
+  try {
+    await draw(await get(address, { replica, version: bundle.version }));
+  } catch (error) {
+    main.querySelector(".files").prepend(notice("error", "Cannot read the other files", error.message));
+  }
+
+  function draw(bundle) {
+    const files = h("section", { class: "files" });
+    const links = bundle.complete && bundle.files.find((file) => file.name === "links.json");
+    const graph = links && h("section", { class: "panel", "aria-label": "Graph" }, h("h2", {}, "Graph"), skeleton(4));
+    main.replaceChildren(heading(bundle.uuid, bundle), facts(bundle, query), ...(graph ? [graph] : []), files);
+    if (!bundle.complete) files.append(notice("info", `The first ${count(bundle.files.length, "file")}`, "The DSS is listing the others."));
+    if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A browser cannot show all files of a bundle of this size."));
+    const findFile = showFiles(files, bundle.files);
+    addCreator(main, bundle);
+    addProject(main, bundle, { place, replica });
+    return graph && drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
+  }
 }
 
 /** Return the result of `look`; repeat it while the bundle is missing, because links of running uploads point to future bundles. */
@@ -102,8 +117,8 @@ function facts(bundle, { connection, replica = "aws" }) {
     fact("Version", bundle.versions.length > 1 ? versions : h("span", { class: "mono" }, bundle.version)),
     fact("Created", h("span", { title: `${clock(created)} UTC` }, ago(created))),
     h("div", { id: "creator" }, h("dt", {}, "Created by"), h("dd", {}, h("span", { class: "quiet" }, "..."))),
-    fact("Files", count(bundle.files.length + bundle.omitted, "file")),
-    fact("Size", bytes(bundle.byte_count)),
+    fact("Files", bundle.complete ? count(bundle.files.length + bundle.omitted, "file") : "..."),
+    fact("Size", bundle.complete ? bytes(bundle.byte_count) : "..."),
     fact("Replicas", Object.entries(bundle.replicas).map(([name, available]) => presence(name, available))),
     fact("Connection", connection),
     fact("Creator", bundle.creator_uid ?? "unknown"),
