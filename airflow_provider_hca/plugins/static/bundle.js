@@ -35,6 +35,8 @@ export async function showBundle(main, query) {
   }
 
   function draw(bundle) {
+    const filter = main.querySelector(".files input"); // of the first files, maybe in use
+    const focused = filter && document.activeElement === filter;
     const files = h("section", { class: "files" });
     const links = bundle.complete && bundle.files.find((file) => file.name === "links.json");
     const graph = links && h("section", { class: "panel", "aria-label": "Graph" }, h("h2", {}, "Graph"), skeleton(4));
@@ -42,10 +44,17 @@ export async function showBundle(main, query) {
     if (!bundle.complete) files.append(notice("info", `The first ${count(bundle.files.length, "file")}`, "The DSS is listing the others."));
     if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A browser cannot show all files of a bundle of this size."));
     const findFile = showFiles(files, bundle.files);
+    if (filter) keepFilter(files.querySelector("input"), filter.value, focused);
     addCreator(main, bundle);
     addProject(main, bundle, { place, replica });
     return graph && drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
   }
+}
+
+function keepFilter(input, text, focused) {
+  input.value = text;
+  input.dispatchEvent(new Event("input"));
+  if (focused) input.focus();
 }
 
 /** Return the result of `look`; repeat it while the bundle is missing, because links of running uploads point to future bundles. */
