@@ -226,6 +226,18 @@ def test_retry_after_a_kill_registers_only_the_rest(
     assert result["statistics"]["registered_file_count"] == 1
 
 
+def test_retry_of_a_second_change_stages_nothing_again(dss: LocalDSS, tmp_path: Path, directory: Path) -> None:
+    """The version to change, of a PATCH, is later than that of the DAG run."""
+    uuid = upload(dss, tmp_path)
+    patch(dss, uuid, directory).execute(new_context())
+    _write(directory, "later.txt", new_uuid())
+    context = new_context(logical_date=LOGICAL_DATE + timedelta(days=1))
+    dss.control("POST", "faults", {**FAULTS["first file is registered"], "action": "status", "status": 403, "times": 1})
+    assert ending(patch(dss, uuid, directory), context) == "failed"
+    statistics = patch(dss, uuid, directory).execute(next_try(context))["statistics"]
+    assert (statistics["staged_file_count"], statistics["registered_file_count"]) == (0, 1)
+
+
 def test_file_that_the_run_registered_with_other_content_is_refused(
     dss: LocalDSS, tmp_path: Path, directory: Path
 ) -> None:
