@@ -236,7 +236,7 @@ class BundleRules(Base):
     @step(
         replica=REPLICAS,
         uuid=BUNDLES,
-        version=[None, "latest", *VERSIONS],
+        version=[None, "latest", "latest", "latest", *VERSIONS],
         adds=members_of(8),
         removed=numbers_of(8, 31),
         absent=MEMBERS,
@@ -275,16 +275,19 @@ class BundleRules(Base):
             )
 
         versions = self._versions(replica, uuid)
-        out = self.run(call(), faults)
-        effects = out.effects
+        missing = any((replica, *member[1:3]) not in self.truth.files for member in adds)
         wanted = _changed(present, adds, removes)
         batches = _batches(present, adds, removes)
-        for tries in (1, 2):
-            if self._versions(replica, uuid) != versions + effects:
-                return  # others were replicated meanwhile
+        effects = 0
+        for tries in (1, 2, 3):
+            out = self.run(call(), faults if tries == 1 else ())
+            effects += out.effects
+            now = self._versions(replica, uuid)
+            if not versions <= now or len(now - versions) != effects:
+                return  # versions or tombstones were replicated meanwhile
             if out.error is None and not out.killed:
                 self._is_changed(out, replica, uuid, base, wanted)
-                corrections = 2 * CORRECTIONS if self.world.is_stale else 0
+                corrections = tries * 2 * CORRECTIONS if self.world.is_stale else 0
                 # If the DSS cannot compare the version with its store, a PATCH is sent anyway.
                 corrections += any(one.request.method == "PUT" and one.seen.status != 200 for one in out.log)
                 if tries > 1 and base is not None and base[0] > self.world.clock.version():
@@ -292,15 +295,13 @@ class BundleRules(Base):
                 assert effects <= batches + corrections, f"{effects} PATCHes instead of {batches}: {out}"
                 return
             if out.error is not None:
-                self._may_fail(out, replica, base, present, adds, removes)
+                self._may_fail(out, base, present, adds, removes, missing)
                 if effects == 0 and not out.is_disturbed:
                     return
-            out = self.run(call())
-            effects += out.effects
-        self._may_fail(out, replica, base, present, adds, removes)
 
-    def _versions(self, replica: str, uuid: str) -> int:
-        return sum(key[:2] == (replica, uuid) for key in self.truth.bundles)
+    def _versions(self, replica: str, uuid: str) -> set[str]:
+        keys = (key for key in self.truth.bundles if not self.truth.is_deleted(key))
+        return {key[2] for key in keys if key[:2] == (replica, uuid)}
 
     def _is_changed(
         self,
@@ -322,18 +323,17 @@ class BundleRules(Base):
     def _may_fail(
         self,
         out: Outcome,
-        replica: str,
         base: tuple[str, Bundle] | None,
         present: Sequence[Member],
         adds: Sequence[Member],
         removes: Sequence[Member],
+        missing: bool,
     ) -> None:
         """Check that a change had a reason to fail."""
         error = out.error
         gone = {member[:3] for member in removes}
         staying = {member[0]: member for member in present if member[:3] not in gone}
         clash = any(member[0] in staying and staying[member[0]] != member for member in adds)
-        missing = any((replica, *member[1:3]) not in self.truth.files for member in adds)
         if isinstance(error, ValueError) and not isinstance(error, DSSError):
             assert clash, out
             return

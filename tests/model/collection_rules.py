@@ -128,45 +128,52 @@ class CollectionRules(Base):
 
         added = [*map(link_text, adding)]
         wanted = {*present} - {*map(link_text, removing)} | {*added}
-        out = self.run(call(), faults)
-        effects, tries = out.effects, 1
-        while (out.error is not None or out.killed) and tries < 3:
+        new = [link for link in dict.fromkeys(added) if link not in present]
+        old = [link for link in present if link in {*map(link_text, removing)} - {*added}]
+        renames = base is not None and name not in {None, base.body["name"]}
+        batches = max(-(-len(new) // BATCH), -(-len(old) // BATCH), int(renames))
+        missing = base is None or self._is_missing(replica, adding)
+        effects = confirmed = 0
+        for tries in (1, 2, 3):
+            out = self.run(call(), faults if tries == 1 else ())
+            if self.truth.collection(replica, uuid, version) != base:
+                return  # overwritten or deleted by a replication meanwhile
+            # A version that the DSS does not list can be created once more, in each run without luck.
+            assert out.effects <= 2 * batches, f"{out.effects} PATCHes instead of {batches}: {out}"
+            effects += out.effects
+            confirmed += sum(one.seen.status == 200 and not one.seen.unusual for one in out.sent("PATCH"))
+            if out.error is None and not out.killed:
+                break
             if out.error is not None:
-                self._collection_may_fail(out, replica, base, adding)
-                if effects == 0 and not out.is_disturbed:
+                self._has_reason(out, missing)
+                if tries == 3 or (effects == 0 and not out.is_disturbed):
                     return
-            out = self.run(call())
-            effects, tries = effects + out.effects, tries + 1
-        if out.error is not None:
-            self._collection_may_fail(out, replica, base, adding)
-            return
-        if base is None or self.truth.collection(replica, uuid, version) != base:  # replicated meanwhile
-            return
+        assert base is not None, out
         stored = self.truth.collections[replica, uuid, out.value.version]
         assert {*stored.links} == wanted, f"{stored.links}, {wanted}: {out}"
         assert len(stored.links) == len(wanted) == out.value.count, out
         assert stored.body["name"] == (name or base.body["name"]), out
         assert stored.body["details"] == base.body["details"], out
-        new = [link for link in dict.fromkeys(added) if link not in present]
-        old = [link for link in present if link in {*map(link_text, removing)} - {*added}]
-        batches = max(-(-len(new) // BATCH), -(-len(old) // BATCH), int(name not in {None, base.body["name"]}))
-        # A version that the DSS does not list can be created once more.
-        assert effects <= 2 * batches, f"{effects} PATCHes instead of {batches}: {out}"
+        # A PATCH whose version was returned is never sent again, by no later run either.
+        assert confirmed == batches, f"{confirmed} confirmed PATCHes instead of {batches}: {out}"
         if tries == 1 and not out.unclear:
             assert effects == batches == out.value.patches, f"{effects} PATCHes instead of {batches}: {out}"
 
-    def _collection_may_fail(self, out: Outcome, replica: str, base: Any, adding: Sequence[Mapping[str, Any]]) -> None:
+    def _has_reason(self, out: Outcome, missing: bool) -> None:
+        """Check that a change had a reason to fail."""
+        assert isinstance(out.error, DSSError), out
+        if not missing:
+            assert not out.must_succeed, f"no reason to fail: {out}"
+            self.justified(out)
+
+    def _is_missing(self, replica: str, links: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether an item does not exist."""
         known: Mapping[str, Mapping[Any, Any]] = {
             "file": self.truth.files,
             "bundle": self.truth.bundles,
             "collection": self.truth.collections,
         }
-        missing = any((replica, link["uuid"], link["version"]) not in known[link["type"]] for link in adding)
-        assert isinstance(out.error, DSSError), out
-        if base is None or missing:
-            return
-        assert not out.must_succeed, f"no reason to fail: {out}"
-        self.justified(out)
+        return any((replica, link["uuid"], link["version"]) not in known[link["type"]] for link in links)
 
     @step(replica=REPLICAS, uuid=COLLECTIONS, faults=FAULTS, really=[False, False, True])
     def delete_collection(self, replica: str, uuid: str, faults: Faults, really: bool) -> None:

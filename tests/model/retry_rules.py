@@ -71,11 +71,14 @@ class Rules:
             return  # `check_token` retries less
         if not seen.is_transient:
             self._attempt = 0
-            if request.method == "PATCH" and 400 <= seen.status < 500 and seen.code != "duplicate_filename":
+            # Another process, whose cache has other files, may accept the PATCH.
+            is_cached = request.method == "PATCH" and seen.code == "duplicate_filename"
+            if request.method == "PATCH" and 400 <= seen.status < 500 and not is_cached:
                 self._refused.append(request)
             # Polls, and bundles whose files are missing
+            is_poll = seen.status == 404 or seen.code == "file_missing"
             self._forbidden = seen.unusual and request.method == "PATCH"
-            self._forbidden |= seen.status >= 400 and seen.status != 404 and seen.code != "file_missing"
+            self._forbidden |= seen.status >= 400 and not is_poll and not is_cached
             return
         if request.receive is not None:
             return  # the content is requested from a new location

@@ -16,20 +16,21 @@ from airflow_provider_hca.exceptions import (
 )
 
 from .checksums import sums
-from .choices import CONTENTS, FILES, VERSIONS, Faults
+from .choices import BUNDLES, COLLECTIONS, CONTENTS, FILES, VERSIONS, Faults, file_dict
 from .outcomes import Outcome
 from .server import HOME
 from .uploads import Directory, Upload
 from .world import World
 
-_UNIFORM = 2**24
+# Hypothesis draws uniformly from a range of 24 bits that is far from zero. In other ranges it draws small numbers most
+# of the time, with which most arguments have their first value.
+_UNIFORM, _FAR = 2**24, 10**24
 
 
 def step(**options: Sequence[Any]) -> Callable[[Any], Any]:
     """Return the decorator of a rule whose arguments are chosen from options, the simplest first.
 
     A number stands for several arguments, since hypothesis takes longer to draw one than the DSS to answer a request.
-    Numbers are small enough for hypothesis to draw them uniformly.
     """
     groups: list[dict[str, Sequence[Any]]] = [{}]
     for name, choices in options.items():
@@ -37,14 +38,15 @@ def step(**options: Sequence[Any]) -> Callable[[Any], Any]:
             groups.append({})
         groups[-1][name] = choices
     numbers: dict[str, Any] = {
-        f"number{index}": st.integers(0, math.prod(map(len, group.values())) - 1) for index, group in enumerate(groups)
+        f"number{index}": st.integers(_FAR, _FAR + math.prod(map(len, group.values())) - 1)
+        for index, group in enumerate(groups)
     }
 
     def decorate(function: Any) -> Any:
         def run(self: Base, **drawn: int) -> None:
             arguments: dict[str, Any] = {}
             for number, group in zip(drawn.values(), groups, strict=True):
-                rest = number
+                rest = number - _FAR
                 for name, choices in group.items():
                     rest, index = divmod(rest, len(choices))
                     arguments[name] = choices[index]
@@ -85,13 +87,29 @@ class Base(RuleBasedStateMachine):
 
     @initialize(processes=st.sampled_from([0, 0, 0, 1, 3]), seed=st.integers(0, 99))
     def files(self, processes: int, seed: int) -> None:
-        """Start processes with stale caches, or none, and register some files, so that there can be bundles."""
+        """Start processes with stale caches, or none; create files, bundles and collections that can be changed."""
         self.world.start_processes(processes, seed)
         for number, (uuid, content) in enumerate(zip(FILES[:3], CONTENTS, strict=False)):
             for replica in ("aws", "gcp"):
                 url = self._stage(replica, number, content, "text/plain", "good")
                 for version in VERSIONS[:2]:
-                    self.world.run(self.api.put_file(uuid, version, source_url=url))
+                    self._create(self.api.put_file(uuid, version, source_url=url))
+        members = [(f"n{number}", FILES[number % 3], VERSIONS[number % 2], number % 3 > 0) for number in range(6)]
+        links = [{"type": "file", "uuid": uuid, "version": VERSIONS[0]} for uuid in FILES[:3]]
+        for replica in ("aws", "gcp"):
+            for number in (0, 1):
+                bundle, collection, version = BUNDLES[number], COLLECTIONS[number + 1], VERSIONS[number]
+                files, contents = map(file_dict, members[number * 2 :]), links[number:]
+                self._create(self.api.put_bundle(bundle, version, replica=replica, files=files))
+                self._create(
+                    self.api.put_collection(
+                        collection, version, replica=replica, name="x", description="d", contents=contents
+                    )
+                )
+
+    def _create(self, call: Any) -> None:
+        out = self.world.run(call)
+        assert out.error is None, out
 
     def teardown(self) -> None:
         """Compare all records."""
