@@ -22,6 +22,7 @@ from airflow_provider_hca.operators.upload_group import DSSUploadShardOperator, 
 from airflow_provider_hca.utils.identity import run_version
 from airflow_provider_hca.utils.openlineage import Data, add_to_outlets
 from airflow_provider_hca.utils.progress import ProgressReporter
+from airflow_provider_hca.utils.ui_links import REPORT_KEY
 from airflow_provider_hca.utils.validation import mappings
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 BATCH_KEY = "batch"  # keys of XComs
 RESULTS_KEY = "results"
-REPORT_KEY = "report"
 _AT_ONCE = 8  # bundles of a unit; each has files in progress
 
 

@@ -11,15 +11,19 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import ColumnElement, String, and_, cast, exists, func, or_
 from sqlalchemy.orm import aliased
 
-from airflow_provider_hca.plugins.tasks import CREATED_KEY, LABEL, same_task, same_task_has
-from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY
+from airflow_provider_hca.plugins.tasks import CREATED_KEY, LABEL, REPORT_OPERATOR, same_task, same_task_has
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, REPORT_KEY
 
 SHARD_OPERATOR = "DSSUploadShardOperator"
+_UNIT_OPERATOR = "DSSIngestOperator"
 _INGEST_OPERATORS = (
     "DSSUploadDirectoryOperator",
     "DSSPlanUploadOperator",
     SHARD_OPERATOR,
     "DSSUploadShardsBundleOperator",
+    "DSSPlanIngestOperator",
+    _UNIT_OPERATOR,
+    REPORT_OPERATOR,
     "DSSPutBundleOperator",
     "DSSPatchBundleOperator",
 )
@@ -35,20 +39,28 @@ def is_ingest() -> ColumnElement[bool]:
     # Other tasks may use the key `created`; a task that failed early has only the reason.
     created = and_(XComModel.key == CREATED_KEY, same_task_has(PROGRESS_KEY, LINK_KEY))
     failed = and_(XComModel.key == ERROR_KEY, TaskInstance.operator.in_(_INGEST_OPERATORS))
-    return or_(XComModel.key == PROGRESS_KEY, created, failed)
+    report = and_(XComModel.key == REPORT_KEY, TaskInstance.operator == REPORT_OPERATOR)
+    return or_(XComModel.key == PROGRESS_KEY, created, failed, report)
 
 
-def is_finished_shard() -> ColumnElement[bool]:
-    """Return the condition for shards whose group has started the task that creates the bundle, which is listed."""
+def is_finished_part() -> ColumnElement[bool]:
+    """Return the condition for mapped tasks of a task group whose last task is listed instead."""
+    return or_(
+        _is_before(SHARD_OPERATOR, ".shard", ".bundle", PROGRESS_KEY, ERROR_KEY),
+        _is_before(_UNIT_OPERATOR, ".ingest", ".report", REPORT_KEY, ERROR_KEY),
+    )
+
+
+def _is_before(operator: str, mapped: str, last: str, *keys: str) -> ColumnElement[bool]:
     other = aliased(XComModel)
-    group = func.substr(TaskInstance.task_id, 1, func.length(TaskInstance.task_id) - len(".shard"))
+    group = func.substr(TaskInstance.task_id, 1, func.length(TaskInstance.task_id) - len(mapped))
     return and_(
-        TaskInstance.operator == SHARD_OPERATOR,
+        TaskInstance.operator == operator,
         exists().where(
             other.dag_id == TaskInstance.dag_id,
             other.run_id == TaskInstance.run_id,
-            other.task_id == group + ".bundle",
-            other.key.in_((PROGRESS_KEY, ERROR_KEY)),
+            other.task_id == group + last,
+            other.key.in_(keys),
         ),
     )
 

@@ -22,7 +22,7 @@ from airflow_provider_hca.plugins.filters import (
     StateFilter,
     group_has_state,
     has_state,
-    is_finished_shard,
+    is_finished_part,
     is_ingest,
     matches,
     matches_mapped,
@@ -133,7 +133,7 @@ def list_ingests(
     ours = select(*GROUP_KEY).join(XComModel, and_(*same_task(TaskInstance))).where(is_ingest())
     dag_ids = session.scalars(ours.with_only_columns(TaskInstance.dag_id).distinct()).all()
     matching = ours.where(TaskInstance.dag_id.in_([dag_id] if dag_id in readable else [] if dag_id else readable))
-    matching = matching.where(~is_finished_shard())
+    matching = matching.where(~is_finished_part())
     if state:
         matching = matching.where(group_has_state(state))
     if text:

@@ -108,6 +108,30 @@ class Target(BaseModel):
     item_count: int | None
 
 
+class Cause(BaseModel):
+    """Directories of a batch with the same outcome for the same reason.
+
+    :ivar count: Number of directories
+    :ivar directories: The first ones
+    """
+
+    outcome: str
+    cause: str
+    count: int
+    directories: list[str]
+
+
+class Report(BaseModel):
+    """Report of a batch: number of directories by outcome, and why bundles were not created."""
+
+    created: int
+    unchanged: int
+    skipped: int
+    invalid: int
+    failed: int
+    causes: list[Cause]
+
+
 class Ingest(BaseModel):
     """Task that uses the DSS, or all mapped tasks of one task.
 
@@ -119,6 +143,7 @@ class Ingest(BaseModel):
     :ivar target: File or collection; None if the task has not succeeded or uses a bundle
     :ivar action: What the task does with the bundle, file or collection
     :ivar changed: Whether the task changed something in the DSS; None if unknown
+    :ivar report: Report of a batch; None of other tasks
     :ivar error: Reason of the failure, of a failed task always, and of one that will be retried if it is known
     :ivar updated: Time of the last progress report
     :ivar states: Number of mapped tasks by state, if merged
@@ -142,6 +167,7 @@ class Ingest(BaseModel):
     changed: bool | None = None
     file_count: int | None
     byte_count: int | None
+    report: Report | None = None
     error: str = ""
     progress: Progress | None
     updated: datetime | None

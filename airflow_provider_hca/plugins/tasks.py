@@ -17,21 +17,25 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Row, and_, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress, Target
+from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress, Report, Target
 from airflow_provider_hca.plugins.text import plain_text
-from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, BundleAddress
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, REPORT_KEY, BundleAddress
 
 CREATED_KEY = "created"  # only tasks that create a bundle have it
 _DOWNLOAD_KEY = "directory"  # only downloads have it
 _TARGET_KEYS = ("uuid", "version", "replica", "name", "item_count", "deleted")
 _OWN_KEYS = (PROGRESS_KEY, LINK_KEY, ERROR_KEY)
-_RESULT_KEYS = (NAME_KEY, CREATED_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
+_RESULT_KEYS = (NAME_KEY, CREATED_KEY, REPORT_KEY, "file_count", "byte_count", _DOWNLOAD_KEY)
+REPORT_OPERATOR = "DSSReportIngestOperator"
 # Subclasses are known by their XComs only.
 ACTIONS: dict[str, Action] = {
     "DSSUploadDirectoryOperator": "create",
     "DSSPlanUploadOperator": "create",
     "DSSUploadShardOperator": "shard",
     "DSSUploadShardsBundleOperator": "create",
+    "DSSPlanIngestOperator": "use",
+    "DSSIngestOperator": "use",
+    REPORT_OPERATOR: "use",
     "DSSPutBundleOperator": "create",
     "DSSPatchBundleOperator": "change",
     "DSSDeleteBundleOperator": "delete",
@@ -126,6 +130,7 @@ def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest
         changed=next((values[key] for key in (CREATED_KEY, "deleted") if isinstance(values.get(key), bool)), None),
         error=_error(task.state, values.get(ERROR_KEY), progress),
         progress=progress,
+        report=_report(values.get(REPORT_KEY)) if task.operator == REPORT_OPERATOR else None,
         updated=xcoms[PROGRESS_KEY][1] if PROGRESS_KEY in xcoms else None,
         file_count=counts["file_count"],
         byte_count=counts["byte_count"],
@@ -175,6 +180,13 @@ def _progress(value: Any) -> Progress | None:
     try:
         return Progress.model_validate(value)
     except ValidationError:  # XCom of another provider
+        return None
+
+
+def _report(value: Any) -> Report | None:
+    try:
+        return Report.model_validate(value)
+    except ValidationError:
         return None
 
 

@@ -15,6 +15,7 @@ from airflow_provider_hca.client.models import Replica, check_replica
 # Airflow stores the URL of `DSSBundleLink` under this key when a task ends; running tasks push it themselves.
 LINK_KEY = "_link_DSSBundleLink"
 PROGRESS_KEY = "dss_progress"
+REPORT_KEY = "report"  # of a batch
 ERROR_KEY = "dss_error"
 NAME_KEY = "dss_bundle_name"
 ROUTE = "/hca-dss"  # the page

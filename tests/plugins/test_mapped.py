@@ -77,6 +77,22 @@ def test_mapped_tasks_are_listed_by_index_with_labels(page_api: TestClient) -> N
         assert _get(page_api, "mapped", **query, text=text)["total"] == count
 
 
+def test_batch_is_one_ingest_with_its_report(page_api: TestClient) -> None:
+    run = Rows(new_dag(), "failed")
+    for index in range(3):
+        run.add("ingest.ingest", "success", uploaded(), map_index=index, operator="DSSIngestOperator")
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    assert (ingest["task_id"], ingest["report"]) == ("ingest.ingest", None)
+    cause = {"outcome": "invalid", "cause": "it has no files", "count": 7, "directories": ["/data/a", "/data/b"]}
+    report = {"created": 3, "unchanged": 2, "skipped": 0, "invalid": 7, "failed": 0, "causes": [cause]}
+    more = {"file_count": 9, "byte_count": 90, "bundles": []}
+    run.add("ingest.report", "failed", {"report": {**report, **more}}, operator="DSSReportIngestOperator")
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    assert (ingest["task_id"], ingest["report"]) == ("ingest.report", report)
+    tasks = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
+    assert [task["task_id"] for task in tasks] == ["ingest.ingest", "ingest.report"]
+
+
 def test_run_has_mapped_tasks_as_members_of_one(page_api: TestClient) -> None:
     run = _samples()
     run.add("other", "success", operator="PythonOperator")

@@ -78,6 +78,7 @@ export function row(ingest, open, { run = true, toggle = undefined, mapped = und
   ];
   if (!isOver(ingest) && ingest.progress?.phase) rows.push(about(bar(ingest), numbers(ingest)));
   if (problem) rows.push(about(problemDetails(problem, name, open)));
+  if (ingest.report) rows.push(about(batchReport(ingest.report)));
   if (mapped) rows.push(about(mapped));
   return rows;
 }
@@ -139,6 +140,7 @@ export function card(ingest, open) {
     countStates(ingest),
     progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest), difference(progress)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
+    ingest.report && batchReport(ingest.report),
     problem && h("div", { class: "notice error", role: "alert" }, problemDetails(problem, nameOf(ingest), open)),
     ingest.members.length > 0 && mappedTable(ingest.members, open),
   );
@@ -253,6 +255,14 @@ function fold(others, name, open) {
   const details = h("details", { open: open.has(name), "data-key": name }, h("summary", {}, count(others.length, "other reason")), h("ul", { class: "failures" }, others));
   details.addEventListener("toggle", () => (details.open ? open.add(name) : open.delete(name)));
   return details;
+}
+
+/** Create the report of a batch: the number of directories by outcome, and the reasons of failures. */
+function batchReport(report) {
+  const outcomes = ["created", "unchanged", "skipped", "invalid", "failed"].filter((outcome) => report[outcome]);
+  const directory = (path) => h("code", { title: path }, shortName(path));
+  const cause = ({ outcome, cause, count: all, directories }) => h("li", {}, h("p", {}, h("strong", {}, `${number(all)} ${outcome}`), ": ", sentence(cause)), h("p", { class: "names" }, directories.map(directory), all > directories.length && h("span", { class: "quiet" }, `and ${number(all - directories.length)} more`)));
+  return h("div", { class: "report" }, h("p", {}, "Directories: ", outcomes.map((outcome) => `${number(report[outcome])} ${outcome}`).join(", ") || "none"), report.causes.length > 0 && h("ul", { class: "failures" }, report.causes.map(cause)));
 }
 
 function failedFiles(failure) {
