@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Generator, Mapping
@@ -11,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import quote, quote_plus, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, quote_plus, urljoin, urlsplit
 
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
@@ -273,6 +274,10 @@ def decode_error(request: Request, response: Response, token: str | None = None)
     request_id = response.headers.get("x-aws-request-id", "")[:_TITLE_LENGTH]
     for secret in {token, quote(token, safe=""), quote_plus(token)} if token else ():
         code, title, request_id = (text.replace(secret, "***") for text in (code, title, request_id))
+    if response.status == 401 and token:
+        title += _expiry(token)
+    elif response.status == 404:
+        title += _where(request)
     kinds: dict[int, type[DSSResponseError]] = {
         401: DSSAuthError,
         403: DSSAuthError,
@@ -288,6 +293,24 @@ def decode_error(request: Request, response: Response, token: str | None = None)
         request_id,
         retry_after(response),
     )
+
+
+def _expiry(token: str) -> str:
+    """Return when a JWT expired, for an error; empty if it has not, or is no JWT."""
+    try:
+        payload = token.split(".")[1]
+        expires = float(parse_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+        expired = datetime.fromtimestamp(expires, UTC)
+    except (ValueError, LookupError, TypeError, OverflowError, OSError):
+        return ""
+    return f" (the token expired at {expired:%Y-%m-%d %H:%M:%S} UTC)" if expired < datetime.now(UTC) else ""
+
+
+def _where(request: Request) -> str:
+    """Return the version and the replica that were asked for, for an error."""
+    query = parse_qs(urlsplit(request.url).query)
+    asked = [f"{name} {query[name][0]}" for name in ("version", "replica") if name in query]
+    return f" ({', '.join(asked)})" if asked else ""
 
 
 def is_no_route(response: Response) -> bool:

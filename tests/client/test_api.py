@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -552,7 +553,21 @@ def test_check_token_without_collections_is_decided_by_a_registration(dss: DSSAP
     assert "version=none" in fed.sent[1]
     for status in (401, 403):
         refused = feed(dss.check_token(), answer, problem(status, "Forbidden"))
-        assert refused.failed(DSSAuthError).status == status
+        assert str(refused.failed(DSSAuthError)).startswith(f"PUT /v1/files: {status} Forbidden")
+
+
+@pytest.mark.parametrize(("expires", "expired"), [(1_600_000_000, True), (4_000_000_000, False), ("x", False)])
+def test_401_for_an_expired_token_names_its_end(clock: Clock, expires: Any, *, expired: bool) -> None:
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": expires}).encode()).decode().rstrip("=")
+    dss = DSSAPI(URL, auth=StaticToken(f"h.{payload}.s"))
+    error = feed(put_file(dss), problem(401, "Unauthorized")).failed(DSSAuthError)
+    assert ("(the token expired at 2020-09-13 12:26:40 UTC)" in str(error)) is expired
+    assert payload not in str(error)
+
+
+def test_404_names_version_and_replica(dss: DSSAPI) -> None:
+    fed = feed(dss.get_bundle(UUID, replica="gcp", version=VERSION), problem(404, "not_found", "No such bundle"))
+    assert f"404 not_found: No such bundle (version {VERSION}, replica gcp)" in str(fed.failed(DSSNotFoundError))
 
 
 def test_authenticate_creates_token_without_request_to_the_dss(dss: DSSAPI) -> None:

@@ -20,7 +20,7 @@ from airflow_provider_hca.client.api.subscriptions import SubscriptionCalls
 from airflow_provider_hca.client.identifiers import derive_uuid
 from airflow_provider_hca.client.retry import Exchange, RetryPolicy
 from airflow_provider_hca.client.sansio import Call
-from airflow_provider_hca.exceptions import DSSError, DSSResponseError
+from airflow_provider_hca.exceptions import DSSAuthError, DSSError, DSSResponseError
 
 log = logging.getLogger(__name__)
 
@@ -76,4 +76,8 @@ class DSSAPI(BundleChanges, CollectionChanges, SearchCalls, SubscriptionCalls, E
             return
         body = {"source_url": "s3://none/none", "creator_uid": 0}
         request = self._request("PUT", f"/files/{_NO_BUNDLE}", {"version": "none"}, body)
-        yield from self._exchange.send(request, accept=frozenset({400}), authorize=True)
+        try:
+            yield from self._exchange.send(request, accept=frozenset({400}), authorize=True)
+        except DSSAuthError as error:  # without the UUID, which no user gave
+            path = self._request("PUT", "/files", {}).path
+            raise DSSAuthError("PUT", path, error.status, error.code, error.title, error.request_id) from None
