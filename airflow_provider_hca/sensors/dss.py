@@ -105,7 +105,7 @@ class DSSSensor(BaseSensorOperator):
     def _wait(self, context: Context) -> Any:
         self._waiter = None
         if not self.deferrable:
-            return super().execute(context)
+            return self._wait_in_worker(context)
         deadline = time.time() + self.timeout
         with self._handle_errors(silent=self.silent_fail):
             poke = self._poke(_FIRST_POKE)
@@ -114,7 +114,7 @@ class DSSSensor(BaseSensorOperator):
         waiter = self._new_waiter()
         if not DSSWaitTrigger.can_hold(waiter):
             self.log.warning("waiting for %s in the worker: these are too many for a trigger", waiter)
-            return super().execute(context)
+            return self._wait_in_worker(context)
         trigger = DSSWaitTrigger.for_waiter(
             waiter,
             dss_conn_id=self.dss_conn_id,
@@ -125,12 +125,21 @@ class DSSSensor(BaseSensorOperator):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=trigger.timeout)
         return None
 
+    def _wait_in_worker(self, context: Context) -> Any:
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout:  # whose message does not name the condition
+            raise self._timed_out() from None
+
+    def _timed_out(self) -> AirflowSensorTimeout:
+        return AirflowSensorTimeout(f"{self._new_waiter()}: not within the timeout of {self.timeout:.0f} s")
+
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - Airflow's signature
         """Return the result after the wait in the triggerer."""
         with self._handle_errors():
             result, _ = wait_result(event)
             if result is None:
-                raise AirflowSensorTimeout(f"{self._new_waiter()}: not within the timeout of {self.timeout:.0f} s")
+                raise self._timed_out()
             self.log.info("%s: available", self._new_waiter())
             return result
 

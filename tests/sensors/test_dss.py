@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Context
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, Context
 
 from airflow_provider_hca.exceptions import DSSResponseError
 from airflow_provider_hca.links import dss as links
@@ -102,6 +102,13 @@ def test_sensor_past_its_timeout_fails_without_retry(dss: LocalDSS, way: dict[st
         sensor(new_uuid(), timeout=0.3, retries=2, retry_delay=timedelta(0), **way)
     dag_run = run(dag)
     assert (states(dag_run), tries(dag_run, "wait")) == ({"wait": "failed"}, 1)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_sensor_past_its_timeout_names_the_bundle(dss: LocalDSS, *, deferrable: bool) -> None:
+    uuid = new_uuid()
+    with pytest.raises(AirflowSensorTimeout, match=f"{uuid}.*: not within the timeout of 0 s"):
+        execute(sensor(uuid, timeout=0.1, deferrable=deferrable))
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
