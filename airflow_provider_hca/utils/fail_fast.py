@@ -34,12 +34,12 @@ def fail_fast() -> Iterator[None]:
     with report_errors():
         try:
             yield
-        except DSSError as error:
-            if error.permanent:
-                raise AirflowFailException(str(error)) from error
-            raise
-        except ValueError as error:
-            raise AirflowFailException(str(error)) from error
+        except (DSSError, ValueError) as error:
+            if isinstance(error, DSSError) and not error.permanent:
+                raise
+            # Airflow logs the exception with its causes, which would show the message twice.
+            log.debug("permanent failure", exc_info=True)
+            raise AirflowFailException(str(error)) from None
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def test_invalid_metadata_fails_before_anything_is_sent(dss: LocalDSS, directory
     context, uuid = new_context(), new_uuid()
     with pytest.raises(AirflowFailException) as raised:
         execute(upload(dss, directory, validate=str(schemas), bundle_uuid=uuid), context)
-    error = raised.value.__cause__
+    error = raised.value.__context__
     assert isinstance(error, InvalidMetadataError)
     assert {(file, path) for file, path, _ in error.findings} == {("cell_1.json", "$"), ("note.txt", "")}
     assert requests_of(dss, "PUT", "/") == requests_of(dss, "GET", f"/v1/bundles/{uuid}") == 0

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_hca.operators.dss import (
@@ -15,6 +16,7 @@ from airflow_provider_hca.operators.dss import (
     DSSPutBundleOperator,
 )
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
+from airflow_provider_hca.utils.fail_fast import fail_fast
 from airflow_provider_hca.utils.ui_links import ERROR_KEY
 from tests.local.server import UNUSED_UUID, VERSION
 from tests.running import new_dag, run, states, xcom
@@ -97,3 +99,14 @@ def test_execution_timeout_is_reported() -> None:
 
 def test_skip_is_not_reported() -> None:
     assert _reason(lambda: _Broken(task_id="t", error=AirflowSkipException("nothing to do")), "skipped") is None
+
+
+def test_permanent_error_is_raised_once_with_its_traceback_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, "airflow_provider_hca.utils.fail_fast"),
+        pytest.raises(AirflowFailException, match="wrong") as raised,
+        fail_fast(),
+    ):
+        raise ValueError("wrong")
+    assert raised.value.__suppress_context__
+    assert [record.levelname for record in caplog.records if record.exc_info] == ["DEBUG"]
