@@ -144,6 +144,10 @@ class DSSHook(BaseHook):
                 connection = self.get_connection(self.dss_conn_id)
             except AirflowNotFoundException:
                 raise undefined_connection(self.dss_conn_id) from None
+            if not patient and connection.conn_type != self.conn_type:
+                raise ValueError(
+                    f"connection {self.dss_conn_id!r} must be of type {self.conn_type!r}, got {connection.conn_type!r}"
+                )
             settings = Settings.from_connection(connection, self.dss_conn_id)
             api = settings.api(patient=patient)
             transport = AdvisingTransport(

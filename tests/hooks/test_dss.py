@@ -99,6 +99,13 @@ def test_wrong_connection_names_cause_connection_and_field(
         hook.put_file(new_uuid(), VERSION, source_url="s3://bucket/key")
 
 
+def test_test_connection_of_another_type_is_refused(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = json.loads(connection(dss)) | {"conn_type": "http"}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(settings))
+    message = "connection 'other' must be of type 'hca_dss', got 'http'"
+    assert DSSHook("other").test_connection() == (False, message.replace("connection 'other'", "this connection"))
+
+
 def test_test_connection_returns_a_message_and_never_raises(
     dss: LocalDSS, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
