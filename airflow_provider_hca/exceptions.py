@@ -29,6 +29,7 @@ Errors carry their data as attributes and can be pickled. Messages never contain
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 ConnectionFailure = Literal["dns", "refused", "tls", "connect timeout", "read timeout", "dropped"]
@@ -257,9 +258,8 @@ class InvalidDirectoryError(DSSError, ValueError):
     """
 
     def __init__(self, directory: str, offenders: Sequence[tuple[str, str]], *, permanent: bool = True) -> None:
-        super().__init__(
-            f"{directory} cannot be uploaded as a bundle; this try registered nothing:\n{_lines(offenders)}"
-        )
+        shown = directory if "://" in directory else Path(directory).absolute()
+        super().__init__(f"{shown} cannot be uploaded as a bundle; this try registered nothing:\n{_lines(offenders)}")
         self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
 
 

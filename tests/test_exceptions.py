@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,3 +201,14 @@ def test_message_lists_twenty_offenders_and_data_has_all() -> None:
         assert "file-19'" in str(error)
         assert "file-20'" not in str(error)
         assert "... and 1,214 more" in str(error)
+
+
+@pytest.mark.parametrize("directory", ["cells", "./cells"])
+def test_invalid_directory_shows_an_absolute_path(
+    directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = InvalidDirectoryError(directory, [("", "does not exist")])
+    assert str(error).startswith(f"{tmp_path}/cells cannot be uploaded")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
+    assert str(InvalidDirectoryError("s3://b/p", [])).startswith("s3://b/p cannot")
