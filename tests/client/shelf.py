@@ -139,6 +139,7 @@ class BundleShelf(Shelf):
 
     :ivar caches: Cached manifests by version, of each process
     :ivar order: Processes of the next requests; the last one is repeated
+    :ivar creators: Creators by version; 1 by default
     :ivar unlisted: Versions missing in the list, since they were deleted
     :ivar missing: UUIDs of missing files, and the response to a PATCH that adds one
     :ivar put: Response to each PUT; compare it with the stored version if None
@@ -146,6 +147,7 @@ class BundleShelf(Shelf):
 
     caches: dict[int, dict[str, Cached]] = field(default_factory=dict)
     order: list[int] = field(default_factory=lambda: [0])
+    creators: dict[str, int] = field(default_factory=dict)
     unlisted: frozenset[str] = frozenset()
     missing: dict[str, Answer] = field(default_factory=dict)
     put: Answer | None = None
@@ -175,12 +177,13 @@ class BundleShelf(Shelf):
         version = query.get("version") or max(self.contents)
         if version not in self.contents:
             return problem(404, "not_found")
+        creator = self.creators.get(version, 1)
         if request.method == "PUT":
-            is_same = json.loads(request.body or b"") == {"creator_uid": 1, "files": self.contents[version]}
+            is_same = json.loads(request.body or b"") == {"creator_uid": creator, "files": self.contents[version]}
             return self.put or (ok({"version": version}) if is_same else problem(409, "bundle_already_exists"))
         cached = self._cached(version)
         files = [{**file, "size": 7, "s3_etag": "x"} for file in cached.files]
-        return ok({"bundle": {"uuid": UUID, "version": cached.version, "creator_uid": 1, "files": files}})
+        return ok({"bundle": {"uuid": UUID, "version": cached.version, "creator_uid": creator, "files": files}})
 
     def _cached(self, version: str) -> Cached:
         stored = Cached(version, self.contents[version])

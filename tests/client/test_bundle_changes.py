@@ -14,6 +14,7 @@ from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.models import Change
 from airflow_provider_hca.client.retry import RetryPolicy
+from airflow_provider_hca.client.sansio import Request
 from airflow_provider_hca.exceptions import (
     DSSAuthError,
     DSSChangeError,
@@ -211,6 +212,14 @@ def test_version_with_foreign_changes_is_not_resumed(dss: DSSAPI, shelf: BundleS
     assert shelf.names(result.version) == ["a", "b", "c", "d"]
 
 
+def test_version_of_another_creator_is_not_resumed(dss: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.contents[FIRST] = members(["a", "b", "c"])
+    shelf.creators = {FIRST: 2}
+    result = change(dss, shelf, members(["c", "d"])).value
+    assert shelf.named == [START]
+    assert shelf.names(result.version) == ["a", "b", "c", "d"]
+
+
 def test_foreign_version_does_not_hide_an_earlier_attempt(dss: DSSAPI, shelf: BundleShelf) -> None:
     shelf.contents |= {FIRST: members(["a", "b", "c"]), SECOND: members(["a", "b", "c", "theirs"])}
     result = change(dss, shelf, members(["c", "d"])).value
@@ -400,6 +409,20 @@ def test_check_after_unclear_response_ignores_foreign_versions(dss: DSSAPI, shel
     result = change(dss, shelf, members(["c"])).value
     assert shelf.named == [START, START]
     assert (result.version, shelf.names(result.version)) == (SECOND, ["a", "b", "c"])
+
+
+def test_check_after_unclear_response_ignores_versions_of_other_creators(dss: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.troubles = [(UNCLEAR["500"], "not done")]
+    shelf.creators = {FIRST: 2}
+
+    def answer(request: Request) -> Answer:
+        answered = shelf(request)
+        if request.method == "PATCH":
+            shelf.contents.setdefault(FIRST, members(["a", "b", "c"]))
+        return answered
+
+    call = dss.change_bundle(UUID, replica="aws", version=START, add_files=members(["c"]))
+    assert converse(call, answer, clock=shelf.clock).value == Change(UUID, SECOND, 3, 1)
 
 
 @pytest.mark.parametrize(

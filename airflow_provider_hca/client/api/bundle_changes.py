@@ -54,6 +54,7 @@ _ATTEMPTS = 5  # any process of the DSS may answer; not all have false files
 class _Reached:
     """The version that a change has reached.
 
+    :ivar creator: Creator of the bundle, which a PATCH keeps
     :ivar is_sure: Whether these files are stored, not only expected from a PATCH or returned from a cache
     :ivar patches: Number of PATCHes so far; the version is new if there was one
     :ivar surprises: Number of responses that were based on files that are not stored
@@ -61,6 +62,7 @@ class _Reached:
 
     version: str
     files: Members
+    creator: int | None
     is_sure: bool
     patches: int = 0
     surprises: int = 0
@@ -90,12 +92,13 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         first = max(listed, default="") if version is None else version
         if first not in listed:  # the caches may still have it
             raise self._not_found(uuid, replica, version)
-        files, is_sure = yield from self._stored_files(uuid, replica, first)
+        bundle, is_sure = yield from self._stored_bundle(uuid, replica, first)
+        files = _members(bundle)
         names = {name for name, _, _ in replaces}
         removes |= {file: flag for file, flag in files.items() if file[0] in names and adds.get(file) != flag}
         _check_no_clash(f"{uuid}.{first}", files, adds, removes)
         target = {member: indexed for member, indexed in files.items() if member not in removes} | adds
-        reached = _Reached(first, files, is_sure)
+        reached = _Reached(first, files, bundle.get("creator_uid"), is_sure)
         if files != target:
             newer = sorted((other for other in listed if other > first), reverse=True)
             yield from self._resume(reached, uuid, replica, target, {*adds, *removes}, newer)
@@ -120,8 +123,9 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
             readd = reached.surprises > 0 and (reached.is_sure or not reached.patches)
             add, remove = _batch(reached.files, target, readd=readd)
             send = self._bundle_patch(uuid, reached.version, replica, add, remove, reached.files | target)
+            check = self._bundle_check(uuid, replica, known, add, remove, target, reached.creator)
             try:
-                version = yield from self._patch(send, self._bundle_check(uuid, replica, known, add, remove, target))
+                version = yield from self._patch(send, check)
             except DSSError as error:
                 if not isinstance(error, DSSResponseError) or error.code != "duplicate_filename":
                     raise (yield from self._missing_file(error, replica, add)) from None
@@ -149,8 +153,8 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         what = f"bundle {uuid}{f'.{version}' if version else ''}"
         return DSSNotFoundError("GET", path, 404, "not_found", f"{what} does not exist in {replica}, or was deleted")
 
-    def _stored_files(self, uuid: str, replica: str, version: str) -> Call[tuple[Members, bool]]:
-        """Return the files of a version, and whether it is sure that they are stored, not only cached."""
+    def _stored_bundle(self, uuid: str, replica: str, version: str) -> Call[tuple[Bundle, bool]]:
+        """Return a version, and whether it is sure that it is stored like this, not only cached."""
         false: list[Bundle] = []
         unsure: Bundle | None = None
         for _ in range(_ATTEMPTS):
@@ -159,12 +163,12 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
                 continue
             if unsure is not None:
                 if bundle == unsure:
-                    return _members(bundle), False
+                    return bundle, False
                 unsure = bundle
                 continue
             is_stored = yield from self._compare(bundle, replica)
             if is_stored:
-                return _members(bundle), True
+                return bundle, True
             if is_stored is None:
                 unsure = bundle
             else:
@@ -202,21 +206,23 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         """Continue with the newest version that has a part of the changes, and no others."""
         before = len({member for members in _difference(reached.files, target) for member in members})
 
-        def is_partial(files: Members) -> bool:
-            remaining = {member for members in _difference(files, target) for member in members}
+        def is_partial(bundle: Bundle) -> bool:
+            if bundle.get("creator_uid") != reached.creator:  # created by another program
+                return False
+            remaining = {member for members in _difference(_members(bundle), target) for member in members}
             return remaining <= changed and len(remaining) < before
 
         for version in newer:
             try:
-                files = _members((yield from self.get_bundle(uuid, replica=replica, version=version)))
-                if not is_partial(files):
+                bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
+                if not is_partial(bundle):
                     continue
-                files, is_sure = yield from self._stored_files(uuid, replica, version)
+                bundle, is_sure = yield from self._stored_bundle(uuid, replica, version)
             except (DSSNotFoundError, DSSProtocolError):
                 continue
-            if is_partial(files):
+            if is_partial(bundle):
                 log.info("bundle %s.%s has a part of the changes already", uuid, version)
-                reached.version, reached.files, reached.is_sure = version, files, is_sure
+                reached.version, reached.files, reached.is_sure = version, _members(bundle), is_sure
                 return
 
     def _bundle_patch(
@@ -226,7 +232,14 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         return lambda: self.patch_bundle(uuid, version, replica=replica, **files)
 
     def _bundle_check(
-        self, uuid: str, replica: str, known: set[str], add: list[Member], remove: list[Member], target: Members
+        self,
+        uuid: str,
+        replica: str,
+        known: set[str],
+        add: list[Member],
+        remove: list[Member],
+        target: Members,
+        creator: int | None,
     ) -> Check:
         """Return a check for a new version with these changes. Its other files are corrected later."""
         checked = {*known}
@@ -236,8 +249,11 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
             for version in sorted((yield from self._versions(uuid, replica)) - checked, reverse=True):
                 checked.add(version)
                 try:
-                    files = _members((yield from self.get_bundle(uuid, replica=replica, version=version)))
+                    bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
+                    files = _members(bundle)
                 except (DSSNotFoundError, DSSProtocolError):
+                    continue
+                if bundle.get("creator_uid") != creator:
                     continue
                 if removed.isdisjoint(files) and all(files.get(member) == target[member] for member in add):
                     return version
