@@ -48,6 +48,7 @@ class BundleRules(Base):
         version=VERSIONS,
         members=MEMBERS,
         size=[0, 0, 0, 25],
+        absent=[False] * 7 + [True],
         again=[False, True],
         creator=CREATORS,
         seconds=[0.0, 0.0, 20.0],
@@ -60,6 +61,7 @@ class BundleRules(Base):
         version: str,
         members: Sequence[Member],
         size: int,
+        absent: bool,
         again: bool,
         creator: int,
         seconds: float,
@@ -69,6 +71,8 @@ class BundleRules(Base):
         members = unique(members)
         if size:  # several pages
             members = [(f"p{number}", FILES[number % 2], VERSIONS[0], False) for number in range(size)]
+        if absent:
+            members = [*members, ("absent", FILES[3], VERSIONS[2], False)]
         key = (replica, uuid, version)
         before = self.truth.bundles.get(key)
         if again and before:  # perhaps with another creator

@@ -66,7 +66,7 @@ CHANGE_FAULTS = (
         for _ in range(200)
     ]
     + [(*[None] * _table.randrange(9), fault) for fault in (*FINAL, *KILLS * 4)]
-    + [(fault,) for fault in (*PATCH, *UNUSUAL * 3, *LATE_PATCH * 8)]
+    + [(fault,) for fault in (*PATCH, *UNUSUAL * 3, *LATE_PATCH * 40)]
     + [tuple(_table.choices([*PATCH, *UNUSUAL], k=2)) for _ in range(80)]
 )
 UPLOAD_FAULTS = (

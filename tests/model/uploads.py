@@ -228,6 +228,7 @@ class Upload:
                 return True
             assert "permanent" not in staging.seen - staging.tolerated, f"success after a refusal: {trace}"
             self._check_result(plan, contents, report, existed, trace)
+            self._check_end(staging, transport, trace)
             return True
         self._check_error(error, transport, staging, registered, contents, plan, change, mild, trace)
         return False
@@ -324,6 +325,16 @@ class Upload:
         assert report.file_count == len(plan.files), trace
         assert not report.created or not existed, trace
         assert (report.uuid, report.version, report.copying) == (self._uuid, self._version, []), trace
+
+    def _check_end(self, staging: MemoryStaging, transport: InProcessTransport, trace: str) -> None:
+        """Check what an upload that created its bundle leaves in the bucket, and that it waited for its copies."""
+        kept = {url for url in self._store.objects if url.startswith(staging.url(f"{self._uuid}."))}
+        if not self._options.delete_staged:
+            assert {*map(staging.url, staging.puts)} <= kept, f"deleted: {trace}"
+        elif not staging.seen:
+            assert not kept, f"not deleted: {kept} {trace}"
+        codes = {one.seen.code for out in transport.log for one in out.log}
+        assert "file_missing" not in codes, f"the bundle was put before its files were copied: {trace}"
 
     def _check_error(
         self,
