@@ -36,6 +36,7 @@ from airflow_provider_hca.exceptions import (
     InvalidManifestError,
 )
 from airflow_provider_hca.parallel import run_parallel
+from airflow_provider_hca.units import size_text
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ class DownloadReport:
 
     def __str__(self) -> str:
         return (
-            f"bundle {self.uuid}.{self.version} is in {self.directory}: {self.files:,} files ({self.size / MIB:,.1f} "
-            f"MiB), {self.downloaded_files:,} of them ({self.downloaded_size / MIB:,.1f} MiB) downloaded now, in "
+            f"bundle {self.uuid}.{self.version} is in {self.directory}: {self.files:,} files ({size_text(self.size)}), "
+            f"{self.downloaded_files:,} of them ({size_text(self.downloaded_size)}) downloaded now, in "
             f"{self.seconds:.1f} s"
         )
 
@@ -144,7 +145,7 @@ class Downloader:
         plan = partial(plan_download, bundle, data_files=data_files, metadata_files=metadata_files)
         wanted = plan()  # before the directory is created
         size = sum(file.size for file in wanted)
-        log.info("downloading %s of %s files (%s MiB)", f"{len(wanted):,}", f"{len(bundle['files']):,}", _mib(size))
+        log.info("downloading %s of %s files (%s)", f"{len(wanted):,}", f"{len(bundle['files']):,}", size_text(size))
         with TargetDirectory(directory) as target:
             _check_case(plan, target)
             stats = self._download_all(wanted, target, size)
@@ -168,7 +169,7 @@ class Downloader:
 
         def progress(_: int) -> None:
             files = f"{stats.finished:,} of {len(wanted):,} files"
-            log.info("%s, %s of %s MiB downloaded", files, _mib(stats.size), _mib(size))
+            log.info("%s, %s of %s downloaded", files, size_text(stats.size), size_text(size))
 
         def download(file: WantedFile) -> None:
             try:
@@ -308,7 +309,3 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:,.1f}"

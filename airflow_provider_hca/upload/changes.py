@@ -23,7 +23,7 @@ from airflow_provider_hca.client.models import Bundle, BundleFile
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSProtocolError, InvalidDirectoryError
 from airflow_provider_hca.parallel import run_parallel
-from airflow_provider_hca.upload.checksums import MIB
+from airflow_provider_hca.units import size_text
 from airflow_provider_hca.upload.entries import FileChangedError, PlannedFile
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan
@@ -88,7 +88,7 @@ class Changes:
         groups = {"added": self.added, "changed": self.changed, "removed": self.removed}
         texts = [f"{len(names):,} {group}{_examples(names)}" for group, names in groups.items()]
         since = f"version {self.version}" if self.version else "no earlier version"
-        work = f"{self.byte_count / MIB:,.1f} MiB to upload, {self.requests:,} requests"
+        work = f"{size_text(self.byte_count)} to upload, {self.requests:,} requests"
         return f"{', '.join(texts)}, {self.unchanged:,} unchanged; {work} ({since})"
 
 

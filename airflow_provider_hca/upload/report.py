@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from airflow_provider_hca.units import size_text
 from airflow_provider_hca.upload.changes import Changes, encode_kept
-from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.plan import Plan
 
 SLOWEST_COUNT = 5
@@ -180,7 +180,7 @@ def amount(files: int, size: int) -> str:
     :param files: number of files
     :param size: total size in bytes
     """
-    return f"{_count(files, 'file', 'files')} ({size / MIB:,.1f} MiB)"
+    return f"{_count(files, 'file', 'files')} ({size_text(size)})"
 
 
 def _count(number: int, singular: str, plural: str) -> str:

@@ -32,8 +32,8 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.parallel import run_parallel
+from airflow_provider_hca.units import size_text
 from airflow_provider_hca.upload.changes import Changes, encode_kept
-from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.entries import EVERY_NAME, FileChangedError
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan
@@ -383,6 +383,6 @@ def _is_of_one_file(error: Exception) -> bool:
 
 def _flow(report: UploadReport) -> str:
     rest = max(0, report.byte_count - report.sent_byte_count - report.skipped_byte_count)
-    summed = f"{report.summed_byte_count / MIB:,.1f} MiB of large files hashed, " if report.summed_byte_count else ""
-    sent = f"{report.sent_byte_count / MIB:,.1f} MiB sent, {report.rate / MIB:,.1f} MiB/s"
-    return f"{summed}{sent}, {rest / MIB:,.1f} MiB remaining"
+    summed = f"{size_text(report.summed_byte_count)} of large files hashed, " if report.summed_byte_count else ""
+    sent = f"{size_text(report.sent_byte_count)} sent, {size_text(report.rate)}/s"
+    return f"{summed}{sent}, {size_text(rest)} remaining"

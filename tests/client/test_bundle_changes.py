@@ -482,7 +482,7 @@ def test_refused_patch_is_not_checked(
         2,
         permanent,
     )
-    assert later.reason == str(first)
+    assert later.reason == str(first).replace(START, SECOND)
     assert f"bundle {UUID}: stopped after 2 PATCHes at version {SECOND}: PATCH" in str(later)
     assert shelf.named == [START, FIRST, SECOND]
 
