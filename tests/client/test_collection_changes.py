@@ -255,7 +255,7 @@ def test_refused_patch_is_not_checked(
     shelf.troubles, shelf.patches = [None, None, (answer, "not done")], []
     later = change(dss, shelf, links(range(2500))).failed(DSSChangeError)
     assert (later.resource, later.uuid, later.version, later.done) == ("collection", UUID, SECOND, 2)
-    assert (later.reason, later.permanent, first.permanent) == (str(first), permanent, permanent)
+    assert (later.reason, later.permanent, first.permanent) == (str(first).replace(START, SECOND), permanent, permanent)
     shelf.patches = []
     assert change(dss, shelf, links(range(2500)), resume_from=later.version).value.patches == 1
 

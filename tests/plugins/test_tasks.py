@@ -6,7 +6,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_hca.operators import dss as operators
-from airflow_provider_hca.operators import upload_group
+from airflow_provider_hca.operators import ingest, ingest_group, upload_group
 from airflow_provider_hca.plugins.tasks import ACTIONS
 from airflow_provider_hca.sensors import dss as sensors
 from airflow_provider_hca.utils.ui_links import NAME_KEY
@@ -24,7 +24,8 @@ def _run(api: TestClient, run: Rows) -> dict[str, Any]:
 
 
 def test_every_operator_and_sensor_has_an_action() -> None:
-    classes = [value for module in (operators, upload_group, sensors) for value in vars(module).values()]
+    modules = (operators, upload_group, ingest_group, ingest, sensors)
+    classes = [value for module in modules for value in vars(module).values()]
     names = {
         value.__name__
         for value in classes
