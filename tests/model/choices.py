@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from .faults import FINAL, KILLS, LATE_PATCH, PATCH, TRANSIENT, UNUSUAL, Fault
+from .faults import FINAL, KILLED_PATCH, KILLS, LATE_PATCH, PATCH, TRANSIENT, UNUSUAL, Fault
 from .staging import STAGING_FAULTS
 from .truth import Member
 
@@ -66,7 +66,7 @@ CHANGE_FAULTS = (
         for _ in range(200)
     ]
     + [(*[None] * _table.randrange(9), fault) for fault in (*FINAL, *KILLS * 4)]
-    + [(fault,) for fault in (*PATCH, *UNUSUAL * 3, *LATE_PATCH * 40)]
+    + [(fault,) for fault in (*PATCH, *UNUSUAL * 3, *LATE_PATCH * 40, *KILLED_PATCH * 10)]
     + [tuple(_table.choices([*PATCH, *UNUSUAL], k=2)) for _ in range(80)]
 )
 UPLOAD_FAULTS = (

@@ -158,6 +158,7 @@ KILLS = [
     Fault("client killed after it was applied", kill=True, applied="yes"),
     Fault("client killed before it is applied", kill=True, applied="late"),
 ]
+KILLED_PATCH = [replace(fault, only="PATCH") for fault in KILLS]
 SLOW = "slow"  # the one fault whose response arrives
 
 

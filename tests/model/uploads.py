@@ -160,6 +160,7 @@ class Upload:
         prefix = prefix_of("", plan)
         keys = [(self.replica, file.uuid, file.version) for file in plan.files]
         registered = {key: truth.files[key] for key in keys if key in truth.files}
+        copying = {copy.key: copy.file for copy in truth.copies if copy.key in keys}  # perhaps done before HEAD
         staged = {
             key_of(file, prefix): self._store.objects.get(staging.url(key_of(file, prefix))) for file in plan.files
         }
@@ -230,7 +231,7 @@ class Upload:
             self._check_result(plan, contents, report, existed, trace)
             self._check_end(staging, transport, trace)
             return True
-        self._check_error(error, transport, staging, registered, contents, plan, change, mild, trace)
+        self._check_error(error, transport, staging, copying | registered, contents, plan, change, mild, trace)
         return False
 
     def _upload(
