@@ -47,6 +47,18 @@ def test_upload_reports_time_memory_and_requests_of_both_clients() -> None:
     assert results["f"]["requests"] - results["a"]["requests"] == 2 * (200 - 20)
 
 
+def test_batch_writes_only_what_changed() -> None:
+    results = {(result["batch"], result["night"]): result for result in _objects("batch", "d", "--short")}
+    assert [night for _, night in results] == ["cold", "changed", "nothing"]
+    counts = {night: result["counts"] for (_, night), result in results.items()}
+    assert counts["cold"]["created"] == counts["nothing"]["unchanged"] == 12
+    assert counts["changed"]["created"] > 0
+    written = {method: count for method, count in results["d", "changed"]["requests"]["dss"].items() if "PUT" in method}
+    assert written == {"PUT 201": 2}  # a file and a bundle
+    # A page of versions and a manifest per directory.
+    assert results["d", "nothing"]["requests"] == {"s3": {}, "dss": {"GET 200": 2 * 12}}
+
+
 def test_upload_without_json_prints_a_table() -> None:
     head, line = _bench("upload", "--short", "a")
     assert head.split()[0] == "workload"

@@ -168,7 +168,7 @@ def compare(
         pairs,
         compare_file,
         name="compare",
-        workers=options.max_workers,
+        workers=1 if options.compare == "size-mtime" else options.max_workers,
         stop=transport.stop,
         continue_after=lambda error: isinstance(error, OSError | FileChangedError),
         on_progress=lambda done: log.info("compare: %d of %d done", done, len(pairs)),

@@ -84,6 +84,7 @@ class Uploader:
         transport.rate_limiter.limit(options.max_requests_per_second)
         self._policy, self._stop, self._on_progress = policy or dss.retry, stop or threading.Event(), on_progress
         self._failed_heads = 0
+        self._is_checked, self._check_lock = False, threading.Lock()
 
     def upload(self, plan: Plan, *, resume: bool = False, changes: Changes | None = None) -> UploadReport:
         """Create the bundle: `register`, `await_copies` and `finish`.
@@ -124,9 +125,6 @@ class Uploader:
             check_source(plan.files[0].directory, replica=self._replica, staged=self._staging.url(prefix))
         skipped = f"; {plan.skipped:,} left out by include, exclude, hidden, symlinks" if plan.skipped else ""
         log.info("uploading %s%s", amount(len(items), sum(item.file.size for item in items)), skipped)
-        # Before hours of staging: does the DSS answer and accept the token, and does the bucket exist?
-        self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))
-        self._transport.run(self._dss.check_token())
         self._stage(plan, items, report, resume=resume)
         found = {item.file.name: item.file.version for item in items if item.file.registered}
         if found:
@@ -216,7 +214,7 @@ class Uploader:
             report=report,
             stop=self._stop,
         )
-        stager.check()
+        self._check(plan, stager)
         found = (resume or plan.base is not None) and stager.find(plan.base or None)
         # Files are registered after they were staged; but a try of this version may have deleted what it staged.
         if resume or found:
@@ -236,6 +234,15 @@ class Uploader:
         self._raise(failures, items)
         if plan.names == EVERY_NAME:  # unfinished uploads may be those of another shard in progress otherwise
             self._staging.abort_multipart_uploads(prefix_of(self._prefix, plan))
+
+    def _check(self, plan: Plan, stager: Stager) -> None:
+        """Check once, before hours of staging, that the DSS answers and accepts the token and the bucket exists."""
+        with self._check_lock:
+            if not self._is_checked:
+                self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))
+                self._transport.run(self._dss.check_token())
+                stager.check()
+                self._is_checked = True
 
     def _look_up(self, item: Item) -> Call[None]:
         try:

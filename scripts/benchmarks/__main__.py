@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from scripts.benchmarks import checksums, local, parse, triggers, upload
+from scripts.benchmarks import batch, checksums, local, parse, triggers, upload
 
 _BENCHMARKS = {
     "upload": upload,
+    "batch": batch,
     "checksums": checksums,
     "triggers": triggers,
     "sensor": triggers,

@@ -17,16 +17,20 @@ from urllib.parse import parse_qsl, unquote
 # The kept part of a discarded body: handlers identify the content by it.
 FIRST_BYTES = 32
 _BUFFER_SIZE = 1 << 19
-_HEADERS = re.compile(rb"\r\n(content-length|expect|transfer-encoding|x-amz-checksum-crc32c):([^\r]*)", re.IGNORECASE)
+_HEADERS = re.compile(
+    r"\r\n(content-length|content-type|expect|transfer-encoding|x-amz-checksum-crc32c|x-amz-meta-hca-dss-sha256):"
+    r"[ \t]*([^\r]*)",
+    re.IGNORECASE,
+)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Request(NamedTuple):
     """A request, without most of its body.
 
-    :ivar body: whole body of a POST, first bytes of others
+    :ivar body: whole body of a POST, first bytes of others unless the service keeps bodies
     :ivar size: size of the body, in bytes
-    :ivar crc32c: checksum in the request's header, in base64
+    :ivar headers: the few that services need, with names in lower case
     """
 
     method: str
@@ -34,7 +38,7 @@ class Request(NamedTuple):
     query: dict[str, str]
     body: bytes
     size: int
-    crc32c: str = ""
+    headers: dict[str, str]
 
 
 class Answer(NamedTuple):
@@ -56,10 +60,11 @@ class NullService:
 
     :param handler: answers requests
     :param latency: seconds between a request's last byte and its answer
+    :param keeps_bodies: whether the handler gets whole bodies
     """
 
-    def __init__(self, handler: Handler, latency: float) -> None:
-        self.handler, self.latency = handler, latency
+    def __init__(self, handler: Handler, latency: float, *, keeps_bodies: bool = False) -> None:
+        self.handler, self.latency, self.keeps_bodies = handler, latency, keeps_bodies
         self.buffer = bytearray(_BUFFER_SIZE)  # one for all connections: received bytes are processed immediately
         self.requests: Counter[str] = Counter()
 
@@ -77,7 +82,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._service = service
         self._view = memoryview(service.buffer)
         self._head = b""  # received part of the head
-        self._crc32c = ""
+        self._headers: dict[str, str] = {}
         self._begin("", "", {}, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -105,22 +110,18 @@ class _Connection(asyncio.BufferedProtocol):
     def _parse(self, head: bytes) -> None:
         method, target, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ")
         path, _, query = target.partition("?")
-        size, self._crc32c = 0, ""
-        for name, value in _HEADERS.findall(head):
-            if name[0] in b"cC":
-                size = int(value)
-            elif name[0] in b"xX":
-                self._crc32c = value.decode("latin-1").strip()
-            elif name[0] in b"eE":
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            else:
-                raise ValueError(f"{method} {target}: only bodies of a known length are supported")
+        self._headers = {name.lower(): value for name, value in _HEADERS.findall(head.decode("latin-1"))}
+        if "expect" in self._headers:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if "transfer-encoding" in self._headers:
+            raise ValueError(f"{method} {target}: only bodies of a known length are supported")
         asked = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-        self._begin(method, unquote(path), asked, size)
+        self._begin(method, unquote(path), asked, int(self._headers.get("content-length", 0)))
 
     def _begin(self, method: str, path: str, query: dict[str, str], size: int) -> None:
         self._method, self._path, self._query, self._size = method, path, query, size
-        self._left, self._keep, self._body = size, size if method == "POST" else FIRST_BYTES, b""
+        is_kept = method == "POST" or self._service.keeps_bodies
+        self._left, self._keep, self._body = size, size if is_kept else FIRST_BYTES, b""
 
     def _receive(self, chunk: memoryview) -> None:
         if len(self._body) < self._keep:
@@ -131,7 +132,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         service = self._service
-        answer = service.handler(Request(self._method, self._path, self._query, self._body, self._size, self._crc32c))
+        answer = service.handler(Request(self._method, self._path, self._query, self._body, self._size, self._headers))
         service.requests[f"{self._method} {answer.status}"] += 1
         head = f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\nContent-Length: {len(answer.body)}\r\n"
         wire = f"{head}{answer.headers}\r\n".encode() + (b"" if self._method == "HEAD" else answer.body)

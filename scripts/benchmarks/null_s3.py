@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from scripts.benchmarks.null_http import FIRST_BYTES, Answer, Request
@@ -18,6 +20,7 @@ _EMPTY = hashlib.md5(usedforsecurity=False).hexdigest()
 _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 _WHEN = "2024-01-31T23:59:59.000Z"
 _WHEN_HEADER = "Last-Modified: Wed, 31 Jan 2024 23:59:59 GMT\r\n"
+_INDEXED = 36  # characters: keys of staged objects begin with the UUID of their bundle
 _PART_NUMBER = re.compile(rb"<PartNumber>\s*(\d+)\s*</PartNumber>")
 
 
@@ -38,15 +41,26 @@ class _Upload:
     parts: dict[int, tuple[str, int]] = field(default_factory=dict)
 
 
+class Staged(NamedTuple):
+    """A staged object, without its content."""
+
+    etag: str
+    size: int
+    content_type: str = ""
+    sha256: str = ""
+
+
 class NullS3:
     """Store with one bucket of any name.
 
     :param pieces: MD5s of the accepted pieces, by `piece_key`
+    :ivar objects: staged objects by key
     """
 
     def __init__(self, pieces: dict[str, str]) -> None:
+        self.objects: dict[str, Staged] = {}
         self._pieces = pieces
-        self._objects: dict[str, tuple[str, int]] = {}
+        self._keys: defaultdict[str, set[str]] = defaultdict(set)  # by their start
         self._uploads: dict[str, _Upload] = {}
         self._opened = 0
 
@@ -76,11 +90,13 @@ class NullS3:
 
     def _list_objects(self, query: dict[str, str]) -> Answer:
         after = query.get("continuation-token") or query.get("start-after", "")
-        names = sorted(key for key in self._objects if key.startswith(query.get("prefix", "")) and key > after)
+        prefix = query.get("prefix", "")
+        keys = self._keys[prefix[:_INDEXED]] if len(prefix) >= _INDEXED else self.objects
+        names = sorted(key for key in keys if key.startswith(prefix) and key > after)
         page, left = names[:1000], names[1000:]
         listed = "".join(
             f"<Contents><Key>{escape(key)}</Key><LastModified>{_WHEN}</LastModified>"
-            f"<ETag>&quot;{self._objects[key][0]}&quot;</ETag><Size>{self._objects[key][1]}</Size></Contents>"
+            f"<ETag>&quot;{self.objects[key].etag}&quot;</ETag><Size>{self.objects[key].size}</Size></Contents>"
             for key in page
         )
         more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if left else ""
@@ -94,13 +110,16 @@ class NullS3:
             md5 = self._md5(request)
             if md5 is None:
                 return _unknown(request)
-            self._objects[key] = md5, request.size
+            headers = request.headers
+            sha256 = headers.get("x-amz-meta-hca-dss-sha256", "")
+            self._add(key, Staged(md5, request.size, headers.get("content-type", ""), sha256))
             return Answer(200, headers=f'ETag: "{md5}"\r\n')
         if request.method == "DELETE":
-            self._objects.pop(key, None)
+            self.objects.pop(key, None)
+            self._keys[key[:_INDEXED]].discard(key)
             return Answer(204)
-        if request.method == "HEAD" and key in self._objects:
-            return Answer(200, headers=f'ETag: "{self._objects[key][0]}"\r\n{_WHEN_HEADER}')
+        if request.method == "HEAD" and key in self.objects:
+            return Answer(200, headers=f'ETag: "{self.objects[key].etag}"\r\n{_WHEN_HEADER}')
         return Answer(404 if request.method == "HEAD" else 501)
 
     def _answer_for_upload(self, request: Request, key: str) -> Answer:
@@ -117,7 +136,8 @@ class NullS3:
             if md5 is None:
                 return _unknown(request)
             upload.parts[int(request.query["partNumber"])] = md5, request.size
-            checked = f"x-amz-checksum-crc32c: {request.crc32c}\r\n" if request.crc32c else ""
+            crc32c = request.headers.get("x-amz-checksum-crc32c")
+            checked = f"x-amz-checksum-crc32c: {crc32c}\r\n" if crc32c else ""
             return Answer(200, headers=f'ETag: "{md5}"\r\n{checked}')
         if request.method == "GET":
             return _list_parts(upload)
@@ -128,9 +148,13 @@ class NullS3:
         parts = [upload.parts[int(number)] for number in _PART_NUMBER.findall(body)]
         digests = b"".join(bytes.fromhex(md5) for md5, _ in parts)
         etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-        self._objects[upload.key] = etag, sum(size for _, size in parts)
+        self._add(upload.key, Staged(etag, sum(size for _, size in parts)))
         names = f"<Key>{escape(upload.key)}</Key><ETag>&quot;{etag}&quot;</ETag>"
         return _xml("CompleteMultipartUploadResult", names)
+
+    def _add(self, key: str, staged: Staged) -> None:
+        self.objects[key] = staged
+        self._keys[key[:_INDEXED]].add(key)
 
     def _md5(self, request: Request) -> str | None:
         return self._pieces.get(piece_key(request.body, request.size)) if request.size else _EMPTY

@@ -125,7 +125,6 @@ class _Bench:
         self._directory.mkdir(parents=True)
         self._pieces = place / "pieces.json"
         self._pieces.write_text(json.dumps(write_files(workload, self._directory)))
-        (place / "aws-config").write_text(_AWS_CONFIG)
 
     def run_ours(self) -> Run:
         """Upload with this package."""
@@ -157,21 +156,33 @@ class _Bench:
         with _null_server(self._pieces, self._workload, requests) as where:
             arguments, extra = command(where)
             done = subprocess.run(
-                arguments, cwd=REPOSITORY, env=self._environment(where) | extra, stdout=subprocess.PIPE, check=True
+                arguments,
+                cwd=REPOSITORY,
+                env=aws_environment(self._place, where["s3_url"]) | extra,
+                stdout=subprocess.PIPE,
+                check=True,
             )
         result: Run = json.loads(done.stdout.splitlines()[-1])
         return result | {"requests": sum(sum(service.values()) for service in requests.values())}
 
-    def _environment(self, where: dict[str, str]) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self._place),
-            "NO_PROXY": "127.0.0.1",
-            "AWS_CONFIG_FILE": str(self._place / "aws-config"),
-            "AWS_ENDPOINT_URL_S3": where["s3_url"],
-            "AWS_ACCESS_KEY_ID": "none",
-            "AWS_SECRET_ACCESS_KEY": "none",
-        }
+
+def aws_environment(place: Path, s3_url: str) -> dict[str, str]:
+    """Return the environment variables of a process that uses the null S3.
+
+    :param place: directory for its configuration
+    :param s3_url: URL of the null S3
+    """
+    config = place / "aws-config"
+    config.write_text(_AWS_CONFIG)
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(place),
+        "NO_PROXY": "127.0.0.1",
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_ENDPOINT_URL_S3": s3_url,
+        "AWS_ACCESS_KEY_ID": "none",
+        "AWS_SECRET_ACCESS_KEY": "none",
+    }
 
 
 @contextmanager

@@ -269,7 +269,11 @@ def test_incomplete_manifest_is_an_error_of_the_dss(airflow: Airflow, malformed_
             assert statuses() == [502, 200]
         del malformed_dss.bundle["files"]
         assert statuses() == [502, 502]
-        assert airflow.call("GET", f"{page}/{malformed_dss.uuid}?replica=gcp").json()["detail"].endswith("half ?")
+        assert (
+            airflow.call("GET", f"{page}/{malformed_dss.uuid}?replica=gcp")
+            .json()["detail"]
+            .endswith("half ? (replica gcp)")
+        )
     finally:
         airflow.api("DELETE", "/connections/dss_malformed")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param
+from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator, DSSUploadTaskGroup
 from airflow_provider_hca.sensors.dss import DSSBundleSensor
@@ -16,6 +17,9 @@ with DAG("ingest", schedule=None, params=DIRECTORY):
     upload = DSSUploadDirectoryOperator(task_id="upload", **UPLOAD)
     bundle: dict[str, Any] = {"bundle_uuid": upload.output["uuid"], "bundle_version": upload.output["version"]}  # type: ignore[index]
     DSSBundleSensor(task_id="available", **bundle)
+
+with DAG("unrelated", schedule=None):
+    EmptyOperator(task_id="nothing")
 
 with DAG("fetch", schedule=None, params={**DIRECTORY, "bundle_uuid": Param("", type="string")}):
     DSSDownloadBundleOperator(
