@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
-from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
-from airflow_provider_hca.triggers.wait import wait_result
+from airflow_provider_hca.operators.base import identity
+from airflow_provider_hca.operators.staging import DSSStagingOperator
 from airflow_provider_hca.utils.identity import run_version
 from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin, file_inputs
 from airflow_provider_hca.utils.progress import ProgressReporter
-from airflow_provider_hca.utils.validation import mappings, seconds
+from airflow_provider_hca.utils.validation import mappings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_hca.client.models import Bundle
     from airflow_provider_hca.hooks.dss import DSSHook
-    from airflow_provider_hca.upload.access import GCSAccess, S3Access
-    from airflow_provider_hca.upload.options import UploadOptions
     from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import UploadReport
-    from airflow_provider_hca.upload.uploader import Uploader
 
 
 _MAX_NAMES = 5  # in a message
 
 
-class DSSPatchBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
+class DSSPatchBundleOperator(OpenLineageMixin, DSSStagingOperator):
     """Add files to a bundle and remove files from it, as a new version (`PATCH /bundles/{uuid}`).
 
     More than 1,000 additions or removals take several PATCH requests, each of the version that the previous one
@@ -95,7 +89,7 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
         "creator_uid",
         "aws_conn_id",
         "gcp_conn_id",
-        *DSSDeferrableOperator.template_fields,
+        *DSSStagingOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "add_files": "json",
@@ -170,21 +164,15 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
         The directory is planned again, so it has to exist, but its files are not read again.
         """
         from airflow_provider_hca.upload.changes import restore_kept
-        from airflow_provider_hca.upload.report import UploadReport
         from airflow_provider_hca.upload.uploader import Uploader
 
         progress = ProgressReporter(context)
         with self._open_hook() as hook, progress.reporting("copy"):
-            result, carried = wait_result(event)
-            if result is None:
-                raise DSSWaitError(
-                    "the DSS has not copied all files within copy_timeout: increase it; a retry resumes the wait"
-                )
-            report = UploadReport.from_json(carried)
+            report = self._registered(event)
             # Under the same version: clearing another task of the run meanwhile gives the run another one.
             plan = self._plan(str(self.add_directory), report.version)
             progress.planned(plan)
-            get_base = partial(hook.get_bundle, self.bundle_uuid, replica=self.replica, version=report.base)
+            get_base = self._base(hook, self.bundle_uuid, report.base)
             plan = restore_kept(plan, report.base, report.kept, get_base)
             Uploader.check_plan(plan, report)
             return self._patch(context, hook, plan, report, progress)
@@ -227,19 +215,9 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     def _plan(self, directory: str, version: str) -> Plan:
         """Plan the files of the directory; the version is that of the files to register."""
-        from airflow_provider_hca.upload.plan import plan_directory
-        from airflow_provider_hca.upload.sources.base import check_source, is_url, staged_under
-
         if not self.staging_bucket:
             raise ValueError("staging_bucket is required with add_directory")
-        check_source(directory, replica=self.replica, staged=staged_under(self.staging_bucket, self.staging_prefix))
-        return plan_directory(
-            directory,
-            self._options(),
-            bundle_uuid=self.bundle_uuid,
-            bundle_version=version,
-            access=self._access() if is_url(directory) else None,
-        )
+        return self._plan_files(directory, self.bundle_uuid, version)
 
     def _check_files(self, plan: Plan) -> None:
         """Check the other files before any file is staged, and that no name is added twice."""
@@ -262,50 +240,6 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
         bundle = latest or conn.get_bundle(uuid, replica=self.replica, version=version)
         names = {file.name for file in plan.files}
         return {**bundle, "files": [file for file in bundle["files"] if file.get("name") in names]}
-
-    def _await_copies(self, uploader: Uploader, plan: Plan, report: UploadReport, progress: ProgressReporter) -> None:
-        """Wait until the DSS has copied all files, in the worker or in the triggerer."""
-        from airflow_provider_hca.client.waiters import FilesWaiter
-
-        files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
-        if files and self._may_defer(waiter := FilesWaiter(files, [self.replica])):
-            progress.waiting(report)
-            deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-            self._defer_wait(waiter, deadline, report.as_json())
-        uploader.await_copies(plan, report)
-
-    def _options(self) -> UploadOptions:
-        from airflow_provider_hca.upload.options import UploadOptions
-
-        return UploadOptions(
-            replica=self.replica,
-            staging_prefix=self.staging_prefix,
-            include=self.include,
-            exclude=self.exclude,
-            indexed=self.indexed,
-            content_types=self.content_types,
-            copy_timeout=seconds("copy_timeout", self.copy_timeout),
-        )
-
-    def _access(self) -> S3Access | GCSAccess | None:
-        from airflow_provider_hca.utils.credentials import cloud_access
-
-        return cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
-
-    def _uploader(self, hook: DSSHook, progress: ProgressReporter) -> Uploader:
-        from airflow_provider_hca.upload.staging import open_staging
-        from airflow_provider_hca.upload.uploader import Uploader
-
-        options = self._options()
-        return Uploader(
-            hook.api,
-            hook.get_conn().transport,
-            open_staging(self.replica, str(self.staging_bucket), workers=options.max_workers, access=self._access()),
-            options,
-            creator_uid=resolve_creator_uid(self.creator_uid, hook),
-            stop=self._stop,
-            on_progress=progress,
-        )
 
 
 def _check_versions(plan: Plan, bundle: Bundle) -> None:

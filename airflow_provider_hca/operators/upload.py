@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_hca.client.identifiers import bundle_uuid_of
-from airflow_provider_hca.exceptions import DSSWaitError
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
-from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
-from airflow_provider_hca.triggers.wait import wait_result
+from airflow_provider_hca.operators.base import identity
+from airflow_provider_hca.operators.staging import DSSStagingOperator
 from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.metadata import open_schemas
 from airflow_provider_hca.utils.openlineage import Data, OpenLineageMixin
 from airflow_provider_hca.utils.progress import ProgressReporter
-from airflow_provider_hca.utils.validation import seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_hca.client.models import Bundle
     from airflow_provider_hca.hooks.dss import DSSHook
-    from airflow_provider_hca.upload.access import GCSAccess, S3Access
     from airflow_provider_hca.upload.changes import Changes
     from airflow_provider_hca.upload.entries import Names
-    from airflow_provider_hca.upload.options import Compare, Hidden, Symlinks, UploadOptions
+    from airflow_provider_hca.upload.options import Compare, Hidden, Symlinks
     from airflow_provider_hca.upload.plan import Plan
     from airflow_provider_hca.upload.report import UploadReport
     from airflow_provider_hca.upload.uploader import Uploader
@@ -42,7 +36,7 @@ IfUnchanged = Literal["succeed", "skip"]
 IfNewerExists = Literal["fail", "skip"]
 
 
-class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
+class DSSUploadDirectoryOperator(OpenLineageMixin, DSSStagingOperator):
     """Upload a directory as a bundle: stage its files with their checksums, register them, create the bundle.
 
     A retry resumes after the files that the previous try registered. All tries of a task create one bundle version, and
@@ -123,7 +117,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         "aws_conn_id",
         "gcp_conn_id",
         "creator_uid",
-        *DSSDeferrableOperator.template_fields,
+        *DSSStagingOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"content_types": "json"}
     operator_extra_links: Collection[Any] = (DSSBundleLink(),)
@@ -263,20 +257,16 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         from airflow_provider_hca.upload.changes import NewerVersionError, check_max_changed, check_newer, compare
 
         plan, changes = compare(plan, hook.api, hook.get_conn().transport, self._options())
-        check_max_changed(changes, self.max_changed)
         try:
             check_newer(plan, changes)
         except NewerVersionError as error:
             if self.if_newer_exists == "skip":
                 raise AirflowSkipException(str(error)) from None
             raise
+        check_max_changed(changes, self.max_changed)
         if changes.version is not None and not changes.count:
             plan = replace(plan, bundle_version=changes.version)
         return plan, changes
-
-    def _base(self, hook: DSSHook, uuid: str, version: str | None) -> Callable[[], Bundle]:
-        """Return a function that returns the bundle that a plan was compared with."""
-        return cache(lambda: hook.get_bundle(uuid, replica=self.replica, version=version))
 
     def _unchanged(
         self, context: Context, hook: DSSHook, report: UploadReport, progress: ProgressReporter
@@ -317,34 +307,19 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
         changes: Changes | None = None,
     ) -> tuple[Plan, UploadReport]:
         """Register all files of a plan, and wait until the DSS has copied them, in the worker or in the triggerer."""
-        from airflow_provider_hca.client.waiters import FilesWaiter
-
         plan, report = uploader.register(plan, resume=context["ti"].try_number > 1, changes=changes)
-        files = [dict(zip(("uuid", "version", "sha256"), copy, strict=True)) for copy in report.copying]
-        if files and self._may_defer(waiter := FilesWaiter(files, [self.replica])):
-            progress.waiting(report)
-            deadline = time.time() + seconds("copy_timeout", self.copy_timeout)
-            self._defer_wait(waiter, deadline, report.as_json())
-        uploader.await_copies(plan, report)
+        self._await_copies(uploader, plan, report, progress)
         return plan, report
 
-    @staticmethod
-    def _registered(event: Any) -> UploadReport:
-        """Return the report of the registered files, as carried by the trigger."""
-        from airflow_provider_hca.upload.report import UploadReport
-
-        result, carried = wait_result(event)
-        if result is None:
-            raise DSSWaitError(
-                "the DSS has not copied all files within copy_timeout: increase it; a retry resumes the wait"
-            )
-        return UploadReport.from_json(carried)
-
-    def _plan(self, context: Context, task_id: str | None = None) -> Plan:
+    def check_choices(self) -> None:
+        """Raise a ValueError if an argument is not one of its choices."""
         from airflow_provider_hca.upload.options import check_choice
 
         check_choice("if_unchanged", self.if_unchanged, get_args(IfUnchanged))
         check_choice("if_newer_exists", self.if_newer_exists, get_args(IfNewerExists))
+
+    def _plan(self, context: Context, task_id: str | None = None) -> Plan:
+        self.check_choices()
         if self.bundle_key is not None and self.bundle_uuid is not None:
             raise ValueError("bundle_key and bundle_uuid exclude each other: the UUID derives from the key")
         uuid = self.bundle_uuid if self.bundle_key is None else bundle_uuid_of(self.bundle_key)
@@ -353,53 +328,5 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSDeferrableOperator):
     def _plan_as(
         self, bundle_uuid: str, bundle_version: str, *, names: Names | None = None, directory: str | None = None
     ) -> Plan:
-        from airflow_provider_hca.upload.entries import EVERY_NAME
-        from airflow_provider_hca.upload.plan import plan_directory
-        from airflow_provider_hca.upload.sources.base import is_url
-
         directory = self.directory if directory is None else directory
-        self.check_directory(directory)
-        return plan_directory(
-            directory,
-            self._options(),
-            bundle_uuid=bundle_uuid,
-            bundle_version=bundle_version,
-            names=names or EVERY_NAME,
-            access=self._access() if is_url(directory) else None,
-        )
-
-    def check_directory(self, directory: str) -> None:
-        """Raise if the directory cannot be staged in the bucket, without looking at either.
-
-        :param directory: path, or URL of a prefix
-        :raises ValueError: if the bucket is in another cloud, or staged objects would be part of the directory
-        """
-        from airflow_provider_hca.upload.sources.base import check_source, staged_under
-
-        staged = staged_under(self.staging_bucket, self.staging_prefix)
-        check_source(directory, replica=self.replica, staged=staged)
-
-    def _access(self) -> S3Access | GCSAccess | None:
-        from airflow_provider_hca.utils.credentials import cloud_access
-
-        return cloud_access(self.replica, aws_conn_id=self.aws_conn_id, gcp_conn_id=self.gcp_conn_id)
-
-    def _options(self) -> UploadOptions:
-        from airflow_provider_hca.upload.options import UploadOptions
-
-        values = {field.name: getattr(self, field.name) for field in fields(UploadOptions)}
-        return UploadOptions(**{**values, "copy_timeout": seconds("copy_timeout", self.copy_timeout)})
-
-    def _uploader(self, hook: DSSHook, progress: ProgressReporter) -> Uploader:
-        from airflow_provider_hca.upload.staging import open_staging
-        from airflow_provider_hca.upload.uploader import Uploader
-
-        return Uploader(
-            hook.api,
-            hook.get_conn().transport,
-            open_staging(self.replica, self.staging_bucket, workers=self.max_workers, access=self._access()),
-            self._options(),
-            creator_uid=resolve_creator_uid(self.creator_uid, hook),
-            stop=self._stop,
-            on_progress=progress,
-        )
+        return self._plan_files(directory, bundle_uuid, bundle_version, names=names)

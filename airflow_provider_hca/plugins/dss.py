@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, TypeVar
@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.models import Replica
-from airflow_provider_hca.client.sansio import Call, count_values
+from airflow_provider_hca.client.sansio import Call, Request, Response, count_values
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSProtocolError
 from airflow_provider_hca.hooks.connection import AsyncAdvisingTransport, Settings
 from airflow_provider_hca.hooks.dss import DSSHook
@@ -103,24 +103,16 @@ def bounded(call: Call[T]) -> Call[T]:
     :raises DSSProtocolError: if the responses are together too large
     """
     size = values = 0
-    try:
-        request = next(call)
-        while True:
-            try:
-                response = yield request
-            except DSSConnectionError as error:
-                request = call.throw(error)
-                continue
-            size += len(response.body)
-            values += count_values(response.body)
-            if size > _MAX_SIZE or values > _MAX_VALUES:
-                raise DSSProtocolError(f"{request.method} {request.path}: the responses are too large for the page")
-            request = call.send(response)
-    except StopIteration as result:
-        value: T = result.value
-        return value
-    finally:
-        call.close()
+
+    def check(request: Request, response: Response) -> Response:
+        nonlocal size, values
+        size += len(response.body)
+        values += count_values(response.body)
+        if size > _MAX_SIZE or values > _MAX_VALUES:
+            raise DSSProtocolError(f"{request.method} {request.path}: the responses are too large for the page")
+        return response
+
+    return _with_responses(call, check)
 
 
 def first_page(call: Call[T]) -> Call[tuple[T, bool]]:
@@ -129,6 +121,22 @@ def first_page(call: Call[T]) -> Call[tuple[T, bool]]:
     :param call: Call that follows `Link` headers
     """
     complete = True
+
+    def end(_: Request, response: Response) -> Response:
+        nonlocal complete
+        if "link" not in response.headers:
+            return response
+        complete = False
+        return replace(response, headers={**response.headers, "link": ""})
+
+    return (yield from _with_responses(call, end)), complete
+
+
+def _with_responses(call: Call[T], change: Callable[[Request, Response], Response]) -> Call[T]:
+    """Return the result of a call that receives changed responses.
+
+    :param change: Function that returns a response in place of another; it may raise
+    """
     try:
         request = next(call)
         while True:
@@ -137,11 +145,9 @@ def first_page(call: Call[T]) -> Call[tuple[T, bool]]:
             except DSSConnectionError as error:
                 request = call.throw(error)
                 continue
-            if "link" in response.headers:
-                complete = False
-                response = replace(response, headers={**response.headers, "link": ""})
-            request = call.send(response)
+            request = call.send(change(request, response))
     except StopIteration as result:
-        return result.value, complete
+        value: T = result.value
+        return value
     finally:
         call.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from airflow_provider_hca.client.identifiers import bundle_uuid_of
@@ -74,16 +74,7 @@ class BundleResult:
     @classmethod
     def of_report(cls, row: Row, outcome: Outcome, report: UploadReport) -> Self:
         """Return the result of an upload."""
-        names = (
-            "uuid",
-            "version",
-            "file_count",
-            "byte_count",
-            "added_file_count",
-            "changed_file_count",
-            "removed_file_count",
-            "unchanged_file_count",
-        )
+        names = {field.name for field in fields(cls)} & {field.name for field in fields(report)}
         return cls(row.directory, row.bundle_key, outcome, **{name: getattr(report, name) for name in names})
 
     @classmethod

@@ -8,10 +8,8 @@ and labelled with its checksums at the end. Objects of a source are copied by th
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,6 +22,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError, DSSConflictError, S
 from airflow_provider_hca.parallel import Workers
 from airflow_provider_hca.upload.checksums import MIB, PART_SIZE, Checksums, checksum_bytes, checksum_stream
 from airflow_provider_hca.upload.entries import FileChangedError, OtherContentError, PlannedFile
+from airflow_provider_hca.upload.keys import bundle_prefix_of, key_of, last_part, prefix_of
 from airflow_provider_hca.upload.local_files import LocalDirectory, OpenFile
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport
@@ -58,43 +57,6 @@ class Item:
     key: str = ""
     registered: bool = False
     copying: bool = False
-
-
-def bundle_prefix_of(prefix: str, plan: Plan) -> str:
-    """Return the prefix of the keys of all versions of a bundle: one listing finds what was staged for them.
-
-    :param prefix: prefix of all staged objects, empty or with a slash at its end
-    """
-    return f"{prefix}{plan.bundle_uuid}."
-
-
-def prefix_of(prefix: str, plan: Plan) -> str:
-    """Return the prefix of the keys of a plan, which no other plan uses.
-
-    :param prefix: prefix of all staged objects, empty or with a slash at its end
-    """
-    return f"{bundle_prefix_of(prefix, plan)}{plan.bundle_version}/"
-
-
-def key_of(file: PlannedFile, prefix: str) -> str:
-    """Return the key of a staged file.
-
-    Without the file's name, since stores and servers differ in how they treat %, #, ? and spaces. With its content
-    type, which a listing does not return, and which a later try may change.
-
-    :param prefix: prefix that `prefix_of` returns
-    """
-    return f"{prefix}{_last_part(file)}"
-
-
-def _last_part(file: PlannedFile) -> str:
-    return f"{file.uuid}.{zlib.crc32(file.content_type.encode()):08x}"
-
-
-def is_key(key: str, prefix: str, plan: Plan) -> bool:
-    """Return whether `key_of` can have returned a key, for this version of the bundle or an earlier one."""
-    version, _, name = key.removeprefix(bundle_prefix_of(prefix, plan)).partition("/")
-    return version <= plan.bundle_version and re.fullmatch(r"[0-9a-f-]{36}\.[0-9a-f]{8}", name) is not None
 
 
 def cost(item: Item) -> int:
@@ -180,7 +142,7 @@ class Stager:
         """
         started, file = time.monotonic(), item.file
         stored = item.stored if item.stored is not None and item.stored.version == file.version else None
-        found = self._staged.get(_last_part(file), {})
+        found = self._staged.get(last_part(file), {})
         item.key = found.get(UNFINISHED) or key_of(file, self._prefix)
         content: _Content
         if self._source is not None:

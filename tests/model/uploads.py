@@ -13,10 +13,10 @@ from airflow_provider_hca.client.sansio import Call, Request
 from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.upload.changes import compare
 from airflow_provider_hca.upload.entries import PlannedFile
+from airflow_provider_hca.upload.keys import key_of, prefix_of
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan, plan_directory
 from airflow_provider_hca.upload.report import UploadReport
-from airflow_provider_hca.upload.stager import key_of, prefix_of
 from airflow_provider_hca.upload.uploader import Uploader
 
 from .checksums import sums

@@ -255,6 +255,14 @@ def test_more_changes_than_allowed_are_refused(dss: LocalDSS, directory: Path, k
         upload(dss, directory, night(3), bundle_key=key, max_changed=max_changed)
 
 
+def test_older_date_is_skipped_however_much_differs(dss: LocalDSS, directory: Path, key: str) -> None:
+    upload(dss, directory, night(5), bundle_key=key)
+    for path in directory.rglob("*.fastq"):
+        path.write_text(new_uuid())
+    with pytest.raises(AirflowSkipException, match="would not be the latest"):
+        upload(dss, directory, night(4), bundle_key=key, if_newer_exists="skip", max_changed=1)
+
+
 def test_bundle_of_another_program_is_replaced(dss: LocalDSS, directory: Path) -> None:
     """Its files can have names that a directory cannot have."""
     file, bundle = new_uuid(), new_uuid()

@@ -14,10 +14,10 @@ from airflow_provider_hca.client.retry import RetryPolicy
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.entries import EVERY_NAME
+from airflow_provider_hca.upload.keys import prefix_of
 from airflow_provider_hca.upload.local_files import OnBytes, OpenFile, PartSums
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan, plan_directory
-from airflow_provider_hca.upload.stager import prefix_of
 from airflow_provider_hca.upload.staging import open_staging
 from airflow_provider_hca.upload.staging.base import Staging
 from airflow_provider_hca.upload.staging.s3 import S3Staging

@@ -13,9 +13,9 @@ import pytest
 from airflow_provider_hca.exceptions import StagingError, UploadError
 from airflow_provider_hca.upload.checksums import MIB
 from airflow_provider_hca.upload.entries import PlannedFile
+from airflow_provider_hca.upload.keys import key_of, prefix_of
 from airflow_provider_hca.upload.local_files import OpenFile, ignore_bytes
 from airflow_provider_hca.upload.plan import Plan
-from airflow_provider_hca.upload.stager import key_of, prefix_of
 from airflow_provider_hca.upload.staging import open_staging, stage_file
 from airflow_provider_hca.upload.staging.s3 import S3Staging
 from tests.local.server import LocalDSS, new_uuid
