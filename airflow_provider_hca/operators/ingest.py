@@ -23,7 +23,6 @@ from airflow_provider_hca.utils.identity import run_version
 from airflow_provider_hca.utils.openlineage import Data, add_to_outlets
 from airflow_provider_hca.utils.progress import ProgressReporter
 from airflow_provider_hca.utils.ui_links import REPORT_KEY
-from airflow_provider_hca.utils.validation import mappings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -118,12 +117,12 @@ class DSSIngestOperator(DSSUploadShardOperator):
             raise DSSAbortedError("the upload was stopped; a retry resumes it")
         for row, error in failures:
             results[row] = BundleResult.of_error(row, "failed", error)
-        left = BundleResult.of_error(rows[0], "failed", failures[-1][1] if failures else DSSError(""))
-        cause = "not tried, since the DSS or the store failed for another directory"
-        return [
-            results.get(row) or replace(left, directory=row.directory, bundle_key=row.bundle_key, cause=cause)
-            for row in rows
-        ]
+        for row in rows:
+            if row not in results:
+                not_tried = BundleResult.of_error(row, "failed", failures[-1][1])  # as permanent as this error
+                cause = "not tried, since the DSS or the store failed for another directory"
+                results[row] = replace(not_tried, cause=cause)
+        return [results[row] for row in rows]
 
     def _upload_row(self, row: Row, hook: DSSHook, uploader: Uploader, version: str, *, resume: bool) -> BundleResult:
         """Upload a directory.
@@ -169,7 +168,6 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
 
     Creates the bundles of divided directories, and returns the report.
 
-    :param results: XComs `results` of all `DSSIngestOperator` tasks. (templated)
     :param max_failed: Number of directories, or as a float their share, that may be invalid or fail
     :param collection_uuid: UUID of a collection to which the bundles are added. (templated)
     :param on_report: Function that is called with the report and the context, or a notifier
@@ -178,7 +176,6 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
 
     operator_extra_links = ()
     template_fields: Sequence[str] = (
-        "results",
         "collection_uuid",
         *(
             name
@@ -186,15 +183,11 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
             if name not in {"directory", "bundle_key", "bundle_uuid", "bundle_version"}
         ),
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "results": "json",
-        **DSSUploadDirectoryOperator.template_fields_renderers,
-    }
+    template_fields_renderers: ClassVar[dict[str, str]] = DSSUploadDirectoryOperator.template_fields_renderers
 
     def __init__(
         self,
         *,
-        results: Any,
         max_failed: float,
         collection_uuid: str | None,
         on_report: OnReport | None,
@@ -202,7 +195,6 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(directory="", planned=None, shards=[], registered=[], **kwargs)
-        self.results = results
         self.max_failed = max_failed
         self.collection_uuid = collection_uuid
         self.on_report = on_report
@@ -212,16 +204,19 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         """Create the bundles of divided directories, and report the batch."""
         from airflow_provider_hca.upload.batch import BatchReport
 
-        plan_id = f"{self.task_id.rpartition('.')[0]}.plan"
-        batch = context["ti"].xcom_pull(task_ids=plan_id, key=BATCH_KEY)
+        # Pulled, since an argument cannot be the output of a mapped task that was skipped (Airflow 2) or failed.
+        ti, group = context["ti"], self.task_id.rpartition(".")[0]
+        batch = ti.xcom_pull(task_ids=f"{group}.plan", key=BATCH_KEY)
         if not batch:
-            raise AirflowFailException(f"the batch was not planned: see the task {plan_id!r}")
-        units = context["ti"].xcom_pull(task_ids=plan_id) or []
+            raise AirflowFailException(f"the batch was not planned: see the task '{group}.plan'")
+        units = ti.xcom_pull(task_ids=f"{group}.plan") or []
+        pushed = ti.xcom_pull(task_ids=[f"{group}.ingest"], key=RESULTS_KEY)
+        outputs = {output["unit"]: output for output in pushed if output is not None}
         with self._open_hook() as hook:
-            report = BatchReport(self._results(hook, batch, units, ProgressReporter(context)))
+            report = BatchReport(self._results(hook, batch, units, outputs, ProgressReporter(context)))
             self.log.info("%s", report)
             result = report.as_json()
-            context["ti"].xcom_push(key=REPORT_KEY, value=result)
+            ti.xcom_push(key=REPORT_KEY, value=result)
             self._report_divided(context, hook, batch, report)
             _raise_temporary(context, batch, report)
             if self.collection_uuid:
@@ -243,12 +238,12 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         hook: DSSHook,
         batch: Mapping[str, Any],
         units: Sequence[Mapping[str, Any]],
+        outputs: Mapping[int, Mapping[str, Any]],
         progress: ProgressReporter,
     ) -> list[BundleResult]:
         """Return the result of each directory, in the order of the batch."""
         from airflow_provider_hca.upload.batch import BundleResult, Row
 
-        outputs = {output["unit"]: output for output in mappings("results", self.results or ())}
         found = [BundleResult.from_json(result) for result in batch["results"]]
         for output in outputs.values():
             found += [BundleResult.from_json(result) for result in output.get("rows", ())]

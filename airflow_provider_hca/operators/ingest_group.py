@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 
-from airflow_provider_hca.operators.ingest import BATCH_KEY, RESULTS_KEY, DSSIngestOperator, DSSReportIngestOperator
+from airflow_provider_hca.operators.ingest import BATCH_KEY, DSSIngestOperator, DSSReportIngestOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.upload_group import GIB, check_arguments
 from airflow_provider_hca.utils.identity import run_version
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _RESERVED = (
     *("task_id", "task_group", "dag", "do_xcom_push", "multiple_outputs"),
-    *("bundle_uuid", "bundle_version", "unit", "results"),
+    *("bundle_uuid", "bundle_version", "if_unchanged", "unit"),
 )
 
 
@@ -65,7 +65,7 @@ class DSSIngestTaskGroup(TaskGroup):
         notifiers, whose templates have `report`
     :param partitioned: Whether each bundle is a partition of the assets in `outlets`, with its FQID as the key: one
         event, and one run of a DAG with a `PartitionedAssetTimetable`, for each bundle (Airflow 3.2 and newer)
-    :param options: All other parameters of `DSSUploadDirectoryOperator`, templated as there;
+    :param options: All other parameters of `DSSUploadDirectoryOperator` except `if_unchanged`, templated as there;
         `max_bytes_per_second` and `max_requests_per_second` apply to each mapped task. Parameters of Airflow's
         operators, such as `retries` or `pool`, apply to all tasks, `trigger_rule` to `plan` only, `outlets` to `ingest`
         and `report`
@@ -120,7 +120,6 @@ class DSSIngestTaskGroup(TaskGroup):
             ).expand(unit=plan.output)
             report = DSSReportIngestOperator(
                 task_id="report",
-                results=ingest.output[RESULTS_KEY],  # type: ignore[index]  # as above
                 max_failed=max_failed,
                 collection_uuid=collection_uuid,
                 on_report=on_report,
@@ -128,7 +127,7 @@ class DSSIngestTaskGroup(TaskGroup):
                 trigger_rule="all_done",
                 **options,
             )
-            plan >> report
+            [plan, ingest] >> report
         self.plan, self.ingest, self.report = plan, ingest, report
 
     @property

@@ -296,6 +296,7 @@ def check_arguments(task: DSSUploadDirectoryOperator, *limits: str) -> None:
         value = getattr(task, name)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    task.check_choices()
     seconds("copy_timeout", task.copy_timeout)
     names = [field.name for field in fields(UploadOptions) if field.name != "copy_timeout"]
     UploadOptions(**{name: value for name in names if _is_literal(value := getattr(task, name))})

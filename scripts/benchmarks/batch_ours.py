@@ -96,7 +96,7 @@ class _Tasks:
     def report(self) -> None:
         """Run the last task."""
         report: Any = self._group.report
-        report.results = json.loads(json.dumps([*self._results.values()]))
+        self._xcoms["ingest.ingest", RESULTS_KEY] = json.loads(json.dumps([*self._results.values()]))
         result = report.execute(self._context("ingest.report"))
         self.counts = {name: result[name] for name in ("created", "unchanged", "failed", "invalid")}
 
@@ -106,8 +106,11 @@ class _Tasks:
         ti = SimpleNamespace(dag_id="batch", task_id=task_id, map_index=map_index, run_id=run.run_id)
         ti.try_number, ti.max_tries = 1, 0
         ti.xcom_push = lambda key, value: self._push((task_id, key), value)
-        ti.xcom_pull = lambda task_ids, key="return_value": self._xcoms.get((task_ids, key))
+        ti.xcom_pull = self._pull
         return {"dag_run": run, "ti": ti, "run_id": run.run_id, "logical_date": self._date}
+
+    def _pull(self, task_ids: str | list[str], key: str = "return_value") -> Any:
+        return self._xcoms.get((task_ids if isinstance(task_ids, str) else task_ids[0], key))
 
     def _push(self, key: tuple[str, str], value: Any) -> None:
         self._xcoms[key] = value

@@ -323,6 +323,14 @@ def test_task_that_did_not_finish_is_reported(dss: LocalDSS, incoming: Path, pre
     assert outcomes(dag_run) == {"failed": 4}
 
 
+def test_report_runs_when_all_directories_are_invalid(dss: LocalDSS, incoming: Path, prefix: str) -> None:
+    for path in incoming.rglob("*.json"):
+        path.unlink()
+    dag_run = ingest(dss, prefix, 1, directory=str(incoming))
+    assert outcomes(dag_run) == {"invalid": 4}
+    assert states(dag_run) == {"ingest.plan": "success", "ingest.ingest": "skipped", "ingest.report": "failed"}
+
+
 def test_older_date_is_skipped(dss: LocalDSS, incoming: Path, prefix: str) -> None:
     ingest(dss, prefix, 5, directory=str(incoming))
     (incoming / "lung/reads/0.json").write_text("{}")
@@ -339,6 +347,8 @@ def test_older_date_is_skipped(dss: LocalDSS, incoming: Path, prefix: str) -> No
         ({"directory": "/a", "max_task_files": 0}, ValueError, "max_task_files must be an integer of at least 1"),
         ({"directory": "/a", "hidden": "yes"}, ValueError, "hidden must be one of"),
         ({"directory": "/a", "bundle_uuid": new_uuid()}, TypeError, "does not accept bundle_uuid"),
+        ({"directory": "/a", "if_unchanged": "skip"}, TypeError, "does not accept if_unchanged"),
+        ({"directory": "/a", "if_newer_exists": "x"}, ValueError, "if_newer_exists must be one of fail, skip"),
         ({"directory": "/a", "colour": 1}, (TypeError, AirflowException), "colour"),
     ],
 )
