@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,14 @@ def test_blocked_path_is_found_before_content_is_requested(
 
 
 def _swap(path: Path, outside: Path) -> None:
-    path.rename(path.with_name("moved"))
-    path.symlink_to(outside)
+    """Also when the download creates the directory again after it moved."""
+    link = path.with_name("link")
+    link.symlink_to(outside)
+    for number in itertools.count():
+        path.rename(path.with_name(f"moved{number}"))
+        with suppress(IsADirectoryError):
+            link.rename(path)
+            return
 
 
 def _swap_file(path: Path, outside: Path) -> None:
