@@ -28,9 +28,10 @@ Errors carry their data as attributes and can be pickled. Messages never contain
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 ConnectionFailure = Literal["dns", "refused", "tls", "connect timeout", "read timeout", "dropped"]
 
@@ -53,9 +54,21 @@ def _restore(cls: type[DSSError], args: tuple[Any, ...], state: dict[str, Any]) 
 
 
 def _lines(offenders: Sequence[tuple[str, str]]) -> str:
-    lines = [f"  {name!r}: {reason}" if name else f"  {reason}" for name, reason in offenders[:_MAX_LINES]]
-    if len(offenders) > _MAX_LINES:
-        lines.append(f"  ... and {len(offenders) - _MAX_LINES:,} more")
+    """Return the first names of each reason, some twenty lines in all."""
+    names = defaultdict[str, list[str]](list)
+    for name, reason in offenders:
+        names[reason].append(name)
+    lines: list[str] = []
+    shown = max(1, _MAX_LINES // max(1, len(names)))
+    for reason, same in list(names.items())[:_MAX_LINES]:
+        if len(same) == 1:
+            lines.append(f"  {same[0]!r}: {reason}" if same[0] else f"  {reason}")
+            continue
+        lines += [f"  {reason}:", *(f"    {name!r}" for name in same[:shown])]
+        if len(same) > shown:
+            lines.append(f"    ... and {len(same) - shown:,} more")
+    if more := sum(map(len, list(names.values())[_MAX_LINES:])):
+        lines.append(f"  ... and {more:,} more")
     return "\n".join(lines)
 
 
@@ -178,6 +191,17 @@ class DSSCopyError(DSSError):
         super().__init__(f"file {uuid}.{version}: {message}")
         self.uuid, self.version, self.reason = uuid, version, reason
         self.permanent = reason == "failed"
+
+    @classmethod
+    def late(cls, uuid: str, version: str) -> Self:
+        """Return the error for a copy that takes longer than its timeout."""
+        return cls(
+            uuid,
+            version,
+            "deadline",
+            "the DSS accepted the file but did not store it in time: increase copy_timeout, or ask the operator of the "
+            "DSS whether its copies are running",
+        )
 
 
 class DSSCheckoutError(DSSError):

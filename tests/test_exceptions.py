@@ -203,6 +203,16 @@ def test_message_lists_twenty_offenders_and_data_has_all() -> None:
         assert "... and 1,214 more" in str(error)
 
 
+def test_message_groups_offenders_by_reason() -> None:
+    offenders = [*((f"d/.{number}", "dot") for number in range(1_000)), ("a\\b", "backslash"), ("c\\d", "backslash")]
+    lines = str(InvalidDirectoryError("/d", offenders)).splitlines()[1:]
+    assert lines[:2] == ["  dot:", "    'd/.0'"]
+    assert lines[11:] == ["    ... and 990 more", "  backslash:", "    'a\\\\b'", "    'c\\\\d'"]
+    assert "'a': 1\n" in str(UploadError([("a", "1"), ("b", "2")], done=0, total=2))
+    each = [(f"file-{number}", f"reason {number}") for number in range(1_234)]
+    assert len(str(InvalidDirectoryError("/d", each)).splitlines()) == 22
+
+
 @pytest.mark.parametrize("directory", ["cells", "./cells"])
 def test_invalid_directory_shows_an_absolute_path(
     directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

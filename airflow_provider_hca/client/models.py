@@ -12,9 +12,18 @@ from airflow_provider_hca.client.identifiers import check_uuid, check_version
 
 Replica = Literal["aws", "gcp"]
 REPLICAS: tuple[Replica, ...] = ("aws", "gcp")
-# Absolute, a "." or ".." or "~/" segment, a back-slash, a line break, "a/.hidden", "a./b". The server's own pattern is
-# stricter than its description, but accepts the empty name and "dir//b", which a file system cannot hold.
-_REFUSED_NAME = re.compile(r"^/|^~/|\\|[\n\r\0]|\./|/\.|//|/$|^\.{0,2}$")
+# The server's own pattern is stricter than its description, but accepts the empty name and "dir//b", which a file
+# system cannot hold.
+_REFUSED_NAMES = {
+    r"^~?/": "that start with '/' or '~/'",
+    r"//|/$|^$": "with an empty segment",
+    r"(^|/)\.\.?(/|$)": "with a segment '.' or '..'",
+    r"\\": "with a backslash",
+    r"[\n\r\0]": "with a line break or a NUL",
+    r"\./": "with a segment that ends with a dot",
+    r"/\.": "with a segment, other than the first, that starts with a dot",
+}
+_REFUSED_NAME = re.compile("|".join(_REFUSED_NAMES))
 _BY_SCHEME: dict[str, Replica] = {"s3": "aws", "gs": "gcp"}
 
 CHECKOUT_STATUSES = ("RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN_JOB_ID")
@@ -155,16 +164,24 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise ValueError(f"the name of a file must be text, got {name!r}")
+    if problem := name_problem(name):
+        raise ValueError(f"{problem}, got {name!r}")
+    return name
+
+
+def name_problem(name: str) -> str | None:
+    """Return the rule that the name of a file in a bundle breaks, if there is one.
+
+    :param name: Relative path with forward slashes
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise ValueError("the name is not UTF-8") from None
-    if _REFUSED_NAME.search(name):
-        raise ValueError(
-            f"a DSS refuses the name {name!r}: it must be a relative path with '/', without '\\\\', line breaks, '.', "
-            "'..' or '~/' segments; no segment may end, and only the first may start, with a dot"
-        )
-    return name
+        return "a DSS refuses names that are not UTF-8"
+    if not _REFUSED_NAME.search(name):
+        return None
+    kind = next(kind for pattern, kind in _REFUSED_NAMES.items() if re.search(pattern, name))
+    return f"a DSS refuses names {kind}"
 
 
 def replica_of(url: str) -> Replica:

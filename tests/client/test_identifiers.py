@@ -140,7 +140,7 @@ def test_valid_name_is_returned_unchanged(name: str) -> None:
     ],
 )
 def test_invalid_name_is_value_error(name: str) -> None:
-    with pytest.raises(ValueError, match=r"a DSS refuses the name|not UTF-8"):
+    with pytest.raises(ValueError, match="a DSS refuses names"):
         check_name(name)
 
 
@@ -180,7 +180,7 @@ def test_bundle_file_keeps_four_keys() -> None:
     [
         ({"uuid": "x"}, "uuid of file 'a'"),
         ({"version": "1"}, "version of file 'a'"),
-        ({"name": "/a"}, "a DSS refuses the name"),
+        ({"name": "/a"}, "a DSS refuses names that start with '/' or '~/', got '/a'"),
         ({"name": None}, "must be text"),
         ({"indexed": "false"}, "indexed of file 'a' must be true or false"),
         ({"indexed": None}, "indexed of file 'a' must be true or false"),

@@ -190,7 +190,7 @@ def test_patch_retry_after_a_missing_file_makes_all_changes(dss: LocalDSS, file:
         ({"remove_files": {"uuid": "x"}}, "remove_files must be a list"),
         ({"remove_files": ["x"]}, "remove_files must be a list of mappings, got the item 'x'"),
         ({"add_files": [{"name": "c"}]}, "uuid, version, indexed is missing"),
-        ({"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "/c", "indexed": True}]}, "refuses the name"),
+        ({"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "/c", "indexed": True}]}, "refuses names"),
         (
             {"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "a", "indexed": True}]},
             "already has another file named",

@@ -249,7 +249,7 @@ def test_put_file_copy_timeout_can_be_retried(dss: LocalDSS) -> None:
     [
         ([], "files is empty"),
         ([{"uuid": BUNDLE, "version": VERSION, "indexed": True}], "name is missing"),
-        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "/x"}], "a DSS refuses the name"),
+        ([{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "/x"}], "refuses names that start with '/'"),
         (
             [{"uuid": BUNDLE, "version": VERSION, "indexed": True, "name": "x"}] * 2,
             "unique in a bundle, got duplicates: x",

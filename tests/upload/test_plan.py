@@ -147,7 +147,7 @@ def test_hidden_files_can_be_included(tmp_path: Path) -> None:
     _files(tmp_path, "d/.hidden", ".git/config")
     offenders = _offenders(tmp_path, hidden="include")
     assert list(offenders) == ["d/.hidden"]
-    assert "refuses the name" in offenders["d/.hidden"]
+    assert "starts with a dot" in offenders["d/.hidden"]
 
 
 def _linked(directory: Path) -> Path:
@@ -325,8 +325,8 @@ def test_refused_names_are_reported_in_one_error(tmp_path: Path) -> None:
     offenders = _offenders(tmp_path, hidden="include")
     not_utf8 = os.fsdecode(b"latin-\xe9.txt")
     assert sorted(offenders) == sorted([*bad, "link", not_utf8])
-    assert offenders[not_utf8] == "the name is not UTF-8"
-    assert all("refuses the name" in offenders[name] for name in bad)
+    assert offenders[not_utf8] == "a DSS refuses names that are not UTF-8"
+    assert all("refuses names" in offenders[name] for name in bad)
 
 
 def test_the_message(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_hca.client.identifiers import SHA256
-from airflow_provider_hca.client.models import Replica, check_name
+from airflow_provider_hca.client.models import Replica, name_problem
 from airflow_provider_hca.upload.checksums import Checksums
 from airflow_provider_hca.upload.entries import Names, PlannedFile
 from airflow_provider_hca.upload.local_files import LocalDirectory
@@ -150,10 +150,8 @@ class PrefixListing:
 
 def file_problem(file: FoundFile) -> str | None:
     """Return the reason why a DSS or a store refuses a file, if there is one."""
-    try:
-        check_name(file.name)
-    except ValueError as error:
-        return str(error)
+    if problem := name_problem(file.name):
+        return problem
     if file.size > MAX_SIZE:
         return f"has {file.size:,} bytes; stores accept at most 5 TiB ({MAX_SIZE:,} bytes) in an object"
     return None
