@@ -8,6 +8,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hca.exceptions import DSSCopyError
 from airflow_provider_hca.operators.base import DSSDeferrableOperator, identity, resolve_creator_uid
 from airflow_provider_hca.triggers.wait import wait_result
 from airflow_provider_hca.utils.identity import run_version, task_uuid
@@ -119,12 +120,10 @@ class DSSPutFileOperator(OpenLineageMixin, DSSDeferrableOperator):
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
         """Return the file after the wait in the triggerer."""
-        from airflow_provider_hca.client.api.files import late_copy
-
         result, carried = wait_result(event)
         file: dict[str, Any] = carried["file"]
         if result is None:
-            raise late_copy(file["uuid"], file["version"])
+            raise DSSCopyError.late(file["uuid"], file["version"])
         with self._open_hook() as hook:
             return self._complete(hook, file)
 

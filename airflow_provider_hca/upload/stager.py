@@ -387,5 +387,5 @@ def _check_same(file: PlannedFile, sha256: str, creator_uid: int, stored: FileMe
             409,
             "file_already_exists",
             f"an earlier try registered version {file.version} with another {' and another '.join(changed)}: clear "
-            "the DAG run, or give another bundle_version, to create a new version",
+            "the DAG run, or set another bundle_version of the upload, so that the file gets a new version",
         )

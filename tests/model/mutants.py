@@ -73,7 +73,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     (_FILES, 'outcome = {200: "identical", 201: "created"', 'outcome = {200: "created", 201: "identical"'),
     (_FILES, "if sha256 is not None and metadata.sha256 != sha256:", "if False:"),
     (_FILES, "if error.status not in {422, 500}:", "if error.status != 422:"),
-    (_FILES, "            if remaining <= 0:\n                raise late_copy", "            if False:\n                raise late_copy"),  # noqa: E501 - text as in the file
+    (_FILES, "            if remaining <= 0:\n                raise DSSCopyError.late", "            if False:\n                raise DSSCopyError.late"),  # noqa: E501 - text as in the file
     (_FILES, "deadline, interval = time.monotonic() + seconds,", "deadline, interval = time.monotonic(),"),
     (_FILES, "        content.check(metadata)\n", ""),
     (_FILES, "if content.size > known:", "if False:"),

@@ -133,7 +133,7 @@ def test_content_changed_between_tries(dss: LocalDSS, tmp_path: Path) -> None:
     with pytest.raises(UploadError) as caught:
         uploader(dss).upload(planned, resume=True)
     assert [name for name, _ in caught.value.failures] == ["d1/file 001.json", "large"]
-    assert "clear the DAG run, or give another bundle_version" in str(caught.value)
+    assert "clear the DAG run, or set another bundle_version of the upload" in str(caught.value)
     assert (caught.value.permanent, caught.value.done, caught.value.total) == (True, 4, 6)
     for _ in range(2):  # without a look-up, the DSS itself refuses it, and for a copy that lost, the client
         with pytest.raises(UploadError) as caught:

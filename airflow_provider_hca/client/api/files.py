@@ -105,7 +105,7 @@ class FileCalls(Calls):
                 return metadata
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise late_copy(uuid, version)
+                raise DSSCopyError.late(uuid, version)
             yield pause(min(interval, remaining))
             interval = min(_MAX_INTERVAL, interval * _INTERVAL_GROWTH)
 
@@ -193,17 +193,6 @@ class FileCalls(Calls):
         return self._request(
             method, f"/files/{check_uuid(uuid, 'file uuid')}", replica_and_version(replica, version, "file")
         )
-
-
-def late_copy(uuid: str, version: str) -> DSSCopyError:
-    """Return the error for a copy that takes too long."""
-    return DSSCopyError(
-        uuid,
-        version,
-        "deadline",
-        "the DSS accepted the file but did not store it in time: increase copy_timeout, or ask the operator of the DSS "
-        "whether its copies are running",
-    )
 
 
 def _copy_failure(uuid: str, version: str, error: DSSResponseError) -> DSSCopyError:
