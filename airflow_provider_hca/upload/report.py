@@ -73,7 +73,7 @@ class UploadReport:
     :ivar phase: `plan`, `compare`, `stage`, `register`, `copy`, `bundle` or `done`
     :ivar phase_done: files that are done in this phase
     :ivar phase_files: files of this phase
-    :ivar rate: bytes sent per second since the last progress
+    :ivar rate: bytes sent per second over the last progress reports
     """
 
     uuid: str
@@ -142,7 +142,7 @@ class UploadReport:
         return {
             **{name: getattr(self, name) for name in names},
             "changes": {name: getattr(self, f"{name}_file_count") for name in found} or None,
-            "sent_byte_count": self.byte_count if self.phase in {"copy", "done"} else sent,
+            "sent_byte_count": self.byte_count if self.phase in {"copy", "done"} else min(sent, self.byte_count),
             "rate": self.rate,
         }
 

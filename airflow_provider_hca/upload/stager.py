@@ -219,12 +219,12 @@ class Stager:
             self.report.add(summed_byte_count=count)
 
     def on_sent(self, count: int) -> None:
-        """Count sent bytes, and wait if they are too many per second."""
+        """Wait until bytes may be sent, and count them."""
+        if count and self._source is None:  # copies do not pass this machine
+            self._bandwidth.wait(self._stop, count)
         self.check_stop()
         if count:
             self.report.add(sent_byte_count=count)
-            if self._source is None:  # copies do not pass this machine
-                self._bandwidth.wait(self._stop, count)
 
     def check_stop(self) -> None:
         """Raise if the upload is to end."""
@@ -266,6 +266,7 @@ class _SmallFile:
     def stage(self, key: str, sums: Checksums | None) -> Checksums:
         assert sums is not None, "checksums() returned them"  # noqa: S101 - for the type checker
         if self._content is not None:
+            self._stager.on_sent(len(self._content))  # not in `_put`: a wait would end the time for its retries
             self._put(key, self._content, sums)
         else:
             with self._directory.open(self._file) as opened:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TypeVar
@@ -49,6 +50,7 @@ T = TypeVar("T")
 
 _DELETED_AT_ONCE = 500
 _MAX_FAILED_HEADS = 3
+_RATE_MARKS = 4  # progress reports whose average is the rate: one object of a slow upload can take longer than one
 _MISSING_SECONDS = 300.0  # all files were found by then: a missing one is not visible to all servers yet
 
 
@@ -346,16 +348,16 @@ class Uploader:
             yield lambda _: None
             return
         started = time.monotonic()
-        last_time, last_sent = started, 0
+        marks = deque([(started, 0)], maxlen=_RATE_MARKS)
         shown = "compare" if name == "look_up" else name  # one step on the page in the Airflow UI
         self._show(report, shown, 0, count)
 
         def progress(done: int) -> None:
-            nonlocal last_time, last_sent
             now, text = time.monotonic(), f"{done:,} of {count:,} done"
             if name == "stage":
-                report.rate = (report.sent_byte_count - last_sent) / (now - last_time)
-                last_time, last_sent = now, report.sent_byte_count
+                since, sent = marks[0]
+                report.rate = (report.sent_byte_count - sent) / (now - since)
+                marks.append((now, report.sent_byte_count))
                 text += f", {_flow(report)}"
             self._show(report, shown, done, count)
             log.info("%s: after %.0f s %s", name, now - started, text)

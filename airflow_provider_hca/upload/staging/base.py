@@ -54,7 +54,7 @@ class Staging(Protocol):
         :param content: content, or the open file
         :param sums: checksums of the content
         :param content_type: content type of the object
-        :param on_sent: called with the number of bytes while they are sent; may raise to cancel
+        :param on_sent: called with the number of bytes of a file while they are sent; may wait, or raise to cancel
         :raises StagingError: if the store refuses it, or has other content
         """
         ...

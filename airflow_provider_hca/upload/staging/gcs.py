@@ -67,7 +67,6 @@ class GCSStaging:
                 _send_file(blob, Section(content, 0, content.size, on_sent), content_type)
             else:
                 blob.upload_from_string(content, content_type=content_type, timeout=TIMEOUT, retry=RETRY)
-                on_sent(len(content))
         _check_crc32c(self.url(key), blob, sums)
 
     def copy(self, key: str, source: Source, file: PlannedFile, sums: Checksums) -> None:

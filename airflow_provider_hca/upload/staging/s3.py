@@ -113,7 +113,6 @@ class S3Staging:
                 etag = self._put(key, body, sums, content_type)
         else:
             etag = self._put_bytes(key, content, sums, content_type)
-            on_sent(len(content))
         check_etag(self.url(key), etag, sums.s3_etag)
 
     def _put_bytes(self, key: str, content: bytes, sums: Checksums, content_type: str) -> str:
