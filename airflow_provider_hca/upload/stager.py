@@ -118,7 +118,7 @@ class Stager:
         self.retry(self.staging.check)
 
     def find(self, base: str | None) -> bool:
-        """Find what earlier tries and runs staged for this bundle; return whether there is anything.
+        """Find what earlier tries and runs staged for this bundle; return whether there may be anything.
 
         :param base: version of the bundle whose files, and those of earlier ones, need not be found
         """
@@ -128,7 +128,7 @@ class Stager:
             found = self.retry(lambda: self.staging.find(self._bundle_prefix, after=after))
         except StagingError as error:
             log.warning("%s; cannot find what earlier tries staged: all files are sent again", error)
-            return False
+            return True
         for key, stored_sum in sorted(found.items()):
             self._staged.setdefault(key.rpartition("/")[2], {})[stored_sum] = key
         return bool(found)

@@ -219,8 +219,8 @@ class Uploader:
         )
         self._check(plan, stager)
         found = (resume or plan.base is not None) and stager.find(plan.base or None)
-        # Files are registered after they were staged; but a try of this version may have deleted what it staged.
-        if resume or found:
+        # Files are registered after they were staged; what was staged is deleted after the bundle is created.
+        if found or (resume and self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))):
             self._raise(self._bulk("look_up", items, self._look_up, report), items)
 
         def continue_after(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from tests.upload.support import (
     fault,
     open_uploads,
     plan,
+    requests_seen,
     small,
     uploader,
     write_sparse,
@@ -179,8 +180,17 @@ def test_a_first_try_does_not_look(dss: LocalDSS, tmp_path: Path) -> None:
 
     planned = plan(write_tree(tmp_path, small(5)))
     uploader(dss, staging=NoFinding(dss.bucket)).upload(planned)
-    seen = dss.control("GET", "requests")
-    assert not [each for each in seen if each["method"] == "HEAD"]
+    assert requests_seen(dss, "HEAD", "/files/") == 0
+
+
+def test_a_retry_that_finds_nothing_staged_asks_for_no_file(dss: LocalDSS, tmp_path: Path) -> None:
+    """Unless the DSS has the bundle: its files may be registered, and what was staged deleted."""
+    planned = plan(write_tree(tmp_path, small(5)))
+    uploader(dss, delete_staged=True).upload(planned, resume=True)
+    assert requests_seen(dss, "HEAD", "/files/") == 0
+    report = uploader(dss).upload(planned, resume=True)
+    assert requests_seen(dss, "HEAD", "/files/") == 5
+    assert (report.skipped_file_count, report.staged_file_count, report.created) == (5, 0, False)
 
 
 # What is removed afterwards

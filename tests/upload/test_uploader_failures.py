@@ -156,6 +156,10 @@ def test_what_else_changed_between_tries(dss: LocalDSS, tmp_path: Path, change: 
 def test_a_dss_in_trouble_when_an_upload_is_resumed(dss: LocalDSS, tmp_path: Path) -> None:
     """500 to the question for one file may be a copy that broke; for many it is the DSS, and ends the try."""
     planned = plan(write_tree(tmp_path, small(40)))
+    fault(dss, method="PUT", path="/files/", status=400, times=1000)
+    with pytest.raises(UploadError):
+        uploader(dss).upload(planned)
+    dss.control("DELETE", "faults")
     fault(dss, method="HEAD", path="/files/", status=500, times=1000)
     with pytest.raises(UploadError) as caught:
         uploader(dss, workers=2).upload(planned, resume=True)
