@@ -22,6 +22,7 @@ _ROOT = Path(__file__).parent.parent
 _EXAMPLES = sorted((_ROOT / "example_dags").glob("example_*.py"))
 # How many bundles each leaves; those of deleted ones count, since a DSS keeps them.
 _BUNDLES = {
+    "example_dss_approval": 1,
     "example_dss_download_bundle": 1,
     "example_dss_every_call": 2,
     "example_dss_lineage": 1,
@@ -32,8 +33,13 @@ _BUNDLES = {
     "example_dss_upload_directory": 1,
     "example_dss_upload_group": 1,
 }
-# Airflow 2 starts no DAGs by events, so that example defines none there.
-_DAGS = [path for path in _EXAMPLES if AIRFLOW_V_3_0_PLUS or path.stem != "example_dss_new_bundles"]
+# Airflow 2 starts no DAGs by events, so that example defines none there. An approval needs Airflow's processes:
+# test_nightly_process.py runs that example.
+_DAGS = [
+    path
+    for path in _EXAMPLES
+    if path.stem != "example_dss_approval" and (AIRFLOW_V_3_0_PLUS or path.stem != "example_dss_new_bundles")
+]
 _SCRIPTS = [path for path in _EXAMPLES if "dag.test()" in path.read_text()]
 
 

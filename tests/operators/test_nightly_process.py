@@ -1,4 +1,4 @@
-"""Three nights of a batch in Airflow's own processes, with a kill, read back by the DSS's original client."""
+"""Nights in Airflow's own processes: a batch with a kill, read back by the original client, and approvals."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _NAMES = (
     "Single cell transcriptome analysis of human pancreas",
     "Tissue stability",
 )
+_APPROVAL = Path(__file__).parents[2] / "example_dags" / "example_dss_approval.py"
 _DAG = """
 from datetime import timedelta
 from airflow.sdk import DAG
@@ -149,3 +150,46 @@ def test_nights_with_a_kill(airflow: Airflow, airflow_dss: LocalDSS, hca: Hca, t
             downloaded = contents(found)
             del downloaded["bundle.json"]  # the manifest
             assert downloaded == contents(nights / str(number) / name)
+
+
+def test_approval_example_uploads_only_what_is_approved(
+    airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
+) -> None:
+    airflow.start("triggerer")
+    airflow.add_dag("approval.py", _APPROVAL.read_text())
+    key = new_uuid()
+    uuid, dag_id, conf = bundle_uuid_of(key), "example_dss_approval", {"directory": str(tmp_path), "bundle_key": key}
+
+    def night(answer: str, planned: str) -> dict[str, str]:
+        """Run the DAG, answer its question, and return the states of its tasks."""
+        run_id = airflow.start_run(dag_id, staging_bucket=airflow_dss.bucket, **conf)
+        tasks = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        question = f"{tasks}/approve/-1/hitlDetails"
+        airflow.wait_for("the question", lambda: airflow.call("GET", f"/api/v2{question}").ok)
+        airflow.wait_for("the scheduler to see the deferral", lambda: is_seen(run_id))
+        assert planned in airflow.api("GET", question)["body"]
+        assert versions() == before
+        airflow.api("PATCH", question, {"chosen_options": [answer], "params_input": {}})
+        airflow.wait_for("the end", lambda: airflow.run_state(dag_id, run_id) in {"success", "failed"})
+        return {task["task_id"]: task["state"] for task in airflow.api("GET", tasks)["task_instances"]}
+
+    def is_seen(run_id: str) -> bool:
+        """Airflow fails a task that continues before its scheduler has seen that it was deferred."""
+        lines = airflow.log("scheduler").read_text().splitlines()
+        return any("executor event" in line and f"'approve', run_id='{run_id}'" in line for line in lines)
+
+    def versions() -> list[str]:
+        bundles = airflow_dss.control("GET", "store")["bundles"]
+        return [each["version"] for each in bundles if (each["uuid"], each["replica"]) == (uuid, "aws")]
+
+    before: list[str] = []
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text("{}")
+    states = night("Approve", "3 new files, 0 changed")
+    assert {*states.values()} == {"success"}
+    before = versions()
+    assert len(before) == 1
+    (tmp_path / "0.json").write_text("[]")
+    states = night("Reject", "0 new files, 1 changed,\n0 removed, 2 unchanged")
+    assert (states["upload.shard"], states["upload.bundle"]) == ("skipped", "skipped")
+    assert versions() == before
