@@ -206,10 +206,10 @@ def test_repeat_after_kill_sends_only_the_remaining_changes(
 
 
 def test_version_with_foreign_changes_is_not_resumed(dss: DSSAPI, shelf: BundleShelf) -> None:
-    shelf.contents[FIRST] = members(["a", "b", "theirs", "c"])
-    result = change(dss, shelf, members(["c", "d"])).value
+    shelf.contents[FIRST] = members(["a", "b", "theirs", "c", "d"])
+    result = change(dss, shelf, members(["c", "d", "e"])).value
     assert shelf.named == [START]
-    assert shelf.names(result.version) == ["a", "b", "c", "d"]
+    assert shelf.names(result.version) == ["a", "b", "c", "d", "e"]
 
 
 def test_version_of_another_creator_is_not_resumed(dss: DSSAPI, shelf: BundleShelf) -> None:
@@ -423,6 +423,19 @@ def test_check_after_unclear_response_ignores_versions_of_other_creators(dss: DS
 
     call = dss.change_bundle(UUID, replica="aws", version=START, add_files=members(["c"]))
     assert converse(call, answer, clock=shelf.clock).value == Change(UUID, SECOND, 3, 1)
+
+
+def test_check_after_unclear_response_ignores_versions_without_the_removal(dss: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.troubles = [(UNCLEAR["500"], "not done")]
+
+    def answer(request: Request) -> Answer:
+        answered = shelf(request)
+        if request.method == "PATCH":
+            shelf.contents.setdefault(FIRST, members(["a", "b", "theirs"]))
+        return answered
+
+    call = dss.change_bundle(UUID, replica="aws", version=START, remove_files=members(["a"]))
+    assert converse(call, answer, clock=shelf.clock).value == Change(UUID, SECOND, 1, 1)
 
 
 @pytest.mark.parametrize(
