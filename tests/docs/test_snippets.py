@@ -26,9 +26,9 @@ _DATE = LOGICAL_DATE + timedelta(days=3)
 
 def _snippets() -> dict[str, str]:
     """Return the DAGs of the pages by their ids; tests/test_events_page.py runs that of events.md."""
-    pages = [page.read_text() for page in sorted(_DOCS.glob("*.md")) if page.stem in {"howto", "index"}]
+    pages = [(_DOCS / f"{name}.md").read_text() for name in ("howto", "index", "coming-from-hca")]
     snippets = [snippet for page in pages for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
-    return {re.findall(r'DAG\("(\w+)"', snippet)[0]: snippet for snippet in snippets}
+    return {name: snippet for snippet in snippets for name in re.findall(r'DAG\("(\w+)"', snippet)}
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def _run(name: str, dss: LocalDSS, directory: Path, **conf: Any) -> Any:
 
 def test_every_snippet_has_a_test_below() -> None:
     bundles = {"put_bundle", "patch_bundle", "patch_directory", "delete_bundle", "checkout"}
-    assert set(_snippets()) == {"ingest", "wait_for_file", "collection", *bundles}
+    downloads = {"download_collection", "download_manifest"}
+    assert set(_snippets()) == {"ingest", "wait_for_file", "collection", *bundles, *downloads}
 
 
 @pytest.mark.usefixtures("airflow_db")
@@ -115,6 +116,29 @@ def test_snippet_collection_puts_patches_deletes(dss: LocalDSS, uuids: dict[str,
     assert xcom(dag_run, "put", "item_count") == 1
     assert xcom(dag_run, "patch", "item_count") == 0
     assert xcom(dag_run, "delete", "deleted") is True
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_download_collection_downloads_its_bundles(
+    dss: LocalDSS, uuids: dict[str, str], tmp_path: Path
+) -> None:
+    uuid, link = new_uuid(), {"type": "bundle", "uuid": uuids["bundle"], "version": VERSION}
+    body = {"name": "n", "description": "d", "details": {}, "contents": [link]}
+    assert dss.call("PUT", "/collections", body, uuid=uuid, version=VERSION, replica="aws").status_code == 201
+    assert set(states(_run("download_collection", dss, tmp_path, uuid=uuid)).values()) == {"success"}
+    assert (tmp_path / f"{uuids['bundle']}.{VERSION}" / "a.json").read_bytes() == b"{}"
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_download_manifest_downloads_its_files_and_all_metadata(
+    dss: LocalDSS, uuids: dict[str, str], tmp_path: Path
+) -> None:
+    files = [dss.entry("a.json", uuids["file"], indexed=True), dss.entry("[1].txt"), dss.entry("2.txt")]
+    bundle, manifest = new_uuid(), tmp_path / "manifest.tsv"
+    assert dss.put_bundle(files, bundle).status_code == 201
+    manifest.write_text(f"bundle_uuid\tbundle_version\tfile_name\n{bundle}\t{VERSION}\t[1].txt\n")
+    assert set(states(_run("download_manifest", dss, tmp_path, manifest=str(manifest))).values()) == {"success"}
+    assert {path.name for path in (tmp_path / f"{bundle}.{VERSION}").iterdir()} == {"a.json", "[1].txt"}
 
 
 def _names(dss: LocalDSS, bundle: str) -> list[str]:

@@ -20,7 +20,7 @@ def _words(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]
 _BANNED = {
     "tell": _words(r"tell(?!\()|tells|telling|told"),  # `file.tell()` is fine
     "say": _words("says?|saying|said"),
-    "come": _words("comes?|coming|came"),
+    "come": _words("comes?|coming(?!.from.`?hca)|came"),  # a page has that title
     "go on": _words("(?:go|goes|going|gone|went) on"),
     "begun": _words("begun"),
     "odd": _words("odd|oddly|oddity|oddities"),
