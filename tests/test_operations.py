@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from airflow_provider_hca.sensors import dss as _sensors
 from tests.local.server import LocalDSS
 
 _ROOT = Path(__file__).parent.parent
+_PAGE = (_ROOT / "docs" / "operations.md").read_text()
 # The interface definition, if it is next to the project; it is not part of the repository.
 _DEFINITION = _ROOT.parent / "shared" / "dss" / "dss-api.yml"
 
@@ -45,7 +47,7 @@ OPERATIONS = {
 def _table() -> dict[str, list[set[str]]]:
     """Return the other columns by operation."""
     rows = {}
-    for line in (_ROOT / "docs" / "operations.md").read_text().splitlines():
+    for line in _PAGE.partition("\n## ")[0].splitlines():
         cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in line.strip("|").split("|")]
         if line.startswith("| `"):
             ((operation,), *others) = cells
@@ -84,3 +86,17 @@ def test_table_has_every_operator_and_sensor() -> None:
     assert all(callable(getattr(DSSHook, method)) for method in columns[0])
     assert columns[1] == set(_operators.__all__) - {"DSSOperator"}
     assert columns[2] == {name for name in vars(_sensors) if re.fullmatch(r"DSS\w+Sensor", name)}
+
+
+def test_table_of_waits_has_every_class_and_whether_it_is_deferrable() -> None:
+    cells = re.findall(r"^\| (`DSS.*?) \| (yes|no)", _PAGE.partition("\n## ")[2], re.MULTILINE)
+    table = {name: answer == "yes" for names, answer in cells for name in re.findall(r"`(\w+)`", names)}
+    classes = [getattr(_operators, name) for name in _operators.__all__ if name != "DSSOperator"]
+    classes += [cls for name, cls in vars(_sensors).items() if re.fullmatch(r"DSS\w+Sensor", name)]
+    groups = {"DSSUploadTaskGroup", "DSSIngestTaskGroup"}  # which pass it to their tasks
+    assert table == {
+        cls.__name__: cls.__name__ in groups
+        or any("deferrable" in inspect.signature(base.__init__).parameters for base in cls.__mro__)
+        for cls in classes
+        if cls.__name__ != "DSSSensor"
+    }

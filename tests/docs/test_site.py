@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.interface import CLASSES, HOOK_METHODS, parameters_of
+from tests.docs.interface import CLASSES, HOOK_METHODS, OPERATORS, SENSORS, parameters_of
 
 pytestmark = pytest.mark.system
 
@@ -53,6 +53,22 @@ def test_reference_has_class_with_its_parameters(site: Path, cls: type) -> None:
     )
     missing = [name for name in parameters_of(cls) if not re.search(rf"<strong>{name}</strong>", entry)]
     assert missing == []
+
+
+@pytest.mark.parametrize("cls", [*OPERATORS, *SENSORS], ids=lambda cls: cls.__name__)
+def test_signature_has_inherited_parameters(site: Path, cls: type) -> None:
+    text = "".join((site / "api" / f"{page}.html").read_text() for page in ("operators", "sensors"))
+    (signature,) = re.findall(rf'<dt class="sig [^>]*id="[\w.]*\.{cls.__name__}">.*?</dt>', text, re.DOTALL)
+    shown = set(re.findall(r'<em class="sig-param"><span class="n"><span class="pre">(\w+)<', signature))
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("airflow_provider_hca.")]
+    assert shown == set().union(*map(parameters_of, bases))
+
+
+def test_operations_link_to_methods_and_classes(site: Path) -> None:
+    links = re.findall(r'href="api/\w+.html#[\w.]*\.(\w+)"', (site / "operations.html").read_text())
+    methods = set(HOOK_METHODS) - {"close", "test_connection"}  # which are not operations
+    assert methods <= set(links)
+    assert {cls.__name__ for cls in [*OPERATORS, *SENSORS]} - {"DSSOperator", "DSSSensor"} <= set(links)
 
 
 @pytest.mark.parametrize("method", HOOK_METHODS)
