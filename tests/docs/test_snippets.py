@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from tests.local.server import VERSION, LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, run, states, xcom
+from tests.local.server import VERSION, LocalDSS, new_uuid, sums
+from tests.running import LOGICAL_DATE, connection, run, states, xcom
 from tests.test_examples import load
 
 pytestmark = pytest.mark.system
@@ -26,7 +27,7 @@ _DATE = LOGICAL_DATE + timedelta(days=3)
 
 def _snippets() -> dict[str, str]:
     """Return the DAGs of the pages by their ids; tests/test_events_page.py runs that of events.md."""
-    pages = [(_DOCS / f"{name}.md").read_text() for name in ("howto", "index", "coming-from-hca")]
+    pages = [(_DOCS / f"{name}.md").read_text() for name in ("howto", "index", "coming-from-hca", "cookbook")]
     snippets = [snippet for page in pages for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
     return {name: snippet for snippet in snippets for name in re.findall(r'DAG\("(\w+)"', snippet)}
 
@@ -40,19 +41,22 @@ def uuids(dss: LocalDSS) -> dict[str, str]:
     return {"file": file, "bundle": bundle}
 
 
-def _run(name: str, dss: LocalDSS, directory: Path, **conf: Any) -> Any:
+def _run(name: str, dss: LocalDSS, directory: Path, *, days: int = 0, **conf: Any) -> Any:
+    """Run the DAG of a page some days after the date of these tests."""
     snippet = _snippets()[name].replace(_BUCKET, dss.bucket).replace(_DIRECTORY, str(directory))
     if not AIRFLOW_V_3_0_PLUS:
         snippet = snippet.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import")
     path = directory / f"{name}.py"
     path.write_text(re.sub(r"^(with DAG\(.*\)):$", r"\1 as dag:", snippet, flags=re.MULTILINE))
-    return run(load(path), logical_date=_DATE, conf=conf)
+    return run(load(path), logical_date=_DATE + timedelta(days=days), conf=conf)
 
 
 def test_every_snippet_has_a_test_below() -> None:
     bundles = {"put_bundle", "patch_bundle", "patch_directory", "delete_bundle", "checkout"}
-    downloads = {"download_collection", "download_manifest"}
-    assert set(_snippets()) == {"ingest", "wait_for_file", "collection", *bundles, *downloads}
+    downloads = {"download_collection", "download_manifest", "find_and_download"}
+    recipes = {"upload_results", "upload_several", "skip_unchanged", "wait_both", "read_file", "list_versions"}
+    others = {"ingest", "wait_for_file", "collection", "check_connection"}
+    assert set(_snippets()) == {*bundles, *downloads, *recipes, *others}
 
 
 @pytest.mark.usefixtures("airflow_db")
@@ -139,6 +143,75 @@ def test_snippet_download_manifest_downloads_its_files_and_all_metadata(
     manifest.write_text(f"bundle_uuid\tbundle_version\tfile_name\n{bundle}\t{VERSION}\t[1].txt\n")
     assert set(states(_run("download_manifest", dss, tmp_path, manifest=str(manifest))).values()) == {"success"}
     assert {path.name for path in (tmp_path / f"{bundle}.{VERSION}").iterdir()} == {"a.json", "[1].txt"}
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_upload_results_uploads_what_a_task_wrote(dss: LocalDSS, tmp_path: Path) -> None:
+    dag_run = _run("upload_results", dss, tmp_path)
+    assert states(dag_run) == {"analyse": "success", "upload": "success"}
+    assert _names(dss, xcom(dag_run, "upload", "uuid")) == ["result.json"]
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_upload_several_creates_a_bundle_of_each(dss: LocalDSS, tmp_path: Path) -> None:
+    for name in ("liver", "lung"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text("{}")
+    dag_run = _run("upload_several", dss, tmp_path)
+    uuids = [xcom(dag_run, "upload", "uuid", map_index=index) for index in range(2)]
+    assert [_names(dss, uuid) for uuid in uuids] == [["liver.json"], ["lung.json"]]
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_skip_unchanged_skips_the_second_run(dss: LocalDSS, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert states(_run("skip_unchanged", dss, tmp_path)) == {"upload": "success", "announce": "success"}
+    dag_run = _run("skip_unchanged", dss, tmp_path, days=1)
+    assert states(dag_run) == {"upload": "skipped", "announce": "skipped"}
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_wait_both_waits_for_two_replicas(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    file = new_uuid()
+    assert dss.put_file(dss.stage_gcs(b"{}", sums(b"{}")), file).status_code == 201
+    assert dss.put_bundle([dss.entry("a.json", file)], uuids["bundle"], replica="gcp").status_code == 201
+    assert states(_run("wait_both", dss, tmp_path, uuid=uuids["bundle"])) == {"copied": "success"}
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_find_and_download_downloads_bundles_of_a_project(dss: LocalDSS, tmp_path: Path) -> None:
+    project, file, bundle = new_uuid(), new_uuid(), new_uuid()
+    content = json.dumps({"project_core": {"project_short_name": project}}).encode()
+    assert dss.put_file(dss.stage(content, kind="application/json"), file).status_code == 201
+    assert dss.put_bundle([dss.entry("project_0.json", file, indexed=True)], bundle).status_code == 201
+    dag_run = _run("find_and_download", dss, tmp_path, project=project)
+    assert set(states(dag_run).values()) == {"success"}
+    assert (tmp_path / bundle / "project_0.json").read_bytes() == content
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_read_file_returns_its_content(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    assert xcom(_run("read_file", dss, tmp_path, uuid=uuids["bundle"]), "read") == {}
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_list_versions_returns_all(dss: LocalDSS, uuids: dict[str, str], tmp_path: Path) -> None:
+    newer = "2025-01-31T235959.000001Z"
+    entry = dss.entry("a.json", uuids["file"], indexed=True)
+    assert dss.put_bundle([entry], uuids["bundle"], newer).status_code == 201
+    assert xcom(_run("list_versions", dss, tmp_path, uuid=uuids["bundle"]), "list_versions") == [VERSION, newer]
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_check_connection_ends_the_run_early(
+    dss: LocalDSS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert set(states(_run("check_connection", dss, tmp_path)).values()) == {"success"}
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, key_path=None, password="not.a.token"))
+    failed = states(_run("check_connection", dss, tmp_path, days=1))
+    assert failed["check"] == "failed"
+    assert failed["upload.plan"] == "upstream_failed"
 
 
 def _names(dss: LocalDSS, bundle: str) -> list[str]:
