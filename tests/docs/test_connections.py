@@ -57,6 +57,15 @@ def test_example_of_credentials_is_accepted(kind: str, dss: LocalDSS, monkeypatc
     assert message.endswith(expected)
 
 
+@pytest.mark.parametrize("page", ["../README.md", "connection.md", "install.md"])
+def test_connection_of_page_is_accepted(page: str, dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (_DOCS / page).read_text()
+    example = re.findall(r"(?:AIRFLOW_CONN_HCA_DSS_DEFAULT=|hca_dss_default --conn-json )'(.*?)'", text, re.DOTALL)[0]
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", json.dumps(_with_values_of(dss, json.loads(example))))
+    accepted, message = DSSHook().test_connection()
+    assert (accepted, message.endswith("accepts the token")) == (True, True)
+
+
 def test_examples_for_staging_buckets_are_accepted(dss: LocalDSS, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (_DOCS / "connection.md").read_text().partition("## The staging bucket")[2]
     page = page.replace("https://minio.example.org", dss.about["s3_url"])
