@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_hca.units import size_text
+from airflow_provider_hca.units import amount, size_text
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,8 @@ from airflow_provider_hca.units import size_text
 )
 def test_size_has_the_largest_unit_that_fits(size: float, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_amount_has_the_number_and_the_size() -> None:
+    assert amount(1, 5) == "1 file (5 B)"
+    assert amount(2000, 4096) == "2,000 files (4.0 KiB)"

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
+from airflow_provider_hca.causes import cause_text, most_frequent, names_text
 from airflow_provider_hca.client.identifiers import bundle_uuid_of
 from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.parallel import run_parallel
+from airflow_provider_hca.units import amount
 from airflow_provider_hca.upload.checksums import PART_SIZE
 from airflow_provider_hca.upload.plan import Plan
-from airflow_provider_hca.upload.report import UploadReport, amount, group_errors
+from airflow_provider_hca.upload.report import UploadReport
 
 Outcome = Literal["created", "unchanged", "skipped", "invalid", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("created", "unchanged", "skipped", "invalid", "failed")
 
 _PLANNED_AT_ONCE = 16  # listings of prefixes wait for the store most of the time
-_MAX_CAUSE = 500  # characters
-_MAX_CAUSES = 20  # in results for programs; the log has all
 _MAX_NAMES = 5
 
 
@@ -80,12 +80,11 @@ class BundleResult:
     @classmethod
     def of_error(cls, row: Row, outcome: Outcome, error: Exception) -> Self:
         """Return the result of a directory that failed."""
-        text = str(error)
         return cls(
             row.directory,
             row.bundle_key,
             outcome,
-            cause=text if len(text) <= _MAX_CAUSE else f"{text[: _MAX_CAUSE - 3]}...",
+            cause=cause_text(error),
             permanent=isinstance(error, ValueError) or getattr(error, "permanent", False),
         )
 
@@ -249,11 +248,12 @@ class BatchReport:
     def causes(self) -> list[dict[str, Any]]:
         """Return why directories failed, the most frequent cause first, each with some of the directories."""
         return [
-            {"outcome": outcome, "cause": cause, "count": len(names), "directories": names[:_MAX_NAMES]}
+            {"outcome": outcome, **cause}
             for outcome in ("failed", "invalid", "skipped")
-            for cause, names in group_errors(
-                (result.directory, result.cause) for result in self.results if result.outcome == outcome
-            )[:_MAX_CAUSES]
+            for cause in most_frequent(
+                ((result.directory, result.cause) for result in self.results if result.outcome == outcome),
+                "directories",
+            )
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -279,7 +279,6 @@ class BatchReport:
                 )
                 lines.append(f"  created    {result.directory:{width}}  {result.uuid}.{result.version}  {changes}")
         for cause in self.causes():
-            names = ", ".join(cause["directories"])
-            more = f" and {cause['count'] - _MAX_NAMES:,} more" if cause["count"] > _MAX_NAMES else ""
-            lines.append(f"  {cause['outcome']:9}  {names}{more}: {cause['cause']}")
+            names = names_text(cause["directories"], cause["count"])
+            lines.append(f"  {cause['outcome']:9}  {names}: {cause['cause']}")
         return "\n".join(lines)

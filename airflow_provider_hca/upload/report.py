@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from airflow_provider_hca.units import size_text
+from airflow_provider_hca.units import amount, count_text
 from airflow_provider_hca.upload.changes import Changes, encode_kept
 from airflow_provider_hca.upload.plan import Plan
 
 SLOWEST_COUNT = 5
-_VERSION = r"\d{4}-\d{2}-\d{2}T\d{6}\.\d{6}Z"
-# Differences between the messages of two files that failed for the same reason.
-_OF_ONE_FILE = (
-    (re.compile(r" \(request id [^)]*\)|, request id [^),]*"), ""),
-    (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "..."),
-    (re.compile(rf"\.\.\.\.{_VERSION}"), "..."),
-    (re.compile(r"\b[0-9a-f]{64}\b"), "..."),
-    (re.compile(r"\b(s3|gs)://([^/\s]+)/[^\s:'\"]+"), r"\1://\2/..."),
-)
 _STATISTICS = (
     "added_file_count",
     "changed_file_count",
@@ -164,7 +153,7 @@ class UploadReport:
             f"bundle {self.uuid}.{self.version} in {self.replica} {'created' if self.created else 'existed already'}: "
             f"{amount(self.file_count, self.byte_count)}; this try staged "
             f"{amount(self.staged_file_count, self.staged_byte_count)} and registered {self.registered_file_count:,}, "
-            f"skipped {self.skipped_file_count:,}, {_count(self.retry_count, 'retry', 'retries')}; "
+            f"skipped {self.skipped_file_count:,}, {count_text(self.retry_count, 'retry', 'retries')}; "
             f"seconds: {phases}; slowest to stage: {slow}"
         )
 
@@ -172,33 +161,3 @@ class UploadReport:
 def slowest(durations: Iterable[list[Any]]) -> list[list[Any]]:
     """Return the longest of some pairs of name and seconds."""
     return sorted(durations, key=lambda file: -file[1])[:SLOWEST_COUNT]
-
-
-def amount(files: int, size: int) -> str:
-    """Return a number of files and their size as text.
-
-    :param files: number of files
-    :param size: total size in bytes
-    """
-    return f"{_count(files, 'file', 'files')} ({size_text(size)})"
-
-
-def _count(number: int, singular: str, plural: str) -> str:
-    return f"{number:,} {singular if number == 1 else plural}"
-
-
-def group_errors(failures: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Return causes, the most frequent first, with the names of the files that each of them hit.
-
-    A cause that hit one file keeps its whole message, with UUID and request id.
-
-    :param failures: pairs of a file's name and its error, as in an `UploadError`
-    """
-    alike: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name, reason in failures:
-        common = reason
-        for pattern, replacement in _OF_ONE_FILE:
-            common = pattern.sub(replacement, common)
-        alike[common].append((name, reason))
-    causes = [(common if len(hit) > 1 else hit[0][1], sorted(name for name, _ in hit)) for common, hit in alike.items()]
-    return sorted(causes, key=lambda cause: -len(cause[1]))

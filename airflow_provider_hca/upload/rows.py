@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
+from airflow_provider_hca.tables import MAX_TABLE, parse_table, read_file
 from airflow_provider_hca.upload.access import GCSAccess, S3Access
 from airflow_provider_hca.upload.entries import Names, PlannedFile
 from airflow_provider_hca.upload.options import UploadOptions
@@ -17,7 +16,6 @@ from airflow_provider_hca.upload.sources import open_source
 from airflow_provider_hca.upload.sources.base import is_url
 
 MAX_ROWS = 100_000
-_MAX_TABLE = 64 * 1024**2  # bytes
 
 Fields = dict[str, Any]
 
@@ -56,21 +54,10 @@ def read_table(location: str, access: S3Access | GCSAccess | None = None) -> lis
     :raises StagingError: if the object cannot be read
     """
     parent, _, name = location.rpartition("/")
-    content = _read_object(parent, name, access) if is_url(location) else _read_file(location)
-    try:
-        text = content.decode("utf-8-sig")
-        reader = csv.DictReader(
-            io.StringIO(text, newline=""), delimiter="\t" if name.endswith(".tsv") else ",", strict=True
-        )
-        rows = [dict(row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{location} is not a table in UTF-8: {error}") from None
-    columns = list(reader.fieldnames or [])
-    if "directory" not in columns or len({*columns}) < len(columns):
-        raise ValueError(f"{location} needs a column 'directory' and different names of columns, got {columns!r:.200}")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise ValueError(f"{location}, row {number}: expected {len(columns)} values")
+    content = _read_object(parent, name, access) if is_url(location) else read_file(location)
+    delimiter = "\t" if name.endswith(".tsv") else ","
+    rows = list(parse_table(content, location, column="directory", delimiter=delimiter))
+    for row in rows:
         row["directory"] = _below(parent, row["directory"])
     return read_list(rows, location)
 
@@ -123,26 +110,12 @@ def _local_directories(root: str, options: UploadOptions) -> list[str]:
     return [entry.name for entry in found if options.symlinks == "follow" or entry.name not in links]
 
 
-def _read_file(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return _check_size(path, file.read(_MAX_TABLE + 1))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-
-
 def _read_object(parent: str, name: str, access: S3Access | GCSAccess | None) -> bytes:
     source = open_source(parent, access)
     found = next(source.objects(Names(name, f"{name}\0")), None)
     if found is None:
         raise ValueError(f"{parent}/{name} does not exist")
-    if found.size > _MAX_TABLE:
-        raise ValueError(f"{parent}/{name} is larger than {_MAX_TABLE:,} bytes")
+    if found.size > MAX_TABLE:
+        raise ValueError(f"{parent}/{name} is larger than {MAX_TABLE:,} bytes")
     file = PlannedFile(parent, name, found.size, found.mtime_ns, "", False, "", "", found.revision)
     return source.read(file, 0, found.size) if found.size else b""
-
-
-def _check_size(location: str, content: bytes) -> bytes:
-    if len(content) > _MAX_TABLE:
-        raise ValueError(f"{location} is larger than {_MAX_TABLE:,} bytes")
-    return content

@@ -33,13 +33,13 @@ from airflow_provider_hca.exceptions import (
     UploadError,
 )
 from airflow_provider_hca.parallel import run_parallel
-from airflow_provider_hca.units import size_text
+from airflow_provider_hca.units import amount, size_text
 from airflow_provider_hca.upload.changes import Changes, encode_kept
 from airflow_provider_hca.upload.entries import EVERY_NAME, FileChangedError
 from airflow_provider_hca.upload.keys import bundle_prefix_of, is_key, prefix_of
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan
-from airflow_provider_hca.upload.report import UploadReport, amount
+from airflow_provider_hca.upload.report import UploadReport
 from airflow_provider_hca.upload.sources.base import check_source
 from airflow_provider_hca.upload.stager import MEMORY, Item, Stager, cost
 from airflow_provider_hca.upload.staging.base import Staging

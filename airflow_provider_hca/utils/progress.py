@@ -129,7 +129,7 @@ def _failures(error: Exception) -> list[dict[str, Any]]:
         failures = [(name, f"{path}: {reason}" if path else reason) for name, path, reason in error.findings]
     else:
         return []
-    from airflow_provider_hca.upload.report import group_errors
+    from airflow_provider_hca.causes import group_errors
 
     causes = group_errors(failures)
     for cause, names in causes:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from airflow_provider_hca.upload.report import group_errors
+from airflow_provider_hca.causes import group_errors
 from tests.local.server import VERSION, new_uuid
 
 
