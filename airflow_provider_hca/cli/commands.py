@@ -110,13 +110,12 @@ def validate(options: argparse.Namespace) -> None:
 
 def get(options: argparse.Namespace) -> None:
     """Download a bundle to a directory and print its FQID."""
-    stop = threading.Event()
-    with _report_errors("get"), DSSHook(options.conn_id, pool_size=options.max_workers, stop=stop) as hook:
+    with _report_errors("get"), DSSHook(options.conn_id, pool_size=options.max_workers) as hook:
         from airflow_provider_hca.download.downloader import Downloader
 
         name, _, version = options.bundle.partition(".")
         downloader = Downloader(
-            hook.api, hook.get_conn().transport, replica=options.replica, workers=options.max_workers, stop=stop
+            hook.api, hook.get_conn().transport, replica=options.replica, workers=options.max_workers
         )
         report = downloader.download(
             name,

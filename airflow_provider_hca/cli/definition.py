@@ -135,7 +135,7 @@ _GET = (
     _REPLICA,
     _patterns("--data-files", "data files to download, those that are not indexed", "all"),
     _patterns("--metadata-files", "metadata files to download, those that are indexed", "all"),
-    _option("--max-workers", "number of parallel downloads (%(default)s)", default=8, type=_count, metavar="N"),
+    _option("--max-workers", "number of files downloaded at once (%(default)s)", default=32, type=_count, metavar="N"),
 )
 
 

@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_hca.client.async_transport import AiohttpTransport
@@ -33,6 +34,7 @@ def run_bulk(
     concurrency: int,
     continue_after: Callable[[Exception], bool],
     on_progress: Callable[[int], None],
+    finish: Callable[[T, Any], Future[None]] | None = None,
 ) -> list[tuple[T, Exception]]:
     """Run a call for every item and return the items whose call failed, each with its error.
 
@@ -45,10 +47,12 @@ def run_bulk(
     :param concurrency: Calls at once
     :param continue_after: Returns whether to start further calls after this error
     :param on_progress: Called every 5 s, in the caller's thread, with the number of items processed
+    :param finish: Starts what is left to do for an item with the result of its call, in another thread; the item is
+        processed when that has ended
     """
     if not items:
         return []
-    bulk = _Bulk(items, make_call, transport, min(concurrency, len(items)), continue_after)
+    bulk = _Bulk(items, make_call, transport, min(concurrency, len(items)), continue_after, finish)
     bulk.start()
     reported = time.monotonic()
     try:
@@ -85,6 +89,7 @@ class _Bulk(Generic[T]):
         transport: RequestsTransport,
         concurrency: int,
         continue_after: Callable[[Exception], bool],
+        finish: Callable[[T, Any], Future[None]] | None,
     ) -> None:
         self.done = 0
         self.failures: list[tuple[T, Exception]] = []
@@ -93,6 +98,7 @@ class _Bulk(Generic[T]):
         self._thread = threading.Thread(target=self._run_loop, name="dss-bulk", daemon=True)
         self._ended = threading.Event()
         self._items, self._make_call, self._continue_after = iter(items), make_call, continue_after
+        self._finish = finish
         self._transport, self._stop, self._concurrency = transport, transport.stop, concurrency
         self._over = False
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
@@ -149,7 +155,9 @@ class _Bulk(Generic[T]):
 
     async def _failure(self, transport: AiohttpTransport, item: T) -> Exception | None:
         try:
-            await transport.run(self._make_call(item))
+            result = await transport.run(self._make_call(item))
+            if self._finish is not None:
+                await asyncio.wrap_future(self._finish(item, result))
         except DSSAbortedError as error:
             return None if self._stop.is_set() else error
         except Exception as error:  # noqa: BLE001 - every failure is reported with its item

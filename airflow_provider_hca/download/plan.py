@@ -64,10 +64,7 @@ def plan_download(
     :raises InvalidManifestError: if names leave the directory or collide, or files lack checksums; lists all of them
     :raises ValueError: if patterns are not a list
     """
-    for parameter, patterns in (("data_files", data_files), ("metadata_files", metadata_files)):
-        # The letters of a string would each be a pattern, and `*` would match everything.
-        if not isinstance(patterns, Sequence) or isinstance(patterns, str):
-            raise ValueError(f"{parameter} must be a list of patterns such as ['*.json'], got {patterns!r}")
+    check_patterns(data_files, metadata_files)
     wanted: list[WantedFile] = []
     offenders: list[tuple[str, str]] = []
     for file in bundle["files"]:
@@ -83,6 +80,17 @@ def plan_download(
     if offenders:
         raise InvalidManifestError(f"{bundle['uuid']}.{bundle['version']}", offenders)
     return wanted
+
+
+def check_patterns(data_files: Any, metadata_files: Any) -> None:
+    """Check the patterns of files to download.
+
+    :raises ValueError: if they are not lists
+    """
+    for parameter, patterns in (("data_files", data_files), ("metadata_files", metadata_files)):
+        # The letters of a string would each be a pattern, and `*` would match everything.
+        if not isinstance(patterns, Sequence) or isinstance(patterns, str):
+            raise ValueError(f"{parameter} must be a list of patterns such as ['*.json'], got {patterns!r}")
 
 
 def _wanted(name: str, file: Mapping[str, Any]) -> WantedFile:

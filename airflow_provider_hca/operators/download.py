@@ -32,7 +32,7 @@ class DSSDownloadBundleOperator(OpenLineageMixin, DSSOperator):
     :param replica: Replica to download from, `aws` or `gcp`. (templated)
     :param data_files: Patterns of the data files to download; none with `[]`. (templated)
     :param metadata_files: Patterns of the metadata files to download; none with `[]`. (templated)
-    :param max_workers: Number of parallel downloads; each takes a few MiB of memory
+    :param max_workers: Number of files downloaded at once; each takes less than 1 MiB of memory
     :param dss_conn_id: Airflow connection of type `hca_dss`. (templated)
     """
 
@@ -56,7 +56,7 @@ class DSSDownloadBundleOperator(OpenLineageMixin, DSSOperator):
         replica: str = "aws",
         data_files: Sequence[str] = ("*",),
         metadata_files: Sequence[str] = ("*",),
-        max_workers: int = 8,
+        max_workers: int = 32,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,9 +78,7 @@ class DSSDownloadBundleOperator(OpenLineageMixin, DSSOperator):
 
         with self._open_hook() as hook:
             show_bundle(context, hook, replica=self.replica, uuid=self.bundle_uuid, version=self.bundle_version)
-            downloader = Downloader(
-                hook.api, hook.get_conn().transport, replica=self.replica, workers=self.max_workers, stop=self._stop
-            )
+            downloader = Downloader(hook.api, hook.get_conn().transport, replica=self.replica, workers=self.max_workers)
             report = downloader.download(
                 self.bundle_uuid,
                 self.directory,

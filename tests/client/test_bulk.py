@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow_provider_hca.client.bulk import _STOP_TIMEOUT, run_bulk
 from airflow_provider_hca.client.sansio import Call, Request, Response, pause
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
+from airflow_provider_hca.parallel import Workers
 
 from .drivers import get
 from .server import Reply, Server
@@ -69,6 +71,24 @@ def test_failures_are_returned_with_their_items(server: Server) -> None:
     failures = _run(list(range(30)), ask)
     assert sorted((item, str(error)) for item, error in failures) == [(3, "3"), (13, "13"), (23, "23")]
     assert len(server.asked) == 27
+
+
+def test_items_are_finished_in_another_thread(server: Server) -> None:
+    finished: dict[int, tuple[int, str]] = {}
+
+    def ask(item: int) -> Call[int]:
+        return (yield get(f"{server.url}/{item}")).status
+
+    def finish(item: int, status: int) -> None:
+        if item == 7:
+            raise ValueError(item)
+        finished[item] = status, threading.current_thread().name
+
+    with Workers(2, "finish") as workers:
+        failures = _run(list(range(20)), ask, finish=partial(workers.submit, finish))
+    assert [(item, str(error)) for item, error in failures] == [(7, "7")]
+    assert {item: status for item, (status, _) in finished.items()} == {item: 200 for item in range(20) if item != 7}
+    assert {name for _, name in finished.values()} <= {"dss-finish-0", "dss-finish-1"}
 
 
 def test_connection_error_reaches_the_call(server: Server) -> None:

@@ -25,10 +25,9 @@ WORKERS = 4
 
 def download(served: OneBundle, target: Path, *, stop: threading.Event | None = None, **options: Any) -> DownloadReport:
     """Download the bundle of a server."""
-    stop = stop or threading.Event()
     api = DSSAPI(served.url, auth=StaticToken("tok-7"), retry=QUICK)
     with RequestsTransport(pool_size=WORKERS, stop=stop) as transport:
-        downloader = Downloader(api, transport, replica="aws", workers=WORKERS, stop=stop)
+        downloader = Downloader(api, transport, replica="aws", workers=WORKERS)
         return downloader.download(served.uuid, target, **options)
 
 

@@ -33,6 +33,15 @@ def test_name_of_the_partial_file_of_another_is_refused(served: OneBundle, targe
     assert not target.exists()
 
 
+def test_small_file_that_is_larger_than_in_the_manifest_fails(served: OneBundle, target: Path) -> None:
+    """Small files are fetched into memory."""
+    served.add("a", b"x" * (16 * MIB), size=3)
+    with pytest.raises(DownloadError, match="expected 3 bytes, got more"):
+        download(served, target)
+    assert served.sent < 16 * MIB
+    assert tree(target) == {}
+
+
 @contextmanager
 def few_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
