@@ -47,6 +47,16 @@ def test_upload_reports_time_memory_and_requests_of_both_clients() -> None:
     assert results["f"]["requests"] - results["a"]["requests"] == 2 * (200 - 20)
 
 
+def test_download_reports_time_memory_and_requests_of_both_clients() -> None:
+    results = {result["workload"]: result for result in _objects("download", "--short")}
+    assert list(results) == ["a", "b", "c"]
+    for result in results.values():
+        assert result["requests"] == result["hca_requests"]
+        assert all(result[name] > 0 for name in ("ours_s", "hca_s", "ratio", "of_sha256", "of_loop"))
+        assert result["ours_rss_mb"] < 150
+    assert results["a"]["requests"] == 1 + 2 * 20  # the manifest; two for each file
+
+
 def test_batch_writes_only_what_changed() -> None:
     results = {(result["batch"], result["night"]): result for result in _objects("batch", "d", "--short")}
     assert [night for _, night in results] == ["cold", "changed", "nothing"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from scripts.benchmarks import batch, checksums, local, parse, triggers, upload
+from scripts.benchmarks import batch, checksums, download, local, parse, triggers, upload
 
 _BENCHMARKS = {
     "upload": upload,
+    "download": download,
     "batch": batch,
     "checksums": checksums,
     "triggers": triggers,

@@ -9,6 +9,10 @@ from typing import Any
 from scripts.benchmarks.null_http import Answer, Request
 from scripts.benchmarks.null_s3 import NullS3
 
+_PAGES = {
+    status: {"description": "Page"} for status in ("200", "206")
+}  # the original client reads pages only after 206
+
 
 def null_dss(request: Request) -> Answer:
     """Answer a request under `/v1`: what is put is made, and there is nothing to get."""
@@ -65,8 +69,11 @@ def definition(url: str) -> dict[str, Any]:
     files = {"type": "array", "items": {"type": "object"}}
     source = {"source_url": {"type": "string"}, "creator_uid": {"type": "integer"}}
     paths = {
-        "/files/{uuid}": {"put": _call(source), "head": _call({})},
-        "/bundles/{uuid}": {"put": _call({"creator_uid": {"type": "integer"}, "files": files})},
+        "/files/{uuid}": {"put": _call(source), "head": _call({}), "get": _call({})},
+        "/bundles/{uuid}": {
+            "put": _call({"creator_uid": {"type": "integer"}, "files": files}),
+            "get": _call({}) | {"responses": _PAGES},
+        },
     }
     info = {"title": "Null DSS", "description": "It keeps nothing.", "version": "1"}
     return {"openapi": "3.0.0", "info": info, "servers": [{"url": url}], "paths": paths}

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
@@ -45,11 +46,13 @@ class Answer(NamedTuple):
     """Response to a request.
 
     :ivar headers: lines, each with its line end; Content-Length is added
+    :ivar file: file to send as the body, by the kernel
     """
 
     status: int
     body: bytes = b""
     headers: str = ""
+    file: Path | None = None
 
 
 Handler = Callable[[Request], Answer]
@@ -134,9 +137,19 @@ class _Connection(asyncio.BufferedProtocol):
         service = self._service
         answer = service.handler(Request(self._method, self._path, self._query, self._body, self._size, self._headers))
         service.requests[f"{self._method} {answer.status}"] += 1
-        head = f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\nContent-Length: {len(answer.body)}\r\n"
+        size = len(answer.body) if answer.file is None else answer.file.stat().st_size
+        head = f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\nContent-Length: {size}\r\n"
         wire = f"{head}{answer.headers}\r\n".encode() + (b"" if self._method == "HEAD" else answer.body)
         if service.latency:
-            asyncio.get_running_loop().call_later(service.latency, self._transport.write, wire)
+            asyncio.get_running_loop().call_later(service.latency, self._send, wire, answer.file)
         else:
-            self._transport.write(wire)
+            self._send(wire, answer.file)
+
+    def _send(self, wire: bytes, file: Path | None) -> None:
+        self._transport.write(wire)
+        if file is not None:
+            self._sending = asyncio.create_task(self._send_file(file))  # kept: the loop has weak references only
+
+    async def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file:
+            await asyncio.get_running_loop().sendfile(self._transport, file)

@@ -17,28 +17,21 @@ from scripts.benchmarks.null_http import NullService
 from scripts.benchmarks.null_s3 import NullS3
 
 
-async def serve(pieces: dict[str, str], s3_latency: float, dss_latency: float, *, keep: bool) -> None:
-    """Serve until the standard input is closed.
+async def serve(**services: NullService) -> None:
+    """Serve until the standard input is closed; see the module.
 
-    :param pieces: MD5s of the accepted pieces of content, by `piece_key`
-    :param s3_latency: latency of the store, in seconds
-    :param dss_latency: latency of the DSS, in seconds
-    :param keep: whether the DSS returns the bundles that it gets
+    :param services: services by name; the API of the one named `dss` is under `/v1`
     """
-    store = NullS3(pieces)
-    s3 = NullService(store, s3_latency)
-    dss = NullService(NullDSS(store) if keep else null_dss, dss_latency, keeps_bodies=keep)
-    addresses = {
-        "s3_url": f"http://127.0.0.1:{await s3.listen()}",
-        "dss_url": f"http://127.0.0.1:{await dss.listen()}/v1",
-    }
+    addresses = {}
+    for name, service in services.items():
+        addresses[f"{name}_url"] = f"http://127.0.0.1:{await service.listen()}{'/v1' if name == 'dss' else ''}"
     print(json.dumps(addresses), flush=True)
     more = True
     while more:
         more = bool(await asyncio.to_thread(sys.stdin.readline))
-        print(json.dumps({"s3": s3.requests, "dss": dss.requests}), flush=True)
-        s3.requests.clear()
-        dss.requests.clear()
+        print(json.dumps({name: service.requests for name, service in services.items()}), flush=True)
+        for service in services.values():
+            service.requests.clear()
 
 
 def main() -> None:
@@ -50,7 +43,10 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="let the DSS return the bundles that it gets")
     options = parser.parse_args()
     pieces = json.loads(options.pieces.read_text())
-    asyncio.run(serve(pieces, options.s3_latency, options.dss_latency, keep=options.keep))
+    store = NullS3(pieces)
+    answer = NullDSS(store) if options.keep else null_dss
+    dss = NullService(answer, options.dss_latency, keeps_bodies=options.keep)
+    asyncio.run(serve(s3=NullService(store, options.s3_latency), dss=dss))
 
 
 if __name__ == "__main__":

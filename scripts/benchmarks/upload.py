@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in WORKLOADS]
     if unknown:
         sys.exit(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
-    subprocess.run([REPOSITORY / "scripts/setup", "original-client"], check=True)
+    original_python()
     show = _print_json if options.json else _print_row
     if not options.json:
         print(_HEAD.format("workload", "ours s", "hca s", "ratio", "ours MB", "hca MB", "ours CPU", "requests"))
@@ -135,21 +135,11 @@ class _Bench:
         """Upload with the original client."""
 
         def command(where: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-            config = self._place / "hca.json"
-            config.write_text(json.dumps(self._original_config(where["dss_url"])))
             program = REPOSITORY / "scripts/benchmarks/upload_original.py"
-            python = REPOSITORY / ".venv-hca/bin/python"
-            environment = {"HCA_CONFIG_FILE": str(config), "OAUTHLIB_INSECURE_TRANSPORT": "1"}
-            return [str(python), str(program), str(self._directory), BUCKET], environment
+            arguments = [original_python(), str(program), str(self._directory), BUCKET]
+            return arguments, original_environment(self._place, where["dss_url"])
 
         return self._run(command)
-
-    def _original_config(self, dss_url: str) -> dict[str, Any]:
-        api = self._place / "definition.json"
-        api.write_text(json.dumps(definition(dss_url)))
-        token = {"access_token": "none", "token_type": "Bearer", "expires_at": _FAR_FUTURE}
-        secrets = {"installed": {"client_id": "none", "client_secret": "none", "token_uri": dss_url}}
-        return {"swagger_filename": str(api), "oauth2_token": token, "application_secrets": secrets}
 
     def _run(self, command: Callable[[dict[str, str]], tuple[list[str], dict[str, str]]]) -> Run:
         requests: dict[str, dict[str, int]] = {}
@@ -164,6 +154,28 @@ class _Bench:
             )
         result: Run = json.loads(done.stdout.splitlines()[-1])
         return result | {"requests": sum(sum(service.values()) for service in requests.values())}
+
+
+def original_python() -> str:
+    """Return the Python of the original client, which is installed if the environment does not name it."""
+    if "HCA_CLIENT" not in os.environ:
+        subprocess.run([REPOSITORY / "scripts/setup", "original-client"], check=True)
+    return str(Path(os.environ.get("HCA_CLIENT", REPOSITORY / ".venv-hca/bin/hca")).with_name("python"))
+
+
+def original_environment(place: Path, dss_url: str) -> dict[str, str]:
+    """Return the environment variables of a process of the original client.
+
+    :param place: directory for its configuration
+    :param dss_url: URL of the DSS's API
+    """
+    api, config = place / "definition.json", place / "hca.json"
+    api.write_text(json.dumps(definition(dss_url)))
+    token = {"access_token": "none", "token_type": "Bearer", "expires_at": _FAR_FUTURE}
+    secrets = {"installed": {"client_id": "none", "client_secret": "none", "token_uri": dss_url}}
+    settings = {"swagger_filename": str(api), "oauth2_token": token, "application_secrets": secrets}
+    config.write_text(json.dumps(settings))
+    return {"HCA_CONFIG_FILE": str(config), "OAUTHLIB_INSECURE_TRANSPORT": "1"}
 
 
 def aws_environment(place: Path, s3_url: str) -> dict[str, str]:
