@@ -127,6 +127,36 @@ def get(options: argparse.Namespace) -> None:
         print(f"{report.uuid}.{report.version}")
 
 
+def download(options: argparse.Namespace) -> None:
+    """Download several bundles and print the report; exit with 1 if some failed."""
+    with _report_errors("download"), DSSHook(options.conn_id, pool_size=options.max_workers) as hook:
+        from airflow_provider_hca.download.batch import BatchDownloader
+        from airflow_provider_hca.download.selection import select
+
+        if sum(given is not None for given in (options.bundle, options.collection, options.manifest)) != 1:
+            raise ValueError("give one of --bundle, --collection and --manifest")
+        uuid, _, version = (options.collection or "").partition(".")
+        transport = hook.get_conn().transport
+        selection = select(
+            hook.api,
+            transport,
+            replica=options.replica,
+            bundles=options.bundle,
+            collection_uuid=uuid or None,
+            collection_version=version or None,
+            manifest=options.manifest,
+        )
+        report = BatchDownloader(hook.api, transport, replica=options.replica, workers=options.max_workers).download(
+            selection,
+            options.directory,
+            data_files=options.data_files or ("*",),
+            metadata_files=options.metadata_files or ("*",),
+        )
+        print(json.dumps(report.as_json()) if options.json else report)
+    if report.failures:
+        sys.exit(1)
+
+
 def local(options: argparse.Namespace) -> None:
     """Run the local DSS until INT or TERM."""
     from airflow_provider_hca.local.__main__ import serve

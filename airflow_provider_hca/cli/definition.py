@@ -128,14 +128,25 @@ _VALIDATE = (
     *_FILES,
     *_STORES,
 )
-_GET = (
-    _arg(("bundle",), help="bundle: UUID for the latest version, or UUID.VERSION"),
-    _arg(("directory",), help="target directory; created if missing"),
+_DOWNLOADED = (
     _CONN_ID,
     _REPLICA,
     _patterns("--data-files", "data files to download, those that are not indexed", "all"),
     _patterns("--metadata-files", "metadata files to download, those that are indexed", "all"),
     _option("--max-workers", "number of files downloaded at once (%(default)s)", default=32, type=_count, metavar="N"),
+)
+_GET = (
+    _arg(("bundle",), help="bundle: UUID for the latest version, or UUID.VERSION"),
+    _arg(("directory",), help="target directory; created if missing"),
+    *_DOWNLOADED,
+)
+_DOWNLOAD = (
+    _arg(("directory",), help="target directory; each bundle gets the subdirectory UUID.VERSION"),
+    _option("--bundle", "bundle: UUID or UUID.VERSION; can be repeated", action="append", metavar="BUNDLE"),
+    _option("--collection", "collection whose bundles and files to download: UUID or UUID.VERSION"),
+    _option("--manifest", "TSV of bundles and files, as of the original client", metavar="FILE"),
+    _arg(("--json",), help="print the report as one JSON object", action="store_true"),
+    *_DOWNLOADED,
 )
 
 
@@ -168,6 +179,12 @@ ACTIONS = (
     ),
     _action("upload", "Upload a directory as a bundle", "Run it again to resume.", _UPLOAD),
     _action("get", "Download a bundle", "Run it again to download missing files.", _GET),
+    _action(
+        "download",
+        "Download bundles of a collection, a manifest or a list",
+        "Run it again to download missing files; the exit code is 1 if bundles failed.",
+        _DOWNLOAD,
+    ),
     _action(
         "local",
         "Run a local DSS",

@@ -44,16 +44,41 @@ _WRITERS = 4  # threads that write small files
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
+class ErrorLimit:
+    """Decides whether to continue after an error. The first one of the disk ends the work, and some of the service do.
+
+    :param tolerated: Number of errors of the service after which the work continues; they may concern one file
+    :ivar fatal: Error that ended the work; None without one
+    """
+
+    def __init__(self, tolerated: int) -> None:
+        self.fatal: Exception | None = None
+        self._left = tolerated
+        self._lock = threading.Lock()
+
+    def continue_after(self, error: Exception) -> bool:
+        """Return whether to continue after an error."""
+        if isinstance(error, NotReadyError) or _concerns_one_file(error):
+            return True
+        with self._lock:
+            self._left = -1 if isinstance(error, OSError) else self._left - 1
+            if self._left < 0:
+                self.fatal = self.fatal or error
+            return self.fatal is None
+
+
 @dataclass(slots=True)
 class Downloaded:
     """Progress and result of a download; several threads add to it.
 
+    :ivar limit: Errors after which no further file is started
     :ivar complete: Files that exist with the right content
     :ivar new: Those of them that were downloaded now
     :ivar size: Bytes received, including those of unfinished files
     :ivar failures: Files that failed, with their errors
     """
 
+    limit: ErrorLimit
     complete: list[WantedFile] = field(default_factory=list)
     new: list[WantedFile] = field(default_factory=list)
     size: int = 0
@@ -65,11 +90,6 @@ class Downloaded:
         with self.lock:
             self.size += size
 
-    @property
-    def fatal(self) -> Exception | None:
-        """Error that concerns all files, after which no further file was started; None without one."""
-        return next((error for _, error in self.failures if not concerns_one_file(error)), None)
-
 
 class FileDownloader:
     """Downloads files.
@@ -78,23 +98,28 @@ class FileDownloader:
     :param transport: Driver that runs the calls; its stop event ends downloads within seconds
     :param replica: Replica to download from
     :param workers: Number of files downloaded at once; each needs less than 1 MiB of memory
+    :param tolerant: Whether the first error of the service may concern one file: the download then ends when as many
+        files failed as are downloaded at once
     :raises ValueError: if `workers` is below 1
     """
 
-    def __init__(self, dss: DSSAPI, transport: RequestsTransport, *, replica: str, workers: int) -> None:
+    def __init__(
+        self, dss: DSSAPI, transport: RequestsTransport, *, replica: str, workers: int, tolerant: bool = False
+    ) -> None:
         if workers < 1:
             raise ValueError(f"max_workers must be at least 1, got {workers}")
         self._dss, self._transport, self._replica, self._workers = dss, transport, replica, workers
-        self._stop = transport.stop
+        self._stop, self._tolerant = transport.stop, tolerant
 
     def download(self, wanted: list[WantedFile], target: TargetDirectory) -> Downloaded:
-        """Download files into a directory. An error that concerns all files ends it; see `Downloaded.fatal`.
+        """Download files into a directory; see `Downloaded.limit` for errors that concern all files.
 
         :param wanted: Files with different names
         :param target: Directory
         :raises DSSAbortedError: if stopped
         """
-        result, size = Downloaded(), sum(file.size for file in wanted)
+        tolerated = min(self._workers, len(wanted)) - 1 if self._tolerant else 0
+        result, size = Downloaded(ErrorLimit(tolerated)), sum(file.size for file in wanted)
 
         def progress(_: int) -> None:
             files = f"{len(result.complete):,} of {len(wanted):,} files"
@@ -103,7 +128,7 @@ class FileDownloader:
         job = _Job(self._dss, self._transport, self._replica, self._workers, target, result, progress)
         small, large = job.find_missing(wanted)
         for wait in (False, True):
-            if result.fatal is None and not self._stop.is_set():
+            if result.limit.fatal is None and not self._stop.is_set():
                 small, large = job.download(small, large, wait=wait)
         if self._stop.is_set():
             raise DSSAbortedError("the download was stopped; a retry resumes it")
@@ -148,7 +173,7 @@ class _Job:
         :param wait: Whether to wait for them
         """
         failures = self._download_small(small, wait=wait)
-        if all(_continue_after(error) for _, error in failures) and not self.transport.stop.is_set():
+        if self.result.limit.fatal is None and not self.transport.stop.is_set():
             failures += self._in_threads(large, partial(self._download_large, wait=wait))
         not_ready = {file for file, error in failures if isinstance(error, NotReadyError)}
         self.result.failures += [(file, error) for file, error in failures if file not in not_ready]
@@ -163,7 +188,7 @@ class _Job:
             name="download",
             workers=self.workers,
             stop=self.transport.stop,
-            continue_after=_continue_after,
+            continue_after=self.result.limit.continue_after,
             on_progress=self.on_progress,
         )
 
@@ -193,7 +218,7 @@ class _Job:
                 fetch,
                 transport=self.transport,
                 concurrency=self.workers,
-                continue_after=_continue_after,
+                continue_after=self.result.limit.continue_after,
                 on_progress=self.on_progress,
                 finish=partial(writers.submit, self._write),
             )
@@ -303,15 +328,11 @@ class _Memory:
         self.content += data
 
 
-def concerns_one_file(error: Exception) -> bool:
+def _concerns_one_file(error: Exception) -> bool:
     """Return whether other files can succeed: errors of the service or the disk concern all files."""
     if isinstance(error, OSError):
         return error.errno not in _DISK
     return isinstance(error, DSSNotFoundError | DSSContentError)
-
-
-def _continue_after(error: Exception) -> bool:
-    return isinstance(error, NotReadyError) or concerns_one_file(error)
 
 
 def _check_metadata(file: WantedFile, metadata: FileMetadata) -> None:

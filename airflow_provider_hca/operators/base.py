@@ -128,6 +128,16 @@ def identity(uuid: str, version: str | None, replica: str) -> dict[str, Any]:
     return {"uuid": uuid, "version": version, "fqid": version and f"{uuid}.{version}", "replica": replica}
 
 
+def exceeds(max_failed: float, failed: int, total: int) -> bool:
+    """Return whether more items of a batch failed than allowed.
+
+    :param max_failed: Number of items, or as a float their share
+    :param failed: Number of items that failed
+    :param total: Number of items
+    """
+    return failed > (max_failed * total if isinstance(max_failed, float) else max_failed)
+
+
 def resolve_creator_uid(given: int | str | None, hook: DSSHook) -> int:
     """Return the `creator_uid` of an operator, or that of the connection if None.
 

@@ -13,7 +13,7 @@ from airflow_provider_hca.operators.collections import (
     DSSPatchCollectionOperator,
     DSSPutCollectionOperator,
 )
-from airflow_provider_hca.operators.download import DSSDownloadBundleOperator
+from airflow_provider_hca.operators.download import DSSDownloadBundleOperator, DSSDownloadBundlesOperator
 from airflow_provider_hca.operators.files import DSSPutFileOperator
 from airflow_provider_hca.operators.ingest_group import DSSIngestTaskGroup
 from airflow_provider_hca.operators.patch_bundle import DSSPatchBundleOperator
@@ -25,6 +25,7 @@ __all__ = [
     "DSSDeleteBundleOperator",
     "DSSDeleteCollectionOperator",
     "DSSDownloadBundleOperator",
+    "DSSDownloadBundlesOperator",
     "DSSIngestTaskGroup",
     "DSSOperator",
     "DSSPatchBundleOperator",

@@ -17,6 +17,7 @@ from airflow_provider_hca.exceptions import (
     InvalidDirectoryError,
     UploadError,
 )
+from airflow_provider_hca.operators.base import exceeds
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.upload_group import DSSUploadShardOperator, DSSUploadShardsBundleOperator
 from airflow_provider_hca.utils.identity import run_version
@@ -225,8 +226,7 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
             copy(self.on_report)({**context, "report": result})  # a call replaces its templates
         elif self.on_report is not None:
             self.on_report(result, context)
-        limit = self.max_failed * len(report.results) if isinstance(self.max_failed, float) else self.max_failed
-        if report.failed > limit:
+        if exceeds(self.max_failed, report.failed, len(report.results)):
             raise AirflowFailException(
                 f"{report.failed:,} of {len(report.results):,} directories are invalid or failed, more than "
                 f"max_failed={self.max_failed!r} allows: see the causes above, correct them, and clear the run"

@@ -40,6 +40,7 @@ ACTIONS: dict[str, Action] = {
     "DSSPatchBundleOperator": "change",
     "DSSDeleteBundleOperator": "delete",
     "DSSDownloadBundleOperator": "download",
+    "DSSDownloadBundlesOperator": "download",
     "DSSCheckoutBundleOperator": "use",
     "DSSPutFileOperator": "put_file",
     "DSSPutCollectionOperator": "put_collection",

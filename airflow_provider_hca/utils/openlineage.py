@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-# With more files, each event would have megabytes, and the graph would be unreadable.
+# With more files or bundles, each event would have megabytes, and the graph would be unreadable.
 _MAX_FILES = 100
 
 
@@ -117,6 +117,17 @@ def file_inputs(api_url: str, replica: str, files: Sequence[Mapping[str, Any]]) 
     :param files: Files, each with `uuid` and `version`
     """
     return [Data.file(api_url, replica, file) for file in files] if len(files) <= _MAX_FILES else []
+
+
+def bundle_inputs(api_url: str, replica: str, bundles: Sequence[tuple[str, str]]) -> list[Data]:
+    """Return the datasets of bundles; none if there are more than 100 bundles.
+
+    :param api_url: URL of the DSS's API
+    :param replica: `aws` or `gcp`
+    :param bundles: Pairs of UUID and version
+    """
+    results = [{"replica": replica, "uuid": uuid, "version": version} for uuid, version in bundles[: _MAX_FILES + 1]]
+    return [Data.bundle(api_url, result) for result in results] if len(results) <= _MAX_FILES else []
 
 
 class OpenLineageMixin:

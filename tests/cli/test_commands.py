@@ -284,6 +284,8 @@ def test_aws_conn_id_overrides_the_environment(connected: LocalDSS, directory: P
         (("upload", "/nowhere", "--staging-bucket", "dss-staging"), "/nowhere"),
         (("upload", ".", "--staging-bucket", "dss-staging", "--content-type", "x"), "PATTERN=TYPE"),
         (("get", "not-a-uuid", "not-created"), "not-a-uuid"),
+        (("download", "not-created"), "give one of --bundle, --collection and --manifest"),
+        (("download", "not-created", "--collection", "6a1e2b3c-4d5e-4f60-8123-000000000000"), "404"),
         (("get", "6a1e2b3c-4d5e-4f60-8123-000000000000", "not-created"), "404"),
     ],
 )
@@ -300,7 +302,25 @@ def test_invalid_options_exit_with_2(option: str) -> None:
     assert option.partition("=")[0] in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "validate", "upload", "get", "local"])
+def test_download_prints_a_report_and_exits_with_1_after_failures(connected: LocalDSS, tmp_path: Path) -> None:
+    bundle, target = new_uuid(), tmp_path / "t"
+    assert connected.put_bundle([connected.entry("a.gz"), connected.entry("b.gz")], bundle).status_code == 201
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text(f"bundle_uuid\tfile_name\n{bundle}\ta.gz\n")
+    done = _run("download", str(target), "--manifest", str(manifest), "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["downloaded"], report["file_count"]) == (0, 1, 1), done.stderr
+    (place,) = target.iterdir()
+    assert [path.name for path in place.iterdir()] == ["a.gz"]
+    done = _run("download", str(target), "--bundle", bundle, "--bundle", new_uuid(), "--data-files", "b*")
+    assert (done.returncode, done.stdout.splitlines()[0].partition(";")[0]) == (
+        1,
+        "1 downloaded, 0 unchanged, 1 failed",
+    )
+    assert sorted(path.name for path in place.iterdir()) == ["a.gz", "b.gz"]
+
+
+@pytest.mark.parametrize("command", ["check", "validate", "upload", "get", "download", "local"])
 def test_help(command: str) -> None:
     done = _run(command, "--help")
     assert done.returncode == 0, done.stderr
@@ -308,6 +328,7 @@ def test_help(command: str) -> None:
         "upload": "--staging-bucket",
         "validate": "--schemas",
         "get": "--data-files",
+        "download": "--collection",
         "local": "--sync-delay",
     }.get(command, "--conn-id")
     assert expected in done.stdout

@@ -53,7 +53,7 @@ def _run(name: str, dss: LocalDSS, directory: Path, *, days: int = 0, **conf: An
 
 def test_every_snippet_has_a_test_below() -> None:
     bundles = {"put_bundle", "patch_bundle", "patch_directory", "delete_bundle", "checkout"}
-    downloads = {"download_collection", "download_manifest", "find_and_download"}
+    downloads = {"download_search", "download_mapped", "download_collection", "download_manifest", "find_and_download"}
     recipes = {"upload_results", "upload_several", "skip_unchanged", "wait_both", "read_file", "list_versions"}
     others = {"ingest", "wait_for_file", "collection", "check_connection"}
     assert set(_snippets()) == {*bundles, *downloads, *recipes, *others}
@@ -82,6 +82,26 @@ def test_snippet_checkout_returns_location_of_files(dss: LocalDSS, uuids: dict[s
     assert location.startswith(f"s3://{dss.bucket}/")
     key = f"{location.removeprefix(f's3://{dss.bucket}/').rstrip('/')}/a.json"
     assert dss.s3.get_object(Bucket=dss.bucket, Key=key)["Body"].read() == b"{}"
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_download_search_downloads_its_bundles(dss: LocalDSS, tmp_path: Path) -> None:
+    file, bundle, project = new_uuid(), new_uuid(), new_uuid()
+    content = json.dumps({"project_core": {"project_short_name": project}}).encode()
+    assert dss.put_file(dss.stage(content, kind="application/json"), file).status_code == 201
+    assert dss.put_bundle([dss.entry("project_0.json", file, indexed=True)], bundle).status_code == 201
+    dag_run = _run("download_search", dss, tmp_path, project=project)
+    assert states(dag_run) == {"search": "success", "download": "success"}
+    assert (tmp_path / f"{bundle}.{VERSION}" / "project_0.json").read_bytes() == content
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_snippet_download_mapped_downloads_parts_of_the_list(
+    dss: LocalDSS, uuids: dict[str, str], tmp_path: Path
+) -> None:
+    dag_run = _run("download_mapped", dss, tmp_path, bundles=[uuids["bundle"]])
+    assert states(dag_run) == {"divide": "success", "download": "success"}
+    assert xcom(dag_run, "download", "downloaded", map_index=0) == 1
 
 
 @pytest.mark.usefixtures("airflow_db")

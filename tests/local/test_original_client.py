@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+
+from airflow_provider_hca.client.api import DSSAPI
+from airflow_provider_hca.client.auth import StaticToken
+from airflow_provider_hca.client.transport import RequestsTransport
+from airflow_provider_hca.download.batch import BatchDownloader
+from airflow_provider_hca.download.selection import select
+from tests.download.support import tree
 
 from .server import VERSION, new_uuid, new_version
 
@@ -124,6 +132,49 @@ def test_uploaded_directory_is_downloaded_unchanged(dss: LocalDSS, hca: Hca, tmp
     hca.run("download", "--bundle-uuid", bundle, "--replica", "aws", "--download-dir", str(target))
     (found,) = (path for path in target.iterdir() if path.name.startswith(bundle))
     assert {name: (found / name).read_bytes() for name in contents} == contents
+
+
+_DOWNLOADS = """
+import os, sys
+from hca.dss import DSSClient
+
+manifest, collection, target = sys.argv[1:]
+os.makedirs(target)
+os.chdir(target)  # it writes a copy of the manifest there
+if collection:
+    DSSClient().download_collection(uuid=collection, replica="aws", download_dir=target)
+else:
+    DSSClient().download_manifest(manifest=manifest, replica="aws", layout="bundle", download_dir=target)
+"""
+
+
+@pytest.mark.parametrize("from_collection", [False, True])
+def test_downloads_of_bundles_are_those_of_the_package(
+    dss: LocalDSS, hca: Hca, tmp_path: Path, *, from_collection: bool
+) -> None:
+    bundles, collection = [new_uuid(), new_uuid()], new_uuid()
+    file, metadata = dss.new_file(b"read"), dss.new_file(b"{}")
+    for bundle in bundles:
+        files = [dss.entry("a/r1.gz", file), dss.entry("r2.gz", file), dss.entry("m.json", metadata, indexed=True)]
+        assert dss.put_bundle(files, bundle).status_code == 201
+    links = [{"type": "bundle", "uuid": bundle, "version": VERSION} for bundle in bundles]
+    body = {"name": "n", "description": "d", "details": {}, "contents": links}
+    assert dss.call("PUT", "/collections", body, uuid=collection, version=VERSION, replica="aws").status_code == 201
+    manifest = tmp_path / "manifest.tsv"
+    values = {"file_name": "a/r1.gz", "file_uuid": file, "file_version": VERSION, "file_size": "4"}
+    values["file_sha256"] = hashlib.sha256(b"read").hexdigest()
+    rows = [{"bundle_uuid": bundle, "bundle_version": VERSION, **values} for bundle in bundles]
+    manifest.write_text("".join("\t".join(row) + "\n" for row in ([*rows[0]], *(row.values() for row in rows))))
+    hca.python(_DOWNLOADS, str(manifest), collection if from_collection else "", str(tmp_path / "original"))
+    api = DSSAPI(dss.url, auth=StaticToken(dss.authorization["Authorization"].removeprefix("Bearer ")))
+    with RequestsTransport() as transport:
+        wanted: Any = {"collection_uuid": collection} if from_collection else {"manifest": str(manifest)}
+        selection = select(api, transport, replica="aws", **wanted)
+        BatchDownloader(api, transport, replica="aws").download(selection, tmp_path / "ours")
+    found = tree(tmp_path / "original")
+    original = {name: found[name] for name in found if name[36:37] == "." and not name.endswith("/bundle.json")}
+    assert len(original) == (6 if from_collection else 4)
+    assert tree(tmp_path / "ours") == original
 
 
 def test_user_token_is_refreshed(dss: LocalDSS, tmp_path: Path) -> None:
