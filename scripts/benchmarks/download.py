@@ -111,35 +111,38 @@ class _Bench:
 
     def __init__(self, place: Path, workload: Workload, python: str) -> None:
         self._place, self._workload, self._python = place, workload, python
-        self._files, self._target = place / "files", place / "target"
+        self._files, self._runs = place / "files", 0
         self._files.mkdir()
         write_files(workload, self._files)
 
     def run(self, client: str) -> Run:
-        """Download the bundle in a process, and remove it.
+        """Download the bundle in a process.
 
         :param client: `ours`, `hca`, or `limit` for the limits
         """
         requests: dict[str, dict[str, int]] = {}
+        self._runs += 1
+        target = self._place / f"target-{self._runs}"
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._place), "NO_PROXY": "127.0.0.1"}
         with self._null_bundle(requests) as dss_url:
-            arguments, extra = self._command(client, dss_url)
+            arguments, extra = self._command(client, dss_url, str(target))
             done = subprocess.run(
                 arguments, cwd=REPOSITORY, env=environment | extra, stdout=subprocess.PIPE, check=True
             )
-        shutil.rmtree(self._target)
+        if self._workload.size >= MIB:
+            shutil.rmtree(target)  # not small files: ext4 checks for each new one all those deleted recently
         result: Run = json.loads(done.stdout.splitlines()[-1])
         return result | {"requests": sum(requests["dss"].values())}
 
-    def _command(self, client: str, dss_url: str) -> tuple[list[str], dict[str, str]]:
+    def _command(self, client: str, dss_url: str, target: str) -> tuple[list[str], dict[str, str]]:
         if client == "hca":
             program = str(REPOSITORY / "scripts/benchmarks/download_original.py")
             environment = original_environment(self._place, dss_url)
-            return [self._python, program, UUID, str(self._target)], environment
+            return [self._python, program, UUID, target], environment
         module = [sys.executable, "-m", f"scripts.benchmarks.download_{client}"]
         if client == "ours":
-            return [*module, UUID, str(self._target), dss_url], {}
-        return [*module, dss_url, str(self._target), str(self._workload.files), str(self._workload.size)], {}
+            return [*module, UUID, target, dss_url], {}
+        return [*module, dss_url, target, str(self._workload.files), str(self._workload.size)], {}
 
     @contextmanager
     def _null_bundle(self, requests: dict[str, dict[str, int]]) -> Iterator[str]:
