@@ -17,7 +17,7 @@ from typing import Any
 from airflow_provider_hca.causes import cause_text, group_errors, most_frequent, names_text
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.bulk import run_bulk
-from airflow_provider_hca.client.identifiers import check_sha256, check_uuid, check_version
+from airflow_provider_hca.client.identifiers import check_sha256, check_version
 from airflow_provider_hca.client.models import FQID, Bundle, check_replica
 from airflow_provider_hca.client.sansio import Call
 from airflow_provider_hca.client.transport import RequestsTransport
@@ -227,7 +227,7 @@ class BatchDownloader:
             _keep_data_files(bundle, choice.data_files)
         wanted = plan(bundle)
         check_case(partial(plan, bundle), target)
-        fqid = FQID(check_uuid(bundle["uuid"]), check_version(bundle["version"]))
+        fqid = FQID(choice.uuid, check_version(bundle["version"]))
         return _Item(fqid, [replace(file, parts=(str(fqid), *file.parts)) for file in wanted])
 
     def _read_file(self, fqid: FQID) -> Call[_Item]:
