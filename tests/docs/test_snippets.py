@@ -53,7 +53,7 @@ def _run(name: str, dss: LocalDSS, directory: Path, *, days: int = 0, **conf: An
 
 def test_every_snippet_has_a_test_below() -> None:
     bundles = {"put_bundle", "patch_bundle", "patch_directory", "delete_bundle", "checkout"}
-    downloads = {"download_search", "download_mapped", "download_collection", "download_manifest", "find_and_download"}
+    downloads = {"download_search", "download_mapped", "download_collection", "download_manifest"}
     recipes = {"upload_results", "upload_several", "skip_unchanged", "wait_both", "read_file", "list_versions"}
     others = {"ingest", "wait_for_file", "collection", "check_connection"}
     assert set(_snippets()) == {*bundles, *downloads, *recipes, *others}
@@ -149,7 +149,7 @@ def test_snippet_download_collection_downloads_its_bundles(
     uuid, link = new_uuid(), {"type": "bundle", "uuid": uuids["bundle"], "version": VERSION}
     body = {"name": "n", "description": "d", "details": {}, "contents": [link]}
     assert dss.call("PUT", "/collections", body, uuid=uuid, version=VERSION, replica="aws").status_code == 201
-    assert set(states(_run("download_collection", dss, tmp_path, uuid=uuid)).values()) == {"success"}
+    assert states(_run("download_collection", dss, tmp_path, uuid=uuid)) == {"download": "success"}
     assert (tmp_path / f"{uuids['bundle']}.{VERSION}" / "a.json").read_bytes() == b"{}"
 
 
@@ -161,7 +161,7 @@ def test_snippet_download_manifest_downloads_its_files_and_all_metadata(
     bundle, manifest = new_uuid(), tmp_path / "manifest.tsv"
     assert dss.put_bundle(files, bundle).status_code == 201
     manifest.write_text(f"bundle_uuid\tbundle_version\tfile_name\n{bundle}\t{VERSION}\t[1].txt\n")
-    assert set(states(_run("download_manifest", dss, tmp_path, manifest=str(manifest))).values()) == {"success"}
+    assert states(_run("download_manifest", dss, tmp_path, manifest=str(manifest))) == {"download": "success"}
     assert {path.name for path in (tmp_path / f"{bundle}.{VERSION}").iterdir()} == {"a.json", "[1].txt"}
 
 
@@ -196,17 +196,6 @@ def test_snippet_wait_both_waits_for_two_replicas(dss: LocalDSS, uuids: dict[str
     assert dss.put_file(dss.stage_gcs(b"{}", sums(b"{}")), file).status_code == 201
     assert dss.put_bundle([dss.entry("a.json", file)], uuids["bundle"], replica="gcp").status_code == 201
     assert states(_run("wait_both", dss, tmp_path, uuid=uuids["bundle"])) == {"copied": "success"}
-
-
-@pytest.mark.usefixtures("airflow_db")
-def test_snippet_find_and_download_downloads_bundles_of_a_project(dss: LocalDSS, tmp_path: Path) -> None:
-    project, file, bundle = new_uuid(), new_uuid(), new_uuid()
-    content = json.dumps({"project_core": {"project_short_name": project}}).encode()
-    assert dss.put_file(dss.stage(content, kind="application/json"), file).status_code == 201
-    assert dss.put_bundle([dss.entry("project_0.json", file, indexed=True)], bundle).status_code == 201
-    dag_run = _run("find_and_download", dss, tmp_path, project=project)
-    assert set(states(dag_run).values()) == {"success"}
-    assert (tmp_path / bundle / "project_0.json").read_bytes() == content
 
 
 @pytest.mark.usefixtures("airflow_db")
