@@ -357,6 +357,10 @@ class Upload:
             and registered[self.replica, file.uuid, file.version].sums != tuple(sums(contents[file.name]).values())
             for file in plan.files
         )
+        # A bundle of this version has other content, perhaps in an earlier version of a file.
+        if own := self._world.truth.bundles.get((self.replica, self._uuid, self._version)):
+            stored = {name: self._world.truth.files[self.replica, uuid, at].sums for name, uuid, at, _ in own.members}
+            conflict |= stored != {name: tuple(sums(content).values()) for name, content in contents.items()}
         conflict = conflict or self._conflicts
         self._conflicts = conflict
         assert not mild or change or conflict, f"no reason to fail: {trace}"
