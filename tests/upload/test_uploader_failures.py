@@ -153,6 +153,17 @@ def test_what_else_changed_between_tries(dss: LocalDSS, tmp_path: Path, change: 
     assert caught.value.permanent
 
 
+def test_a_permanent_failure_of_one_file_is_permanent(dss: LocalDSS, tmp_path: Path) -> None:
+    """Also if another file failed for a reason that may pass."""
+    planned = plan(write_tree(tmp_path, small(2)))
+    for file, status in zip(planned.files, (409, 503), strict=True):
+        fault(dss, method="PUT", path=f"/files/{file.uuid}", status=status, times=99)
+    with pytest.raises(UploadError) as caught:
+        uploader(dss).upload(planned)
+    assert len(caught.value.failures) == 2
+    assert caught.value.permanent
+
+
 def test_a_dss_in_trouble_when_an_upload_is_resumed(dss: LocalDSS, tmp_path: Path) -> None:
     """500 to the question for one file may be a copy that broke; for many it is the DSS, and ends the try."""
     planned = plan(write_tree(tmp_path, small(40)))
