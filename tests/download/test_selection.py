@@ -16,7 +16,7 @@ from airflow_provider_hca.download.selection import Choice, Selection, select, s
 from airflow_provider_hca.exceptions import DSSNotFoundError
 from tests.local.server import EMAIL, VERSION, LocalDSS, new_uuid
 
-ONE, TWO = new_uuid(), new_uuid()
+ONE, TWO = "c485255e-24fc-4f07-a42e-b976690b9c50", "5efe6a37-6126-5d8f-acc8-6fd1be1702c4"
 SHA256 = "ab" * 32
 
 # Lists
