@@ -56,7 +56,7 @@ def kill_in_the_middle(dss: LocalDSS, wish: dict[str, Any], moment: str, count: 
     dss.control("POST", "faults", {**patches, "action": "slow", "seconds": 0, "times": 2})
     dss.control("POST", "faults", {**patches, **MOMENTS[moment]})
     process = start(wish)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not (requests_of(dss, wish["uuid"], 503) if moment == "between two" else count() == 3001):
         assert time.monotonic() < end
         assert process.poll() is None
