@@ -411,31 +411,30 @@ def test_check_after_unclear_response_ignores_foreign_versions(dss: DSSAPI, shel
     assert (result.version, shelf.names(result.version)) == (SECOND, ["a", "b", "c"])
 
 
-def test_check_after_unclear_response_ignores_versions_of_other_creators(dss: DSSAPI, shelf: BundleShelf) -> None:
+def overtaken(shelf: BundleShelf, names: Iterable[str]) -> Callable[[Request], Answer]:
+    """Return a DSS that does not do the first PATCH, while another client creates a version with these files."""
     shelf.troubles = [(UNCLEAR["500"], "not done")]
-    shelf.creators = {FIRST: 2}
 
     def answer(request: Request) -> Answer:
         answered = shelf(request)
         if request.method == "PATCH":
-            shelf.contents.setdefault(FIRST, members(["a", "b", "c"]))
+            shelf.contents.setdefault(FIRST, members(names))
         return answered
 
+    return answer
+
+
+def test_check_after_unclear_response_ignores_versions_of_other_creators(dss: DSSAPI, shelf: BundleShelf) -> None:
+    shelf.creators = {FIRST: 2}
     call = dss.change_bundle(UUID, replica="aws", version=START, add_files=members(["c"]))
-    assert converse(call, answer, clock=shelf.clock).value == Change(UUID, SECOND, 3, 1)
+    fed = converse(call, overtaken(shelf, ["a", "b", "c"]), clock=shelf.clock)
+    assert fed.value == Change(UUID, SECOND, 3, 1)
 
 
 def test_check_after_unclear_response_ignores_versions_without_the_removal(dss: DSSAPI, shelf: BundleShelf) -> None:
-    shelf.troubles = [(UNCLEAR["500"], "not done")]
-
-    def answer(request: Request) -> Answer:
-        answered = shelf(request)
-        if request.method == "PATCH":
-            shelf.contents.setdefault(FIRST, members(["a", "b", "theirs"]))
-        return answered
-
     call = dss.change_bundle(UUID, replica="aws", version=START, remove_files=members(["a"]))
-    assert converse(call, answer, clock=shelf.clock).value == Change(UUID, SECOND, 1, 1)
+    fed = converse(call, overtaken(shelf, ["a", "b", "theirs"]), clock=shelf.clock)
+    assert fed.value == Change(UUID, SECOND, 1, 1)
 
 
 @pytest.mark.parametrize(
