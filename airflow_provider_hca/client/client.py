@@ -195,7 +195,8 @@ class DSSClient:
         :param newer_than: DSS_VERSION; leaves out this version and older ones, which saves memory, not requests
         :param per_page: Bundles per page, 10 to 500. A DSS can lose versions of one UUID between two pages
         :param at_most: Number of bundles after which no further page is requested; all if None
-        :raises DSSProtocolError: if a bundle has no UUID or no version
+        :raises DSSProtocolError: if a bundle has no UUID or no version; or if there are more than 100,000, without
+            `at_most`
         """
         call = self.api.get_bundles_all(
             replica=replica, prefix=prefix, newer_than=newer_than, per_page=per_page, at_most=at_most

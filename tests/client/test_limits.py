@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import json
 import socket
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.api.base import MAX_PAGES
+from airflow_provider_hca.client.auth import StaticToken
 from airflow_provider_hca.client.sansio import (
     MAX_BODY_SIZE,
+    Call,
     Request,
     Response,
     body_limit,
@@ -29,8 +33,10 @@ from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError, DSSProtocolError
 
 from .drivers import Run, call, failure, get
-from .feeding import URL, UUID, ok
+from .feeding import URL, UUID, VERSION, ok
 from .server import Reply, Server
+
+T = TypeVar("T")
 
 MIB = 1024 * 1024
 MAX_MEMORY = 64 * MIB
@@ -190,6 +196,63 @@ def test_endless_pages_end() -> None:
         pages.send(ok({"bundles": []}, 206, link=f"<{URL}/bundles/all?page={number}>; rel='next'"))
     with pytest.raises(DSSProtocolError, match="more than 2,000 pages"):
         pages.send(ok({"bundles": []}, 206, link=f"<{URL}/bundles/all?page=x>; rel='next'"))
+
+
+@pytest.mark.parametrize("newer_than", ["", "2"])
+def test_endless_list_of_bundles_takes_little_memory(newer_than: str) -> None:
+    bundles = DSSAPI(URL).get_bundles_all(replica="aws", newer_than=newer_than)
+    with limited_memory(), pytest.raises(DSSProtocolError, match="more than 100,000 such bundles: give a prefix"):
+        send_pages(bundles, lambda number: {"bundles": [long_names(number, entry) for entry in range(500)]})
+
+
+def test_at_most_accepts_more_bundles() -> None:
+    bundles = DSSAPI(URL).get_bundles_all(replica="aws", at_most=150_000)
+    found = send_pages(bundles, lambda number: {"bundles": [{"uuid": f"{number}", "version": "v"}] * 500})
+    assert len(found) == 150_000
+
+
+@pytest.mark.parametrize(
+    ("call", "page"),
+    [
+        (lambda api: api.get_bundle(UUID, replica="aws"), {"bundle": {"uuid": UUID, "version": VERSION, "files": []}}),
+        (lambda api: api.get_events(replica="aws"), {"event_streams": []}),
+        (lambda api: api.get_collections(), {"collections": []}),
+        (lambda api: api.post_search({}, replica="aws"), {"results": []}),
+    ],
+)
+@pytest.mark.parametrize("filler", ["x" * 5_000_000, [0] * 24_000])
+def test_endless_pages_are_limited_in_size(
+    call: Callable[[DSSAPI], Call[Any]], page: dict[str, Any], filler: Any
+) -> None:
+    pages = 0
+
+    def next_body(number: int) -> dict[str, Any]:
+        nonlocal pages
+        pages = number
+        return {**page, "more": filler}
+
+    with pytest.raises(DSSProtocolError, match="more than 64,000,000 bytes or 1,250,000 values together"):
+        send_pages(call(DSSAPI(URL, auth=StaticToken("t"))), next_body)
+    assert pages < 60
+
+
+def send_pages(call: Call[T], body: Callable[[int], dict[str, Any]]) -> T:
+    """Run a call against a server that always has another page.
+
+    :param body: Function that returns the body of a page with a number
+    """
+    next(call)
+    try:
+        for number in itertools.count():
+            call.send(ok(body(number), 206, link=f"<{URL}/bundles/all?page={number}>; rel='next'"))
+    except StopIteration as result:
+        value: T = result.value
+    return value
+
+
+def long_names(page: int, entry: int) -> dict[str, str]:
+    name = f"\U0001f600{page:017}{entry:018}"
+    return {"uuid": name, "version": name[::-1]}
 
 
 # Parsing

@@ -11,12 +11,24 @@ from urllib.parse import urlencode, urlsplit
 from airflow_provider_hca.client.identifiers import check_version
 from airflow_provider_hca.client.models import FQID, check_replica
 from airflow_provider_hca.client.retry import Auth, Exchange, RetryPolicy
-from airflow_provider_hca.client.sansio import MAX_LOOP_VALUES, Call, Request, Response, json_object, next_page, origin
+from airflow_provider_hca.client.sansio import (
+    MAX_LOOP_VALUES,
+    Call,
+    Request,
+    Response,
+    count_values,
+    json_object,
+    next_page,
+    origin,
+)
 from airflow_provider_hca.exceptions import DSSProtocolError
 
 DONE = frozenset({200, 201})
 PAGE = frozenset({200, 206})
 MAX_PAGES = 2_000  # a million bundles
+# Of all pages that one result is made of: a manifest of 100,000 files.
+MAX_PAGES_SIZE = 64_000_000  # bytes
+MAX_PAGES_VALUES = 1_250_000
 MAX_TEXT = 1000  # characters of an id, a version or a status
 
 
@@ -82,17 +94,27 @@ class Calls:
         authorize: bool = False,
         repeatable: bool | None = None,
         max_values: int = MAX_LOOP_VALUES,
+        joined: bool = True,
     ) -> Iterator[Call[dict[str, Any]]]:
         """Yield a call for each page.
 
-        :raises DSSProtocolError: if a page repeats, or there are more than MAX_PAGES
+        :param max_values: Maximum number of values of a page
+        :param joined: Whether the caller keeps all pages, which are therefore limited in size together
+        :raises DSSProtocolError: if a page repeats, or there are more than MAX_PAGES, or they are too large together
         """
         following: str | None = request.url
         seen: set[str] = set()
+        size = values = 0
 
         def page(request: Request) -> Call[dict[str, Any]]:
-            nonlocal following
+            nonlocal following, size, values
             response = yield from self._exchange.send(request, accept=PAGE, authorize=authorize, repeatable=repeatable)
+            size, values = size + len(response.body), values + count_values(response.body)
+            if joined and (size > MAX_PAGES_SIZE or values > MAX_PAGES_VALUES):
+                raise DSSProtocolError(
+                    f"{request.method} {request.path}: the pages have more than {MAX_PAGES_SIZE:,} bytes or "
+                    f"{MAX_PAGES_VALUES:,} values together"
+                )
             following = next_page(request, response)
             if following is not None and origin(following) != self._exchange.home:
                 raise DSSProtocolError(
@@ -145,13 +167,13 @@ def objects(request: Request, answer: Mapping[str, Any], key: str) -> list[dict[
     return items
 
 
-def text(request: Request, answer: Mapping[str, Any], key: str) -> str:
+def text(request: Request, answer: Mapping[str, Any], key: str, max_length: int = MAX_TEXT) -> str:
     """Return the text that a response has under a key.
 
-    :raises DSSProtocolError: if there is no such text of at most 1,000 characters
+    :raises DSSProtocolError: if there is no such text of at most that many characters
     """
     value = answer.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+    if not isinstance(value, str) or not 0 < len(value) <= max_length:
         raise DSSProtocolError(f"{request.method} {request.path}: the response has no {key}")
     return value
 

@@ -43,6 +43,8 @@ from airflow_provider_hca.exceptions import (
 log = logging.getLogger(__name__)
 
 _MISSING_INTERVAL = 5.0  # seconds; the DSS itself waits 15 s before it answers file_missing
+_MAX_LISTED = 100_000  # bundles in a list: 35 MB
+_MAX_NAME = 36  # characters of a UUID; a version has fewer
 _READ_ATTEMPTS = 5  # any of the DSS's servers may answer; not all have cached another version
 
 
@@ -124,6 +126,11 @@ class BundleCalls(Calls):
             bundles += [bundle for bundle in (yield from page) if bundle["version"] > newer_than]
             if at_most is not None and len(bundles) >= at_most:
                 return bundles[:at_most]
+            if at_most is None and len(bundles) > _MAX_LISTED:
+                raise DSSProtocolError(
+                    f"GET /bundles/all: {replica} has more than {_MAX_LISTED:,} such bundles: give a prefix of their "
+                    "UUIDs, or at_most to accept more"
+                )
         return bundles
 
     def bundle_pages(
@@ -135,9 +142,9 @@ class BundleCalls(Calls):
 
         def names(page: Call[dict[str, Any]]) -> Call[list[dict[str, str]]]:
             bundles = objects(request, (yield from page), "bundles")
-            return [{key: text(request, bundle, key) for key in ("uuid", "version")} for bundle in bundles]
+            return [{key: text(request, bundle, key, _MAX_NAME) for key in ("uuid", "version")} for bundle in bundles]
 
-        for page in self._pages(request):
+        for page in self._pages(request, joined=False):
             yield names(page)
 
     def latest_bundle(self, uuid: str, *, replica: str) -> Call[Bundle | None]:
