@@ -182,34 +182,20 @@ def _access(options: argparse.Namespace) -> S3Access | GCSAccess | None:
 
 def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes | None]:
     """Plan the directory, and compare it with the latest version of a bundle that is given by key or UUID."""
-    from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid, make_version
+    from airflow_provider_hca.client.identifiers import bundle_uuid_of, make_version
     from airflow_provider_hca.upload.changes import compare
-    from airflow_provider_hca.upload.plan import plan_directory
-    from airflow_provider_hca.upload.sources.base import is_url
 
-    directory, upload_options = options.directory, _upload_options(options)
     if options.bundle_key is not None and options.bundle_uuid is not None:
         raise ValueError("--bundle-key and --bundle-uuid exclude each other: the UUID derives from the key")
-    named = (directory,) if is_url(directory) else (socket.gethostname(), str(Path(directory).resolve()))
     uuid = options.bundle_uuid if options.bundle_key is None else bundle_uuid_of(options.bundle_key)
-
-    plan = plan_directory(
-        directory,
-        upload_options,
-        bundle_uuid=uuid or derive_uuid(*named),
-        bundle_version=options.bundle_version or make_version(),
-        access=_access(options) if is_url(directory) else None,
-    )
+    plan = _plan(options, uuid)
     if options.validate:
         report = _validation(plan, options.validate, options)
         report.raise_errors()
         print(report, file=sys.stderr)
-    if not options.bundle_version:
-        newest = max(file.mtime_ns for file in plan.files)
-        plan = plan.at_version(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
     if not uuid:
         return plan, None
-    plan, changes = compare(plan, hook.api, hook.get_conn().transport, upload_options)
+    plan, changes = compare(plan, hook.api, hook.get_conn().transport, _upload_options(options))
     if changes.version is not None and changes.version >= plan.bundle_version and changes.count:
         if options.bundle_version:
             raise ValueError(
@@ -218,6 +204,27 @@ def _compared(options: argparse.Namespace, hook: DSSHook) -> tuple[Plan, Changes
         # For example after a file was removed: the others are as old as before.
         plan = plan.at_version(make_version())
     return plan, changes
+
+
+def _plan(options: argparse.Namespace, uuid: str | None) -> Plan:
+    """Plan the directory. UUID and version derive from its path and its newest file, unless they are given."""
+    from airflow_provider_hca.client.identifiers import derive_uuid, make_version
+    from airflow_provider_hca.upload.plan import plan_directory
+    from airflow_provider_hca.upload.sources.base import is_url
+
+    directory = options.directory
+    named = (directory,) if is_url(directory) else (socket.gethostname(), str(Path(directory).resolve()))
+    plan = plan_directory(
+        directory,
+        _upload_options(options),
+        bundle_uuid=uuid or derive_uuid(*named),
+        bundle_version=options.bundle_version or make_version(),
+        access=_access(options) if is_url(directory) else None,
+    )
+    if options.bundle_version:
+        return plan
+    newest = max(file.mtime_ns for file in plan.files)
+    return plan.at_version(make_version(datetime.fromtimestamp(newest // 10**9, UTC), later=newest % 10**9 // 1000))
 
 
 def _validation(plan: Plan, schemas: str, options: argparse.Namespace) -> ValidationReport:

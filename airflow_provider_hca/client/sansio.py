@@ -332,20 +332,22 @@ def _code_and_title(body: bytes) -> tuple[str, str]:
     try:
         value = parse_json(body)
     except ValueError:
-        text = body[:_MAX_TEXT_SIZE].decode("utf-8", "replace")
-        if "<Error>" in text:  # from an object store; its other elements repeat the signature
-            parts = dict(_XML_PART.findall(text))
-            return parts.get("Code", ""), parts.get("Message", "")
-        html = _HTML_TITLE.search(text)
-        return "", " ".join(_HTML_TAG.sub(" ", html[1] if html else text).split())
+        return _code_and_title_of_markup(body[:_MAX_TEXT_SIZE].decode("utf-8", "replace"))
     if not isinstance(value, dict):
         return "", ""
     # Forms of servers and their gateways: {"status", "code", "title", "stacktrace"}, {"type", "title", "detail",
     # "status"}, {"Code", "Message"} and {"message"}.
     code = value.get("code") or value.get("Code") or ""
-    title = value.get("title") or value.get("Message") or value.get("message") or ""
-    detail = value.get("detail") or ""
-    return str(code), ": ".join(str(part) for part in (title, detail) if part)
+    title = value.get("title") or value.get("Message") or value.get("message")
+    return str(code), ": ".join(str(part) for part in (title, value.get("detail")) if part)
+
+
+def _code_and_title_of_markup(text: str) -> tuple[str, str]:
+    if "<Error>" in text:  # from an object store; its other elements repeat the signature
+        parts = dict(_XML_PART.findall(text))
+        return parts.get("Code", ""), parts.get("Message", "")
+    html = _HTML_TITLE.search(text)
+    return "", " ".join(_HTML_TAG.sub(" ", html[1] if html else text).split())
 
 
 def _phrase(status: int) -> str:

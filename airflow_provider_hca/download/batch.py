@@ -248,19 +248,23 @@ class BatchDownloader:
         report.downloaded_files += len(new)
         report.downloaded_size += result.size
         for item in group:
-            errors = [(file, failed[file]) for file in item.files if file in failed]
             done = sum(file in complete for file in item.files)
-            if errors:
-                error = download_error(errors, done=done, total=len(item.files))
-                log.warning("%s: %s", item.fqid, error)
-                ((cause, _), *_) = group_errors((file.name, describe_failure(error)) for file, error in errors)
-                report.add_failure(Failure(str(item.fqid), cause_text(cause), error.permanent))
+            if any(file in failed for file in item.files):
+                report.add_failure(_failure(item, failed, done))
             elif done < len(item.files) and fatal:
                 report.add_not_tried([item.fqid], fatal)
             else:
                 report.counts["downloaded" if any(file in new for file in item.files) else "unchanged"] += 1
                 report.bundles += [item.fqid] * item.is_bundle
         return fatal
+
+
+def _failure(item: _Item, failed: Mapping[WantedFile, Exception], done: int) -> Failure:
+    errors = [(file, failed[file]) for file in item.files if file in failed]
+    error = download_error(errors, done=done, total=len(item.files))
+    log.warning("%s: %s", item.fqid, error)
+    ((cause, _), *_) = group_errors((file.name, describe_failure(error)) for file, error in errors)
+    return Failure(str(item.fqid), cause_text(cause), error.permanent)
 
 
 def _keep_data_files(bundle: Bundle, names: Mapping[str, str]) -> None:

@@ -277,23 +277,7 @@ def _extra(connection: Any) -> dict[str, Any]:
 
 def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
     if any(name in extra for name in _OAUTH):
-        _check_exclusive("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
-        missing = [name for name in _OAUTH if name not in extra]
-        if missing:
-            raise ValueError(f"extra must have all OAuth2 fields ({', '.join(_OAUTH)}), lacks {', '.join(missing)}")
-        for secret in (extra["refresh_token"], extra["client_secret"], password):
-            if secret:
-                mask_secret(secret)
-        if password:
-            StaticToken(password)  # raises if a header cannot hold it
-        return UserToken(
-            refresh_token=extra["refresh_token"],
-            token_uri=extra["token_uri"],
-            client_id=extra["client_id"],
-            client_secret=extra["client_secret"],
-            token=password,
-            on_token=mask_secret,
-        )
+        return _user_token(password, extra)
     if "key_path" in extra or "keyfile_dict" in extra:
         if password:
             raise ValueError("it has a password and a service account key: keep one of them")
@@ -307,6 +291,19 @@ def _auth(password: str, extra: Mapping[str, Any]) -> Auth | None:
         mask_secret(password)
         return StaticToken(password)
     return None
+
+
+def _user_token(password: str, extra: Mapping[str, Any]) -> UserToken:
+    _check_exclusive("the OAuth2 fields", extra, _SERVICE_ACCOUNT)
+    missing = [name for name in _OAUTH if name not in extra]
+    if missing:
+        raise ValueError(f"extra must have all OAuth2 fields ({', '.join(_OAUTH)}), lacks {', '.join(missing)}")
+    for secret in (extra["refresh_token"], extra["client_secret"], password):
+        if secret:
+            mask_secret(secret)
+    if password:
+        StaticToken(password)  # raises if a header cannot hold it
+    return UserToken(**{name: extra[name] for name in _OAUTH}, token=password, on_token=mask_secret)
 
 
 def _key(extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ class DSSPlanIngestOperator(DSSUploadDirectoryOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # type: ignore[override]  # a list
         """Plan the batch."""
-        from airflow_provider_hca.upload.batch import check_keys, is_large, label_of, pack, plan_batch
+        from airflow_provider_hca.upload.batch import check_keys, is_large, plan_batch
 
         with self._open_hook() as hook:
             stop = self._stop or threading.Event()
@@ -192,20 +192,27 @@ class DSSPlanIngestOperator(DSSUploadDirectoryOperator):
             large = [one for one in batch.planned if is_large(one, **limits)]
             small = [one for one in batch.planned if not is_large(one, **limits)]
             failed, divided, units = self._divide(hook, large, version)
-            free = conf.getint("core", "max_map_length", fallback=1024) - len(units)
-            if free < 1:
-                raise ValueError(
-                    f"{len(units):,} tasks for large directories exceed the limit of Airflow ([core] max_map_length): "
-                    "increase max_task_files or max_task_bytes"
-                )
-            for packed in pack(small, **limits, max_units=free):
-                packed_rows = [replace(one.row, byte_count=one.byte_count) for one in packed]
-                units.append({"label": label_of(packed_rows), "rows": [asdict(row) for row in packed_rows]})
+            units += self._pack(small, **limits, used=len(units))
         self.log.info("%d tasks", len(units))
         results = [result.as_json() for result in [*batch.invalid, *failed]]
         value = {"rows": [asdict(row) for row in rows], "results": results, "divided": divided}
         context["ti"].xcom_push(key=BATCH_KEY, value=value)
         return units
+
+    @staticmethod
+    def _pack(planned: Sequence[Planned], *, max_files: int, max_bytes: int, used: int) -> Iterator[dict[str, Any]]:
+        """Yield units of small directories, as few as Airflow's limit requires beside the `used` ones."""
+        from airflow_provider_hca.upload.batch import label_of, pack
+
+        free = conf.getint("core", "max_map_length", fallback=1024) - used
+        if free < 1:
+            raise ValueError(
+                f"{used:,} tasks for large directories exceed the limit of Airflow ([core] max_map_length): "
+                "increase max_task_files or max_task_bytes"
+            )
+        for packed in pack(planned, max_files=max_files, max_bytes=max_bytes, max_units=free):
+            rows = [replace(one.row, byte_count=one.byte_count) for one in packed]
+            yield {"label": label_of(rows), "rows": [asdict(row) for row in rows]}
 
     def _rows(self, context: Context) -> list[Row]:
         from airflow_provider_hca.upload.batch import Row

@@ -288,9 +288,7 @@ def check_arguments(task: DSSUploadDirectoryOperator, *limits: str) -> None:
     :param task: Task with the arguments
     :param limits: Names of those that are integers of at least 1
     """
-    from airflow_provider_hca.client.identifiers import check_uuid, check_version
     from airflow_provider_hca.upload.options import UploadOptions
-    from airflow_provider_hca.upload.staging import check_bucket
 
     for name in limits:
         value = getattr(task, name)
@@ -300,16 +298,21 @@ def check_arguments(task: DSSUploadDirectoryOperator, *limits: str) -> None:
     seconds("copy_timeout", task.copy_timeout)
     names = [field.name for field in fields(UploadOptions) if field.name != "copy_timeout"]
     UploadOptions(**{name: value for name in names if _is_literal(value := getattr(task, name))})
-    literal = {name: value for name in task.template_fields if _is_literal(value := getattr(task, name))}
-    checks: dict[str, Any] = {
-        "staging_bucket": check_bucket,
-        "bundle_uuid": lambda value: value and check_uuid(value, "bundle_uuid"),
-        "bundle_version": lambda value: value and check_version(value, "bundle_version"),
-        "creator_uid": lambda value: value is None or integer("creator_uid", value),
-    }
-    for name, check in checks.items():
-        if name in literal:
-            check(literal[name])
+    _check_literals(task, {name: value for name in task.template_fields if _is_literal(value := getattr(task, name))})
+
+
+def _check_literals(task: DSSUploadDirectoryOperator, literal: Mapping[str, Any]) -> None:
+    from airflow_provider_hca.client.identifiers import check_uuid, check_version
+    from airflow_provider_hca.upload.staging import check_bucket
+
+    if "staging_bucket" in literal:
+        check_bucket(literal["staging_bucket"])
+    if literal.get("bundle_uuid"):
+        check_uuid(literal["bundle_uuid"], "bundle_uuid")
+    if literal.get("bundle_version"):
+        check_version(literal["bundle_version"], "bundle_version")
+    if literal.get("creator_uid") is not None:
+        integer("creator_uid", literal["creator_uid"])
     if task.directory and {"directory", "replica", "staging_bucket", "staging_prefix"} <= set(literal):
         task.check_directory(task.directory)
 

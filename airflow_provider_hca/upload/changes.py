@@ -249,20 +249,23 @@ def _stored_files(bundle: Bundle) -> dict[str, StoredFile]:
 
 
 def _changes(plan: Plan, version: str | None, stored: Mapping[str, StoredFile], equal: Collection[str]) -> Changes:
-    names = {file.name for file in plan.files}
-    differing = {
-        file.name
-        for file in plan.files
-        if file.name in stored and (file.name not in equal or file.indexed != stored[file.name].member["indexed"])
-    }
+    names: dict[str, list[str]] = {"added": [], "changed": [], "unchanged": []}
+    for file in plan.files:
+        if file.name not in stored:
+            names["added"].append(file.name)
+        elif file.name in equal and file.indexed == stored[file.name].member["indexed"]:
+            names["unchanged"].append(file.name)
+        else:
+            names["changed"].append(file.name)
+    new = [file.size for file in plan.files if file.name not in equal]
     return Changes(
         version=version,
-        added=tuple(file.name for file in plan.files if file.name not in stored),
-        changed=tuple(file.name for file in plan.files if file.name in differing),
-        removed=tuple(sorted(name for name in stored if name not in names)),
-        unchanged=sum(file.name in stored and file.name not in differing for file in plan.files),
-        byte_count=sum(file.size for file in plan.files if file.name not in equal),
-        file_count=sum(file.name not in equal for file in plan.files),
+        added=tuple(names["added"]),
+        changed=tuple(names["changed"]),
+        removed=tuple(sorted(stored.keys() - {file.name for file in plan.files})),
+        unchanged=len(names["unchanged"]),
+        byte_count=sum(new),
+        file_count=len(new),
     )
 
 

@@ -121,11 +121,11 @@ class Uploader:
         :raises UploadError: if files could not be staged or registered
         :raises DSSAbortedError: if stopped
         """
-        report = UploadReport.of_plan(plan, self._replica, changes)
-        items = [Item(file) for file in plan.files if not file.registered]
-        prefix, retries = prefix_of(self._prefix, plan), self._dss.retries
         if plan.source is not None and plan.files:
-            check_source(plan.files[0].directory, replica=self._replica, staged=self._staging.url(prefix))
+            staged = self._staging.url(prefix_of(self._prefix, plan))
+            check_source(plan.files[0].directory, replica=self._replica, staged=staged)
+        report, retries = UploadReport.of_plan(plan, self._replica, changes), self._dss.retries
+        items = [Item(file) for file in plan.files if not file.registered]
         skipped = f"; {plan.skipped:,} left out by include, exclude, hidden, symlinks" if plan.skipped else ""
         log.info("uploading %s%s", amount(len(items), sum(item.file.size for item in items)), skipped)
         self._stage(plan, items, report, resume=resume)
@@ -133,14 +133,7 @@ class Uploader:
         if found:
             compared, plan = plan, plan.with_registered(found)
             report.digest, report.kept = plan.digest, encode_kept(compared.files, plan.files)
-        to_register = [item for item in items if not item.registered]
-        if to_register:
-            # Staging may outlast a token, which is renewed here once, and not by all threads together.
-            self._transport.run(self._dss.authenticate())
-        failures = self._bulk("register", to_register, lambda item: self._register(item, report), report)
-        self._raise(failures, items)
-        report.copying = [[item.file.uuid, item.file.version, item.sha256] for item in items if item.copying]
-        report.copied_file_count = len(report.copying)
+        self._register_staged(items, report)
         report.add(retry_count=self._dss.retries - retries)
         return plan, report
 
@@ -258,6 +251,16 @@ class Uploader:
             self._failed_heads += error.status == 500
             if error.status not in {404, 422, 500} or self._failed_heads > _MAX_FAILED_HEADS:
                 raise
+
+    def _register_staged(self, items: list[Item], report: UploadReport) -> None:
+        to_register = [item for item in items if not item.registered]
+        if to_register:
+            # Staging may outlast a token, which is renewed here once, and not by all threads together.
+            self._transport.run(self._dss.authenticate())
+        failures = self._bulk("register", to_register, lambda item: self._register(item, report), report)
+        self._raise(failures, items)
+        report.copying = [[item.file.uuid, item.file.version, item.sha256] for item in items if item.copying]
+        report.copied_file_count = len(report.copying)
 
     def _register(self, item: Item, report: UploadReport) -> Call[None]:
         file, url = item.file, self._staging.url(item.key)

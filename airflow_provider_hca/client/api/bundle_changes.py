@@ -51,21 +51,37 @@ _ATTEMPTS = 5  # any process of the DSS may answer; not all have false files
 
 
 @dataclass(slots=True)
-class _Reached:
-    """The version that a change has reached.
+class _Progress:
+    """The change of a bundle, and what it has reached.
 
+    :ivar target: Files that the new version must have
     :ivar creator: Creator of the bundle, which a PATCH keeps
+    :ivar known: Versions that no PATCH of unknown outcome can have created
+    :ivar version: Version that was reached
+    :ivar files: Its files
     :ivar is_sure: Whether these files are stored, not only expected from a PATCH or returned from a cache
     :ivar patches: Number of PATCHes so far; the version is new if there was one
     :ivar surprises: Number of responses that were based on files that are not stored
     """
 
+    uuid: str
+    replica: str
+    target: Members
+    creator: int | None
+    known: set[str]
     version: str
     files: Members
-    creator: int | None
     is_sure: bool
     patches: int = 0
     surprises: int = 0
+
+    def continue_from(self, version: str, add: list[Member], remove: list[Member]) -> None:
+        """Continue from the version that a PATCH created."""
+        removed = {*remove}
+        kept = {member: indexed for member, indexed in self.files.items() if member not in removed}
+        self.files = kept | {member: self.target[member] for member in add}
+        self.known.add(version)
+        self.version, self.is_sure, self.patches = version, False, self.patches + 1
 
 
 class BundleChanges(FileCalls, BundleCalls, Patches):
@@ -96,57 +112,55 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         files = _members(bundle)
         names = {name for name, _, _ in replaces}
         removes |= {file: flag for file, flag in files.items() if file[0] in names and adds.get(file) != flag}
-        _check_no_clash(f"{uuid}.{first}", files, adds, removes)
-        target = {member: indexed for member, indexed in files.items() if member not in removes} | adds
-        reached = _Reached(first, files, bundle.get("creator_uid"), is_sure)
+        target = _target(f"{uuid}.{first}", files, adds, removes)
+        progress = _Progress(uuid, replica, target, bundle.get("creator_uid"), listed, first, files, is_sure)
         if files != target:
-            newer = sorted((other for other in listed if other > first), reverse=True)
-            yield from self._resume(reached, uuid, replica, target, {*adds, *removes}, newer)
+            yield from self._resume(progress, {*adds, *removes})
         try:
-            yield from self._reach(reached, uuid, replica, target, known=listed)
+            yield from self._reach(progress)
         except DSSError as error:
-            if reached.version == first:
+            if progress.version == first:
                 raise
-            raise DSSChangeError("bundle", uuid, reached.version, reached.patches, error) from error
-        return Change(uuid, reached.version, len(target), reached.patches)
+            raise DSSChangeError("bundle", uuid, progress.version, progress.patches, error) from error
+        return Change(uuid, progress.version, len(target), progress.patches)
 
-    def _reach(self, reached: _Reached, uuid: str, replica: str, target: Members, known: set[str]) -> Call[None]:
-        """Patch until a version has exactly the files of `target`."""
-        while not (reached.is_sure and reached.files == target):
-            if reached.surprises >= _ATTEMPTS:
-                raise _outdated(uuid, reached.version)
-            if reached.patches and reached.files == target:
-                yield from self._read(reached, uuid, replica)
-                reached.surprises += reached.files != target
-                continue
-            # A process with false files may have those to add already, which would be duplicate names.
-            readd = reached.surprises > 0 and (reached.is_sure or not reached.patches)
-            add, remove = _batch(reached.files, target, readd=readd)
-            send = self._bundle_patch(uuid, reached.version, replica, add, remove, reached.files | target)
-            check = self._bundle_check(uuid, replica, known, add, remove, target, reached.creator)
-            try:
-                version = yield from self._patch(send, check)
-            except DSSError as error:
-                if not isinstance(error, DSSResponseError) or error.code != "duplicate_filename":
-                    raise (yield from self._missing_file(error, replica, add)) from None
-                log.warning("%s. The names are unique, so the DSS has outdated files in a cache; resending", error)
-                reached.surprises += 1
-                if reached.patches and not reached.is_sure:
-                    yield from self._read(reached, uuid, replica)
-                continue
-            known.add(version)
-            removed = {*remove}
-            kept = {member: indexed for member, indexed in reached.files.items() if member not in removed}
-            reached.files = kept | {member: target[member] for member in add}
-            reached.version, reached.is_sure, reached.patches = version, False, reached.patches + 1
-            log.info("bundle %s.%s: %d added, %d removed", uuid, version, len(add), len(remove))
+    def _reach(self, progress: _Progress) -> Call[None]:
+        """Patch until a version has exactly the files of the target."""
+        while not (progress.is_sure and progress.files == progress.target):
+            if progress.surprises >= _ATTEMPTS:
+                raise _outdated(progress.uuid, progress.version)
+            if progress.patches and progress.files == progress.target:
+                yield from self._read(progress)
+                progress.surprises += progress.files != progress.target
+            else:
+                yield from self._patch_once(progress)
 
-    def _read(self, reached: _Reached, uuid: str, replica: str) -> Call[None]:
+    def _patch_once(self, progress: _Progress) -> Call[None]:
+        """Add and remove as many files as one PATCH can."""
+        # A process with false files may have those to add already, which would be duplicate names.
+        readd = progress.surprises > 0 and (progress.is_sure or not progress.patches)
+        add, remove = _batch(progress.files, progress.target, readd=readd)
+        send, check = self._bundle_patch(progress, add, remove), self._bundle_check(progress, add, remove)
+        try:
+            version = yield from self._patch(send, check)
+        except DSSError as error:
+            if not isinstance(error, DSSResponseError) or error.code != "duplicate_filename":
+                raise (yield from self._missing_file(error, progress.replica, add)) from None
+            log.warning("%s. The names are unique, so the DSS has outdated files in a cache; resending", error)
+            progress.surprises += 1
+            if progress.patches and not progress.is_sure:
+                yield from self._read(progress)
+            return
+        progress.continue_from(version, add, remove)
+        log.info("bundle %s.%s: %d added, %d removed", progress.uuid, version, len(add), len(remove))
+
+    def _read(self, progress: _Progress) -> Call[None]:
         """Read the files of a version that a PATCH of this call created."""
-        files = _members((yield from self.get_bundle(uuid, replica=replica, version=reached.version)))
-        if files != reached.files:
-            log.warning("bundle %s.%s has other files than expected; correcting", uuid, reached.version)
-        reached.files, reached.is_sure = files, True
+        bundle = yield from self.get_bundle(progress.uuid, replica=progress.replica, version=progress.version)
+        files = _members(bundle)
+        if files != progress.files:
+            log.warning("bundle %s.%s has other files than expected; correcting them", progress.uuid, progress.version)
+        progress.files, progress.is_sure = files, True
 
     def _not_found(self, uuid: str, replica: str, version: str | None) -> DSSNotFoundError:
         path = self._request("GET", f"/bundles/{uuid}", {}).path
@@ -194,25 +208,18 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
             return None
         return True
 
-    def _resume(
-        self,
-        reached: _Reached,
-        uuid: str,
-        replica: str,
-        target: Members,
-        changed: set[Member],
-        newer: Iterable[str],
-    ) -> Call[None]:
+    def _resume(self, progress: _Progress, changed: set[Member]) -> Call[None]:
         """Continue with the newest version that has a part of the changes, and no others."""
-        before = len({member for members in _difference(reached.files, target) for member in members})
+        uuid, replica, target = progress.uuid, progress.replica, progress.target
+        before = _remaining(progress.files, target)
 
         def is_partial(bundle: Bundle) -> bool:
-            if bundle.get("creator_uid") != reached.creator:  # created by another program
+            if bundle.get("creator_uid") != progress.creator:  # created by another program
                 return False
-            remaining = {member for members in _difference(_members(bundle), target) for member in members}
-            return remaining <= changed and len(remaining) < before
+            remaining = _remaining(_members(bundle), target)
+            return remaining <= changed and len(remaining) < len(before)
 
-        for version in newer:
+        for version in sorted((known for known in progress.known if known > progress.version), reverse=True):
             try:
                 bundle = yield from self.get_bundle(uuid, replica=replica, version=version)
                 if not is_partial(bundle):
@@ -222,28 +229,19 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
                 continue
             if is_partial(bundle):
                 log.info("bundle %s.%s has a part of the changes already", uuid, version)
-                reached.version, reached.files, reached.is_sure = version, _members(bundle), is_sure
+                progress.version, progress.files, progress.is_sure = version, _members(bundle), is_sure
                 return
 
-    def _bundle_patch(
-        self, uuid: str, version: str, replica: str, add: list[Member], remove: list[Member], members: Members
-    ) -> Callable[[], Call[FQID]]:
+    def _bundle_patch(self, progress: _Progress, add: list[Member], remove: list[Member]) -> Callable[[], Call[FQID]]:
+        members = progress.files | progress.target
         files = {"add_files": _files(add, members), "remove_files": _files(remove, members)}
-        return lambda: self.patch_bundle(uuid, version, replica=replica, **files)
+        return lambda: self.patch_bundle(progress.uuid, progress.version, replica=progress.replica, **files)
 
-    def _bundle_check(
-        self,
-        uuid: str,
-        replica: str,
-        known: set[str],
-        add: list[Member],
-        remove: list[Member],
-        target: Members,
-        creator: int | None,
-    ) -> Check:
+    def _bundle_check(self, progress: _Progress, add: list[Member], remove: list[Member]) -> Check:
         """Return a check for a new version with these changes. Its other files are corrected later."""
-        checked = {*known}
-        removed = {*remove}.difference(add)
+        uuid, replica = progress.uuid, progress.replica
+        checked = {*progress.known}
+        added, removed = {member: progress.target[member] for member in add}, {*remove}.difference(add)
 
         def check() -> Call[str | None]:
             for version in sorted((yield from self._versions(uuid, replica)) - checked, reverse=True):
@@ -253,9 +251,9 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
                     files = _members(bundle)
                 except (DSSNotFoundError, DSSProtocolError):
                     continue
-                if bundle.get("creator_uid") != creator:
+                if bundle.get("creator_uid") != progress.creator:
                     continue
-                if removed.isdisjoint(files) and all(files.get(member) == target[member] for member in add):
+                if removed.isdisjoint(files) and added.items() <= files.items():
                     return version
             return None
 
@@ -299,6 +297,11 @@ def _difference(files: Members, target: Members) -> tuple[list[Member], list[Mem
     return add, [member for member, indexed in files.items() if target.get(member) != indexed]
 
 
+def _remaining(files: Members, target: Members) -> set[Member]:
+    add, remove = _difference(files, target)
+    return {*add, *remove}
+
+
 def _batch(files: Members, target: Members, *, readd: bool) -> tuple[list[Member], list[Member]]:
     """Return the files to add and to remove by one PATCH. A name is not added again before its file is removed.
 
@@ -317,16 +320,18 @@ def _check_unique(adds: Members) -> None:
         raise ValueError(f"file names in a bundle must be unique; {duplicates[0]!r} would be added more than once")
 
 
-def _check_no_clash(fqid: str, current: Members, adds: Members, removes: Members) -> None:
-    """Raise if a file to add has the name of one that stays."""
+def _target(fqid: str, current: Members, adds: Members, removes: Members) -> Members:
+    """Return the files after the changes, or raise if a file to add has the name of one that stays."""
     add = [member for member, indexed in adds.items() if current.get(member) != indexed]
-    staying = {member[0] for member in current if member not in removes}
-    clashes = sorted(name for name, _, _ in add if name in staying)
+    staying = {member: indexed for member, indexed in current.items() if member not in removes}
+    names = {name for name, _, _ in staying}
+    clashes = sorted(name for name, _, _ in add if name in names)
     if clashes:
         raise ValueError(
             f"bundle {fqid} already has another file named {clashes[0]!r}"
             f"{f' (and {len(clashes) - 1:,} more such names)' if clashes[1:] else ''}; remove it in the same change"
         )
+    return staying | adds
 
 
 def _outdated(uuid: str, version: str) -> DSSProtocolError:

@@ -49,24 +49,15 @@ class DirectoryWalk:
         """
         ancestors = [*ancestors, os.fstat(descriptor)]
         pending = []
-        for entry in self._entries(prefix, descriptor):
-            name = prefix + entry.name
-            may_contain = self._names.may_begin_with(f"{name}/")
-            if not (may_contain or name in self._names) or not self._is_wanted(entry, name):
-                continue
-            try:
-                status = entry.stat(follow_symlinks=self.directory.follows)
-            except OSError as error:
-                self.offenders.append((name, f"cannot be read: {error.strerror}"))
-                continue
+        for name, status in self._entries(prefix, descriptor):
             if not stat.S_ISDIR(status.st_mode):
                 if name in self._names:
                     is_regular = stat.S_ISREG(status.st_mode)
                     yield FoundFile(name, status.st_size, status.st_mtime_ns, is_regular=is_regular)
             elif any(os.path.samestat(status, ancestor) for ancestor in ancestors):
                 self._refuse_directory(name, "is a symbolic link to a directory that contains it")
-            elif may_contain:
-                pending.append(entry.name)
+            elif self._names.may_begin_with(f"{name}/"):
+                pending.append(name.removeprefix(prefix))
         for name in pending:
             try:
                 with self.directory.open_directory(name, descriptor) as below:
@@ -83,15 +74,29 @@ class DirectoryWalk:
             return "cannot be read: permission denied"
         return problem
 
-    def _entries(self, prefix: str, descriptor: int) -> Iterator[os.DirEntry[str]]:
-        """Yield the entries of a directory one by one: each of them, with its status, takes a KiB."""
+    def _entries(self, prefix: str, descriptor: int) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield names and statuses of the wanted entries of a directory, one by one: each of them takes a KiB."""
         try:
             with os.scandir(descriptor) as entries:
-                yield from entries
+                for entry in entries:
+                    name = prefix + entry.name
+                    if self._is_wanted(entry, name):
+                        status = self._status(entry, name)
+                        if status is not None:
+                            yield name, status
         except OSError as error:
             self._refuse_directory(prefix or ".", f"the directory cannot be read: {error.strerror}")
 
+    def _status(self, entry: os.DirEntry[str], name: str) -> os.stat_result | None:
+        try:
+            return entry.stat(follow_symlinks=self.directory.follows)
+        except OSError as error:
+            self.offenders.append((name, f"cannot be read: {error.strerror}"))
+            return None
+
     def _is_wanted(self, entry: os.DirEntry[str], name: str) -> bool:
+        if name not in self._names and not self._names.may_begin_with(f"{name}/"):
+            return False
         if self._hidden == "skip" and entry.name.startswith("."):
             self.skipped += 1
             return False
