@@ -15,7 +15,8 @@ _MAX_NODES = 400
 _MAX_DETAILS = 4_000  # drawn edges and protocols
 _MAX_READ = 20_000  # processes, edges and protocols, repeated ones too
 _GROUP_SIZE = 6  # siblings of one kind that are drawn as one node, such as the 96 reads of a plate
-_SWEEPS = 6
+_SWEEPS = 3  # in each direction
+_Neighbours = defaultdict[str, list[str]]  # by node; empty for a node without any
 
 
 class Protocol(BaseModel):
@@ -154,25 +155,29 @@ def _text(value: Any) -> str:
 
 
 def _group_siblings(nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]) -> Graph:
-    before, after = _neighbours(edges)
-    groups: defaultdict[tuple[Any, ...], list[Node]] = defaultdict(list)
-    for node in nodes.values():
-        own = node.id if node.kind == "process" else ""
-        groups[own, node.type, frozenset(before[node.id]), frozenset(after[node.id])].append(node)
-    representative = {id_: id_ for id_ in nodes}
-    for siblings in groups.values():
-        if len(siblings) >= _GROUP_SIZE:
-            siblings[0].members = [member for node in siblings for member in node.members]
-            representative.update({node.id: siblings[0].id for node in siblings})
-    drawn = dict.fromkeys((representative[source], representative[target]) for source, target in edges)
+    grouped: set[str] = set()
+    for first, *others in _siblings(nodes.values(), edges):
+        first.members += [member for node in others for member in node.members]
+        grouped.update(node.id for node in others)
+    # The first sibling has the edges of the others, too.
     return Graph(
-        nodes=[node for id_, node in nodes.items() if representative[id_] == id_],
-        edges=[Edge(source=source, target=target) for source, target in drawn],
+        nodes=[node for node in nodes.values() if node.id not in grouped],
+        edges=[Edge(source=source, target=target) for source, target in edges if grouped.isdisjoint((source, target))],
     )
 
 
-def _neighbours(edges: Iterable[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    before, after = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+def _siblings(nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> list[list[Node]]:
+    """Return the groups of entities with the same type and neighbours that are too large to draw each entity."""
+    before, after = _neighbours(edges)
+    groups: defaultdict[tuple[str, frozenset[str], frozenset[str]], list[Node]] = defaultdict(list)
+    for node in nodes:
+        if node.kind == "entity":
+            groups[node.type, frozenset(before[node.id]), frozenset(after[node.id])].append(node)
+    return [group for group in groups.values() if len(group) >= _GROUP_SIZE]
+
+
+def _neighbours(edges: Iterable[tuple[str, str]]) -> tuple[_Neighbours, _Neighbours]:
+    before, after = _Neighbours(list), _Neighbours(list)
     for source, target in edges:
         before[target].append(source)
         after[source].append(target)
@@ -182,50 +187,62 @@ def _neighbours(edges: Iterable[tuple[str, str]]) -> tuple[dict[str, list[str]],
 def _lay_out(graph: Graph) -> Graph:
     if not graph.nodes:
         return graph
+    ids = [node.id for node in graph.nodes]
     before, after = _neighbours((edge.source, edge.target) for edge in graph.edges)
-    column_of = _columns([node.id for node in graph.nodes], before, after)
+    column_of = _columns(ids, before, after)
     columns: list[list[str]] = [[] for _ in range(max(column_of.values()) + 1)]
+    for id_ in ids:
+        columns[column_of[id_]].append(id_)
+    row_of = _rows(columns, before, after)
     for node in graph.nodes:
-        columns[column_of[node.id]].append(node.id)
-    y = {id_: float(row) for column in columns for row, id_ in enumerate(column)}
-    for sweep in range(_SWEEPS):
-        forwards = sweep % 2 == 0
-        for column in columns if forwards else reversed(columns):
-            _place(column, y, before if forwards else after)
-    top = min(y.values())
-    for node in graph.nodes:
-        node.x, node.y = column_of[node.id], round(y[node.id] - top, 3)
-    rows = int(max(node.y for node in graph.nodes)) + 1
+        node.x, node.y = column_of[node.id], row_of[node.id]
+    rows = int(max(row_of.values())) + 1
     return Graph(nodes=graph.nodes, edges=graph.edges, columns=len(columns), rows=rows)
 
 
-def _columns(ids: Sequence[str], before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> dict[str, int]:
+def _columns(ids: Sequence[str], before: _Neighbours, after: _Neighbours) -> dict[str, int]:
     """Return the column of each node, right of all its predecessors. Cycles are cut."""
     column: dict[str, int] = {}
-    open_inputs = {id_: len(before.get(id_, ())) for id_ in ids}
-    ready = [id_ for id_ in ids if not open_inputs[id_]]
-    pending = dict.fromkeys(ids)
-    while pending:
-        id_ = ready.pop(0) if ready else next(iter(pending))
-        if id_ not in pending:
-            continue
-        del pending[id_]
-        column[id_] = max((column[source] + 1 for source in before.get(id_, ()) if source in column), default=0)
-        for target in after.get(id_, ()):
-            open_inputs[target] -= 1
-            if not open_inputs[target]:
-                ready.append(target)
+    for id_ in _sources_first(ids, before, after):
+        column[id_] = max((column[source] + 1 for source in before[id_] if source in column), default=0)
     for id_ in ids:  # nodes without inputs go next to their targets, not to the far left
-        if not before.get(id_) and after.get(id_):
-            column[id_] = max(0, min(column[target] for target in after[id_]) - 1)
+        if after[id_] and not before[id_]:
+            column[id_] = min(column[target] for target in after[id_]) - 1
     return column
 
 
-def _place(column: list[str], y: dict[str, float], neighbours: Mapping[str, list[str]]) -> None:
+def _sources_first(ids: Sequence[str], before: _Neighbours, after: _Neighbours) -> Iterator[str]:
+    """Yield nodes after their predecessors; where a cycle prevents that, the first pending node."""
+    pending = {id_: len(before[id_]) for id_ in ids}  # number of predecessors that are pending, too
+    ready = [id_ for id_ in ids if not pending[id_]]
+    while pending:
+        id_ = ready.pop(0) if ready else next(iter(pending))
+        del pending[id_]
+        yield id_
+        for target in after[id_]:
+            if target in pending:
+                pending[target] -= 1
+                if not pending[target]:
+                    ready.append(target)
+
+
+def _rows(columns: Sequence[list[str]], before: _Neighbours, after: _Neighbours) -> dict[str, float]:
+    """Return the row of each node, near those of its neighbours and at least one row from others of its column."""
+    y = {id_: float(row) for column in columns for row, id_ in enumerate(column)}
+    for _ in range(_SWEEPS):
+        for column in columns:
+            _place(column, y, before)
+        for column in reversed(columns):
+            _place(column, y, after)
+    top = min(y.values())
+    return {id_: round(row - top, 3) for id_, row in y.items()}
+
+
+def _place(column: list[str], y: dict[str, float], neighbours: _Neighbours) -> None:
     """Sort a column by the rows of its neighbours, and move nodes towards them, at least one row apart."""
     wanted = {}
     for id_ in column:
-        others = [y[neighbour] for neighbour in neighbours.get(id_, ())]
+        others = [y[neighbour] for neighbour in neighbours[id_]]
         wanted[id_] = sum(others) / len(others) if others else y[id_]
     column.sort(key=lambda id_: wanted[id_])
     row = float("-inf")

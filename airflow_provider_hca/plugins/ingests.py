@@ -39,7 +39,7 @@ from airflow_provider_hca.plugins.tasks import (
     same_task_has,
 )
 from airflow_provider_hca.plugins.text import plain_text
-from airflow_provider_hca.utils.ui_links import LINK_KEY, NAME_KEY, BundleAddress
+from airflow_provider_hca.utils.ui_links import LINK_KEY, NAME_KEY
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
@@ -258,8 +258,8 @@ def find_named_bundles(
         .order_by(XComModel.timestamp.desc())
         .limit(_MAX_NAMED)
     )
-    found = [bundle_of(address, name) for value, name in rows if (address := BundleAddress.of(value))]
-    return NamedBundles(bundles=list(dict.fromkeys(bundle for bundle in found if bundle.connection == connection)))
+    found = dict.fromkeys(bundle_of(value, name) for value, name in rows)
+    return NamedBundles(bundles=[bundle for bundle in found if bundle and bundle.connection == connection])
 
 
 def _name(task: Ingest) -> tuple[str, str, str, int]:

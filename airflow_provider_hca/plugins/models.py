@@ -219,38 +219,41 @@ def _select(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
 def _merge(members: Sequence[Ingest]) -> Ingest:
     states = Counter(member.state or "no_state" for member in members)
     state = _state(states, run_is_over=members[0].run_state in {"success", "failed"})
-    progress = _merge_progress(members, states)
-    bundles = {member.bundle for member in members if member.bundle}
     is_upload_group = any(member.action == "shard" for member in members)
+    action, phase = ("create", "shards") if is_upload_group else (members[0].action, "tasks")
+    progress = _merge_progress(members, phase, states["success"])
+    bundles = set(filter(None, (member.bundle for member in members)))
+    ended = max(filter(None, (member.ended for member in members)), default=None)
     return members[0].model_copy(
         update={
             "map_index": -1,
             "label": "",
             "state": state,
             "try_number": 1,
-            "started": min((member.started for member in members if member.started), default=None),
-            "ended": max((member.ended for member in members if member.ended), default=None) if state in OVER else None,
+            "started": min(filter(None, (member.started for member in members)), default=None),
+            "ended": ended if state in OVER else None,
             "bundle": bundles.pop() if len(bundles) == 1 else None,
-            "action": "create" if is_upload_group else members[0].action,
+            "action": action,
             "file_count": progress.file_count,
             "byte_count": progress.byte_count,
             "error": _merge_errors(members),
-            "progress": progress.model_copy(update={"phase": "shards" if is_upload_group else "tasks"}),
-            "updated": max((member.updated for member in members if member.updated), default=None),
+            "progress": progress,
+            "updated": max(filter(None, (member.updated for member in members)), default=None),
             "states": dict(states),
             "members": list(members),
         }
     )
 
 
-def _merge_progress(members: Sequence[Ingest], states: Counter[str]) -> Progress:
-    known = [member.progress for member in members if member.progress is not None]
-    running = [member.progress for member in members if member.progress is not None and member.state not in OVER]
+def _merge_progress(members: Sequence[Ingest], phase: str, phase_done: int) -> Progress:
+    known = list(filter(None, (member.progress for member in members)))
+    running = filter(None, (member.progress for member in members if member.state not in OVER))
     return Progress(
-        phase_done=states["success"],
-        phase_files=max((progress.shard_count or 0 for progress in known), default=0) or len(members),
-        file_count=sum(member.file_count or 0 for member in members),
-        byte_count=sum(member.byte_count or 0 for member in members),
+        phase=phase,
+        phase_done=phase_done,
+        phase_files=max(filter(None, (progress.shard_count for progress in known)), default=len(members)),
+        file_count=sum(filter(None, (member.file_count for member in members))),
+        byte_count=sum(filter(None, (member.byte_count for member in members))),
         sent_byte_count=sum(progress.sent_byte_count for progress in known),
         rate=sum(progress.rate for progress in running),
         failures=_merge_failures(failure for progress in known for failure in progress.failures),

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import ColumnElement, Row, and_, exists, select
 from sqlalchemy.orm import Session, aliased
 
@@ -21,6 +21,7 @@ from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress
 from airflow_provider_hca.plugins.text import plain_text
 from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, REPORT_KEY, BundleAddress
 
+_Model = TypeVar("_Model", bound=BaseModel)
 CREATED_KEY = "created"  # only tasks that create a bundle have it
 _DOWNLOAD_KEY = "directory"  # only downloads have it
 _TARGET_KEYS = ("uuid", "version", "replica", "name", "item_count", "deleted")
@@ -108,11 +109,8 @@ def same_run() -> ColumnElement[bool]:
 
 def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest:
     values = {key: value for key, (value, _) in xcoms.items()}
-    address = BundleAddress.of(values.get(LINK_KEY))
-    progress = _progress(values.get(PROGRESS_KEY))
-    counts = {name: _count(values.get(name)) for name in ("file_count", "byte_count")}
-    if progress is not None:
-        counts = {name: getattr(progress, name) if count is None else count for name, count in counts.items()}
+    progress = _parse(Progress, values.get(PROGRESS_KEY))
+    _, updated = xcoms.get(PROGRESS_KEY, (None, None))
     return Ingest(
         dag_id=task.dag_id,
         run_id=task.run_id,
@@ -125,24 +123,28 @@ def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest
         try_number=task.try_number,
         started=task.start_date,
         ended=task.end_date,
-        bundle=None if address is None else bundle_of(address, values.get(NAME_KEY)),
+        bundle=bundle_of(values.get(LINK_KEY), values.get(NAME_KEY)),
         target=_target(task, values),
         action=_action(task.operator, values),
         changed=next((values[key] for key in (CREATED_KEY, "deleted") if isinstance(values.get(key), bool)), None),
         error=_error(task.state, values.get(ERROR_KEY), progress),
         progress=progress,
-        report=_report(values.get(REPORT_KEY)) if task.operator == REPORT_OPERATOR else None,
-        updated=xcoms[PROGRESS_KEY][1] if PROGRESS_KEY in xcoms else None,
-        file_count=counts["file_count"],
-        byte_count=counts["byte_count"],
+        report=_parse(Report, values.get(REPORT_KEY)) if task.operator == REPORT_OPERATOR else None,
+        updated=updated,
+        file_count=_count("file_count", values, progress),
+        byte_count=_count("byte_count", values, progress),
     )
 
 
-def bundle_of(address: BundleAddress, name: Any) -> Bundle:
-    """Return the bundle in a link.
+def bundle_of(link: Any, name: Any) -> Bundle | None:
+    """Return the bundle in a link, or None for any other value.
 
+    :param link: XCom with the link to the bundle
     :param name: XCom with the name of the bundle; None without one
     """
+    address = BundleAddress.of(link)
+    if address is None:
+        return None
     return Bundle(
         connection=address.conn_id,
         replica=address.replica,
@@ -174,22 +176,17 @@ def _target(task: Row[Any], values: Mapping[str, Any]) -> Target | None:
     if not is_target or task.state != "success" or not isinstance(values.get("uuid"), str):
         return None
     texts = {key: plain_text(values.get(key)) for key in ("uuid", "version", "replica", "name")}
-    return Target(**texts, item_count=_count(values.get("item_count")))
+    return Target(**texts, item_count=_count("item_count", values))
 
 
-def _progress(value: Any) -> Progress | None:
+def _parse(model: type[_Model], value: Any) -> _Model | None:
     try:
-        return Progress.model_validate(value)
+        return model.model_validate(value)
     except ValidationError:  # XCom of another provider
         return None
 
 
-def _report(value: Any) -> Report | None:
-    try:
-        return Report.model_validate(value)
-    except ValidationError:
-        return None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _count(name: str, values: Mapping[str, Any], progress: Progress | None = None) -> int | None:
+    """Return a count in the result of a task, or else in its progress."""
+    value = values.get(name)
+    return value if isinstance(value, int) else getattr(progress, name, None)

@@ -93,6 +93,13 @@ def test_siblings_with_different_neighbours_are_not_grouped() -> None:
     assert sorted(len(node.members) for node in graph.nodes if node.kind == "entity") == [1, 1, 1, 7]
 
 
+def test_groups_of_siblings_are_linked_by_one_edge() -> None:
+    files = [f"f{number}" for number in range(6)]
+    graph = _read(*[{"entity": {"entity_id": f"e{number}"}, "files": files} for number in range(6)])
+    assert [len(node.members) for node in graph.nodes] == [6, 6]
+    assert [(edge.source, edge.target) for edge in graph.edges] == [("e:e0", "e:f0")]
+
+
 def test_supplementary_file_is_linked_to_its_entity() -> None:
     graph = _read(
         {
