@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import hmac
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 _MAX_DOCUMENT = 8 * MIB  # the deletion of 1,000 keys of 1,024 bytes, escaped
 _MAX_PUT = 5 * 1024 * MIB
 _MAX_LINE = 4096  # bytes of a line between the chunks of an aws-chunked body
+_CHECKSUM_PREFIX = "x-amz-checksum-"
+_NOT_CHECKSUMS = {"x-amz-checksum-type", "x-amz-checksum-algorithm"}
 
 
 class ClientDisconnectedError(Exception):
@@ -92,35 +93,43 @@ async def receive_content(receive: Receive, headers: Mapping[str, str], path: Pa
 
 
 async def _receive(receive: Receive, headers: Mapping[str, str], path: Path) -> Received:
-    declared = {
-        name.removeprefix("x-amz-checksum-"): value
-        for name, value in headers.items()
-        if name.startswith("x-amz-checksum-") and name not in {"x-amz-checksum-type", "x-amz-checksum-algorithm"}
-    }
     body = _body(receive)
-    trailers: dict[str, str] = {}
-    chunked = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
-    if chunked:
-        body = _decode_aws_chunked(body, trailers)
-        declared |= {
-            name.removeprefix("x-amz-checksum-"): "" for name in headers.get("x-amz-trailer", "").split(",") if name
-        }
-    digests = {name: _digest(name) for name in {"md5", *declared}}
+    fields = {**headers}
     content_sha256 = headers.get("x-amz-content-sha256", "")
-    if len(content_sha256) == 64:
+    if content_sha256.startswith("STREAMING-"):
+        fields |= dict.fromkeys(headers.get("x-amz-trailer", "").split(","), "")  # their values follow the body
+        body = _decode_aws_chunked(body, fields)
+    digests = {name: _digest(name) for name in {"md5", *_checksums(fields)}}
+    if _is_sha256(content_sha256):
         digests.setdefault("sha256", _digest("sha256"))
     size = await _write(body, path, list(digests.values()))
-    if chunked and str(size) != headers.get("x-amz-decoded-content-length", str(size)):
-        raise S3Error(400, "IncompleteBody", "The length of the body differs from x-amz-decoded-content-length")
     computed = {name: digest.digest() for name, digest in digests.items()}
-    declared |= {name.removeprefix("x-amz-checksum-"): value for name, value in trailers.items()}
-    expected = {**declared, **({"md5": headers["content-md5"]} if "content-md5" in headers else {})}
+    checksums = _checksums(fields)
+    _verify(computed, checksums, headers)
+    return Received(computed["md5"].hex(), size, checksums)
+
+
+def _checksums(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of `x-amz-checksum-ALGORITHM` by algorithm."""
+    return {
+        name.removeprefix(_CHECKSUM_PREFIX): value
+        for name, value in fields.items()
+        if name.startswith(_CHECKSUM_PREFIX) and name not in _NOT_CHECKSUMS
+    }
+
+
+def _is_sha256(content_sha256: str) -> bool:
+    return len(content_sha256) == 64  # the other values are keywords such as `UNSIGNED-PAYLOAD`
+
+
+def _verify(computed: Mapping[str, bytes], checksums: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    expected = {**checksums, "md5": headers["content-md5"]} if "content-md5" in headers else checksums
     for name, value in expected.items():
         if base64.b64encode(computed[name]).decode() != value:
             raise S3Error(400, "BadDigest", f"The {name} of the body differs from that in the request")
-    if len(content_sha256) == 64 and not hmac.compare_digest(computed["sha256"].hex(), content_sha256):
+    content_sha256 = headers.get("x-amz-content-sha256", "")
+    if _is_sha256(content_sha256) and computed["sha256"].hex() != content_sha256:
         raise S3Error(400, "XAmzContentSHA256Mismatch", "The SHA-256 of the body differs from x-amz-content-sha256")
-    return Received(computed["md5"].hex(), size, declared)
 
 
 async def _write(body: AsyncIterator[bytes], path: Path, digests: list[_Digest]) -> int:
@@ -170,19 +179,22 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
             yield message["body"]
 
 
-async def _decode_aws_chunked(body: AsyncIterator[bytes], trailers: dict[str, str]) -> AsyncIterator[bytes]:
+async def _decode_aws_chunked(body: AsyncIterator[bytes], fields: dict[str, str]) -> AsyncIterator[bytes]:
     """Yield the content of an `aws-chunked` body: `SIZE[;chunk-signature=...]`, data, ..., `0`, trailers.
 
-    :param trailers: result: trailers by lower-case name
+    :param fields: headers by lower-case name, to which the trailers are added
     """
-    reader = _Reader(body)
+    reader, length = _Reader(body), 0
     while size := _chunk_size(await reader.line()):
+        length += size
         async for content in reader.content(size):
             yield content
         await reader.line()
+    if fields.get("x-amz-decoded-content-length", str(length)) != str(length):
+        raise S3Error(400, "IncompleteBody", "The length of the body differs from x-amz-decoded-content-length")
     while line := await reader.line():
         name, _, value = line.decode("latin-1").partition(":")
-        trailers[name.strip().lower()] = value.strip()
+        fields[name.strip().lower()] = value.strip()
 
 
 def _chunk_size(line: bytes) -> int:

@@ -40,7 +40,6 @@ CREATE TABLE IF NOT EXISTS parts (
 """
 _OBJECT = "key, etag, size, modified, properties, pieces"
 LAST = "\U0010ffff"  # greater than every character: prefix + LAST is greater than every key with the prefix
-_MIN_PART_SIZE = 5 * MIB  # except for the last part
 
 
 class S3Storage:
@@ -219,26 +218,16 @@ class S3Storage:
         )
         return [Part(*row) for row in rows]
 
-    def complete(self, upload: Upload, manifest: list[tuple[int, str]], *, if_absent: bool) -> S3Object:
-        """Create an object from the parts of an upload, and end the upload.
+    def complete(self, upload: Upload, parts: Sequence[Part], *, if_absent: bool) -> S3Object:
+        """Create an object from parts of an upload, and end the upload.
 
-        :param manifest: number and ETag of each part
         :param if_absent: fail if the key exists
-        :raises S3Error: `NoSuchUpload`, `InvalidPart`, `InvalidPartOrder`, `EntityTooSmall` or `PreconditionFailed`
+        :raises S3Error: `NoSuchUpload` or `PreconditionFailed`
         """
-        numbers = [number for number, _ in manifest]
-        if not manifest or numbers != sorted(set(numbers)):
-            raise S3Error(400, "InvalidPartOrder", "The parts are not in ascending order")
-        uploaded = {(part.number, part.etag): part for part in self.list_parts(upload.id)}
-        parts = [uploaded[key] for key in manifest if key in uploaded]
-        if len(parts) != len(manifest):
-            raise S3Error(400, "InvalidPart", "A part was not uploaded, or has another ETag")
-        if any(part.size < _MIN_PART_SIZE for part in parts[:-1]):
-            raise S3Error(400, "EntityTooSmall", f"A part other than the last has less than {_MIN_PART_SIZE} bytes")
-        digest = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False).hexdigest()
+        etags = b"".join(bytes.fromhex(part.etag) for part in parts)
         item = S3Object(
             upload.key,
-            f"{digest}-{len(parts)}",
+            f"{hashlib.md5(etags, usedforsecurity=False).hexdigest()}-{len(parts)}",
             sum(part.size for part in parts),
             time.time(),
             upload.properties,

@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from airflow_provider_hca.local.checksums import MIB
+
 from .bodies import receive_content
 from .messages import Response, iso_time, parse_range, xml_response
 from .models import Part, S3Error, no_such_key
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_PARTS = 10_000
 _MAX_LISTED_PARTS = 1000
+_MIN_PART_SIZE = 5 * MIB  # except for the last part
 
 
 async def create_upload(storage: S3Storage, request: Request) -> Response:
@@ -93,9 +96,27 @@ async def complete_upload(storage: S3Storage, request: Request) -> Response:
     except ValueError:
         raise S3Error(400, "MalformedXML", "A part has no number") from None
     upload = storage.upload(request.bucket, request.key, request.query["uploadId"])
-    item = storage.complete(upload, manifest, if_absent=request.headers.get("if-none-match") == "*")
+    parts = _select_parts(storage.list_parts(upload.id), manifest)
+    item = storage.complete(upload, parts, if_absent=request.headers.get("if-none-match") == "*")
     fields = {"Bucket": request.bucket, "Key": escape(request.key), "ETag": f"&quot;{item.etag}&quot;"}
     return xml_response("CompleteMultipartUploadResult", fields)
+
+
+def _select_parts(uploaded: list[Part], manifest: list[tuple[int, str]]) -> list[Part]:
+    """Return the parts with the numbers and ETags of a manifest.
+
+    :raises S3Error: `InvalidPartOrder`, `InvalidPart` or `EntityTooSmall`
+    """
+    numbers = [number for number, _ in manifest]
+    if not manifest or numbers != sorted(set(numbers)):
+        raise S3Error(400, "InvalidPartOrder", "The parts are not in ascending order")
+    selected = set(manifest)
+    parts = [part for part in uploaded if (part.number, part.etag) in selected]
+    if len(parts) != len(manifest):
+        raise S3Error(400, "InvalidPart", "A part was not uploaded, or has another ETag")
+    if any(part.size < _MIN_PART_SIZE for part in parts[:-1]):
+        raise S3Error(400, "EntityTooSmall", f"A part other than the last has less than {_MIN_PART_SIZE} bytes")
+    return parts
 
 
 async def abort_upload(storage: S3Storage, request: Request) -> Response:
