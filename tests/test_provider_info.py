@@ -94,6 +94,7 @@ def test_entry_point() -> None:
     assert version("airflow-provider-hca") == airflow_provider_hca.__version__
 
 
+@pytest.mark.system  # imports the hooks of all providers: 2,100 modules and 200 MB
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
