@@ -152,6 +152,30 @@ def test_installed_wheel_tests_a_connection(clean: Path, tmp_path: Path, dss: Lo
     assert where.stdout.startswith(str(clean.parent))
 
 
+@pytest.mark.parametrize(
+    ("replica", "missing"),
+    [
+        ("aws", ["google.cloud", "google.api_core", "google.resumable_media"]),
+        ("gcp", ["boto3", "botocore", "obstore"]),
+    ],
+)
+def test_one_cloud_needs_no_sdk_of_the_other(
+    clean: Path, tmp_path: Path, dss: LocalDSS, replica: str, missing: list[str]
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.json").write_text("{}")
+    # An import of a module that is None in `sys.modules` is an ImportError, as if it were not installed.
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing})); "
+        "from airflow_provider_hca.__main__ import main; main()"
+    )
+    arguments = ("upload", str(tmp_path / "files"), "--replica", replica, "--staging-bucket", dss.bucket)
+    done = _run(clean, tmp_path, "python", "-c", code, *arguments, AIRFLOW_CONN_HCA_DSS_DEFAULT=connection(dss))
+    assert done.returncode == 0, done.stderr
+    uuid = done.stdout.strip().partition(".")[0]
+    assert dss.http.get(f"{dss.url}/bundles/{uuid}?replica={replica}").status_code == 200
+
+
 def test_local_dss_without_its_extra_names_the_extra(clean: Path, tmp_path: Path) -> None:
     ports = [word for name in ("--port", "--s3-port", "--objects-port") for word in (name, "0")]
     done = _run(clean, tmp_path, "dss-local", *ports)
