@@ -32,7 +32,7 @@ _STOP_INTERVAL = 0.25  # seconds between two looks at the stop event while waiti
 class AiohttpTransport:
     """Runs calls on `aiohttp`. One transport serves all tasks of an event loop; create it inside that loop.
 
-    :param pool_size: Connections at once
+    :param pool_size: Connections at once; 0 for no limit
     :param verify: Whether to check the server's certificate, or the path of a CA bundle
     :param keep_alive: Whether to keep connections open between requests; not worth a socket for one request a minute
     :param stop: Event that ends calls with a `DSSAbortedError`; the next part of a response is waited for

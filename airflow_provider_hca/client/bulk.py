@@ -1,4 +1,4 @@
-"""Run one call per item on `aiohttp`, on an event loop in a thread of its own.
+"""Run one call per item on `aiohttp`, on the event loop of a transport.
 
 Registering thousands of files takes 40% of the processor time that threads with `requests` take. The caller's thread
 only waits, so that Airflow's SIGTERM handler and execution timeout, which raise in the main thread, act at once.
@@ -43,7 +43,7 @@ def run_bulk(
 
     :param items: Items to process
     :param make_call: Returns the call for an item; may be a generator function that combines calls
-    :param transport: Gives the settings, stop event, rate limiter and error messages; its connections are not used
+    :param transport: Transport, in whose event loop the calls run; also gives the stop event
     :param concurrency: Calls at once
     :param continue_after: Returns whether to start further calls after this error
     :param on_progress: Called every 5 s, in the caller's thread, with the number of items processed
@@ -52,26 +52,38 @@ def run_bulk(
     """
     if not items:
         return []
-    bulk = _Bulk(items, make_call, transport, min(concurrency, len(items)), continue_after, finish)
-    bulk.start()
+    bulk = _Bulk(items, make_call, transport.stop, min(concurrency, len(items)), continue_after, finish)
+    loop = transport.loop_thread()
+    ended = loop.submit(bulk.run)
     reported = time.monotonic()
     try:
-        while not bulk.has_ended(_STOP_INTERVAL):
+        while not _has_ended(ended, _STOP_INTERVAL):
             if transport.stop.is_set():
-                bulk.cancel()
-                bulk.has_ended(_STOP_TIMEOUT)
-                break
+                loop.call(bulk.cancel)
+                _has_ended(ended, _STOP_TIMEOUT)
+                return list(bulk.failures)
             if time.monotonic() - reported >= _PROGRESS_INTERVAL:
                 reported = time.monotonic()
                 on_progress(bulk.done)
     except BaseException:
         transport.stop.set()
-        bulk.cancel()
-        bulk.has_ended(_STOP_TIMEOUT)
+        loop.call(bulk.cancel)
+        _has_ended(ended, _STOP_TIMEOUT)
         raise
-    if bulk.error is not None:
-        raise bulk.error
+    ended.result()
     return list(bulk.failures)
+
+
+def _has_ended(future: Future[None], timeout: float) -> bool:
+    """Wait for a future, and return whether it has ended.
+
+    :param timeout: Seconds to wait at most
+    """
+    try:
+        future.exception(timeout)
+    except TimeoutError:
+        return False
+    return True
 
 
 class _Bulk(Generic[T]):
@@ -79,67 +91,43 @@ class _Bulk(Generic[T]):
 
     :ivar done: Number of items processed
     :ivar failures: Items whose call failed
-    :ivar error: Error outside of calls, such as in `continue_after`
     """
 
     def __init__(
         self,
         items: Sequence[T],
         make_call: Callable[[T], Call[Any]],
-        transport: RequestsTransport,
+        stop: threading.Event,
         concurrency: int,
         continue_after: Callable[[Exception], bool],
         finish: Callable[[T, Any], Future[None]] | None,
     ) -> None:
         self.done = 0
         self.failures: list[tuple[T, Exception]] = []
-        self.error: BaseException | None = None
-        # A daemon, so that a host name lookup that hangs cannot keep a killed task alive.
-        self._thread = threading.Thread(target=self._run_loop, name="dss-bulk", daemon=True)
-        self._ended = threading.Event()
         self._items, self._make_call, self._continue_after = iter(items), make_call, continue_after
         self._finish = finish
-        self._transport, self._stop, self._concurrency = transport, transport.stop, concurrency
+        self._stop, self._concurrency = stop, concurrency
         self._over = False
-        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+        self._workers: asyncio.Future[Any] | None = None
 
-    def start(self) -> None:
-        """Start the event loop in its thread."""
-        self._thread.start()
+    async def run(self, transport: AiohttpTransport) -> None:
+        """Process the items.
 
-    def has_ended(self, timeout: float) -> bool:
-        """Wait for the end of the event loop and return whether it has ended.
-
-        :param timeout: Seconds to wait at most
+        :raises Exception: what another function than a call raised, such as `continue_after`
         """
-        # Not by Thread.join alone: if a signal handler raises in it, Python 3.11 takes the thread for ended.
-        if not self._ended.wait(timeout):
-            return False
-        self._thread.join()
-        return True
+        tasks = [asyncio.create_task(self._work(transport)) for _ in range(self._concurrency)]
+        self._workers = asyncio.gather(*tasks)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._workers
+        finally:  # an error of one does not end the others
+            for task in tasks:
+                task.cancel()
 
     def cancel(self) -> None:
-        """Cancel the calls under way; if the loop has not started yet, it sees the stop event."""
-        if self._running is not None:
-            loop, workers = self._running
-            with contextlib.suppress(RuntimeError):  # the loop has ended in between
-                loop.call_soon_threadsafe(workers.cancel)
-
-    def _run_loop(self) -> None:
-        try:
-            asyncio.run(self._run())
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self.error = error
-        finally:
-            self._ended.set()
-
-    async def _run(self) -> None:
-        async with self._transport.as_async(pool_size=self._concurrency) as transport:
-            workers = asyncio.gather(*(self._work(transport) for _ in range(self._concurrency)))
-            self._running = asyncio.get_running_loop(), workers
-            await workers
+        """Cancel the calls under way; those that have not started see the stop event. Call it in the event loop."""
+        if self._workers is not None:
+            self._workers.cancel()
 
     async def _work(self, transport: AiohttpTransport) -> None:
         while not self._over and not self._stop.is_set():

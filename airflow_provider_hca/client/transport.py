@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from airflow_provider_hca.client.base_transport import (
@@ -29,6 +31,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 
 if TYPE_CHECKING:
     from airflow_provider_hca.client.async_transport import AiohttpTransport
+    from airflow_provider_hca.client.loop_thread import LoopThread
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ class RequestsTransport:
         self.rate_limiter = RateLimiter()
         self.verify = verify
         self._pool_size = pool_size
+        self._loop_thread: LoopThread | None
         self.after_fork()
         call_after_fork(self)
         self._proxies: dict[str, dict[str, str]] = {}  # by origin: the environment is read once for each
@@ -61,18 +65,34 @@ class RequestsTransport:
         """Open connections of its own."""
         from airflow_provider_hca.client.session import create_session
 
+        self._loop_lock, self._loop_thread = threading.Lock(), None
         self._session = create_session(pool_size=self._pool_size, verify=self.verify, user_agent=USER_AGENT)
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections and the event loop."""
         self._session.close()
+        with self._loop_lock:
+            if self._loop_thread is not None:
+                self._loop_thread.close()
+                self._loop_thread = None
+
+    def loop_thread(self) -> LoopThread:
+        """Return an event loop in a thread of its own, with an asynchronous transport of the same settings."""
+        from airflow_provider_hca.client.loop_thread import LoopThread
+
+        with self._loop_lock:
+            if self._loop_thread is None:
+                self._loop_thread = LoopThread(partial(self.as_async, pool_size=0))
+                # The thread would outlive a transport that is not closed.
+                weakref.finalize(self, self._loop_thread.stop).atexit = False
+            return self._loop_thread
 
     def as_async(self, *, pool_size: int = 100) -> AiohttpTransport:
         """Return an asynchronous transport with the same settings, stop event and rate limiter.
 
         Call it inside the event loop.
 
-        :param pool_size: Connections at once
+        :param pool_size: Connections at once; 0 for no limit
         """
         from airflow_provider_hca.client.async_transport import AiohttpTransport
 

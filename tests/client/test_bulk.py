@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_hca.client import bulk
+from airflow_provider_hca.client.async_transport import AiohttpTransport
 from airflow_provider_hca.client.bulk import _STOP_TIMEOUT, run_bulk
 from airflow_provider_hca.client.sansio import Call, Request, Response, pause
 from airflow_provider_hca.client.transport import RequestsTransport
@@ -19,7 +22,7 @@ from airflow_provider_hca.exceptions import DSSAbortedError, DSSConnectionError
 from airflow_provider_hca.parallel import Workers
 
 from .drivers import get
-from .server import Reply, Server
+from .server import Reply, ScriptedServer, Server
 
 
 def _run(items: list[int], make_call: Any, **options: Any) -> list[tuple[int, Exception]]:
@@ -30,7 +33,7 @@ def _run(items: list[int], make_call: Any, **options: Any) -> list[tuple[int, Ex
 
 
 def _bulk_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "dss-bulk"]
+    return [thread for thread in threading.enumerate() if thread.name == "dss-loop"]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
@@ -250,3 +253,88 @@ def test_calls_run_where_an_event_loop_is_running(server: Server) -> None:
         return _run([1], lambda _: _ask(get(server.url)))
 
     assert asyncio.run(main()) == []
+
+
+# One event loop for all runs of a transport
+
+
+def test_connections_stay_open_between_runs() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with ScriptedServer([answer] * 4) as server, RequestsTransport() as transport:
+        for _ in range(3):
+            failures = run_bulk(
+                [1],
+                lambda _: _ask(get(server.url)),
+                transport=transport,
+                concurrency=1,
+                continue_after=lambda _: False,
+                on_progress=lambda _: None,
+            )
+            assert failures == []
+        assert server.connections == 1
+    assert _bulk_threads() == []
+
+
+def test_runs_of_several_threads_share_a_loop_and_fail_alone(server: Server) -> None:
+    def ask(item: int) -> Call[Response]:
+        if item == 13:
+            raise ValueError(item)
+        return (yield get(f"{server.url}/{item}"))
+
+    def run(start: int) -> list[int]:
+        failures = run_bulk(
+            range(start, start + 10),
+            ask,
+            transport=transport,
+            concurrency=3,
+            continue_after=lambda _: False,
+            on_progress=lambda _: None,
+        )
+        return [item for item, _ in failures]
+
+    with RequestsTransport() as transport, ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(0, 40, 10))) == [[], [13], [], []]
+        assert len(_bulk_threads()) == 1
+    asked = {int(request.path.rpartition("/")[2]) for request in server.asked}
+    assert asked >= {*range(10), *range(20, 40)}
+
+
+def test_transport_that_is_not_closed_ends_its_loop(server: Server) -> None:
+    transport = RequestsTransport()
+    options: dict[str, Any] = {"concurrency": 1, "continue_after": lambda _: False, "on_progress": lambda _: None}
+    assert run_bulk([1], lambda _: _ask(get(server.url)), transport=transport, **options) == []
+    (thread,) = _bulk_threads()
+    del transport
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_error_outside_of_calls_cancels_the_others() -> None:
+    closed: list[int] = []
+
+    def wait(item: int) -> Call[None]:
+        if item == 0:
+            raise OSError
+        try:
+            yield pause(60)
+        finally:
+            closed.append(item)
+
+    def broken(_: Exception) -> bool:
+        raise RuntimeError("broken")
+
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="broken"):
+        _run([1, 2, 0], wait, continue_after=broken)
+    assert sorted(closed) == [1, 2]
+    assert time.monotonic() - started < 30
+
+
+def test_transport_that_cannot_be_opened_is_an_error() -> None:
+    class BrokenTransport(RequestsTransport):
+        def as_async(self, *, pool_size: int = 100) -> AiohttpTransport:
+            raise OSError(pool_size)
+
+    with pytest.raises(OSError, match="0"):
+        _run([1], lambda _: pytest.fail("started"), transport=BrokenTransport())

@@ -60,7 +60,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     (_CHANGES, "return staying | adds", "return staying"),
     (_CHANGES, "return staying | adds", "return current | adds"),
     (_CHANGES, "yield from self._resume(progress, {*adds, *removes})", "pass"),
-    (_CHANGES, "remaining <= changed and len(remaining) < before", "len(remaining) < before"),
+    (_CHANGES, "remaining <= changed and len(remaining) < len(before)", "len(remaining) < len(before)"),
     (_CHANGES, "if progress.patches and progress.files == progress.target:", "if False:"),
     (_CHANGES, "while not (progress.is_sure and progress", "while not (progress"),
     (_CHANGES, "            is_stored = yield from self._compare(bundle, replica)\n", "            is_stored = True\n"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from airflow_provider_hca.client.api import DSSAPI
+from airflow_provider_hca.client.loop_thread import LoopThread
 from airflow_provider_hca.client.sansio import Call, Request
 from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.upload.changes import compare
@@ -56,23 +59,36 @@ class InProcessTransport:
             raise outcome.error
         return outcome.value
 
-    def as_async(self, *, pool_size: int) -> _AsyncTransport:  # noqa: ARG002 - the signature of the real one
+    def loop_thread(self) -> _Loop:
         """Return the asynchronous side."""
-        return _AsyncTransport(self)
+        return _Loop(self)
 
 
 class _AsyncTransport:
     def __init__(self, transport: InProcessTransport) -> None:
         self._transport = transport
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
     async def run(self, call: Call[Any]) -> Any:
         return self._transport.run(call)
+
+
+@cache
+def _thread() -> LoopThread:
+    nothing: Any = object()
+    return LoopThread(lambda: nothing)
+
+
+class _Loop:
+    """The event loop that all transports share, with one of them."""
+
+    def __init__(self, transport: InProcessTransport) -> None:
+        self._transport = transport
+
+    def submit(self, work: Callable[[Any], Coroutine[Any, Any, None]]) -> Future[None]:
+        return _thread().submit(lambda _: work(_AsyncTransport(self._transport)))
+
+    def call(self, function: Callable[[], object]) -> None:
+        _thread().call(function)
 
 
 class Directory:

@@ -65,7 +65,7 @@ def killed_when(operator: DSSOperator, condition: Callable[[], object]) -> Itera
 
 
 def join_worker_threads() -> None:
-    """Wait until all threads of uploads and downloads have ended."""
+    """Wait until all threads of uploads and downloads have ended, except event loops, which transports close."""
     for thread in threading.enumerate():
-        if thread.name.startswith("dss-"):
+        if thread.name.startswith("dss-") and thread.name != "dss-loop":
             thread.join()

@@ -107,8 +107,9 @@ def open_uploads(dss: LocalDSS, planned: Plan | None = None) -> list[str]:
 
 
 def upload_threads() -> list[str]:
-    """Return the names of the upload threads that are alive."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dss-")]
+    """Return the names of the upload threads that are alive, without the event loop, which a transport closes."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("dss-") and name != "dss-loop"]
 
 
 def small(count: int) -> dict[str, bytes]:
