@@ -220,7 +220,7 @@ def test_at_most_accepts_more_bundles() -> None:
         (lambda api: api.post_search({}, replica="aws"), {"results": []}),
     ],
 )
-@pytest.mark.parametrize("filler", ["x" * 5_000_000, [0] * 24_000])
+@pytest.mark.parametrize("filler", ["x" * 5_000_000, [0] * 24_000], ids=["bytes", "values"])
 def test_endless_pages_are_limited_in_size(
     call: Callable[[DSSAPI], Call[Any]], page: dict[str, Any], filler: Any
 ) -> None:
