@@ -36,6 +36,7 @@ from fastapi import Depends, HTTPException, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
+from airflow_provider_hca.plugins.tasks import ALL_TRIES
 from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, PROGRESS_KEY
 
 User = Annotated[BaseUser, Depends(get_user)]
@@ -69,7 +70,7 @@ def readable_dags(user: BaseUser) -> set[str]:
     """Return the ids of DAGs that have XComs for the page which the user may read."""
     reported = select(XComModel.dag_id).where(XComModel.key.in_((LINK_KEY, PROGRESS_KEY, ERROR_KEY))).distinct()
     with create_session() as session:
-        dag_ids = set(session.scalars(reported))
+        dag_ids = set(session.scalars(reported.execution_options(**ALL_TRIES)))
     return {
         dag_id
         for dag_id in dag_ids & get_auth_manager().get_authorized_dag_ids(user=user, method="GET")

@@ -11,7 +11,14 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import ColumnElement, String, and_, cast, exists, func, or_
 from sqlalchemy.orm import aliased
 
-from airflow_provider_hca.plugins.tasks import CREATED_KEY, LABEL, REPORT_OPERATOR, same_task, same_task_has
+from airflow_provider_hca.plugins.tasks import (
+    CREATED_KEY,
+    LABEL,
+    REPORT_OPERATOR,
+    is_last_try,
+    same_task,
+    same_task_has,
+)
 from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, REPORT_KEY
 
 SHARD_OPERATOR = "DSSUploadShardOperator"
@@ -81,6 +88,7 @@ def group_has_state(state: StateFilter) -> ColumnElement[bool]:
         *(getattr(other, column.key) == column for column in GROUP_KEY),
         DagRun.dag_id == other.dag_id,
         DagRun.run_id == other.run_id,
+        is_last_try(other),
         has_state(other, state),
     )
 

@@ -30,9 +30,11 @@ from airflow_provider_hca.plugins.filters import (
 )
 from airflow_provider_hca.plugins.models import Bundle, Ingest, merge_mapped, select_most_relevant
 from airflow_provider_hca.plugins.tasks import (
+    ALL_TRIES,
     CREATED_KEY,
     TASK_KEY,
     bundle_of,
+    is_last_try,
     read_tasks,
     same_run,
     same_task,
@@ -130,7 +132,8 @@ def list_ingests(
     Filters apply to mapped tasks: an ingest is listed if one of its tasks matches.
     """
     readable = access.readable_dags(user)
-    ours = select(*GROUP_KEY).join(XComModel, and_(*same_task(TaskInstance))).where(is_ingest())
+    ours = select(*GROUP_KEY).join(XComModel, and_(*same_task(TaskInstance))).where(is_ingest(), is_last_try())
+    ours = ours.execution_options(**ALL_TRIES)
     dag_ids = session.scalars(ours.with_only_columns(TaskInstance.dag_id).distinct()).all()
     matching = ours.where(TaskInstance.dag_id.in_([dag_id] if dag_id in readable else [] if dag_id else readable))
     matching = matching.where(~is_finished_part())
@@ -139,7 +142,7 @@ def list_ingests(
     if text:
         matching = matching.where(matches(text))
     groups = matching.group_by(*GROUP_KEY)
-    total = session.scalar(select(func.count()).select_from(groups.subquery())) or 0
+    total = session.scalar(select(func.count()).select_from(groups.subquery()), execution_options=ALL_TRIES) or 0
     newest = func.max(func.coalesce(TaskInstance.start_date, XComModel.timestamp)).desc()
     keys = session.execute(groups.order_by(newest, *GROUP_KEY).offset(offset).limit(limit)).all()
     found = merge_mapped(read_tasks(session, lambda columns: tuple_(*columns[:3]).in_([tuple(key) for key in keys])))
@@ -208,8 +211,9 @@ def list_bundle_tasks(
         )
         .order_by(XComModel.timestamp.desc())
         .limit(_MAX_BUNDLE_TASKS)
+        .execution_options(**ALL_TRIES)
     ).all()
-    names = [tuple(link) for link in links]
+    names = list(dict.fromkeys(tuple(link) for link in links))
     tasks = read_tasks(session, lambda columns: tuple_(*columns[:4]).in_(names)) if names else []
     return BundleTasks(tasks=sorted(tasks, key=lambda task: names.index(_name(task))))
 

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import ColumnElement, Row, and_, exists, select
+from sqlalchemy import ColumnElement, Row, and_, exists, null, select, true
 from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress, Report, Target
@@ -22,6 +23,7 @@ from airflow_provider_hca.plugins.text import plain_text
 from airflow_provider_hca.utils.ui_links import ERROR_KEY, LINK_KEY, NAME_KEY, PROGRESS_KEY, REPORT_KEY, BundleAddress
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_XComs = dict[str, tuple[Any, datetime]]  # value and time, by key
 CREATED_KEY = "created"  # only tasks that create a bundle have it
 _DOWNLOAD_KEY = "directory"  # only downloads have it
 _TARGET_KEYS = ("uuid", "version", "replica", "name", "item_count", "deleted")
@@ -58,7 +60,13 @@ LABEL = TaskInstance.__table__.c.rendered_map_index  # the attribute of the clas
 _TASK_COLUMNS = (
     *(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index, TaskInstance.operator),
     *(TaskInstance.state, TaskInstance.try_number, TaskInstance.start_date, TaskInstance.end_date, LABEL),
+    TaskInstance.id,
 )
+# Execution options. Since Airflow 3.4 each try has its own task instance and XComs, and queries find those of the last
+# try only, which has no XComs before it starts. In older versions the XComs of a try exist until the next one starts.
+ALL_TRIES = {"include_all_attempts": True}
+_TRY_KEY = XComModel.task_instance_id if AIRFLOW_V_3_4_PLUS else null()
+_NOT_STARTED = {None, "scheduled", "queued", "up_for_retry"}
 
 
 def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, any_task: bool = False) -> list[Ingest]:
@@ -67,16 +75,17 @@ def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, a
     :param condition: Function that returns a condition for the columns DAG, run, task and map index
     :param any_task: Whether to return tasks that have not reported anything, too
     """
-    xcoms: defaultdict[tuple[Any, ...], dict[str, tuple[Any, datetime]]] = defaultdict(dict)
+    tries: defaultdict[tuple[Any, ...], dict[Any, _XComs]] = defaultdict(dict)
     for row in session.execute(
-        select(*TASK_KEY, XComModel.key, XComModel.value, XComModel.timestamp)
+        select(*TASK_KEY, XComModel.key, XComModel.value, XComModel.timestamp, _TRY_KEY.label("try_id"))
         .where(condition(TASK_KEY), XComModel.key.in_((*_OWN_KEYS, *_RESULT_KEYS, *_TARGET_KEYS)))
         .order_by(XComModel.timestamp.desc())
         .limit(_MAX_XCOMS)
+        .execution_options(**ALL_TRIES)
     ):
-        xcoms[row[:4]][row.key] = (row.value, row.timestamp)
+        tries[row[:4]].setdefault(row.try_id, {})[row.key] = (row.value, row.timestamp)
     # Other tasks may use the other keys.
-    reporting = {name for name, values in xcoms.items() if values.keys() & set(_OWN_KEYS)}
+    reporting = {name for name, xcoms in tries.items() if set().union(*xcoms.values()) & set(_OWN_KEYS)}
     groups = {name[:3] for name in reporting if name[3] >= 0}
 
     def is_ours(task: Row[Any]) -> bool:
@@ -88,7 +97,22 @@ def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, a
         .where(condition(_TASK_COLUMNS))
         .limit(_MAX_XCOMS)
     )
-    return [_ingest(task, xcoms[task[:4]]) for task in tasks if any_task or is_ours(task)]
+    return [_ingest(task, _last_xcoms(task, tries[task[:4]])) for task in tasks if any_task or is_ours(task)]
+
+
+def _last_xcoms(task: Row[Any], tries: Mapping[Any, _XComs]) -> _XComs:
+    """Return the XComs of the last try; of the one before if it has not started.
+
+    :param tries: XComs by try, newest first
+    """
+    if AIRFLOW_V_3_4_PLUS and task.state not in _NOT_STARTED:
+        return tries.get(task.id, {})
+    return next(iter(tries.values()), {})
+
+
+def is_last_try(task: Any = TaskInstance) -> ColumnElement[bool]:
+    """Return the condition for task instances of the last try in a query of all tries."""
+    return task.working_set.is_(True) if AIRFLOW_V_3_4_PLUS else true()
 
 
 def same_task_has(*keys: str) -> ColumnElement[bool]:
@@ -107,7 +131,7 @@ def same_run() -> ColumnElement[bool]:
     return and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
 
 
-def _ingest(task: Row[Any], xcoms: Mapping[str, tuple[Any, datetime]]) -> Ingest:
+def _ingest(task: Row[Any], xcoms: _XComs) -> Ingest:
     values = {key: value for key, (value, _) in xcoms.items()}
     progress = _parse(Progress, values.get(PROGRESS_KEY))
     _, updated = xcoms.get(PROGRESS_KEY, (None, None))

@@ -6,14 +6,17 @@ import itertools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow.utils.session import create_session
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
 
 from airflow_provider_hca.utils.ui_links import LINK_KEY, PROGRESS_KEY, BundleAddress
 from tests.local.server import VERSION, new_uuid
@@ -58,20 +61,42 @@ class Rows:
     ) -> None:
         """Add a task instance with its XComs; each one starts a second later.
 
+        On Airflow 3.4 a task in the state `up_for_retry` has a second task instance for its next try.
+
         :param label: Rendered `map_index_template`
         """
         name = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": task_id, "map_index": map_index}
         started = START + timedelta(seconds=next(_NUMBERS))
         task = {**name, "state": state, "try_number": 1, "operator": operator, "pool": "default_pool"}
         task |= {"start_date": started if state else None, "rendered_map_index": label, "pool_slots": 1}
-        values = [
-            {**name, "dag_run_id": self._id, "key": key, "value": value, "timestamp": started}
-            for key, value in (xcoms or {}).items()
-        ]
+        values = [{"key": key, "value": value, "timestamp": started} for key, value in (xcoms or {}).items()]
         with create_session() as session:
+            if AIRFLOW_V_3_4_PLUS:
+                self._add_of_3_4(session, task, values)
+                return
             session.execute(insert(TaskInstance.__table__).values(**task))
             if values:
-                session.execute(insert(XComModel), values)
+                session.execute(insert(XComModel), [{**name, "dag_run_id": self._id, **value} for value in values])
+
+    def retry(self, task_id: str, state: str) -> None:
+        """Start the next try of a task that waits for it, and end it in a state before it pushes an XCom."""
+        same = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": task_id}
+        with create_session() as session:
+            if not AIRFLOW_V_3_4_PLUS:
+                session.execute(delete(XComModel).filter_by(**same))
+            session.execute(update(TaskInstance).filter_by(**same).values(state=state))
+
+    def _add_of_3_4(self, session: Session, task: dict[str, Any], values: list[dict[str, Any]]) -> None:
+        from airflow.models.xcom import XComModelV2
+
+        task_id = uuid4()
+        task |= {"id": task_id, "region_index": task.pop("map_index")}
+        session.execute(insert(TaskInstance.__table__).values(**task))
+        if values:
+            session.execute(insert(XComModelV2), [{"task_instance_id": task_id, **value} for value in values])
+        if task["state"] == "up_for_retry":
+            added = session.scalars(select(TaskInstance).where(TaskInstance.id == task_id)).one()
+            added.prepare_db_for_next_try(session)
 
 
 def link(uuid: str = "", version: str | None = VERSION) -> dict[str, str]:

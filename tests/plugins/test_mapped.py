@@ -191,6 +191,26 @@ def test_failed_tasks_have_their_reason(page_api: TestClient) -> None:
     }
 
 
+def test_upload_that_waits_for_its_retry_is_a_running_ingest_with_the_last_reason(page_api: TestClient) -> None:
+    """Also on Airflow 3.4, where the XComs belong to the failed try."""
+    run, uuid = Rows(new_dag(), "running"), new_uuid()
+    run.add("upload", "up_for_retry", uploaded(uuid, phase="stage", error="the DSS does not answer"))
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id, state="running")["ingests"]
+    assert (ingest["state"], ingest["error"], ingest["file_count"]) == ("up_for_retry", "the DSS does not answer", 10)
+    assert _get(page_api, "ingests", dag_id=run.dag_id, state="failed")["total"] == 0
+    (task,) = _get(page_api, "bundle-tasks", uuid=uuid)["tasks"]
+    assert task["bundle"]["uuid"] == uuid
+
+
+def test_retry_shows_its_own_xcoms_only(page_api: TestClient) -> None:
+    run = Rows(new_dag(), "running")
+    run.add("upload", "up_for_retry", uploaded(phase="stage", error="the DSS does not answer"))
+    run.retry("upload", "failed")
+    (task,) = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
+    assert task["error"].startswith("The task failed without a reported reason")
+    assert task["progress"] is None
+
+
 def test_task_that_failed_before_planning_is_an_ingest(page_api: TestClient) -> None:
     run = Rows(new_dag(), "failed")
     run.add("upload", "failed", {ERROR_KEY: "no host"})
