@@ -44,7 +44,7 @@ with DAG(dag_id="example_dss_lineage_started", schedule=[cells], start_date=BEGI
 
     @task
     def list_bundles(**context: Any) -> list[dict[str, str]]:
-        """Return the bundles of all events since the last run, each once."""
+        """Return the bundles of the events of this run, each once."""
         extras = [event.extra for events in context[EVENTS].values() for event in events]
         bundles = {extra["fqid"]: extra for extra in extras}
         return [{name: extra[name] for name in ("uuid", "version", "replica")} for extra in bundles.values()]

@@ -1,8 +1,9 @@
 """Process each new bundle of a DSS soon after it was put. Needs Airflow 3.
 
-A watcher in Airflow's triggerer polls the DSS and fires an event for each new bundle version, which starts this DAG; a
-run takes all events since the last one. On Airflow 3.3 and newer no bundle with a version within `lookback`, a day, is
-missed, even after a kill. For older versions see `example_dss_new_bundles_scheduled.py`.
+A watcher in Airflow's triggerer polls the DSS and fires an event for each new bundle version, which starts this DAG.
+From Airflow 3.4 each event has a run of its own; before, a run takes all events since the last one. On Airflow 3.3 and
+newer no bundle with a version within `lookback`, a day, is missed, even after a kill. For older versions see
+`example_dss_new_bundles_scheduled.py`.
 """
 
 # [START example]

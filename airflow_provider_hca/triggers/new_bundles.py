@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_4_PLUS
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_hca.client.identifiers import check_uuid, check_version, make_version
@@ -47,9 +47,10 @@ class DSSNewBundleTrigger(BaseEventTrigger):
 
     Bundles that exist when a watcher first starts fire no event, unless `since` is given. From then on each bundle
     version fires **at least once**, even if the triggerer is stopped or killed: Airflow 3.3 and newer store the
-    watcher's state with the asset. After a kill, events of the last `poll_interval` may fire again. If a poll finds
-    several bundles, the last one fires again after the others, so that Airflow starts a DAG run for all of them.
-    Handlers of events therefore have to be idempotent. A poll ends after 10,000 new bundles; the next one finds others.
+    watcher's state with the asset. After a kill, events of the last `poll_interval` may fire again. Before Airflow 3.4,
+    if a poll finds several bundles, the last one fires again after the others, so that Airflow starts a DAG run for all
+    of them. Handlers of events therefore have to be idempotent. A poll ends after 10,000 new bundles; the next one
+    finds others.
 
     Airflow stores the state of one asset only, so DAGs that wait for the same bundles have to share an asset. On
     Airflow 3.0 to 3.2 the state is in memory: bundles created while the triggerer is down fire only with `since`, which
@@ -140,9 +141,9 @@ class DSSNewBundleTrigger(BaseEventTrigger):
             for bundle in batch:
                 yield self._event(bundle)
             await sleep(_STORED_WITHIN if new else self._pause())
-            if several and not new:
-                # Without apache/airflow#70972 (3.3.2 and older) Airflow starts a DAG run for the first event and drops
-                # those stored before that run exists: one more event starts a run for all of them.
+            if several and not new and not AIRFLOW_V_3_4_PLUS:
+                # Before apache/airflow#70972 (3.4) Airflow starts a DAG run for the first event and drops those stored
+                # before that run exists: one more event starts a run for all of them.
                 yield self._event(batch[-1])
                 await sleep(_STORED_WITHIN)
             if batch:
