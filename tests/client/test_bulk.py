@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
@@ -24,6 +25,8 @@ from airflow_provider_hca.parallel import Workers
 from .drivers import get
 from .server import Reply, ScriptedServer, Server
 
+Loops = Callable[[], list[threading.Thread]]
+
 
 def _run(items: list[int], make_call: Any, **options: Any) -> list[tuple[int, Exception]]:
     defaults: dict[str, Any] = {"concurrency": 4, "continue_after": lambda _: True, "on_progress": lambda _: None}
@@ -32,13 +35,20 @@ def _run(items: list[int], make_call: Any, **options: Any) -> list[tuple[int, Ex
         return run_bulk(items, make_call, transport=transport, **(defaults | options))
 
 
-def _bulk_threads() -> list[threading.Thread]:
+def _loop_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dss-loop"]
+
+
+@pytest.fixture
+def started_loops() -> Loops:
+    """Return a function that returns the event loops started in this test: other tests may have left theirs."""
+    before = _loop_threads()
+    return lambda: [thread for thread in _loop_threads() if thread not in before]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
 @pytest.mark.parametrize("count", [0, 1, 7, 100])
-def test_each_item_is_processed_once(server: Server, count: int, concurrency: int) -> None:
+def test_each_item_is_processed_once(server: Server, count: int, concurrency: int, started_loops: Loops) -> None:
     results: list[int] = []
 
     def ask(item: int) -> Call[None]:
@@ -48,7 +58,7 @@ def test_each_item_is_processed_once(server: Server, count: int, concurrency: in
     assert _run(list(range(count)), ask, concurrency=concurrency) == []
     assert Counter(asked.path for asked in server.asked) == Counter(f"/v1/{item}" for item in range(count))
     assert results == [200] * count
-    assert _bulk_threads() == []
+    assert started_loops() == []
 
 
 def test_concurrency_is_reached_and_not_exceeded() -> None:
@@ -119,7 +129,7 @@ def test_no_item_is_started_after_a_general_failure() -> None:
     assert 1 <= len(tried) <= 4
 
 
-def test_stop_cancels_calls_within_a_second(server: Server) -> None:
+def test_stop_cancels_calls_within_a_second(server: Server, started_loops: Loops) -> None:
     server.replies = [Reply(after=30)]
     stop, tried, closed = threading.Event(), [], []
 
@@ -135,7 +145,7 @@ def test_stop_cancels_calls_within_a_second(server: Server) -> None:
     assert _run(list(range(1000)), ask, transport=RequestsTransport(stop=stop)) == []
     assert time.monotonic() - started < 10
     assert len(tried) == len(closed) == 4
-    assert _bulk_threads() == []
+    assert started_loops() == []
 
 
 def test_after_a_stop_nothing_is_started() -> None:
@@ -171,7 +181,7 @@ def test_stop_does_not_wait_for_a_blocked_loop(monkeypatch: pytest.MonkeyPatch) 
     assert released.wait(60)
 
 
-def test_signal_handler_interrupts_the_wait() -> None:
+def test_signal_handler_interrupts_the_wait(started_loops: Loops) -> None:
     """Airflow's handlers of SIGTERM and of the execution timeout raise in the main thread."""
 
     class TimeoutReachedError(BaseException):
@@ -192,7 +202,7 @@ def test_signal_handler_interrupts_the_wait() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert transport.stop.is_set()
-    assert _bulk_threads() == []
+    assert started_loops() == []
 
 
 def test_progress_is_reported_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +268,7 @@ def test_calls_run_where_an_event_loop_is_running(server: Server) -> None:
 # One event loop for all runs of a transport
 
 
-def test_connections_stay_open_between_runs() -> None:
+def test_connections_stay_open_between_runs(started_loops: Loops) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     with ScriptedServer([answer] * 4) as server, RequestsTransport() as transport:
         for _ in range(3):
@@ -272,10 +282,10 @@ def test_connections_stay_open_between_runs() -> None:
             )
             assert failures == []
         assert server.connections == 1
-    assert _bulk_threads() == []
+    assert started_loops() == []
 
 
-def test_runs_of_several_threads_share_a_loop_and_fail_alone(server: Server) -> None:
+def test_runs_of_several_threads_share_a_loop_and_fail_alone(server: Server, started_loops: Loops) -> None:
     def ask(item: int) -> Call[Response]:
         if item == 13:
             raise ValueError(item)
@@ -294,16 +304,16 @@ def test_runs_of_several_threads_share_a_loop_and_fail_alone(server: Server) -> 
 
     with RequestsTransport() as transport, ThreadPoolExecutor(4) as pool:
         assert list(pool.map(run, range(0, 40, 10))) == [[], [13], [], []]
-        assert len(_bulk_threads()) == 1
+        assert len(started_loops()) == 1
     asked = {int(request.path.rpartition("/")[2]) for request in server.asked}
     assert asked >= {*range(10), *range(20, 40)}
 
 
-def test_transport_that_is_not_closed_ends_its_loop(server: Server) -> None:
+def test_transport_that_is_not_closed_ends_its_loop(server: Server, started_loops: Loops) -> None:
     transport = RequestsTransport()
     options: dict[str, Any] = {"concurrency": 1, "continue_after": lambda _: False, "on_progress": lambda _: None}
     assert run_bulk([1], lambda _: _ask(get(server.url)), transport=transport, **options) == []
-    (thread,) = _bulk_threads()
+    (thread,) = started_loops()
     del transport
     gc.collect()
     thread.join(60)
