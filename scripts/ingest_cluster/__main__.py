@@ -1,4 +1,9 @@
-"""Ingest a directory with one worker, with two, and with two when one is killed half-way; print the durations."""
+"""Ingest a directory with one worker, with two, and with two when one is killed half-way; print the durations.
+
+With `--batch`, ingest a batch of directories with one worker, with four, and with four when one is killed half-way, in
+services with latency: 20 ms for the store, 200 ms for the DSS. With `--nights`, ingest a batch three times with
+LocalExecutor, one task at a time: everything is new, 1% of the directories changed, nothing changed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,9 +21,9 @@ from typing import Any
 import requests
 
 from scripts.ingest_cluster.airflow import HEARTBEAT_TIMEOUT, Cluster
+from scripts.ingest_cluster.batch import compare_workers, run_nights
 from scripts.ingest_cluster.processes import Processes
 
-_HOURS = 3600.0
 _DAG = """
 from airflow.sdk import DAG
 from airflow_provider_hca.operators.dss import DSSUploadTaskGroup
@@ -34,6 +38,9 @@ with DAG("ingest", schedule=None):
 def main() -> None:
     """Run the ingests."""
     parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
+    parser.add_argument("--batch", action="store_true", help="ingest directories, each as a bundle")
+    parser.add_argument("--nights", action="store_true", help="ingest directories in three nights with one worker")
+    parser.add_argument("--directories", type=int, help="number of directories (1600 for --batch, 10000 for --nights)")
     parser.add_argument("--files", type=int, default=20_000, help="number of files (%(default)s)")
     parser.add_argument("--shard-files", type=int, default=500, help="maximum number of files per shard (%(default)s)")
     options = parser.parse_args()
@@ -44,7 +51,12 @@ def main() -> None:
         place.chmod(0o711)  # PostgreSQL runs as another user
         processes = Processes(place / "logs")
         stack.callback(processes.stop)
-        _Comparison(place, processes, options.files, options.shard_files).run()
+        if options.batch:
+            compare_workers(place, processes, options.directories or 1600)
+        elif options.nights:
+            run_nights(place, processes, options.directories or 10_000)
+        else:
+            _Comparison(place, processes, options.files, options.shard_files).run()
 
 
 def _end(number: int, _: object) -> None:
@@ -58,7 +70,7 @@ class _Comparison:
     """A directory, a DSS, an Airflow, and the ingests to compare."""
 
     def __init__(self, place: Path, processes: Processes, files: int, shard_files: int) -> None:
-        self._processes, self._files = processes, files
+        self._files = files
         self._shards = -(-files // shard_files)
         self._dss = _start_dss(place, processes)
         directory = place / "files"
@@ -84,36 +96,14 @@ class _Comparison:
 
     def _ingest(self, name: str, number: int, meanwhile: Callable[[str], None] = lambda _: None) -> float:
         """Run the DAG, check its result, and return its duration in seconds."""
-        run_id = f"run_{number}"
-        self._airflow.trigger("ingest", run_id, f"2026-03-0{number}T00:00:00+00:00")
-        meanwhile(run_id)
-        query = "select state, extract(epoch from end_date - start_date) from dag_run where run_id = %s"
-
-        def ended() -> Any:
-            state, took = self._airflow.rows(query, run_id)[0]
-            if state == "failed":
-                raise RuntimeError(f"{name}: the DAG run failed")
-            return float(took) if state == "success" else None
-
-        seconds: float = self._processes.wait_for(name, ended, _HOURS)
-        tries = self._airflow.rows("select sum(try_number - 1) from task_instance where run_id = %s", run_id)[0][0]
+        seconds = self._airflow.run("ingest", number, meanwhile)
+        retries = len(self._airflow.retries(f"run_{number}"))
         self._check(number)
-        print(f"{name}: {seconds:.1f} s, {self._files / seconds:.0f} files/s, {tries} retries", flush=True)
+        print(f"{name}: {seconds:.1f} s, {self._files / seconds:.0f} files/s, {retries} retries", flush=True)
         return seconds
 
     def _kill(self, run_id: str) -> None:
-        """Kill the second worker when half of the shards are done, while it uploads one."""
-        query = "select state, pid from task_instance where run_id = %s and task_id = 'upload.shard' and map_index >= 0"
-
-        def half_way() -> bool:
-            rows = self._airflow.rows(query, run_id)
-            done = sum(state == "success" for state, _ in rows)
-            own = {process.pid for process in self._processes.family("w2")}
-            return done >= self._shards // 2 and any(state == "running" and pid in own for state, pid in rows)
-
-        self._processes.wait_for("half of the shards", half_way, _HOURS)
-        time.sleep(1)
-        self._processes.kill("w2")
+        self._airflow.kill_half_way(run_id, "upload.shard", "w2")
 
     def _check(self, number: int) -> None:
         """Check that there is one bundle per run, with each file once.

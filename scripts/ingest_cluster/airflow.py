@@ -7,8 +7,9 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scripts.ingest_cluster.processes import Processes, free_ports, listens
 
 HEARTBEAT_TIMEOUT = 15  # seconds without a heartbeat until Airflow fails a task; 300 by default
 _DETECTION_INTERVAL = 5  # seconds between two searches for such tasks
+_HOURS = 3600.0
 
 
 class Cluster:
@@ -36,6 +38,7 @@ class Cluster:
         url = f"postgresql+psycopg2://airflow@127.0.0.1:{self._database}/airflow"
         self._environment = {
             **os.environ,
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             **environment,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
@@ -43,7 +46,6 @@ class Cluster:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self._api}/execution/",
             "AIRFLOW__CORE__FERNET_KEY": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -87,6 +89,46 @@ class Cluster:
             f"the DAG {dag_id}", lambda: self.rows("select 1 from serialized_dag where dag_id = %s", dag_id), 120
         )
         self._airflow("dags", "trigger", dag_id, "--run-id", run_id, "--logical-date", logical_date)
+
+    def run(self, dag_id: str, number: int, meanwhile: Callable[[str], None] = lambda _: None) -> float:
+        """Run a DAG, and return its duration in seconds.
+
+        :param number: number of the run, from 1 to 9
+        :param meanwhile: called with the id of the run after its start
+        :raises RuntimeError: if the run fails
+        """
+        run_id = f"run_{number}"
+        self.trigger(dag_id, run_id, f"2026-03-0{number}T00:00:00+00:00")
+        meanwhile(run_id)
+        query = "select state, extract(epoch from end_date - start_date) from dag_run where run_id = %s"
+
+        def ended() -> Any:
+            state, took = self.rows(query, run_id)[0]
+            if state == "failed":
+                raise RuntimeError(f"{run_id} failed")
+            return float(took) if state == "success" else None
+
+        seconds: float = self._processes.wait_for(run_id, ended, _HOURS)
+        return seconds
+
+    def kill_half_way(self, run_id: str, task_id: str, worker: str) -> None:
+        """Kill a worker when half of a mapped task is done, while it runs one of them."""
+        query = "select state, pid from task_instance where run_id = %s and task_id = %s and map_index >= 0"
+
+        def half_way() -> bool:
+            rows = self.rows(query, run_id, task_id)
+            done = sum(state == "success" for state, _ in rows)
+            own = {process.pid for process in self._processes.family(worker)}
+            return done >= len(rows) // 2 and any(state == "running" and pid in own for state, pid in rows)
+
+        self._processes.wait_for(f"half of {task_id}", half_way, _HOURS)
+        time.sleep(1)
+        self._processes.kill(worker)
+
+    def retries(self, run_id: str) -> list[str]:
+        """Return the tasks of a run that were repeated, with their map indexes, once for each repetition."""
+        query = "select task_id, map_index, try_number - 1 from task_instance where run_id = %s and try_number > 1"
+        return [f"{task_id}[{index}]" for task_id, index, count in self.rows(query, run_id) for _ in range(count)]
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query.

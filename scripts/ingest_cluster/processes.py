@@ -40,11 +40,10 @@ class Processes:
             self._running[name] = subprocess.Popen(
                 command,
                 env=environment,
-                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **options,
+                **{"stdin": subprocess.DEVNULL, **options},
             )
 
     def family(self, name: str) -> list[psutil.Process]:
