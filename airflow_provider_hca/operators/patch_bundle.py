@@ -148,7 +148,7 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSStagingOperator):
             progress = ProgressReporter(context)
             with progress.reporting():
                 plan = self._plan(self.add_directory, run_version(context))
-                self._check_added(plan)
+                self._check_files(plan)
                 progress.planned(plan)
                 uploader = self._uploader(hook, progress)
                 bundle = self._bundle(hook, plan)
@@ -219,11 +219,13 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSStagingOperator):
             raise ValueError("staging_bucket is required with add_directory")
         return self._plan_files(directory, self.bundle_uuid, version)
 
-    def _check_added(self, plan: Plan) -> None:
-        """Check that no name is added twice."""
+    def _check_files(self, plan: Plan) -> None:
+        """Check the other files before any file is staged, and that no name is added twice."""
         from airflow_provider_hca.client.models import bundle_file
 
         added = {bundle_file(file)["name"] for file in mappings("add_files", self.add_files)}
+        for file in mappings("remove_files", self.remove_files):
+            bundle_file(file)
         names = sorted(added.intersection(file.name for file in plan.files))
         if names:
             raise ValueError(
@@ -232,16 +234,10 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSStagingOperator):
             )
 
     def _bundle(self, hook: DSSHook, plan: Plan) -> Bundle:
-        """Return the manifest of the version to change, with only those files that the directory has too.
-
-        :raises ValueError: if `add_files` cannot be added; nothing was staged
-        """
-        from airflow_provider_hca.client.api.bundle_changes import check_names
-
+        """Return the manifest of the version to change, with only those files that the directory has too."""
         conn, uuid, version = hook.get_conn(), plan.bundle_uuid, self.bundle_version
         latest = conn.run(hook.api.latest_bundle(uuid, replica=self.replica)) if version is None else None
         bundle = latest or conn.get_bundle(uuid, replica=self.replica, version=version)
-        check_names(bundle, mappings("add_files", self.add_files), mappings("remove_files", self.remove_files))
         names = {file.name for file in plan.files}
         return {**bundle, "files": [file for file in bundle["files"] if file.get("name") in names]}
 

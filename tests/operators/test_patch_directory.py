@@ -322,10 +322,6 @@ INVALID: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda _: {"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "same.json", "indexed": True}]},
         "more and add_files both have: 'same.json'",
     ),
-    "name in bundle": (
-        lambda _: {"add_files": [{"uuid": new_uuid(), "version": VERSION, "name": "other.txt", "indexed": True}]},
-        "already has another file named 'other.txt'; remove it in the same change",
-    ),
     "invalid file": (lambda _: {"remove_files": [{"name": "c"}]}, "uuid, version, indexed is missing"),
     "empty version": (lambda _: {"bundle_version": ""}, "version must be a DSS_VERSION"),
     "other bundle": (lambda _: {"uuid": new_uuid()}, "404 not_found"),

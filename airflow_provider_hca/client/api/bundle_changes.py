@@ -273,19 +273,6 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         return error
 
 
-def check_names(
-    bundle: Bundle, add_files: Iterable[Mapping[str, Any]], remove_files: Iterable[Mapping[str, Any]]
-) -> None:
-    """Check that files can be added to a bundle.
-
-    :param bundle: Manifest of the version to change
-    :param add_files: Files to add, each with `uuid`, `version`, `name` and `indexed`
-    :param remove_files: Files to remove in the same change
-    :raises ValueError: if a file is invalid, or has the name of one that stays in the bundle
-    """
-    _target(f"{bundle['uuid']}.{bundle['version']}", _members(bundle), _checked(add_files), _checked(remove_files))
-
-
 def _checked(files: Iterable[Mapping[str, Any]]) -> Members:
     checked = map(bundle_file, files)
     return {(file["name"], file["uuid"], file["version"]): file["indexed"] for file in checked}
