@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from airflow_provider_hca.client.base_transport import (
@@ -82,21 +81,19 @@ class RequestsTransport:
 
         with self._loop_lock:
             if self._loop_thread is None:
-                self._loop_thread = LoopThread(partial(self.as_async, pool_size=0))
+                self._loop_thread = LoopThread(self.as_async)
                 # The thread would outlive a transport that is not closed.
                 weakref.finalize(self, self._loop_thread.stop).atexit = False
             return self._loop_thread
 
-    def as_async(self, *, pool_size: int = 100) -> AiohttpTransport:
+    def as_async(self) -> AiohttpTransport:
         """Return an asynchronous transport with the same settings, stop event and rate limiter.
 
-        Call it inside the event loop.
-
-        :param pool_size: Connections at once; 0 for no limit
+        Call it inside the event loop. It has no limit of connections: those who use it limit their calls.
         """
         from airflow_provider_hca.client.async_transport import AiohttpTransport
 
-        return AiohttpTransport(pool_size=pool_size, verify=self.verify, stop=self.stop, rate_limiter=self.rate_limiter)
+        return AiohttpTransport(pool_size=0, verify=self.verify, stop=self.stop, rate_limiter=self.rate_limiter)
 
     def run(self, call: Call[T]) -> T:
         """Run a call and return its result.

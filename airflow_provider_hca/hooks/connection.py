@@ -157,12 +157,12 @@ class AdvisingTransport(RequestsTransport):
         with _advising(self._conn_id, has_credentials=self._has_credentials):
             return super().run(call)
 
-    def as_async(self, *, pool_size: int = 100) -> AsyncAdvisingTransport:
+    def as_async(self) -> AsyncAdvisingTransport:
         """Return an asynchronous transport with the same settings; see `RequestsTransport.as_async`."""
         return AsyncAdvisingTransport(
             self._conn_id,
             has_credentials=self._has_credentials,
-            pool_size=pool_size,
+            pool_size=0,
             verify=self.verify,
             stop=self.stop,
             rate_limiter=self.rate_limiter,

@@ -343,8 +343,8 @@ def test_error_outside_of_calls_cancels_the_others() -> None:
 
 def test_transport_that_cannot_be_opened_is_an_error() -> None:
     class BrokenTransport(RequestsTransport):
-        def as_async(self, *, pool_size: int = 100) -> AiohttpTransport:
-            raise OSError(pool_size)
+        def as_async(self) -> AiohttpTransport:
+            raise OSError("no event loop")
 
-    with pytest.raises(OSError, match="0"):
+    with pytest.raises(OSError, match="no event loop"):
         _run([1], lambda _: pytest.fail("started"), transport=BrokenTransport())
