@@ -9,6 +9,8 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -31,7 +33,7 @@ class OneBundle:
     def __init__(self) -> None:
         self.uuid = new_uuid()
         self.files: list[dict[str, Any]] = []
-        self.contents: dict[str, bytes] = {}
+        self.contents: dict[str, bytes | Path] = {}
         self.break_after: int | None = None
         self.breaks = 0
         self.slow = 0.0
@@ -44,8 +46,10 @@ class OneBundle:
         self.tokens: list[str | None] = []
         self.lock = threading.Lock()
 
-    def add(self, name: Any, content: bytes = b"content", *, indexed: bool = False, **changes: Any) -> dict[str, Any]:
-        """Add a file; return its entry in the manifest."""
+    def add(
+        self, name: Any, content: bytes | Path = b"content", *, indexed: bool = False, **changes: Any
+    ) -> dict[str, Any]:
+        """Add a file, with content or that of a local file; return its entry in the manifest."""
         uuid = new_uuid()
         self.contents[uuid] = content
         entry = {
@@ -53,7 +57,7 @@ class OneBundle:
             "version": VERSION,
             "name": name,
             "indexed": indexed,
-            "size": len(content),
+            "size": _size(content),
             "content-type": "text/plain",
             **{key.removeprefix("hca-dss-"): value for key, value in sums(content).items()},
         }
@@ -90,8 +94,12 @@ class OneBundle:
         """Return the headers of a file."""
         content = self.contents[uuid]
         headers = {key.removeprefix("hca-dss-").replace("_", "-"): value for key, value in sums(content).items()}
-        headers |= {"version": VERSION, "size": str(len(content)), "content-type": "text/plain", "creator-uid": "1"}
+        headers |= {"version": VERSION, "size": str(_size(content)), "content-type": "text/plain", "creator-uid": "1"}
         return {f"X-DSS-{key.upper()}": value for key, value in headers.items()}
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -132,27 +140,29 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return self.bundle.fails_after is not None and requested > self.bundle.fails_after
 
-    def _content(self, content: bytes) -> None:
+    def _content(self, content: bytes | Path) -> None:
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))
-        begin = int(match[1]) if match else 0
-        part = content[begin:]
+        begin, size = int(match[1]) if match else 0, _size(content)
+        length = max(size - begin, 0)
         self.send_response(206 if match else 200)
         if match:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(part)))
+            self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+        self.send_header("Content-Length", str(length))
         self.end_headers()
-        end = len(part)
+        end = length
         with self.bundle.lock:
             if self.bundle.break_after is not None and self.bundle.breaks > 0 and end > self.bundle.break_after:
                 self.bundle.breaks -= 1
                 end = self.bundle.break_after
-        for start in range(0, end, 1 << 16):
-            piece = part[start : min(start + (1 << 16), end)]
-            with self.bundle.lock:  # before sending, so that a client that has all sees the full count
-                self.bundle.sent += len(piece)
-            self.wfile.write(piece)
-            time.sleep(self.bundle.slow)
-        if end < len(part):
+        with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            file.seek(begin)
+            for start in range(0, end, 1 << 16):
+                piece = file.read(min(1 << 16, end - start))
+                with self.bundle.lock:  # before sending, so that a client that has all sees the full count
+                    self.bundle.sent += len(piece)
+                self.wfile.write(piece)
+                time.sleep(self.bundle.slow)
+        if end < length:
             self.wfile.flush()
             self.close_connection = True
             self.connection.close()

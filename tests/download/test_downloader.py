@@ -21,6 +21,7 @@ from airflow_provider_hca.exceptions import (
     InvalidManifestError,
 )
 from tests.local.server import LocalDSS, new_uuid
+from tests.upload.support import write_sparse
 
 from .server import OneBundle
 from .support import MIB, QUICK, WORKERS, download, start, tree, wanted_of, working_threads
@@ -341,8 +342,8 @@ def test_error_of_the_service_ends_the_download(served: OneBundle, target: Path)
 
 
 @pytest.mark.system
-def test_memory_does_not_grow_with_size(served: OneBundle, target: Path) -> None:
-    served.add("large", os.urandom(MIB) * 200)
+def test_memory_does_not_grow_with_size(served: OneBundle, target: Path, tmp_path: Path) -> None:
+    served.add("large", write_sparse(tmp_path / "large", 200 * MIB))
     for number in range(500):
         served.add(f"d/{number}", b"%d" % number)
     with start(served, target) as process:

@@ -125,10 +125,9 @@ def expected_store(planned: Plan, replica: str) -> dict[str, Any]:
     """Return what a store has to have of a plan, computed from the files in another way than the engine does."""
     files, members = [], []
     for file in planned.files:
-        content = file.path.read_bytes()
-        labels = {name.removeprefix("hca-dss-"): value for name, value in sums(content).items()}
+        labels = {name.removeprefix("hca-dss-"): value for name, value in sums(file.path).items()}
         named = {"uuid": file.uuid, "version": planned.bundle_version, "content_type": file.content_type}
-        files.append({**named, **labels, "replica": replica, "size": len(content), "creator_uid": CREATOR})
+        files.append({**named, **labels, "replica": replica, "size": file.path.stat().st_size, "creator_uid": CREATOR})
         members.append({"name": file.name, "uuid": file.uuid, "indexed": file.indexed, "sha256": labels["sha256"]})
     return {"files": sorted(files, key=lambda file: str(file["uuid"])), "members": members}
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import pytest
 from google.cloud import storage
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError, StagingError
-from airflow_provider_hca.upload.checksums import MIB, checksum_bytes, checksum_stream
+from airflow_provider_hca.upload.checksums import MIB, checksum_stream
 from airflow_provider_hca.upload.entries import Names
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import plan_directory
 from airflow_provider_hca.upload.sources.base import check_source
-from tests.local.server import VERSION, LocalDSS, new_uuid
+from tests.local.server import VERSION, LocalDSS, new_uuid, sums
 from tests.proxy import Proxy, proxies
 from tests.upload.support import assert_stored, fault, plan, uploader, write_sparse, write_tree
 
@@ -49,16 +50,19 @@ class Bucket:
         """URL of the prefix."""
         return f"{'gs' if self.replica == 'gcp' else 's3'}://{self.name}/{PREFIX}"
 
-    def put(self, name: str, content: bytes, labels: dict[str, str] | None = None, *, prefix: str = PREFIX) -> None:
-        """Put an object there, perhaps with checksums."""
-        if self._gcs is not None:
-            blob = self._gcs.blob(f"{prefix}/{name}")
-            blob.metadata = labels
-            blob.upload_from_string(content)
-        else:
-            # boto3 before 1.44 trips over an empty body that is given.
-            body = {"Body": content} if content else {}
-            self._s3.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Metadata=labels or {}, **body)
+    def put(
+        self, name: str, content: bytes | Path, labels: dict[str, str] | None = None, *, prefix: str = PREFIX
+    ) -> None:
+        """Put content or a file there, perhaps with checksums."""
+        with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            if self._gcs is not None:
+                blob = self._gcs.blob(f"{prefix}/{name}")
+                blob.metadata = labels
+                blob.upload_from_file(file, size=file.seek(0, os.SEEK_END), rewind=True)
+            else:
+                # boto3 before 1.44 trips over an empty body that is given.
+                body = {"Body": file} if content else {}
+                self._s3.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Metadata=labels or {}, **body)
 
     def tag(self, name: str, labels: dict[str, str]) -> None:
         """Give an object tags."""
@@ -74,10 +78,6 @@ class Bucket:
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=f"{PREFIX}/"):
             for each in page.get("Contents", []):
                 self._s3.delete_object(Bucket=self.name, Key=each["Key"])
-
-
-def labels(content: bytes) -> dict[str, str]:
-    return checksum_stream([content], len(content)).as_metadata()
 
 
 @pytest.fixture(params=["s3", "s3-moto", "gs"])
@@ -97,7 +97,7 @@ def test_a_prefix_becomes_the_bundle_of_the_directory(
     dss, objects = bucket
     local = plan(write_tree(tmp_path, FILES))
     for name, content in FILES.items():
-        objects.put(name, content, labels(content) if labelled else None)
+        objects.put(name, content, sums(content) if labelled else None)
     objects.put("beside it.json", b"{}", prefix=f"{PREFIX}1")
     remote = plan_directory(f"{objects.url}/", bundle_uuid=local.bundle_uuid, bundle_version=VERSION)
     assert remote.digest == local.digest
@@ -120,9 +120,9 @@ def test_a_large_object_is_copied_in_the_parts_that_a_dss_wants(
     for name, value in service.about["env"].items():
         monkeypatch.setenv(name, value)
     objects = Bucket(service, replica)
-    content = write_sparse(tmp_path / "big.bin", 65 * MIB + 5).read_bytes()
+    path = write_sparse(tmp_path / "big.bin", 65 * MIB + 5)
     local = plan(tmp_path)
-    objects.put("big.bin", content, labels(content) if labelled else None)
+    objects.put("big.bin", path, sums(path) if labelled else None)
     remote = plan_directory(objects.url, bundle_uuid=local.bundle_uuid, bundle_version=VERSION)
     uploader(service, replica=replica).upload(remote)
     assert_stored(service, local, replica)
@@ -163,12 +163,12 @@ def copied(store: Proxy) -> int:
 def test_what_has_its_checksums_does_not_pass_the_worker(seen: tuple[LocalDSS, Bucket, Proxy]) -> None:
     """Objects with checksums in metadata or tags are neither read nor sent; others are read once."""
     dss, objects, store = seen
-    objects.put("in metadata.json", b"{}", labels(b"{}"))
+    objects.put("in metadata.json", b"{}", sums(b"{}"))
     objects.put("in tags.json", b"[]")
-    objects.tag("in tags.json", labels(b"[]"))
+    objects.tag("in tags.json", sums(b"[]"))
     objects.put("nowhere.json", b"0")
-    objects.put("of another.json", b"1", labels(b"2"))
-    objects.put("not all.json", b"3", {name: sum_ for name, sum_ in labels(b"3").items() if "sha1" not in name})
+    objects.put("of another.json", b"1", sums(b"2"))
+    objects.put("not all.json", b"3", {name: sum_ for name, sum_ in sums(b"3").items() if "sha1" not in name})
     remote = plan_directory(objects.url, bundle_uuid=new_uuid(), bundle_version=VERSION)
     uploader(dss).upload(remote)
     names = ["not all.json", "nowhere.json", "of another.json"]
@@ -192,7 +192,7 @@ def test_sums_are_believed_whatever_parts_an_object_was_put_in(seen_moto: tuple[
     content = bytes(range(256)) * 30_000
     put = {"Bucket": objects.name, "ContentType": "text/plain"}
     for name, labelled in (("right.bin", content), ("wrong.bin", b"another")):
-        where = put | {"Key": f"{PREFIX}/{name}", "Metadata": labels(labelled)}
+        where = put | {"Key": f"{PREFIX}/{name}", "Metadata": sums(labelled)}
         upload = dss.s3.create_multipart_upload(**where)["UploadId"]
         parts = []
         for number, piece in enumerate((content[: 5 * MIB], content[5 * MIB :]), 1):
@@ -207,7 +207,7 @@ def test_sums_are_believed_whatever_parts_an_object_was_put_in(seen_moto: tuple[
     assert [file.revision[-2:] for file in remote.files] == ["-2", "-2"]
     uploader(dss).upload(remote)
     stored = {file["uuid"]: file["sha256"] for file in dss.control("GET", "store")["files"]}
-    assert {stored[file.uuid] for file in remote.files} == {labels(content)["hca-dss-sha256"]}
+    assert {stored[file.uuid] for file in remote.files} == {sums(content)["hca-dss-sha256"]}
     assert set(read(store)) == {f"{PREFIX}/wrong.bin"}
     assert sent(store) == 0
     again = uploader(dss).upload(remote, resume=True)
@@ -218,7 +218,7 @@ def test_a_retry_copies_only_what_is_missing(seen: tuple[LocalDSS, Bucket, Proxy
     """After a try that failed while registering, nothing is copied again, and missing files are registered."""
     dss, objects, store = seen
     for name, content in FILES.items():
-        objects.put(name, content, labels(content))
+        objects.put(name, content, sums(content))
     local = plan(write_tree(tmp_path, FILES))
     remote = plan_directory(objects.url, bundle_uuid=local.bundle_uuid, bundle_version=VERSION)
     fault(dss, method="PUT", path=f"/files/{remote.files[-1].uuid}", action="status", status=403)
@@ -235,11 +235,11 @@ def test_a_changed_object_is_refused(bucket: tuple[LocalDSS, Bucket]) -> None:
     """An object that is replaced or removed after planning is reported, and nothing is registered."""
     dss, objects = bucket
     for name in ("kept.json", "replaced.json", "removed.json"):
-        objects.put(name, b'{"old": 1}', labels(b'{"old": 1}'))
+        objects.put(name, b'{"old": 1}', sums(b'{"old": 1}'))
     remote = plan_directory(objects.url, bundle_uuid=new_uuid(), bundle_version=VERSION)
     objects.clear()
-    objects.put("kept.json", b'{"old": 1}', labels(b'{"old": 1}'))
-    objects.put("replaced.json", b'{"new": 1}', labels(b'{"new": 1}'))
+    objects.put("kept.json", b'{"old": 1}', sums(b'{"old": 1}'))
+    objects.put("replaced.json", b'{"new": 1}', sums(b'{"new": 1}'))
     with pytest.raises(InvalidDirectoryError) as caught:
         uploader(dss, replica=objects.replica).upload(remote)
     changed = {name for name, _ in caught.value.offenders}
@@ -328,17 +328,9 @@ def test_nothing_is_staged_from_another_cloud(dss: LocalDSS) -> None:
     ("size", "step"),
     [(0, MIB), (1, MIB), (64 * MIB, 3 * MIB + 7), (64 * MIB + 1, MIB), (66 * MIB, 3 * MIB + 7), (128 * MIB, MIB)],
 )
-def test_sums_of_a_stream(size: int, step: int) -> None:
+def test_sums_of_a_stream(tmp_path: Path, size: int, step: int) -> None:
     """However a content is cut, its sums are those that S3 computes of it in parts of 64 MiB."""
-    content = (bytes(range(256)) * (size // 256 + 1))[:size]
-    pieces = (content[first : first + step] for first in range(0, size, step))
-    sums = checksum_stream(pieces, size)
-    assert sums.crc32c == f"{google_crc32c.value(content):08x}"
-    if size <= 64 * MIB:
-        assert sums == checksum_bytes(content)
-    else:
-        md5s = b"".join(
-            bytes.fromhex(checksum_bytes(content[first : first + 64 * MIB]).s3_etag)
-            for first in range(0, size, 64 * MIB)
-        )
-        assert sums.s3_etag == f"{checksum_bytes(md5s).s3_etag}-2"
+    path = write_sparse(tmp_path / "content", size)
+    with path.open("rb") as file:
+        pieces = iter(lambda: file.read(step), b"")
+        assert checksum_stream(pieces, size).as_metadata() == sums(path)

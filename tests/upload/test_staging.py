@@ -77,7 +77,7 @@ def test_s3_object(dss: LocalDSS, tmp_path: Path, kind: str, content: bytes) -> 
 def test_s3_parts(dss: LocalDSS, tmp_path: Path, size: int, parts: int) -> None:
     """Up to 64 MiB a file is one piece with tags and metadata, above it has parts of exactly 64 MiB, and tags."""
     path, key, sent = write_sparse(tmp_path / "file", size), _key(), list[int]()
-    expected = sums(path.read_bytes())
+    expected = sums(path)
     assert stage_file(S3Staging(dss.bucket), key, path, PROJECT_TYPE, sent.append).as_metadata() == expected
     head = dss.s3.head_object(Bucket=dss.bucket, Key=key)
     assert head["ContentLength"] == size == sum(sent)
