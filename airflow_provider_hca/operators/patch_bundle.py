@@ -220,12 +220,10 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSStagingOperator):
         return self._plan_files(directory, self.bundle_uuid, version)
 
     def _check_files(self, plan: Plan) -> None:
-        """Check the other files before any file is staged, and that no name is added twice."""
+        """Check that no name is added twice."""
         from airflow_provider_hca.client.models import bundle_file
 
         added = {bundle_file(file)["name"] for file in mappings("add_files", self.add_files)}
-        for file in mappings("remove_files", self.remove_files):
-            bundle_file(file)
         names = sorted(added.intersection(file.name for file in plan.files))
         if names:
             raise ValueError(
@@ -234,10 +232,19 @@ class DSSPatchBundleOperator(OpenLineageMixin, DSSStagingOperator):
             )
 
     def _bundle(self, hook: DSSHook, plan: Plan) -> Bundle:
-        """Return the manifest of the version to change, with only those files that the directory has too."""
-        conn, uuid, version = hook.get_conn(), plan.bundle_uuid, self.bundle_version
-        latest = conn.run(hook.api.latest_bundle(uuid, replica=self.replica)) if version is None else None
-        bundle = latest or conn.get_bundle(uuid, replica=self.replica, version=version)
+        """Return the manifest of the version to change, with only those files that the directory has too.
+
+        :raises ValueError: if `add_files` cannot be added; nothing was staged
+        """
+        bundle = hook.get_conn().run(
+            hook.api.bundle_to_change(
+                plan.bundle_uuid,
+                version=self.bundle_version,
+                replica=self.replica,
+                add_files=mappings("add_files", self.add_files),
+                remove_files=mappings("remove_files", self.remove_files),
+            )
+        )
         names = {file.name for file in plan.files}
         return {**bundle, "files": [file for file in bundle["files"] if file.get("name") in names]}
 

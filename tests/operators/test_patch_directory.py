@@ -329,6 +329,17 @@ INVALID: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
 }
 
 
+def test_name_that_stays_in_the_bundle_fails_before_anything_is_staged(
+    dss: LocalDSS, tmp_path: Path, directory: Path
+) -> None:
+    uuid = upload(dss, tmp_path)
+    clash = {"uuid": new_uuid(), "version": VERSION, "name": "other.txt", "indexed": True}
+    before = dss.control("GET", "store"), dss.s3.list_objects_v2(Bucket=dss.bucket)["KeyCount"]
+    with pytest.raises(AirflowFailException, match="already has another file named 'other"):
+        patch(dss, uuid, directory, add_files=[clash]).execute(new_context())
+    assert (dss.control("GET", "store"), dss.s3.list_objects_v2(Bucket=dss.bucket)["KeyCount"]) == before
+
+
 @pytest.mark.parametrize("case", INVALID)
 def test_invalid_argument_fails_before_anything_is_sent(
     dss: LocalDSS, tmp_path: Path, directory: Path, case: str

@@ -98,18 +98,11 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
         replace_files: Iterable[Mapping[str, Any]] = (),
     ) -> Call[Change]:
         """Add any number of files to a bundle and remove others, with as many `PATCH /bundles/{uuid}` as necessary."""
-        uuid, replica = check_uuid(uuid, "bundle uuid"), check_replica(replica)
-        if version is not None:
-            check_version(version, "bundle version")
         replaces, removes = _checked(replace_files), _checked(remove_files)
         adds = _checked(add_files) | replaces
         _check_unique(adds)
-        listed = yield from self._versions(uuid, replica)
-        first = max(listed, default="") if version is None else version
-        if first not in listed:  # the caches may still have it
-            raise self._not_found(uuid, replica, version)
-        bundle, is_sure = yield from self._stored_bundle(uuid, replica, first)
-        files = _members(bundle)
+        bundle, is_sure, listed = yield from self._base(uuid, replica, version)
+        uuid, first, files = bundle["uuid"], bundle["version"], _members(bundle)
         names = {name for name, _, _ in replaces}
         removes |= {file: flag for file, flag in files.items() if file[0] in names and adds.get(file) != flag}
         target = _target(f"{uuid}.{first}", files, adds, removes)
@@ -123,6 +116,37 @@ class BundleChanges(FileCalls, BundleCalls, Patches):
                 raise
             raise DSSChangeError("bundle", uuid, progress.version, progress.patches, error) from error
         return Change(uuid, progress.version, len(target), progress.patches)
+
+    def bundle_to_change(
+        self,
+        uuid: str,
+        *,
+        replica: str,
+        version: str | None = None,
+        add_files: Iterable[Mapping[str, Any]] = (),
+        remove_files: Iterable[Mapping[str, Any]] = (),
+    ) -> Call[Bundle]:
+        """Return the version that `change_bundle` would change, and check that it can be changed so.
+
+        :raises ValueError: if a file to add has the name of one that stays
+        """
+        adds, removes = _checked(add_files), _checked(remove_files)
+        _check_unique(adds)
+        bundle, _, _ = yield from self._base(uuid, replica, version)
+        _target(f"{bundle['uuid']}.{bundle['version']}", _members(bundle), adds, removes)
+        return bundle
+
+    def _base(self, uuid: str, replica: str, version: str | None) -> Call[tuple[Bundle, bool, set[str]]]:
+        """Return the version to change, whether it is sure that it is stored like this, and all versions."""
+        uuid, replica = check_uuid(uuid, "bundle uuid"), check_replica(replica)
+        if version is not None:
+            check_version(version, "bundle version")
+        listed = yield from self._versions(uuid, replica)
+        first = max(listed, default="") if version is None else version
+        if first not in listed:  # the caches may still have it
+            raise self._not_found(uuid, replica, version)
+        bundle, is_sure = yield from self._stored_bundle(uuid, replica, first)
+        return bundle, is_sure, listed
 
     def _reach(self, progress: _Progress) -> Call[None]:
         """Patch until a version has exactly the files of the target."""
