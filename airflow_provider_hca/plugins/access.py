@@ -5,6 +5,7 @@
 | page, bundles, files (public in a DSS) | see plugins |
 | health of connections | read connections |
 | test of their credentials | create connections, as for Airflow's own test |
+| bundle of an asset | read the asset |
 | data that tasks report, which are XComs | read the XComs of that DAG |
 """
 
@@ -23,6 +24,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
 )
 from airflow.api_fastapi.core_api.security import (
     get_user,
+    requires_access_asset,
     requires_access_connection,
     requires_access_dag,
     requires_access_view,
@@ -43,6 +45,7 @@ User = Annotated[BaseUser, Depends(get_user)]
 
 SEES_PAGE = Depends(requires_access_view(AccessView.PLUGINS))
 READS_CONNECTIONS = Depends(requires_access_connection("GET"))
+READS_ASSET = Depends(requires_access_asset("GET"))
 READS_XCOMS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_hca.exceptions import DSSConnectionError, DSSError, DSSNotFoundError, DSSResponseError
-from airflow_provider_hca.plugins import access, bundles, connections, files, ingests, pages
+from airflow_provider_hca.plugins import access, assets, bundles, connections, files, ingests, pages
 from airflow_provider_hca.plugins.dss import InvalidConnectionError
 from airflow_provider_hca.plugins.text import plain_text
 
@@ -25,7 +25,7 @@ _HEADERS = {
 def make_app() -> FastAPI:
     """Return the application that Airflow mounts; all routes need the permission to see plugins."""
     app = FastAPI(title="DSS", openapi_url=None, dependencies=[access.SEES_PAGE, access.REMEMBERS_USER])
-    for module in (pages, connections, bundles, files, ingests):
+    for module in (pages, assets, connections, bundles, files, ingests):
         app.include_router(module.router)
     for kind in (DSSError, InvalidConnectionError):
         app.add_exception_handler(kind, _report_error)

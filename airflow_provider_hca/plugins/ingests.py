@@ -186,12 +186,13 @@ def list_mapped_tasks(
 
 
 @router.get("/run")
-def get_run(dag_id: str, run_id: str, session: SessionDep) -> Run:
-    """Return the tasks of a DAG run that use the DSS."""
+def get_run(dag_id: str, run_id: str, session: SessionDep, task_id: str = "") -> Run:
+    """Return the tasks of a DAG run that use the DSS, or one of them."""
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if run is None:
         raise HTTPException(404, f"no run {run_id!r} of DAG {dag_id!r}")
-    found = merge_mapped(read_tasks(session, lambda columns: and_(columns[0] == dag_id, columns[1] == run_id)))
+    names = (dag_id, run_id, task_id) if task_id else (dag_id, run_id)
+    found = merge_mapped(read_tasks(session, lambda columns: tuple_(*columns[: len(names)]) == tuple_(*names)))
     ordered = sorted(found, key=lambda task: (task.started is None, task.started, task.task_id, task.map_index))
     shown, omitted = select_most_relevant(ordered, _MAX_TASKS)
     return Run(dag_id=dag_id, run_id=run_id, state=str(run.state), ingests=shown, omitted=omitted)

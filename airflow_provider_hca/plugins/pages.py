@@ -17,6 +17,7 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml",
 
 
 @router.get("/")
+@router.get("/asset")
 @router.get("/bundle")
 @router.get("/ingests")
 @router.get("/connections", dependencies=[access.READS_CONNECTIONS])

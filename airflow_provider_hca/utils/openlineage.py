@@ -189,7 +189,8 @@ def add_to_outlets(
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
             uri = bundle_uri(api_url, replica=result["replica"], uuid=result["uuid"], version=result["version"])
-            events[outlet].add(Asset(uri=uri), extra=extra)
+            # The plugin adds a tab to assets with a replica.
+            events[outlet].add(Asset(uri=uri, extra={"replica": result["replica"]}), extra=extra)
         elif isinstance(outlet, (Asset, *_references())):
             events[outlet].extra.update(extra)
             if partitioned:

@@ -27,7 +27,7 @@ _HEALTH = f"{_CONNECTIONS}/hca_dss_default/health"
 
 def _addresses() -> list[str]:
     """Return an address for each route of the page, with all parameters."""
-    values = {"{connection_id}": "hca_dss_default", "{uuid}": new_uuid(), "{name}": "main.js"}
+    values = {"{connection_id}": "hca_dss_default", "{uuid}": new_uuid(), "{name}": "main.js", "{asset_id}": "1"}
     addresses = []
     for route in make_app().routes:
         assert isinstance(route, APIRoute), f"{route} has no permissions"
@@ -46,7 +46,7 @@ def _statuses(airflow: Airflow, user: str | None) -> dict[str, int]:
 
 def test_routes_without_login_answer_401(airflow: Airflow) -> None:
     statuses = _statuses(airflow, None)
-    assert len(statuses) == 18
+    assert len(statuses) == 20
     assert set(statuses.values()) == {401}
 
 

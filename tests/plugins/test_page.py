@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 
 from tests.local.server import new_uuid
 from tests.plugins.auth_manager import STRANGER
@@ -274,6 +275,27 @@ def test_run_tab_without_bundles_explains_itself(open_page: OpenPage, airflow: A
     run_id = airflow.start_run("unrelated")
     frame = _frame(open_page(f"/dags/unrelated/runs/{quote(run_id)}/plugin/dss-run"))
     frame.get_by_text("No tasks with the DSS here yet").wait_for()
+
+
+if AIRFLOW_V_3_4_PLUS:
+
+    def test_tab_is_on_tasks_with_the_dss_only(open_page: OpenPage, airflow: Airflow, ingested: Ingested) -> None:
+        tasks = f"/dags/ingest/runs/{quote(ingested.run_id)}/tasks/"
+        page = open_page(f"{tasks}upload")
+        page.locator("a[href$='/tasks/upload/plugin/dss-task']").click()
+        card = _frame(page).locator("article")
+        card.get_by_text("21 files").wait_for()
+        assert card.count() == 1
+        page.goto(f"{airflow.url}{tasks}unrelated")
+        page.locator("a[href$='/tasks/unrelated/xcom']").wait_for()
+        page.wait_for_load_state("networkidle")
+        assert page.locator("a[href$='/plugin/dss-task']").count() == 0
+
+    def test_asset_of_a_bundle_has_a_tab_with_it(open_page: OpenPage, airflow: Airflow, ingested: Ingested) -> None:
+        ((asset_id,),) = airflow.rows("SELECT id FROM asset WHERE uri LIKE ?", f"%{ingested.uuid}.{ingested.version}")
+        page = open_page(f"/assets/{asset_id}")
+        page.locator("a[href$='/plugin/dss-asset']").click()
+        _frame(page).get_by_role("heading", name=ingested.uuid).wait_for()
 
 
 def test_connections_show_their_health_and_can_be_tested_again(open_page: OpenPage, airflow_dss: LocalDSS) -> None:

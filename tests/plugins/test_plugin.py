@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import entry_points
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_4_PLUS
 
 from airflow_provider_hca.plugins.plugin import DSSPlugin
 
@@ -44,6 +44,8 @@ def test_plugin_is_an_entry_point_of_the_distribution() -> None:
 def test_plugin_adds_page_and_tab_from_airflow_3_1() -> None:
     plugin = DSSPlugin()
     expected = ["nav", "dag_run"] if AIRFLOW_V_3_1_PLUS else []
+    if AIRFLOW_V_3_4_PLUS:
+        expected += ["task_instance", "asset"]
     assert [view["destination"] for view in plugin.external_views] == expected
     assert [app["url_prefix"] for app in plugin.fastapi_apps] == (["/hca-dss"] if AIRFLOW_V_3_1_PLUS else [])
 

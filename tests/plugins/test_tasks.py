@@ -75,6 +75,15 @@ def test_run_shows_tasks_of_each_operator(
     assert not target or target.items() <= task["target"].items()
 
 
+def test_run_has_only_the_given_task(page_api: TestClient) -> None:
+    run = Rows(new_dag())
+    run.add("first", "success", uploaded())
+    run.add("second", "success", uploaded())
+    query = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "second"}
+    (task,) = page_api.get("/api/run", params=query).json()["ingests"]
+    assert task["task_id"] == "second"
+
+
 def test_run_shows_tasks_that_have_not_started(page_api: TestClient) -> None:
     run = Rows(new_dag(), "running")
     run.add("put", "running", operator="DSSPutFileOperator")

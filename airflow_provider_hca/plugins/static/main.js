@@ -10,7 +10,7 @@ import { showRun } from "./run.js";
 import { followTheme } from "./theme.js";
 
 const TABS = [["", "Bundles"], ["ingests", "Ingests"], ["connections", "Connections"]];
-const VIEWS = { "": showBundles, bundle: showBundle, ingests: showIngests, connections: showConnections, run: showRun };
+const VIEWS = { "": showBundles, asset: openAsset, bundle: showBundle, ingests: showIngests, connections: showConnections, run: showRun };
 
 const name = location.pathname.split("/").pop();
 // Airflow 3.1 does not encode the run id in the address of the tab, so a plus would be read as a space.
@@ -28,8 +28,12 @@ async function start() {
   await VIEWS[name](main, query, session);
 }
 
+async function openAsset(_, { asset_id }) {
+  location.replace(view("bundle", await get(`assets/${asset_id}`)));
+}
+
 function showTabs(session) {
-  const here = name === "bundle" ? "" : name;
+  const here = ["asset", "bundle"].includes(name) ? "" : name;
   const kept = { connection: query.connection, replica: query.replica };
   header.append(
     h(

@@ -1,4 +1,4 @@
-// Tasks of one DAG run that use the DSS, updated while they run.
+// Tasks of one DAG run that use the DSS, or one of them, updated while they run.
 
 import { get } from "./api.js";
 import { empty, h, notice, show } from "./dom.js";
@@ -6,11 +6,11 @@ import { count } from "./format.js";
 import { card, isOver } from "./ingest.js";
 import { poll, OFTEN, RARELY } from "./polling.js";
 
-export async function showRun(main, { dag_id, run_id }) {
+export async function showRun(main, { dag_id, run_id, task_id }) {
   const open = new Set();
   await poll(
     async () => {
-      const run = await get("run", { dag_id, run_id });
+      const run = await get("run", { dag_id, run_id, task_id });
       show(main, tasks(run, open));
       return run.ingests.every(isOver) && ["success", "failed"].includes(run.state) ? RARELY : OFTEN;
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Param
+from airflow.providers.common.compat.sdk import DAG, AssetAlias, Param
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_provider_hca.operators.dss import DSSDownloadBundleOperator, DSSUploadDirectoryOperator, DSSUploadTaskGroup
@@ -14,9 +14,9 @@ DIRECTORY = {"directory": Param("", type="string")}
 UPLOAD: dict[str, Any] = {"directory": "{{ params.directory }}", "staging_bucket": "dss-staging", "max_workers": 2}
 
 with DAG("ingest", schedule=None, params=DIRECTORY):
-    upload = DSSUploadDirectoryOperator(task_id="upload", **UPLOAD)
+    upload = DSSUploadDirectoryOperator(task_id="upload", **UPLOAD, outlets=[AssetAlias("ingested")])
     bundle: dict[str, Any] = {"bundle_uuid": upload.output["uuid"], "bundle_version": upload.output["version"]}  # type: ignore[index]
-    DSSBundleSensor(task_id="available", **bundle)
+    DSSBundleSensor(task_id="available", **bundle) >> EmptyOperator(task_id="unrelated")
 
 with DAG("unrelated", schedule=None):
     EmptyOperator(task_id="nothing")
