@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 from boto3.s3.transfer import TransferConfig
+
+from tests.upload.support import write_sparse
 
 from .server import MIB, LocalDSS, code_of, new_uuid, sums
 
@@ -104,17 +107,20 @@ def test_put_bundle_waits_for_pending_copy(dss: LocalDSS) -> None:
 
 
 @pytest.mark.parametrize(("part", "status"), [(32 * MIB, 422), (64 * MIB, 200)])
-def test_large_object_must_be_staged_in_64_mib_parts(dss: LocalDSS, part: int, status: int) -> None:
-    file, content = new_uuid(), _content(64 * MIB + 1)
+def test_large_object_must_be_staged_in_64_mib_parts(dss: LocalDSS, tmp_path: Path, part: int, status: int) -> None:
+    file, path = new_uuid(), write_sparse(tmp_path / "content", 64 * MIB + 1)
+    with path.open("r+b") as content:  # a DSS does not copy content again
+        content.write(file.encode())
     key = f"staged/{file}"
     upload = dss.s3.create_multipart_upload(
-        Bucket=dss.bucket, Key=key, Metadata=sums(content), ContentType="application/gzip"
+        Bucket=dss.bucket, Key=key, Metadata=sums(path), ContentType="application/gzip"
     )["UploadId"]
     common = {"Bucket": dss.bucket, "Key": key, "UploadId": upload}
     parts = []
-    for number, start in enumerate(range(0, len(content), part), 1):
-        response = dss.s3.upload_part(**common, PartNumber=number, Body=content[start : start + part])
-        parts.append({"ETag": response["ETag"], "PartNumber": number})
+    with path.open("rb") as content:
+        for number, body in enumerate(iter(lambda: content.read(part), b""), 1):
+            response = dss.s3.upload_part(**common, PartNumber=number, Body=body)
+            parts.append({"ETag": response["ETag"], "PartNumber": number})
     dss.s3.complete_multipart_upload(**common, MultipartUpload={"Parts": parts})
     assert dss.put_file(f"s3://{dss.bucket}/{key}", file).status_code == 202
     dss.wait_for_head(file, status)

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import google_crc32c
@@ -45,18 +46,26 @@ class _Store:
 
     def answer(self, asked: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
         """Answer a request."""
-        body = asked.rfile.read(int(asked.headers.get("content-length", 0)))
+        with TemporaryFile() as body:
+            size = int(asked.headers.get("content-length", 0))
+            value = 0
+            while chunk := asked.rfile.read(min(MIB, size - body.tell())):
+                body.write(chunk)
+                value = google_crc32c.extend(value, chunk)
+            body.seek(0)
+            return self._answer(asked, body, base64.b64encode(value.to_bytes(4, "big")).decode())
+
+    def _answer(self, asked: BaseHTTPRequestHandler, body: IO[bytes], right: str) -> tuple[int, bytes, dict[str, str]]:
         number = asked.path.partition("partNumber=")[2].partition("&")[0]
         crc32c = asked.headers.get("x-amz-checksum-crc32c")
         if not self.knows and (crc32c or "x-amz-checksum-algorithm" in asked.headers):
             return 501, b"<Error><Code>NotImplemented</Code><Message>no such header</Message></Error>", {}
         if asked.command == "POST" and "uploadId" in asked.path:
-            self.completed = body
-        if crc32c:
-            right = base64.b64encode(google_crc32c.value(body).to_bytes(4, "big")).decode()
-            if crc32c != right or number in self.damaged:
-                self.damaged -= {number}
-                return 400, b"<Error><Code>BadDigest</Code><Message>damaged</Message></Error>", {}
+            self.completed = body.read()
+            body.seek(0)
+        if crc32c and (crc32c != right or number in self.damaged):
+            self.damaged -= {number}
+            return 400, b"<Error><Code>BadDigest</Code><Message>damaged</Message></Error>", {}
         connection = http.client.HTTPConnection(self._address)
         connection.request(asked.command, asked.path, body, {name: asked.headers[name] for name in asked.headers})
         answer = connection.getresponse()
