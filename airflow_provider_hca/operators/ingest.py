@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseNotifier
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 BATCH_KEY = "batch"  # keys of XComs
 RESULTS_KEY = "results"
+T = TypeVar("T")
+
 _AT_ONCE = 8  # bundles of a unit; each has files in progress
 
 
@@ -96,12 +99,12 @@ class DSSIngestOperator(DSSUploadShardOperator):
         from airflow_provider_hca.upload.stager import MEMORY
 
         version, stop = run_version(context), self._stop or threading.Event()
-        uploader = self._uploader(hook, progress)
+        get_uploader = _called_once(lambda: self._uploader(hook, progress))
         resume = context["ti"].try_number > 1
         results: dict[Row, BundleResult] = {}
 
         def upload(row: Row) -> None:
-            results[row] = self._upload_row(row, hook, uploader, version, resume=resume)
+            results[row] = self._upload_row(row, hook, get_uploader, version, resume=resume)
 
         failures = run_parallel(
             list(rows),
@@ -125,7 +128,9 @@ class DSSIngestOperator(DSSUploadShardOperator):
                 results[row] = replace(not_tried, cause=cause)
         return [results[row] for row in rows]
 
-    def _upload_row(self, row: Row, hook: DSSHook, uploader: Uploader, version: str, *, resume: bool) -> BundleResult:
+    def _upload_row(
+        self, row: Row, hook: DSSHook, get_uploader: Callable[[], Uploader], version: str, *, resume: bool
+    ) -> BundleResult:
         """Upload a directory.
 
         :raises DSSError: if other directories would fail too
@@ -140,7 +145,8 @@ class DSSIngestOperator(DSSUploadShardOperator):
             if plan.bundle_version != version:
                 report = UploadReport.of_plan(plan, self.replica, changes)
                 return BundleResult.of_report(row, "unchanged", report)
-            return BundleResult.of_report(row, "created", uploader.upload(plan, resume=resume, changes=changes))
+            report = get_uploader().upload(plan, resume=resume, changes=changes)
+            return BundleResult.of_report(row, "created", report)
         except AirflowSkipException as error:
             return BundleResult.of_error(row, "skipped", error)
         except InvalidDirectoryError as error:
@@ -312,6 +318,17 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         if more := contents[MAX_CHANGES:]:
             version = hook.change_collection(uuid, version, replica=self.replica, add_contents=more).version
         self.log.info("collection %s.%s has the bundles", uuid, version)
+
+
+def _called_once(function: Callable[[], T]) -> Callable[[], T]:
+    """Return a function for several threads, which calls the given one until it succeeds, and keeps the result."""
+    lock, cached = threading.Lock(), cache(function)
+
+    def call() -> T:
+        with lock:
+            return cached()
+
+    return call
 
 
 def _raise_failed(results: Sequence[BundleResult]) -> None:

@@ -59,10 +59,13 @@ class DSSStagingOperator(DSSDeferrableOperator):
         """Raise if the directory cannot be staged in the bucket, without looking at either.
 
         :param directory: path, or URL of a prefix
-        :raises ValueError: if the bucket is in another cloud, or staged objects would be part of the directory
+        :raises ValueError: if the bucket's name is invalid or the bucket is in another cloud, or staged objects would
+            be part of the directory
         """
         from airflow_provider_hca.upload.sources.base import check_source, staged_under
+        from airflow_provider_hca.upload.staging import check_bucket
 
+        check_bucket(str(self.staging_bucket))
         staged = staged_under(str(self.staging_bucket), self.staging_prefix)
         check_source(directory, replica=self.replica, staged=staged)
 

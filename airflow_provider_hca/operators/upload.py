@@ -193,7 +193,6 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSStagingOperator):
             self._show_bundle(context, hook, plan.bundle_uuid, plan.bundle_version)
             progress.planned(plan)
             self._validate(plan, progress)
-            uploader = self._uploader(hook, progress)
             changes = None
             if self._is_compared(context):
                 progress.comparing()
@@ -202,6 +201,7 @@ class DSSUploadDirectoryOperator(OpenLineageMixin, DSSStagingOperator):
                 if plan.bundle_version != new_version:
                     unchanged = UploadReport.of_plan(plan, self.replica, changes)
                     return self._unchanged(context, hook, unchanged, progress)
+            uploader = self._uploader(hook, progress)  # opens the bucket, which takes longer than a comparison
             plan, report = self._register(context, uploader, plan, progress, changes)
             report = uploader.finish(plan, report)
             progress.done(report)

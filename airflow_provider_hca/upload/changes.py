@@ -155,6 +155,7 @@ def compare(
     :raises DSSError: if the DSS does not answer
     :raises DSSAbortedError: if stopped
     """
+    transport.rate_limiter.limit(options.max_requests_per_second)
     bundle = bundle or transport.run(dss.latest_bundle(plan.bundle_uuid, replica=options.replica))
     version, stored = (bundle["version"], _stored_files(bundle)) if bundle else (None, {})
     pairs = [(file, stored[file.name]) for file in plan.files if file.name in stored]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -162,6 +163,31 @@ def test_retry_uploads_only_what_failed(dss: LocalDSS, incoming: Path, prefix: s
 def _uuids(prefix: str) -> set[str]:
     keys = [f"{prefix}/{name}" for name in ("CD4+ T cells", "liver", "lung", "skin")]
     return {derive_uuid(bundle_uuid_of(key), f"reads/{number}.json") for key in keys for number in range(3)}
+
+
+def test_nothing_changed_needs_no_store(
+    dss: LocalDSS, incoming: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(dss, prefix, 1, directory=str(incoming))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert outcomes(ingest(dss, prefix, 2, directory=str(incoming))) == {"unchanged": 4}
+    (incoming / "liver/reads/0.json").write_text("{}")
+    three = ingest(dss, prefix, 3, directory=str(incoming))
+    assert outcomes(three)["failed"] >= 1
+    (cause,) = [cause["cause"] for cause in report(three)["causes"] if str(incoming / "liver") in cause["directories"]]
+    assert "no AWS credentials on this worker" in cause
+
+
+def test_requests_per_second_are_limited_while_directories_are_compared(
+    dss: LocalDSS, incoming: Path, prefix: str
+) -> None:
+    ingest(dss, prefix, 1, directory=str(incoming))
+    started = time.monotonic()
+    two = ingest(dss, prefix, 2, directory=str(incoming), max_requests_per_second=2)
+    assert outcomes(two) == {"unchanged": 4}
+    assert time.monotonic() - started > 3  # 8 requests
 
 
 def test_rows_of_another_task(dss: LocalDSS, incoming: Path, prefix: str) -> None:
