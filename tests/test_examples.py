@@ -29,16 +29,18 @@ _BUNDLES = {
     "example_dss_new_bundles": 0,
     "example_dss_new_bundles_scheduled": 0,
     "example_dss_nightly_batch": 1,
+    "example_dss_partitions": 1,
     "example_dss_put_files": 1,
     "example_dss_upload_directory": 1,
     "example_dss_upload_group": 1,
 }
-# Airflow 2 starts no DAGs by events, so that example defines none there. An approval needs Airflow's processes:
-# test_nightly_process.py runs that example.
+# An approval, and a run for each partition, need Airflow's processes: test_nightly_process.py runs these examples.
+_BY_PROCESSES = {"example_dss_approval", "example_dss_partitions"}
+# Airflow 2 starts no DAGs by events, so that example defines none there.
 _DAGS = [
     path
     for path in _EXAMPLES
-    if path.stem != "example_dss_approval" and (AIRFLOW_V_3_0_PLUS or path.stem != "example_dss_new_bundles")
+    if path.stem not in _BY_PROCESSES and (AIRFLOW_V_3_0_PLUS or path.stem != "example_dss_new_bundles")
 ]
 _SCRIPTS = [path for path in _EXAMPLES if "dag.test()" in path.read_text()]
 

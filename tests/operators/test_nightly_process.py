@@ -24,7 +24,7 @@ _NAMES = (
     "Single cell transcriptome analysis of human pancreas",
     "Tissue stability",
 )
-_APPROVAL = Path(__file__).parents[2] / "example_dags" / "example_dss_approval.py"
+_EXAMPLES = Path(__file__).parents[2] / "example_dags"
 _DAG = """
 from datetime import timedelta
 from airflow.sdk import DAG
@@ -156,7 +156,7 @@ def test_approval_example_uploads_only_what_is_approved(
     airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
 ) -> None:
     airflow.start("triggerer")
-    airflow.add_dag("approval.py", _APPROVAL.read_text())
+    airflow.add_dag("approval.py", (_EXAMPLES / "example_dss_approval.py").read_text())
     key = new_uuid()
     uuid, dag_id, conf = bundle_uuid_of(key), "example_dss_approval", {"directory": str(tmp_path), "bundle_key": key}
 
@@ -193,3 +193,28 @@ def test_approval_example_uploads_only_what_is_approved(
     states = night("Reject", "0 new files, 1 changed,\n0 removed, 2 unchanged")
     assert (states["upload.shard"], states["upload.bundle"]) == ("skipped", "skipped")
     assert versions() == before
+
+
+def test_partitions_example_runs_once_for_each_new_version(
+    airflow: Airflow, airflow_dss: LocalDSS, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    prefix, dag_id = new_uuid(), "example_dss_partition"
+    airflow.add_dag("partitions.py", (_EXAMPLES / "example_dss_partitions.py").read_text())
+
+    def fqids() -> list[str]:
+        found = versions(airflow_dss, prefix)
+        return sorted(f"{bundle_uuid_of(f'{prefix}/{name}')}.{version}" for name in found for version in found[name])
+
+    def keys() -> list[str]:
+        runs = airflow.rows("SELECT partition_key FROM dag_run WHERE dag_id = ? AND state = 'success'", dag_id)
+        uuids = {bundle_uuid_of(f"{prefix}/{name}") for name in _NAMES}
+        return sorted(key for (key,) in runs if key[:36] in uuids)  # the scheduler starts the night of the example too
+
+    conf = {"directory": str(tmp_path), "staging_bucket": airflow_dss.bucket, "project": prefix}
+    for count in (5, 6):
+        run_id = airflow.run("example_dss_partitions", **conf)
+        assert airflow.run_state("example_dss_partitions", run_id) == "success"
+        assert len(fqids()) == count
+        airflow.wait_for("a run for each version", lambda: keys() == fqids())
+        min((tmp_path / _NAMES[0]).iterdir()).write_text("{}")
