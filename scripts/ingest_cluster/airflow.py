@@ -57,6 +57,8 @@ class Cluster:
             "AIRFLOW__API__PORT": str(self._api),
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            # A task gets its token when it is queued, and LocalExecutor queues all of them at once.
+            "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": str(_DETECTION_INTERVAL),
         }

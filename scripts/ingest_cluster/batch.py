@@ -19,7 +19,7 @@ from scripts.ingest_cluster.processes import Processes
 
 _FILES = 5  # in each directory
 _SIZE = 4096  # of a file, in bytes
-_TASK_DIRECTORIES = 100
+_TASK_DIRECTORIES = 200
 _WORKERS = 4
 _LATENCIES = ("--s3-latency", "0.02", "--dss-latency", "0.2")
 _CHANGED = 100  # of this many directories, one changes in a night
