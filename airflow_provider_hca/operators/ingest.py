@@ -85,9 +85,11 @@ class DSSIngestOperator(DSSUploadShardOperator):
 
         rows = [Row(**row) for row in self.unit["rows"]]
         progress = ProgressReporter(context)
-        with self._open_hook() as hook, progress.reporting("stage"):
+        with self._open_hook() as hook, progress.reporting("directories"):
             results = self._upload_all(context, hook, rows, progress)
             self._push(context, rows=[result.as_json() for result in results])
+            files, size = sum(result.file_count for result in results), sum(result.byte_count for result in results)
+            progress.directories(len(rows), len(rows), file_count=files, byte_count=size)
             self._report_rows(context, hook, results)
         _raise_failed(results)
 
@@ -99,12 +101,17 @@ class DSSIngestOperator(DSSUploadShardOperator):
         from airflow_provider_hca.upload.stager import MEMORY
 
         version, stop = run_version(context), self._stop or threading.Event()
-        get_uploader = _called_once(lambda: self._uploader(hook, progress))
+        # Without the progress of each bundle: with small ones, its reports would take longer than the uploads.
+        get_uploader = _called_once(lambda: self._uploader(hook))
         resume = context["ti"].try_number > 1
         results: dict[Row, BundleResult] = {}
 
         def upload(row: Row) -> None:
             results[row] = self._upload_row(row, hook, get_uploader, version, resume=resume)
+
+        def report(done: int) -> None:
+            self.log.info("%d of %d directories done", done, len(rows))
+            progress.directories(done, len(rows))
 
         failures = run_parallel(
             list(rows),
@@ -115,7 +122,7 @@ class DSSIngestOperator(DSSUploadShardOperator):
             budget=2 * MEMORY,
             stop=stop,
             continue_after=lambda _: False,
-            on_progress=lambda done: self.log.info("%d of %d directories done", done, len(rows)),
+            on_progress=report,
         )
         if stop.is_set():
             raise DSSAbortedError("the upload was stopped; a retry resumes it")

@@ -80,7 +80,7 @@ class DSSStagingOperator(DSSDeferrableOperator):
         values = {field.name: getattr(self, field.name) for field in fields(UploadOptions) if hasattr(self, field.name)}
         return UploadOptions(**{**values, "copy_timeout": seconds("copy_timeout", self.copy_timeout)})
 
-    def _uploader(self, hook: DSSHook, progress: ProgressReporter) -> Uploader:
+    def _uploader(self, hook: DSSHook, on_progress: Callable[[UploadReport], None] = lambda _: None) -> Uploader:
         from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
 
@@ -92,7 +92,7 @@ class DSSStagingOperator(DSSDeferrableOperator):
             options,
             creator_uid=resolve_creator_uid(self.creator_uid, hook),
             stop=self._stop,
-            on_progress=progress,
+            on_progress=on_progress,
         )
 
     def _await_copies(self, uploader: Uploader, plan: Plan, report: UploadReport, progress: ProgressReporter) -> None:

@@ -53,8 +53,8 @@ class Progress(BaseModel):
     """Progress of an upload.
 
     :ivar phase: `plan`, `compare`, `stage`, `register`, `copy`, `bundle` or `done`; after a failure the failed phase;
-        `shards` for merged shards, `tasks` for other mapped tasks
-    :ivar phase_done: Number of files that finished the phase, of `phase_files`
+        `directories` for a part of a batch, `shards` for merged shards, `tasks` for other mapped tasks
+    :ivar phase_done: Number of files, directories, shards or tasks that finished the phase, of `phase_files`
     :ivar copied_file_count: Number of files that the DSS copies asynchronously; None if unknown
     :ivar changes: Difference to the latest version; None if the upload was not compared
     :ivar sent_byte_count: Bytes staged

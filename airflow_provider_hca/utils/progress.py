@@ -78,6 +78,11 @@ class ProgressReporter:
         if found:
             self._push_as(_VALIDATION_KEY, found)
 
+    def directories(self, done: int, total: int, *, file_count: int = 0, byte_count: int = 0) -> None:
+        """Report how many directories of a batch are done, and what they have in all."""
+        self._state.update(file_count=file_count, byte_count=byte_count)
+        self._push({**self._state, "phase": "directories", "phase_done": done, "phase_files": total})
+
     def __call__(self, report: UploadReport) -> None:
         """Report progress."""
         self._push({**self._state, **report.progress()})

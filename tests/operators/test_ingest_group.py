@@ -16,8 +16,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSIngestTaskGroup
+from airflow_provider_hca.operators.ingest import DSSIngestOperator
+from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, new_dag, requests_of, run, states, xcom
+from tests.running import LOGICAL_DATE, new_context, new_dag, requests_of, run, states, xcom
 from tests.validation import samples
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
@@ -163,6 +165,28 @@ def test_retry_uploads_only_what_failed(dss: LocalDSS, incoming: Path, prefix: s
 def _uuids(prefix: str) -> set[str]:
     keys = [f"{prefix}/{name}" for name in ("CD4+ T cells", "liver", "lung", "skin")]
     return {derive_uuid(bundle_uuid_of(key), f"reads/{number}.json") for key in keys for number in range(3)}
+
+
+def test_progress_counts_directories_in_few_reports(dss: LocalDSS, tmp_path: Path, prefix: str) -> None:
+    """A report to Airflow takes longer than the upload of a small directory."""
+    reports: list[dict[str, Any]] = []
+    context = new_context()
+
+    def push(key: str, value: dict[str, Any]) -> None:
+        if key == PROGRESS_KEY:
+            reports.append(value)
+
+    context["ti"].xcom_push = push
+    for number in range(40):
+        write(tmp_path / f"{number}", 1)
+    rows = [{"directory": str(tmp_path / f"{number}"), "bundle_key": f"{prefix}/{number}"} for number in range(40)]
+    unit = {"label": "all", "rows": rows}
+    operator = DSSIngestOperator(task_id="ingest", unit=unit, staging_bucket=dss.bucket, partitioned=False)
+    operator.execute(context)
+    assert len(reports) < 20
+    expected = {"phase": "directories", "phase_done": 40, "phase_files": 40, "file_count": 40}
+    assert expected.items() <= reports[-1].items()
+    assert reports[-1]["byte_count"] == sum(path.stat().st_size for path in tmp_path.rglob("*.json"))
 
 
 def test_nothing_changed_needs_no_store(

@@ -138,7 +138,7 @@ export function card(ingest, open) {
     ),
     subject(ingest),
     countStates(ingest),
-    progress?.phase && [!ingest.members.length && steps(ingest), bar(ingest), numbers(ingest), difference(progress)],
+    progress?.phase && [!ingest.members.length && progress.phase !== "directories" && steps(ingest), bar(ingest), numbers(ingest), difference(progress)],
     !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
     ingest.report && batchReport(ingest.report),
     problem && h("div", { class: "notice error", role: "alert" }, problemDetails(problem, nameOf(ingest), open)),
@@ -231,9 +231,10 @@ function numbers(ingest) {
   if (phase === "stage") parts.push(`${bytes(progress.sent_byte_count)} of ${bytes(progress.byte_count)}`);
   if (["compare", "stage", "register", "copy"].includes(phase) && progress.phase_files) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
   if (phase === "bundle") parts.push(`Creating the bundle of ${count(progress.file_count, "file")}`);
+  if (phase === "directories") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "directory", "directories")}`);
   if (phase === "shards") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "shard")}`);
   if (phase === "tasks") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "task")}`);
-  if (["done", "shards", "tasks"].includes(phase) && progress.file_count) parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
+  if (["done", "directories", "shards", "tasks"].includes(phase) && progress.file_count) parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
   if (progress.rate) parts.push(`${bytes(progress.rate)}/s`);
   if (phase === "stage" && progress.rate && !failed(ingest)) parts.push(`${duration((progress.byte_count - progress.sent_byte_count) / progress.rate)} left`);
   const took = seconds(ingest);
