@@ -88,10 +88,12 @@ class S3Bucket:
             raise self.error(key, error) from None
         except KeyError as error:
             raise self.incomplete(key, error.args[0]) from None
-        except RecursionError:  # botocore follows each redirect to another region with a call of its own
-            raise StagingError(
-                self.url(key), "the store redirects in a loop: check its region", permanent=True
-            ) from None
+        except RecursionError:
+            raise self._redirect_loop(key) from None
+
+    def _redirect_loop(self, key: str) -> StagingError:
+        """Return the error of botocore's recursion: it follows each redirect to another region by a call of its own."""
+        return StagingError(self.url(key), "the store redirects in a loop: check its region", permanent=True)
 
     def incomplete(self, key: str, name: str) -> StagingError:
         """Return the error of a response without a header or element."""
@@ -111,6 +113,8 @@ class S3Bucket:
             return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
         if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
             return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
+        if isinstance(getattr(error, "kwargs", {}).get("error"), RecursionError):  # within urllib3
+            return self._redirect_loop(key)
         if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
             endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
             return StagingError(

@@ -111,7 +111,8 @@ def test_nights_with_a_kill(airflow: Airflow, airflow_dss: LocalDSS, hca: Hca, t
         tries = airflow.rows(
             "SELECT try_number FROM task_instance WHERE run_id = ? AND task_id = 'ingest.ingest'", run_id
         )
-        assert tries == [(2 if kill else 1,)]
+        # Airflow 3.4 has a row for each try.
+        assert max(tries) == (2 if kill else 1,)
         shutil.copytree(root, nights / str(number))
 
     night(1)
