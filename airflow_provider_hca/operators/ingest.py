@@ -101,6 +101,7 @@ class DSSIngestOperator(DSSUploadShardOperator):
         from airflow_provider_hca.upload.stager import MEMORY
 
         version, stop = run_version(context), self._stop or threading.Event()
+        hook.get_conn()  # here, so that all threads share it
         # Without the progress of each bundle: with small ones, its reports would take longer than the uploads.
         get_uploader = _called_once(lambda: self._uploader(hook))
         resume = context["ti"].try_number > 1
