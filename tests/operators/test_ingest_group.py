@@ -19,7 +19,7 @@ from airflow_provider_hca.operators.dss import DSSIngestTaskGroup
 from airflow_provider_hca.operators.ingest import DSSIngestOperator
 from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
 from tests.local.server import LocalDSS, new_uuid
-from tests.running import LOGICAL_DATE, new_context, new_dag, requests_of, run, states, xcom
+from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, xcom
 from tests.validation import samples
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
@@ -153,9 +153,12 @@ def test_next_night_takes_up_what_failed(dss: LocalDSS, incoming: Path, prefix: 
     assert requests_of(dss, "PUT", "/files/") == puts
 
 
-def test_retry_uploads_only_what_failed(dss: LocalDSS, incoming: Path, prefix: str) -> None:
+def test_retry_uploads_only_what_failed(
+    dss: LocalDSS, incoming: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_HCA_DSS_DEFAULT", connection(dss, retry_attempts=2))
     uuid = bundle_uuid_of(f"{prefix}/liver")
-    dss.control("POST", "faults", {"method": "PUT", "path": f"/bundles/{uuid}", "status": 500, "times": 9})
+    dss.control("POST", "faults", {"method": "PUT", "path": f"/bundles/{uuid}", "status": 500, "times": 3})
     dag_run = ingest(dss, prefix, 1, directory=str(incoming), retries=2, retry_delay=timedelta(0))
     dss.control("DELETE", "faults")
     assert outcomes(dag_run) == {"created": 4}
