@@ -44,6 +44,21 @@ def bundle_uri(api_url: str, *, replica: str, uuid: str, version: str | None = N
     return f"dss://{dss_host(api_url)}/{check_replica(replica)}/{name}"
 
 
+def parse_bundle_uri(uri: str) -> tuple[str, str, str, str | None]:
+    """Return host, replica, UUID and version of the URI of a bundle; the version is None if it names none.
+
+    :param uri: Asset URI
+    :raises ValueError: if it is not that of a bundle
+    """
+    parts = urlsplit(uri)
+    replica, _, name = parts.path.removeprefix("/").partition("/")
+    match = _BUNDLE.fullmatch(name)
+    if parts.scheme != "dss" or match is None:
+        raise ValueError(f"{uri!r} is not the URI of a bundle")
+    version = match["version"]
+    return parts.netloc, check_replica(replica), check_uuid(match["uuid"]), version and check_version(version)
+
+
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """Return a normalized `dss://` URI: host and UUID in lower case, no slash at the end (`asset-uris`).
 

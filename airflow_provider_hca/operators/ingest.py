@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     OnReport = Callable[[dict[str, Any], Context], None] | BaseNotifier
 
-BATCH_KEY = "batch"  # keys of XComs
-RESULTS_KEY = "results"
 T = TypeVar("T")
 
+BATCH_KEY = "batch"  # keys of XComs
+RESULTS_KEY = "results"
 _AT_ONCE = 8  # bundles of a unit; each has files in progress
 
 

@@ -480,14 +480,8 @@ def test_forked_processes_receive_their_own_responses() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         # Python 3.12 and newer warn of a fork while there are threads, which is what this tests.
-        options = ("-W", "ignore::DeprecationWarning")
-        command = [
-            sys.executable,
-            *options,
-            "-m",
-            "tests.client.fork_process",
-            f"http://127.0.0.1:{server.server_port}",
-        ]
+        python = [sys.executable, "-W", "ignore::DeprecationWarning"]
+        command = [*python, "-m", "tests.client.fork_process", f"http://127.0.0.1:{server.server_port}"]
         process = subprocess.run(command, timeout=120, check=False, capture_output=True)
         server.shutdown()
     assert (process.returncode, process.stderr) == (0, b"")

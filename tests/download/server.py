@@ -9,12 +9,11 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tests.local.server import VERSION, new_uuid, sums
+from tests.local.server import VERSION, new_uuid, opened, sums
 
 
 class OneBundle:
@@ -154,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.bundle.break_after is not None and self.bundle.breaks > 0 and end > self.bundle.break_after:
                 self.bundle.breaks -= 1
                 end = self.bundle.break_after
-        with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        with opened(content) as file:
             file.seek(begin)
             for start in range(0, end, 1 << 16):
                 piece = file.read(min(1 << 16, end - start))

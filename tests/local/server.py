@@ -14,7 +14,7 @@ import uuid
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import boto3
 import google_crc32c
@@ -39,11 +39,16 @@ def new_version() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
 
 
+def opened(content: bytes | Path) -> BinaryIO:
+    """Open content, or a file that has it."""
+    return BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+
+
 def sums(content: bytes | Path) -> dict[str, str]:
     """Return the four checksum labels of content or a file, computed independently of the server."""
     sha256, sha1, crc32c = hashlib.sha256(), hashlib.sha1(), 0  # noqa: S324 - a DSS wants it
     parts = [hashlib.md5()]  # noqa: S324 - what S3 calls an ETag
-    with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+    with opened(content) as file:
         for number, chunk in enumerate(iter(lambda: file.read(MIB), b"")):
             if number and number % 64 == 0:
                 parts.append(hashlib.md5())  # noqa: S324 - same

@@ -44,7 +44,7 @@ def test_asset_without_a_connection_to_its_host_is_an_error(page_api: TestClient
     assert answer.json()["detail"] == "no connection of type 'hca_dss' that you may use leads to 'unknown.example.org'"
 
 
-@pytest.mark.parametrize("uri", ["dss://dss.assets.example.org/aws/cells/42", "s3://bucket/key"])
+@pytest.mark.parametrize("uri", ["dss://dss.assets.example.org/aws/cells/42", "s3://dss.assets.example.org/aws"])
 def test_asset_that_is_not_a_bundle_is_an_error(page_api: TestClient, uri: str) -> None:
     answer = page_api.get(f"/api/assets/{_asset(f'{uri}/{new_uuid()}')}")
     assert answer.status_code == 404

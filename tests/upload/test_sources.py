@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from airflow_provider_hca.upload.entries import Names
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import plan_directory
 from airflow_provider_hca.upload.sources.base import check_source
-from tests.local.server import VERSION, LocalDSS, new_uuid, sums
+from tests.local.server import VERSION, LocalDSS, new_uuid, opened, sums
 from tests.proxy import Proxy, proxies
 from tests.upload.support import assert_stored, fault, plan, uploader, write_sparse, write_tree
 
@@ -54,7 +53,7 @@ class Bucket:
         self, name: str, content: bytes | Path, labels: dict[str, str] | None = None, *, prefix: str = PREFIX
     ) -> None:
         """Put content or a file there, perhaps with checksums."""
-        with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        with opened(content) as file:
             if self._gcs is not None:
                 blob = self._gcs.blob(f"{prefix}/{name}")
                 blob.metadata = labels

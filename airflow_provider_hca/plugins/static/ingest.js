@@ -231,7 +231,7 @@ function numbers(ingest) {
   if (phase === "stage") parts.push(`${bytes(progress.sent_byte_count)} of ${bytes(progress.byte_count)}`);
   if (["compare", "stage", "register", "copy"].includes(phase) && progress.phase_files) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "file")}`);
   if (phase === "bundle") parts.push(`Creating the bundle of ${count(progress.file_count, "file")}`);
-  if (phase === "directories") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "directory", "directories")}`);
+  if (phase === "directories" && progress.phase_files) parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "directory", "directories")}`);
   if (phase === "shards") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "shard")}`);
   if (phase === "tasks") parts.push(`${number(progress.phase_done)} of ${count(progress.phase_files, "task")}`);
   if (["done", "directories", "shards", "tasks"].includes(phase) && progress.file_count) parts.push(count(progress.file_count, "file"), bytes(progress.byte_count));
