@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TypeVar
 
+from airflow_provider_hca.causes import names_text
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.bulk import run_bulk
 from airflow_provider_hca.client.models import PutBundle, check_replica
@@ -27,6 +28,7 @@ from airflow_provider_hca.exceptions import (
     DSSConflictError,
     DSSCopyError,
     DSSError,
+    DSSNotFoundError,
     DSSResponseError,
     InvalidDirectoryError,
     StagingError,
@@ -115,6 +117,7 @@ class Uploader:
         :return: the plan, in which files that the DSS had have their versions, and the report, whose `copying` are the
             files to wait for
         :raises ValueError: if the source is in another cloud, or would contain the staged objects
+        :raises DSSConflictError: if an earlier try created this version of the bundle from files with other names
         :raises DSSError: if the DSS does not answer or refuses the token; nothing was staged
         :raises StagingError: if the bucket does not exist; nothing was staged
         :raises InvalidDirectoryError: if files changed or could not be read; this try registered nothing
@@ -211,6 +214,8 @@ class Uploader:
             stop=self._stop,
         )
         self._check(plan, stager)
+        if resume and plan.base is None:
+            self._check_created(plan)
         found = (resume or plan.base is not None) and stager.find(plan.base or None)
         # Files are registered after they were staged; what was staged is deleted after the bundle is created.
         if found or (resume and self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))):
@@ -239,6 +244,29 @@ class Uploader:
                 self._transport.run(self._dss.check_token())
                 stager.check()
                 self._is_checked = True
+
+    def _check_created(self, plan: Plan) -> None:
+        """Check that the bundle, if an earlier try created it, has the files of the plan.
+
+        Otherwise a new file would be registered, which cannot be undone, and then the DSS would refuse the bundle.
+        """
+        try:
+            bundle = self._transport.run(
+                self._dss.get_bundle(plan.bundle_uuid, replica=self._replica, version=plan.bundle_version)
+            )
+        except DSSNotFoundError:
+            return
+        stored = {file["name"] for file in bundle["files"] if file["name"] in plan.names}
+        if differing := stored.symmetric_difference(file.name for file in plan.files):
+            raise DSSConflictError(
+                "GET",
+                f"/bundles/{plan.bundle_uuid}",
+                409,
+                "bundle_already_exists",
+                f"an earlier try created version {plan.bundle_version}, and since then files were added or removed: "
+                f"{names_text(sorted(differing), len(differing))}. Clear the DAG run, or set another bundle_version of "
+                "the upload, so that the bundle gets a new version",
+            )
 
     def _look_up(self, item: Item) -> Call[None]:
         try:

@@ -46,7 +46,9 @@ def _run(name: str, dss: LocalDSS, directory: Path, *, days: int = 0, **conf: An
     snippet = _snippets()[name].replace(_BUCKET, dss.bucket).replace(_DIRECTORY, str(directory))
     if not AIRFLOW_V_3_0_PLUS:
         snippet = snippet.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import")
-    path = directory / f"{name}.py"
+    dags = directory.with_name(f"{directory.name}-dags")  # not in the directory, which is uploaded
+    dags.mkdir(exist_ok=True)
+    path = dags / f"{name}.py"
     path.write_text(re.sub(r"^(with DAG\(.*\)):$", r"\1 as dag:", snippet, flags=re.MULTILINE))
     return run(load(path), logical_date=_DATE + timedelta(days=days), conf=conf)
 
@@ -64,7 +66,7 @@ def test_snippet_ingest_uploads_directory(dss: LocalDSS, tmp_path: Path) -> None
     (tmp_path / "a.json").write_text("{}")
     dag_run = _run("ingest", dss, tmp_path)
     assert states(dag_run) == {"upload": "success"}
-    assert xcom(dag_run, "upload", "file_count") == 2  # with the DAG file, which is in the same directory
+    assert xcom(dag_run, "upload", "file_count") == 1
 
 
 @pytest.mark.usefixtures("airflow_db")
@@ -123,7 +125,7 @@ def test_snippet_patch_directory_adds_its_files(dss: LocalDSS, uuids: dict[str, 
     (tmp_path / "b.json").write_text("{}")
     dag_run = _run("patch_directory", dss, tmp_path, uuid=uuids["bundle"])
     assert states(dag_run) == {"add_results": "success"}
-    assert sorted(_names(dss, uuids["bundle"])) == ["a.json", "b.json", "patch_directory.py"]  # with the DAG file
+    assert sorted(_names(dss, uuids["bundle"])) == ["a.json", "b.json"]
 
 
 @pytest.mark.usefixtures("airflow_db")

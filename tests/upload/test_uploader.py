@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_hca.client.retry import RetryPolicy
-from airflow_provider_hca.exceptions import (
-    InvalidDirectoryError,
-    UploadError,
-)
+from airflow_provider_hca.exceptions import DSSConflictError, InvalidDirectoryError, UploadError
 from airflow_provider_hca.upload.checksums import MIB
 from tests.local.server import VERSION, LocalDSS, new_uuid
 from tests.upload.support import (
@@ -143,6 +140,24 @@ def test_content_changed_between_tries(dss: LocalDSS, tmp_path: Path) -> None:
         (tmp_path / "d1/file 001.json").write_bytes(b"changed again")
         planned = plan(tmp_path, bundle=bundle)
     assert stored_of(dss, planned) == before
+
+
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_files_of_a_created_bundle_change_registers_nothing(dss: LocalDSS, tmp_path: Path, change: str) -> None:
+    """A retry whose directory has other files than the bundle that the first try created is a permanent error."""
+    first = plan(write_tree(tmp_path, small(3)))
+    uploader(dss).upload(first)
+    name = "d1/added.json" if change == "added" else first.files[1].name
+    if change == "added":
+        (tmp_path / name).write_bytes(b"{}")
+    else:
+        (tmp_path / name).unlink()
+    again = plan(tmp_path, bundle=first.bundle_uuid)
+    before = stored_of(dss, again)
+    with pytest.raises(DSSConflictError, match=f"files were added or removed: {name}. Clear the DAG run") as caught:
+        uploader(dss).upload(again, resume=True)
+    assert caught.value.permanent
+    assert stored_of(dss, again) == before
 
 
 def test_a_copy_that_lost(dss: LocalDSS, tmp_path: Path) -> None:
