@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -159,7 +160,8 @@ def converse(call: Call[T], answer: Callable[[Request], Answer], *, clock: Clock
             fed.requests.append(replace(request, delay=request.delay + paused))
             paused = 0.0
             answered = answer(request)
-            request = call.throw(answered) if isinstance(answered, DSSConnectionError) else call.send(answered)
+            # A copy: a raised error keeps the frames that it passed, and answers are shared by tests.
+            request = call.throw(copy(answered)) if isinstance(answered, DSSConnectionError) else call.send(answered)
     except StopIteration as end:
         fed.result = end.value
     except AssertionError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -122,17 +123,17 @@ def test_more_than_400_nodes_are_only_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "link",
+    "make",
     [
-        _link("p", ["a"], [f"r{number}" for number in range(100_000)]),
-        _link("p", [f"r{number}" for number in range(100_000)], ["b"]),
-        _link("p", ["a"], ["b"], protocols=[{"protocol_id": f"{number}"} for number in range(100_000)]),
-        {"entity": {"entity_id": "a"}, "files": [f"r{number}" for number in range(100_000)]},
+        lambda ids: _link("p", ["a"], ids),
+        lambda ids: _link("p", ids, ["b"]),
+        lambda ids: _link("p", ["a"], ["b"], protocols=[{"protocol_id": protocol_id} for protocol_id in ids]),
+        lambda ids: {"entity": {"entity_id": "a"}, "files": ids},
     ],
     ids=["outputs", "inputs", "protocols", "files"],
 )
-def test_reading_stops_after_20000_nodes_and_links(link: dict[str, Any]) -> None:
-    graph = _read(link)
+def test_reading_stops_after_20000_nodes_and_links(make: Callable[[list[str]], dict[str, Any]]) -> None:
+    graph = _read(make([f"r{number}" for number in range(100_000)]))
     assert graph.nodes == []
     assert 20_000 < graph.omitted < 20_010
 
