@@ -27,7 +27,7 @@ PIECES = [os.urandom(100), os.urandom(20), os.urandom(100_000)]
 
 def _bench(*arguments: str) -> list[str]:
     command = [sys.executable, "-m", "scripts.benchmarks", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
     return done.stdout.splitlines()
 
 
@@ -77,7 +77,7 @@ def test_upload_without_json_prints_a_table() -> None:
 
 def test_upload_of_an_unknown_workload_names_the_known_ones() -> None:
     command = [sys.executable, "-m", "scripts.benchmarks", "upload", "z"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1
     assert "no such workload: z; there are a, b, c, d, e, f" in done.stderr
 

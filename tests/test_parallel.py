@@ -160,18 +160,20 @@ def test_item_whose_thread_dies_fails() -> None:
 
 def test_budget_limits_items_in_progress() -> None:
     """Items in progress cost no more than the budget together; an item that costs more runs alone."""
-    costs = {item: 100 if item == 7 else item % 4 for item in range(60)}
+    costs = {item: 100 if item == 8 else 5 for item in range(61)}
     spent, most, lock = [0], [0, 0], threading.Lock()
+    two = threading.Barrier(2, timeout=60)
 
     def work(item: int) -> None:
         with lock:
             spent[0] += costs[item]
-            most[item == 7] = max(most[item == 7], spent[0])
-        time.sleep(0.005)
+            most[item == 8] = max(most[item == 8], spent[0])
+        if item != 8:
+            two.wait()
         with lock:
             spent[0] -= costs[item]
 
-    assert _run(list(range(60)), work, workers=16, cost=costs.__getitem__, budget=10) == []
+    assert _run(list(range(61)), work, workers=16, cost=costs.__getitem__, budget=10) == []
     assert most == [10, 100]
 
 

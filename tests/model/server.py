@@ -189,7 +189,7 @@ def _finish(coroutine: Any) -> None:
 def _run_without_threads(clock: Clock, wait: Callable[[float], None]) -> None:
     """Run handlers in this thread, so that they need no event loop."""
 
-    async def inline(function: Any, *arguments: Any, **named: Any) -> Any:
+    async def inline(function: Any, /, *arguments: Any, **named: Any) -> Any:
         return function(*arguments, **named)
 
     async def sleep(_: float) -> None:
