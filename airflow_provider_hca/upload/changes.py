@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_hca.causes import names_text
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.identifiers import check_uuid, check_version
 from airflow_provider_hca.client.models import Bundle, BundleFile
 from airflow_provider_hca.client.transport import RequestsTransport
-from airflow_provider_hca.exceptions import DSSAbortedError, DSSProtocolError, InvalidDirectoryError
+from airflow_provider_hca.exceptions import DSSAbortedError, DSSConflictError, DSSProtocolError, InvalidDirectoryError
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.units import size_text
 from airflow_provider_hca.upload.entries import FileChangedError, PlannedFile
@@ -119,6 +120,8 @@ class StoredFile:
         :raises DSSProtocolError: if it lacks an element
         """
         try:
+            if not isinstance(file["name"], str):
+                raise TypeError("name is no text")
             # Without `bundle_file`: other programs can have put names that only the DSS accepts; they are removed.
             member: BundleFile = {
                 "uuid": check_uuid(file["uuid"]),
@@ -246,7 +249,8 @@ def _has_content(
 
 
 def _stored_files(bundle: Bundle) -> dict[str, StoredFile]:
-    return {file["name"]: StoredFile.of(bundle, file) for file in bundle["files"]}
+    files = (StoredFile.of(bundle, file) for file in bundle["files"])
+    return {file.member["name"]: file for file in files}
 
 
 def _changes(plan: Plan, version: str | None, stored: Mapping[str, StoredFile], equal: Collection[str]) -> Changes:
@@ -295,6 +299,30 @@ def check_newer(plan: Plan, changes: Changes) -> None:
         raise NewerVersionError(
             f"bundle {plan.bundle_uuid} has version {changes.version} already, and version {plan.bundle_version} would "
             f"not be the latest: {changes}. Run it for a later date, or check that no other task has this bundle_key"
+        )
+
+
+def check_created(plan: Plan, bundle: Bundle) -> None:
+    """Raise if the bundle that an earlier try created has files with other names than the plan.
+
+    Otherwise a new file would be registered, which cannot be undone, and then the DSS would refuse the bundle.
+
+    :param plan: plan of the whole directory, or of a range of names
+    :param bundle: manifest of the version of the plan
+    :raises DSSConflictError: with the names that only one of them has
+    :raises DSSProtocolError: if a file of the manifest lacks an element
+    """
+    created = {name for name in _stored_files(bundle) if name in plan.names}
+    names = sorted(created.symmetric_difference(file.name for file in plan.files))
+    if names:
+        raise DSSConflictError(
+            "GET",
+            f"/bundles/{plan.bundle_uuid}",
+            409,
+            "bundle_already_exists",
+            f"an earlier try created version {plan.bundle_version}, and since then files were added or removed: "
+            f"{names_text(names, len(names))}. Clear the DAG run, or set another bundle_version of the upload, so that "
+            "the bundle gets a new version",
         )
 
 

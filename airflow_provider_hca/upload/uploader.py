@@ -12,10 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
-from airflow_provider_hca.causes import names_text
 from airflow_provider_hca.client.api import DSSAPI
 from airflow_provider_hca.client.bulk import run_bulk
 from airflow_provider_hca.client.models import PutBundle, check_replica
@@ -36,7 +35,7 @@ from airflow_provider_hca.exceptions import (
 )
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.units import amount, size_text
-from airflow_provider_hca.upload.changes import Changes, encode_kept
+from airflow_provider_hca.upload.changes import Changes, check_created, encode_kept
 from airflow_provider_hca.upload.entries import EVERY_NAME, FileChangedError
 from airflow_provider_hca.upload.keys import bundle_prefix_of, is_key, prefix_of
 from airflow_provider_hca.upload.options import UploadOptions
@@ -246,27 +245,10 @@ class Uploader:
                 self._is_checked = True
 
     def _check_created(self, plan: Plan) -> None:
-        """Check that the bundle, if an earlier try created it, has the files of the plan.
-
-        Otherwise a new file would be registered, which cannot be undone, and then the DSS would refuse the bundle.
-        """
-        try:
-            bundle = self._transport.run(
-                self._dss.get_bundle(plan.bundle_uuid, replica=self._replica, version=plan.bundle_version)
-            )
-        except DSSNotFoundError:
-            return
-        stored = {file["name"] for file in bundle["files"] if file["name"] in plan.names}
-        if differing := stored.symmetric_difference(file.name for file in plan.files):
-            raise DSSConflictError(
-                "GET",
-                f"/bundles/{plan.bundle_uuid}",
-                409,
-                "bundle_already_exists",
-                f"an earlier try created version {plan.bundle_version}, and since then files were added or removed: "
-                f"{names_text(sorted(differing), len(differing))}. Clear the DAG run, or set another bundle_version of "
-                "the upload, so that the bundle gets a new version",
-            )
+        version = plan.bundle_version
+        with suppress(DSSNotFoundError):
+            get_bundle = self._dss.get_bundle(plan.bundle_uuid, replica=self._replica, version=version)
+            check_created(plan, self._transport.run(get_bundle))
 
     def _look_up(self, item: Item) -> Call[None]:
         try:
