@@ -27,6 +27,8 @@ from airflow_provider_hca.upload.access import S3Access
 _CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 # 4xx errors that a retry may not meet.
 _TEMPORARY = frozenset({"NoSuchUpload", "BadDigest"})
+# Redirects that botocore takes for a bucket of another region.
+_REDIRECTS = frozenset({301, 302, 307})
 # Errors of temporary credentials, which the retry of a task fetches anew, and of the clock.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"})
 
@@ -65,6 +67,7 @@ class S3Bucket:
         try:
             self.access = access or S3Access(boto3.Session())
             self.client = _open_client(self.access, workers)
+            self.client.meta.events.register_first("needs-retry.s3.HeadBucket", self._refuse_redirect_without_region)
             credentials = self.access.session.get_credentials()
             proxy_of(self.client.meta.endpoint_url)
         except (BotoCoreError, ValueError, UnusableSettingError) as error:  # ValueError: the endpoint is not a URL
@@ -88,12 +91,15 @@ class S3Bucket:
             raise self.error(key, error) from None
         except KeyError as error:
             raise self.incomplete(key, error.args[0]) from None
-        except RecursionError:
-            raise self._redirect_loop(key) from None
 
-    def _redirect_loop(self, key: str) -> StagingError:
-        """Return the error of botocore's recursion: it follows each redirect to another region by a call of its own."""
-        return StagingError(self.url(key), "the store redirects in a loop: check its region", permanent=True)
+    def _refuse_redirect_without_region(self, response: tuple[Any, dict[str, Any]] | None, **_: Any) -> None:
+        """Refuse a redirect of `HEAD` of the bucket that names no region: botocore would ask again, without end."""
+        if response is None:
+            return
+        metadata = response[1]["ResponseMetadata"]
+        if metadata["HTTPStatusCode"] in _REDIRECTS and "x-amz-bucket-region" not in metadata["HTTPHeaders"]:
+            message = "the store redirects to no region: check AWS_ENDPOINT_URL_S3, and the region"
+            raise StagingError(self.url(""), message, permanent=True)
 
     def incomplete(self, key: str, name: str) -> StagingError:
         """Return the error of a response without a header or element."""
@@ -113,8 +119,6 @@ class S3Bucket:
             return StagingError(url, "TLS failed: check AWS_ENDPOINT_URL_S3, or give the CA bundle in AWS_CA_BUNDLE")
         if isinstance(error, CredentialRetrievalError | MetadataRetrievalError):
             return StagingError(url, f"the AWS credentials cannot be fetched now: {error}")
-        if isinstance(getattr(error, "kwargs", {}).get("error"), RecursionError):  # within urllib3
-            return self._redirect_loop(key)
         if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
             endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the store")
             return StagingError(

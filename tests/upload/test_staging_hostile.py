@@ -57,10 +57,22 @@ def test_s3_response_without_etag_is_error(
 
 
 @pytest.mark.parametrize("action", [_put_with_boto3, _find])
-def test_s3_redirect_loop_is_error(store: Server, action: Callable[[Staging], None]) -> None:
+def test_s3_redirect_without_region_is_error(store: Server, action: Callable[[Staging], None]) -> None:
     store.replies = [Reply(307, [("Location", f"{store.url}/bucket/key")], b"")]
-    with pytest.raises(StagingError, match="redirects in a loop"):
+    with pytest.raises(StagingError, match="the store redirects to no region"):
         action(open_staging("aws", "bucket"))
+    assert [request.method for request in store.asked].count("HEAD") == 1
+
+
+def test_s3_redirect_to_region_is_followed(store: Server) -> None:
+    redirect, region = (
+        Reply(307, [("Location", store.url)], b""),
+        Reply(200, [("x-amz-bucket-region", "eu-west-1")], b""),
+    )
+    store.replies = [redirect, region, Reply(200, [("ETag", f'"{checksum_bytes(CONTENT).s3_etag}"')], b"")]
+    _put_with_boto3(open_staging("aws", "bucket"))
+    assert [request.method for request in store.asked] == ["PUT", "HEAD", "PUT"]
+    assert "/eu-west-1/s3/" in store.asked[-1].headers["Authorization"]
 
 
 @pytest.mark.parametrize("proxy", ["http://user:s3cr3t@proxy:port", "http://[::1", "proxy:99999999", "http://:80"])
