@@ -20,7 +20,7 @@ def read_file(path: str) -> bytes:
         with Path(path).open("rb") as file:
             content = file.read(MAX_TABLE + 1)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{Path(path).absolute()} cannot be read: {error.strerror}") from None
     if len(content) > MAX_TABLE:
         raise ValueError(f"{path} is larger than {MAX_TABLE:,} bytes")
     return content

@@ -274,6 +274,7 @@ def decode_error(request: Request, response: Response, token: str | None = None)
     request_id = response.headers.get("x-aws-request-id", "")[:_TITLE_LENGTH]
     for secret in {token, quote(token, safe=""), quote_plus(token)} if token else ():
         code, title, request_id = (text.replace(secret, "***") for text in (code, title, request_id))
+    title = title[:_TITLE_LENGTH]
     if response.status == 401 and token:
         title += _expiry(token)
     elif response.status == 404:
@@ -289,7 +290,7 @@ def decode_error(request: Request, response: Response, token: str | None = None)
         request.path,
         response.status,
         code[:_TITLE_LENGTH],
-        title[:_TITLE_LENGTH],
+        title,
         request_id,
         retry_after(response),
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_hca.hooks.dss import DSSHook
 
-_MAX_NAME = 500  # characters
+_MAX_NAME = 500  # characters, the last ones: those of a path differ most
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,6 @@ def show_bundle(
             link = address.at_dss(hook.api.url)
         context["ti"].xcom_push(key=LINK_KEY, value=link)
         if name:
-            context["ti"].xcom_push(key=NAME_KEY, value=name[:_MAX_NAME])
+            context["ti"].xcom_push(key=NAME_KEY, value=str(name)[-_MAX_NAME:])
     except Exception as error:  # noqa: BLE001 - a missing link must not fail the task
         log.warning("cannot store the link to the bundle: %s", error)

@@ -12,6 +12,7 @@ from airflow_provider_hca.exceptions import DSSCheckoutError, DSSResponseError, 
 from airflow_provider_hca.links.dss import DSSBundleLink, show_bundle
 from airflow_provider_hca.operators.base import DSSDeferrableOperator, DSSOperator, identity, resolve_creator_uid
 from airflow_provider_hca.triggers.wait import wait_result
+from airflow_provider_hca.units import count_text
 from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.openlineage import OpenLineageMixin, file_inputs
 from airflow_provider_hca.utils.validation import mappings, seconds
@@ -133,7 +134,8 @@ class DSSPutBundleOperator(OpenLineageMixin, DSSDeferrableOperator):
             creator_uid=resolve_creator_uid(self.creator_uid, hook),
             missing_seconds=missing_seconds,
         )
-        self.log.info("bundle %s.%s of %d files: %s", put.uuid, put.version, len(files), put.outcome)
+        size = count_text(len(files), "file", "files")
+        self.log.info("bundle %s.%s of %s: %s", put.uuid, put.version, size, put.outcome)
         result = {
             **identity(put.uuid, put.version, self.replica),
             "file_count": len(files),

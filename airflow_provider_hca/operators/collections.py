@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_hca.exceptions import DSSAuthError, DSSNotFoundError
 from airflow_provider_hca.operators.base import DSSOperator, identity
+from airflow_provider_hca.units import count_text
 from airflow_provider_hca.utils.identity import run_version, task_uuid
 from airflow_provider_hca.utils.validation import mappings
 
@@ -135,7 +136,9 @@ class DSSPutCollectionOperator(DSSOperator):
                 f"collection {uuid} was deleted, and the DSS hides all versions created afterwards: use another "
                 "collection_uuid"
             ) from None
-        self.log.info("collection %s.%s of %d links: created", uuid, version, len(wanted["contents"]))
+        self.log.info(
+            "collection %s.%s of %s: created", uuid, version, count_text(len(wanted["contents"]), "link", "links")
+        )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from airflow_provider_hca.exceptions import (
 from airflow_provider_hca.operators.base import exceeds
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.upload_group import DSSUploadShardOperator, DSSUploadShardsBundleOperator
+from airflow_provider_hca.utils.fail_fast import report_errors
 from airflow_provider_hca.utils.identity import run_version
 from airflow_provider_hca.utils.openlineage import Data, add_to_outlets
 from airflow_provider_hca.utils.progress import ProgressReporter
@@ -42,7 +43,29 @@ RESULTS_KEY = "results"
 _AT_ONCE = 8  # bundles of a unit; each has files in progress
 
 
-class DSSIngestOperator(DSSUploadShardOperator):
+class _BatchOperator(DSSUploadDirectoryOperator):
+    """Base of tasks that create the bundles of several directories."""
+
+    operator_extra_links = ()
+
+    def __init__(self, *, partitioned: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.partitioned = partitioned
+
+    def _report_created(self, context: Context, hook: DSSHook, results: Sequence[BundleResult]) -> None:
+        """Report directories and created bundles to OpenLineage, and the bundles to the events of the outlets."""
+        created = [_as_bundle(result, self.replica) for result in results if result.outcome == "created"]
+        self._report_lineage(
+            [Data.source(result.directory, files=result.file_count, size=result.byte_count) for result in results],
+            [Data.bundle(hook.api.url, bundle) for bundle in created],
+        )
+        if not created:
+            self.outlets = []  # Airflow would send an event for each
+        for bundle in created:
+            add_to_outlets(context, self.outlets, hook.api.url, bundle, partitioned=self.partitioned)
+
+
+class DSSIngestOperator(_BatchOperator, DSSUploadShardOperator):
     """Upload the directories of a unit of work, or a part of a large one; the mapped task of a `DSSIngestTaskGroup`.
 
     Returns nothing; the XCom `results` has the result of each directory, or the statistics of the part.
@@ -51,12 +74,9 @@ class DSSIngestOperator(DSSUploadShardOperator):
     :param partitioned: Whether each bundle is a partition of the assets in `outlets`
     """
 
-    operator_extra_links = ()
-
-    def __init__(self, *, unit: Mapping[str, Any], partitioned: bool, **kwargs: Any) -> None:
+    def __init__(self, *, unit: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(directory=unit.get("directory", ""), shard=unit.get("shard", {}), **kwargs)
         self.unit = unit
-        self.partitioned = partitioned
 
     def execute(self, context: Context) -> None:  # type: ignore[override]  # results are pushed before it fails
         """Upload the unit."""
@@ -81,7 +101,7 @@ class DSSIngestOperator(DSSUploadShardOperator):
 
     def _upload_rows(self, context: Context) -> None:
         """Upload whole directories, push their results, and raise if some failed."""
-        from airflow_provider_hca.upload.batch import Row
+        from airflow_provider_hca.upload.batch import BatchReport, Row
 
         rows = [Row(**row) for row in self.unit["rows"]]
         progress = ProgressReporter(context)
@@ -90,8 +110,10 @@ class DSSIngestOperator(DSSUploadShardOperator):
             self._push(context, rows=[result.as_json() for result in results])
             files, size = sum(result.file_count for result in results), sum(result.byte_count for result in results)
             progress.directories(len(rows), len(rows), file_count=files, byte_count=size)
-            self._report_rows(context, hook, results)
-        _raise_failed(results)
+            self.log.info("%s", BatchReport(results))
+            self._report_created(context, hook, results)
+        with report_errors():
+            _raise_failed(results)
 
     def _upload_all(
         self, context: Context, hook: DSSHook, rows: Sequence[Row], progress: ProgressReporter
@@ -162,23 +184,8 @@ class DSSIngestOperator(DSSUploadShardOperator):
         except (UploadError, DSSConflictError, ValueError) as error:
             return BundleResult.of_error(row, "failed", error)
 
-    def _report_rows(self, context: Context, hook: DSSHook, results: Sequence[BundleResult]) -> None:
-        """Log the results, and report the bundles to the events of the outlets."""
-        from airflow_provider_hca.upload.batch import BatchReport
 
-        self.log.info("%s", BatchReport(list(results)))
-        created = [_as_bundle(result, self.replica) for result in results if result.outcome == "created"]
-        self._report_lineage(
-            [Data.source(result.directory, files=result.file_count, size=result.byte_count) for result in results],
-            [Data.bundle(hook.api.url, bundle) for bundle in created],
-        )
-        if not created:
-            self.outlets = []  # Airflow would send an event for each
-        for bundle in created:
-            add_to_outlets(context, self.outlets, hook.api.url, bundle, partitioned=self.partitioned)
-
-
-class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
+class DSSReportIngestOperator(_BatchOperator, DSSUploadShardsBundleOperator):
     """Report a batch; the last task of a `DSSIngestTaskGroup`.
 
     Creates the bundles of divided directories, and returns the report.
@@ -189,7 +196,6 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
     :param partitioned: Whether each bundle is a partition of the assets in `outlets`
     """
 
-    operator_extra_links = ()
     template_fields: Sequence[str] = (
         "collection_uuid",
         *(
@@ -206,17 +212,19 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         max_failed: float,
         collection_uuid: str | None,
         on_report: OnReport | None,
-        partitioned: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(directory="", planned=None, shards=[], registered=[], **kwargs)
         self.max_failed = max_failed
         self.collection_uuid = collection_uuid
         self.on_report = on_report
-        self.partitioned = partitioned
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the bundles of divided directories, and report the batch."""
+        with report_errors():
+            return self._execute(context)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_hca.upload.batch import BatchReport
 
         # Pulled, since an argument cannot be the output of a mapped task that was skipped (Airflow 2) or failed.
@@ -230,9 +238,11 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         with self._open_hook() as hook:
             report = BatchReport(self._results(hook, batch, units, outputs, ProgressReporter(context)))
             self.log.info("%s", report)
-            result = report.as_json()
+            result = {"dss_conn_id": self.dss_conn_id, "replica": self.replica, **report.as_json()}
             ti.xcom_push(key=REPORT_KEY, value=result)
-            self._report_divided(context, hook, batch, report)
+            divided = {record["row"]["bundle_key"] for record in batch["divided"]}
+            # `ingest` did so for the others.
+            self._report_created(context, hook, [one for one in report.results if one.bundle_key in divided])
             _raise_temporary(context, batch, report)
             if self.collection_uuid:
                 self._add_to_collection(hook, self.collection_uuid, report)
@@ -292,19 +302,6 @@ class DSSReportIngestOperator(DSSUploadShardsBundleOperator):
         except (DSSError, ValueError) as error:
             return BundleResult.of_error(row, "failed", error)
         return BundleResult.of_report(row, "created", report)
-
-    def _report_divided(self, context: Context, hook: DSSHook, batch: Mapping[str, Any], report: BatchReport) -> None:
-        """Report the bundles of divided directories to the events of the outlets; `ingest` did so for the others."""
-        keys = {record["row"]["bundle_key"] for record in batch["divided"]}
-        created = [
-            _as_bundle(result, self.replica)
-            for result in report.results
-            if result.bundle_key in keys and result.outcome == "created"
-        ]
-        if not created:
-            self.outlets = []
-        for bundle in created:
-            add_to_outlets(context, self.outlets, hook.api.url, bundle, partitioned=self.partitioned)
 
     def _add_to_collection(self, hook: DSSHook, uuid: str, report: BatchReport) -> None:
         """Put a version of a collection that has the latest versions of the bundles, unless the latest one does.

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow_provider_hca.operators.ingest import BATCH_KEY, DSSIngestOperator, DSSReportIngestOperator
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
 from airflow_provider_hca.operators.upload_group import GIB, check_arguments
+from airflow_provider_hca.units import count_text
 from airflow_provider_hca.utils.identity import run_version
 from airflow_provider_hca.utils.progress import ProgressReporter
 
@@ -193,7 +194,7 @@ class DSSPlanIngestOperator(DSSUploadDirectoryOperator):
             small = [one for one in batch.planned if not is_large(one, **limits)]
             failed, divided, units = self._divide(hook, large, version)
             units += self._pack(small, **limits, used=len(units))
-        self.log.info("%d tasks", len(units))
+        self.log.info("%s", count_text(len(units), "task", "tasks"))
         results = [result.as_json() for result in [*batch.invalid, *failed]]
         value = {"rows": [asdict(row) for row in rows], "results": results, "divided": divided}
         context["ti"].xcom_push(key=BATCH_KEY, value=value)

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import TaskGroup, conf
 
 from airflow_provider_hca.exceptions import InvalidDirectoryError
 from airflow_provider_hca.operators.upload import DSSUploadDirectoryOperator
+from airflow_provider_hca.units import amount, count_text
 from airflow_provider_hca.utils.fail_fast import fail_fast
 from airflow_provider_hca.utils.openlineage import Data
 from airflow_provider_hca.utils.progress import ProgressReporter
@@ -139,7 +140,7 @@ class DSSPlanUploadOperator(DSSUploadDirectoryOperator):
             shards = split_plan(plan, max_files=self.max_shard_files, max_bytes=self.max_shard_bytes)
             _check_count(len(shards))
         self._report_lineage([Data.source(self.directory, files=len(plan.files), size=plan.size)])
-        self.log.info("%d files, %d bytes, in %d shards", len(plan.files), plan.size, len(shards))
+        self.log.info("%s, in %s", amount(len(plan.files), plan.size), count_text(len(shards), "shard", "shards"))
         planned = UploadReport.of_plan(plan, self.replica, changes)
         context["ti"].xcom_push(key=PLANNED_KEY, value=planned.as_json())
         return [shard.as_json() for shard in shards]

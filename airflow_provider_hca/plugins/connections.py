@@ -50,7 +50,7 @@ class Health(BaseModel):
     :ivar ok: Whether the DSS answers and accepts the token, if there is one that may be tested
     :ivar message: Result of "Test" in the form of the connection
     :ivar host: URL of the API
-    :ivar credentials: Kind of the credentials; empty if not tested
+    :ivar credentials: Kind of the credentials; empty if they were not tested
     :ivar read_only: Whether the connection has no credentials, so that it can only read
     :ivar seconds: Time in which the DSS answered; None if it did not
     """
@@ -85,11 +85,15 @@ async def health(connection_id: str, user: access.User) -> Health:
         return await to_thread.run_sync(_test, connection_id, limiter=_LIMITER)
     started = time.monotonic()
     ok, message = await _reach(connection_id)
-    if ok:
-        message = f"{message} answers. Credentials were not tested: {reason}"
-    host = await to_thread.run_sync(_host, connection_id, limiter=_LIMITER)
     seconds = _seconds_since(started) if ok else None
-    return Health(ok=ok, message=message, host=host, credentials="", read_only=False, seconds=seconds)
+    host = await to_thread.run_sync(_host, connection_id, limiter=_LIMITER)
+    read_only = await to_thread.run_sync(_credentials, connection_id, limiter=_LIMITER) == _READ_ONLY
+    if ok and read_only:
+        message = f"{message} answers. The connection has no credentials, so it can only read"
+    elif ok:
+        message = f"{message} answers. Credentials were not tested: {reason}"
+    credentials = _READ_ONLY if read_only else ""
+    return Health(ok=ok, message=message, host=host, credentials=credentials, read_only=read_only, seconds=seconds)
 
 
 def _seconds_since(started: float) -> float:
@@ -118,10 +122,9 @@ async def _reach(conn_id: str) -> tuple[bool, str]:
 
 def _test(conn_id: str) -> Health:
     started = time.monotonic()
-    hook = DSSHook(conn_id)
-    ok, message = hook.test_connection()
+    ok, message = DSSHook(conn_id).test_connection()
     seconds = _seconds_since(started) if ok else None
-    credentials = _credentials(hook)
+    credentials = _credentials(conn_id)
     return Health(
         ok=ok,
         message=plain_text(message),
@@ -153,9 +156,10 @@ def _host(conn_id: str) -> str:
     return "" if "@" in host else host  # may contain a password
 
 
-def _credentials(hook: DSSHook) -> str:
+def _credentials(conn_id: str) -> str:
+    """Return the kind of the credentials, without sending them; empty if they are not valid on this machine."""
     try:
-        with hook:
+        with DSSHook(conn_id) as hook:
             return _CREDENTIALS[type(hook.api.auth).__name__]
-    except (DSSError, ValueError):  # reported by the test
+    except (DSSError, ValueError):
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
@@ -91,6 +92,25 @@ def group_has_state(state: StateFilter) -> ColumnElement[bool]:
         is_last_try(other),
         has_state(other, state),
     )
+
+
+def links_to(
+    xcom: Any, connection: str, *, replica: str = "", uuid: str = "", version: str | None = None
+) -> ColumnElement[bool]:
+    """Return the condition for the XCom of a link to a bundle; see `BundleAddress.on_page`.
+
+    :param replica: Replica; any if empty
+    :param uuid: UUID of the bundle; any if empty
+    :param version: Version of the bundle, or of a task that uses the latest one; any if None
+    """
+    place = {"connection": connection} | ({"replica": replica} if replica else {})
+    conditions = [xcom.key == LINK_KEY, value_contains(xcom, f"?{urlencode(place)}&")]
+    if uuid:
+        conditions.append(value_contains(xcom, f"&uuid={uuid}"))
+    if version:
+        latest = ~value_contains(xcom, "&version=")
+        conditions.append(or_(value_contains(xcom, f"&version={version}"), latest))
+    return and_(*conditions)
 
 
 def matches(text: str) -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -16,6 +17,8 @@ from sqlalchemy.orm import aliased
 
 from airflow_provider_hca.client.identifiers import check_uuid
 from airflow_provider_hca.plugins import access
+from airflow_provider_hca.plugins.batches import read_reported
+from airflow_provider_hca.plugins.dss import LatestVersionQuery, ReplicaQuery
 from airflow_provider_hca.plugins.filters import (
     GROUP_KEY,
     SHARD_OPERATOR,
@@ -24,10 +27,12 @@ from airflow_provider_hca.plugins.filters import (
     has_state,
     is_finished_part,
     is_ingest,
+    links_to,
     matches,
     matches_mapped,
     value_contains,
 )
+from airflow_provider_hca.plugins.groups import count_large, include_earlier_tasks
 from airflow_provider_hca.plugins.models import Bundle, Ingest, merge_mapped, select_most_relevant
 from airflow_provider_hca.plugins.tasks import (
     ALL_TRIES,
@@ -41,7 +46,7 @@ from airflow_provider_hca.plugins.tasks import (
     same_task_has,
 )
 from airflow_provider_hca.plugins.text import plain_text
-from airflow_provider_hca.utils.ui_links import LINK_KEY, NAME_KEY
+from airflow_provider_hca.utils.ui_links import NAME_KEY
 
 router = APIRouter(prefix="/api", dependencies=[access.READS_XCOMS])
 
@@ -144,10 +149,13 @@ def list_ingests(
     groups = matching.group_by(*GROUP_KEY)
     total = session.scalar(select(func.count()).select_from(groups.subquery()), execution_options=ALL_TRIES) or 0
     newest = func.max(func.coalesce(TaskInstance.start_date, XComModel.timestamp)).desc()
-    keys = session.execute(groups.order_by(newest, *GROUP_KEY).offset(offset).limit(limit)).all()
-    found = merge_mapped(read_tasks(session, lambda columns: tuple_(*columns[:3]).in_([tuple(key) for key in keys])))
-    places = {tuple(key): place for place, key in enumerate(keys)}
-    found.sort(key=lambda ingest: places[ingest.dag_id, ingest.run_id, ingest.task_id])
+    page = groups.order_by(newest, *GROUP_KEY).offset(offset).limit(limit)
+    keys = [(key[0], key[1], key[2]) for key in session.execute(page)]
+    counted = count_large(session, keys)
+    read = list({*keys} - {_name(ingest)[:3] for ingest in counted})
+    found = [*merge_mapped(read_tasks(session, lambda columns: tuple_(*columns[:3]).in_(read))), *counted]
+    found = include_earlier_tasks(session, found)
+    found.sort(key=lambda ingest: keys.index(_name(ingest)[:3]))
     return Ingests(
         ingests=[_await_bundle(ingest).model_copy(update={"members": []}) for ingest in found],
         total=total,
@@ -200,14 +208,20 @@ def get_run(dag_id: str, run_id: str, session: SessionDep, task_id: str = "") ->
 
 @router.get("/bundle-tasks")
 def list_bundle_tasks(
-    uuid: Annotated[str, AfterValidator(lambda value: check_uuid(value))], user: access.User, session: SessionDep
+    uuid: Annotated[str, AfterValidator(lambda value: check_uuid(value))],
+    connection: str,
+    user: access.User,
+    session: SessionDep,
+    version: LatestVersionQuery = None,
 ) -> BundleTasks:
-    """Return the newest tasks that create, change, delete, download or wait for a bundle, if the user may read them."""
+    """Return the newest tasks that create, change, delete, download or wait for a bundle, if the user may read them.
+
+    :param version: Version, for tasks that use it or the latest one; any if None
+    """
     links = session.execute(
         select(*TASK_KEY)
         .where(
-            XComModel.key == LINK_KEY,
-            cast(XComModel.value, String).contains(f"&uuid={uuid}"),
+            links_to(XComModel, connection, uuid=uuid, version=version),
             XComModel.dag_id.in_(access.readable_dags(user)),
         )
         .order_by(XComModel.timestamp.desc())
@@ -221,18 +235,23 @@ def list_bundle_tasks(
 
 @router.get("/creators")
 def find_creators(
-    user: access.User, session: SessionDep, fqid: Annotated[list[str], Query(max_length=_MAX_CREATORS)]
+    user: access.User,
+    session: SessionDep,
+    connection: str,
+    fqid: Annotated[list[str], Query(max_length=_MAX_CREATORS)],
 ) -> Creators:
     """Return the tasks that created bundles, if Airflow has their XComs and the user may read them."""
-    name = aliased(XComModel)
+    readable = access.readable_dags(user)
+    name, link = aliased(XComModel), aliased(XComModel)
     rows = session.execute(
         select(XComModel.value, *TASK_KEY, name.value.label("name"))
+        .join(link, and_(links_to(link, connection), *same_task(link)))
         .outerjoin(name, and_(name.key == NAME_KEY, *same_task(name)))
         .where(
             XComModel.key == "fqid",
             # As text, since databases differ in how they compare JSON.
             cast(XComModel.value, String).in_([json.dumps(value) for value in fqid]),
-            XComModel.dag_id.in_(access.readable_dags(user)),
+            XComModel.dag_id.in_(readable),
             same_task_has(CREATED_KEY),
         )
         .order_by(XComModel.timestamp)  # the first task created it, later ones found it
@@ -242,29 +261,48 @@ def find_creators(
     for value, *task in rows:
         values = dict(zip(Creator.model_fields, [*task[:4], plain_text(task[4])], strict=True))
         creators.setdefault(value, Creator(**values))
+    for reporter, bundle in read_reported(session, readable, lambda entry: entry.get("fqid") in fqid):
+        if bundle.connection == connection:
+            values = dict(zip(Creator.model_fields, [*reporter[:4], bundle.name], strict=True))
+            creators.setdefault(f"{bundle.uuid}.{bundle.version}", Creator(**values))
     return Creators(creators=creators)
 
 
 @router.get("/named-bundles")
 def find_named_bundles(
-    text: Annotated[str, Query(min_length=1, max_length=250)], connection: str, user: access.User, session: SessionDep
+    text: Annotated[str, Query(min_length=1, max_length=250)],
+    connection: str,
+    replica: ReplicaQuery,
+    user: access.User,
+    session: SessionDep,
 ) -> NamedBundles:
-    """Return the bundles of a connection whose key or directory contains a text, if the user may read their tasks."""
+    """Return the bundles of a replica whose key or directory contains a text, if the user may read their tasks."""
+    readable = access.readable_dags(user)
     link = aliased(XComModel)
     rows = session.execute(
         select(link.value, XComModel.value)
-        .join(link, and_(link.key == LINK_KEY, *same_task(link)))
+        .join(link, and_(links_to(link, connection, replica=replica), *same_task(link)))
         .where(
             XComModel.key == NAME_KEY,
             value_contains(XComModel, text),
-            XComModel.dag_id.in_(access.readable_dags(user)),
+            XComModel.dag_id.in_(readable),
             same_task_has(CREATED_KEY),
         )
         .order_by(XComModel.timestamp.desc())
         .limit(_MAX_NAMED)
     )
-    found = dict.fromkeys(bundle_of(value, name) for value, name in rows)
-    return NamedBundles(bundles=[bundle for bundle in found if bundle and bundle.connection == connection])
+    found = [bundle_of(value, name) for value, name in rows]
+
+    def is_named(entry: dict[str, Any]) -> bool:
+        return any(text.lower() in str(entry.get(key)).lower() for key in ("bundle_key", "directory"))
+
+    found += [bundle for _, bundle in islice(read_reported(session, readable, is_named), _MAX_NAMED)]
+    here = [bundle for bundle in dict.fromkeys(found) if bundle and _place(bundle) == (connection, replica)]
+    return NamedBundles(bundles=sorted(here, key=lambda bundle: bundle.version or "", reverse=True)[:_MAX_NAMED])
+
+
+def _place(bundle: Bundle) -> tuple[str, str]:
+    return bundle.connection, bundle.replica
 
 
 def _name(task: Ingest) -> tuple[str, str, str, int]:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
-_FAILED = {"failed", "upstream_failed"}
+FAILED = {"failed", "upstream_failed"}
 _MAX_NAMES = 5  # of files with the same failure, as in the XCom
 
 Action = Literal[
@@ -210,7 +210,7 @@ def select_most_relevant(ingests: Sequence[Ingest], limit: int) -> tuple[list[In
 def _select(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
     def rank(index: int) -> tuple[bool, float]:
         ingest = ingests[index]
-        return ingest.state in OVER - _FAILED, -(ingest.started.timestamp() if ingest.started else float("inf"))
+        return ingest.state in OVER - FAILED, -(ingest.started.timestamp() if ingest.started else float("inf"))
 
     kept = sorted(sorted(range(len(ingests)), key=rank)[:limit])
     return [ingests[index] for index in kept], len(ingests) - len(kept)
@@ -218,7 +218,7 @@ def _select(ingests: Sequence[Ingest], limit: int) -> tuple[list[Ingest], int]:
 
 def _merge(members: Sequence[Ingest]) -> Ingest:
     states = Counter(member.state or "no_state" for member in members)
-    state = _state(states, run_is_over=members[0].run_state in {"success", "failed"})
+    state = merged_state(states, run_is_over=members[0].run_state in {"success", "failed"})
     is_upload_group = any(member.action == "shard" for member in members)
     action, phase = ("create", "shards") if is_upload_group else (members[0].action, "tasks")
     progress = _merge_progress(members, phase, states["success"])
@@ -272,7 +272,7 @@ def _merge_errors(members: Sequence[Ingest]) -> str:
     return reason if not others else f"{reason} (and {others:,} other reason{'s' if others > 1 else ''})"
 
 
-def _state(states: Counter[str], *, run_is_over: bool) -> str | None:
+def merged_state(states: Counter[str], *, run_is_over: bool) -> str | None:
     """Return the state of all mapped tasks together.
 
     :param run_is_over: Whether the DAG run has ended, so that tasks without a state will not run

@@ -15,7 +15,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import ColumnElement, Row, and_, exists, null, select, true
+from sqlalchemy import ColumnElement, Row, and_, exists, null, or_, select, true, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from airflow_provider_hca.plugins.models import Action, Bundle, Ingest, Progress, Report, Target
@@ -54,7 +54,7 @@ ACTIONS: dict[str, Action] = {
 }
 _KILLED = "The task failed without a reported reason, for example because it was killed. Its log may have the reason"
 _UPSTREAM_FAILED = "A task before this one failed"
-_MAX_XCOMS = 20_000  # a DAG run can have very many mapped tasks
+_MAX_ROWS = 20_000  # a DAG run can have very many mapped tasks
 TASK_KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
 LABEL = TaskInstance.__table__.c.rendered_map_index  # the attribute of the class replaces a missing label
 _TASK_COLUMNS = (
@@ -76,28 +76,32 @@ def read_tasks(session: Session, condition: Callable[[Sequence[Any]], Any], *, a
     :param any_task: Whether to return tasks that have not reported anything, too
     """
     tries: defaultdict[tuple[Any, ...], dict[Any, _XComs]] = defaultdict(dict)
-    for row in session.execute(
+    xcoms = session.execute(
         select(*TASK_KEY, XComModel.key, XComModel.value, XComModel.timestamp, _TRY_KEY.label("try_id"))
         .where(condition(TASK_KEY), XComModel.key.in_((*_OWN_KEYS, *_RESULT_KEYS, *_TARGET_KEYS)))
         .order_by(XComModel.timestamp.desc())
-        .limit(_MAX_XCOMS)
+        .limit(_MAX_ROWS)
         .execution_options(**ALL_TRIES)
-    ):
+    ).all()
+    for row in xcoms:
         tries[row[:4]].setdefault(row.try_id, {})[row.key] = (row.value, row.timestamp)
-    # Other tasks may use the other keys.
-    reporting = {name for name, xcoms in tries.items() if set().union(*xcoms.values()) & set(_OWN_KEYS)}
-    groups = {name[:3] for name in reporting if name[3] >= 0}
-
-    def is_ours(task: Row[Any]) -> bool:
-        return task.operator in ACTIONS or task[:4] in reporting or task[:3] in groups
-
+    wanted = condition(_TASK_COLUMNS)
+    if not any_task:
+        # Other tasks may use the other keys.
+        reporting = {name[:3] for name, found in tries.items() if set().union(*found.values()) & set(_OWN_KEYS)}
+        is_ours = or_(TaskInstance.operator.in_(ACTIONS), tuple_(*_TASK_COLUMNS[:3]).in_(list(reporting)))
+        wanted = and_(wanted, is_ours)
     tasks = session.execute(
         select(*_TASK_COLUMNS, DagRun.state.label("run_state"))
         .join(DagRun, same_run())
-        .where(condition(_TASK_COLUMNS))
-        .limit(_MAX_XCOMS)
-    )
-    return [_ingest(task, _last_xcoms(task, tries[task[:4]])) for task in tasks if any_task or is_ours(task)]
+        .where(wanted)
+        .order_by(*_TASK_COLUMNS[:4])
+        .limit(_MAX_ROWS)
+    ).all()
+    found = [_ingest(task, _last_xcoms(task, tries[task[:4]])) for task in tasks]
+    if len(xcoms) == _MAX_ROWS:  # the reasons of other failures were not read
+        found = [task.model_copy(update={"error": ""}) if task.error == _KILLED else task for task in found]
+    return found
 
 
 def _last_xcoms(task: Row[Any], tries: Mapping[Any, _XComs]) -> _XComs:
@@ -133,6 +137,8 @@ def same_run() -> ColumnElement[bool]:
 
 def _ingest(task: Row[Any], xcoms: _XComs) -> Ingest:
     values = {key: value for key, (value, _) in xcoms.items()}
+    if task.operator == REPORT_OPERATOR and isinstance(values.get(REPORT_KEY), dict):
+        values = {**values[REPORT_KEY], **values}  # a batch that failed has no result
     progress = _parse(Progress, values.get(PROGRESS_KEY))
     _, updated = xcoms.get(PROGRESS_KEY, (None, None))
     return Ingest(

@@ -130,9 +130,13 @@ class DSSSensor(BaseSensorOperator):
             return super().execute(context)
         except AirflowSensorTimeout:  # whose message does not name the condition
             raise self._timed_out() from None
+        except AirflowSkipException as error:
+            if error.__cause__ is not None:  # an error of a poke
+                raise
+            raise AirflowSkipException(f"Skipped because of soft_fail: {self._timed_out()}") from None
 
     def _timed_out(self) -> AirflowSensorTimeout:
-        return AirflowSensorTimeout(f"{self._new_waiter()}: not within the timeout of {self.timeout:.0f} s")
+        return AirflowSensorTimeout(f"{self._new_waiter()}: not within the timeout of {self.timeout:.10g} s")
 
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - Airflow's signature
         """Return the result after the wait in the triggerer."""

@@ -16,7 +16,7 @@ from airflow_provider_hca.causes import cause_text, most_frequent, names_text
 from airflow_provider_hca.client.identifiers import bundle_uuid_of
 from airflow_provider_hca.exceptions import DSSAbortedError
 from airflow_provider_hca.parallel import run_parallel
-from airflow_provider_hca.units import amount
+from airflow_provider_hca.units import amount, count_text
 from airflow_provider_hca.upload.checksums import PART_SIZE
 from airflow_provider_hca.upload.plan import Plan
 from airflow_provider_hca.upload.report import UploadReport
@@ -131,7 +131,8 @@ class Batch:
 
     def __str__(self) -> str:
         size = amount(sum(one.file_count for one in self.planned), sum(one.byte_count for one in self.planned))
-        return f"{len(self.planned):,} directories with {size}, {len(self.invalid):,} invalid"
+        directories = count_text(len(self.planned), "directory", "directories")
+        return f"{directories} with {size}, {len(self.invalid):,} invalid"
 
 
 def check_keys(rows: Sequence[Row]) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_hca.client.models import Bundle, BundleFile
 from airflow_provider_hca.client.transport import RequestsTransport
 from airflow_provider_hca.exceptions import DSSAbortedError, DSSConflictError, DSSProtocolError, InvalidDirectoryError
 from airflow_provider_hca.parallel import run_parallel
-from airflow_provider_hca.units import size_text
+from airflow_provider_hca.units import count_text, size_text
 from airflow_provider_hca.upload.entries import FileChangedError, PlannedFile
 from airflow_provider_hca.upload.options import UploadOptions
 from airflow_provider_hca.upload.plan import Plan
@@ -339,6 +339,7 @@ def check_max_changed(changes: Changes, max_changed: float | None) -> None:
     limit = max_changed * before if isinstance(max_changed, float) else max_changed
     if changes.count > limit:
         raise ValueError(
-            f"{changes.count:,} files would change, more than max_changed={max_changed!r} allows for {before:,} files: "
-            f"{changes}. Check that the directory is complete, and that of this bundle"
+            f"{count_text(changes.count, 'file', 'files')} would change, more than "
+            f"max_changed={max_changed!r} allows for {before:,} files: {changes}. Check that the directory is "
+            "complete, and that of this bundle"
         )

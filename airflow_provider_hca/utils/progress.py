@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_hca.exceptions import DSSError, InvalidMetadataError, UploadError
+from airflow_provider_hca.units import count_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -100,7 +101,7 @@ class ProgressReporter:
 
     @contextmanager
     def reporting(self, phase: str = "plan") -> Iterator[None]:
-        """Report errors of the block, log failed files by cause, and raise them again.
+        """Report errors of the block, log failed files by cause if there are many, and raise them again.
 
         :param phase: First phase of the block
         """
@@ -137,9 +138,9 @@ def _failures(error: Exception) -> list[dict[str, Any]]:
     from airflow_provider_hca.causes import group_errors
 
     causes = group_errors(failures)
-    for cause, names in causes:
-        count = "1 file" if len(names) == 1 else f"{len(names):,} files"
-        log.error("%s failed: %s\n  %s", count, cause, "\n  ".join(names))
+    if " more" in str(error):  # the message, which Airflow logs, names the first files only
+        for cause, names in causes:
+            log.error("%s failed: %s\n  %s", count_text(len(names), "file", "files"), cause, "\n  ".join(names))
     return [
         {"cause": cause[:_MAX_LENGTH], "count": len(names), "names": names[:_MAX_NAMES]}
         for cause, names in causes[:_MAX_CAUSES]

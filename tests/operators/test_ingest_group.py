@@ -17,7 +17,7 @@ from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSIngestTaskGroup
 from airflow_provider_hca.operators.ingest import DSSIngestOperator
-from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
+from airflow_provider_hca.utils.ui_links import ERROR_KEY, PROGRESS_KEY
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, xcom
 from tests.validation import samples
@@ -139,6 +139,9 @@ def test_max_failed_decides_whether_the_run_fails(
         path.unlink()
     dag_run = ingest(dss, prefix, 1, directory=str(incoming), max_failed=max_failed)
     assert (outcomes(dag_run), states(dag_run)["ingest.report"]) == ({"created": 3, "invalid": 1}, state)
+    assert (report(dag_run)["dss_conn_id"], report(dag_run)["replica"]) == ("hca_dss_default", "aws")
+    reason = xcom(dag_run, "ingest.report", ERROR_KEY)
+    assert "1 of 4 directories are invalid or failed" in reason if state == "failed" else reason is None
 
 
 def test_next_night_takes_up_what_failed(dss: LocalDSS, incoming: Path, prefix: str) -> None:
@@ -148,6 +151,7 @@ def test_next_night_takes_up_what_failed(dss: LocalDSS, incoming: Path, prefix: 
     dss.control("DELETE", "faults")
     assert outcomes(one) == {"created": 3, "failed": 1}
     assert states(one) == {"ingest.plan": "success", "ingest.ingest": "failed", "ingest.report": "failed"}
+    assert "1 of 4 directories failed" in xcom(one, "ingest.ingest", ERROR_KEY, map_index=0)
     puts = requests_of(dss, "PUT", "/files/")
     assert outcomes(ingest(dss, prefix, 2, directory=str(incoming))) == {"created": 1, "unchanged": 3}
     assert requests_of(dss, "PUT", "/files/") == puts

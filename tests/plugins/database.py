@@ -58,17 +58,20 @@ class Rows:
         map_index: int = -1,
         label: str | None = None,
         operator: str = "DSSUploadDirectoryOperator",
+        seconds: float | None = None,
     ) -> None:
         """Add a task instance with its XComs; each one starts a second later.
 
         On Airflow 3.4 a task in the state `up_for_retry` has a second task instance for its next try.
 
         :param label: Rendered `map_index_template`
+        :param seconds: Duration of the task; it has no end if None
         """
         name = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": task_id, "map_index": map_index}
         started = START + timedelta(seconds=next(_NUMBERS))
         task = {**name, "state": state, "try_number": 1, "operator": operator, "pool": "default_pool"}
         task |= {"start_date": started if state else None, "rendered_map_index": label, "pool_slots": 1}
+        task |= {"end_date": None if seconds is None else started + timedelta(seconds=seconds)}
         values = [{"key": key, "value": value, "timestamp": started} for key, value in (xcoms or {}).items()]
         with create_session() as session:
             if AIRFLOW_V_3_4_PLUS:

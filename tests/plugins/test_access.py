@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
@@ -92,8 +92,18 @@ def test_unreadable_dag_is_hidden_everywhere(airflow: Airflow, ingested: Ingeste
         assert airflow.call("GET", address, user, params=run).status_code == 403
         assert airflow.call("GET", address, "viewer", params=run).status_code == 200
     fqids = [f"{bundle.uuid}.{bundle.version}" for bundle in (ingested, hidden)]
-    assert set(airflow.page("creators", "viewer", fqid=fqids)["creators"]) == set(fqids)
-    assert set(airflow.page("creators", user, fqid=fqids)["creators"]) == {fqids[0]}
+    here: dict[str, Any] = {"connection": "hca_dss_default"}
+    assert set(airflow.page("creators", "viewer", fqid=fqids, **here)["creators"]) == set(fqids)
+    assert set(airflow.page("creators", user, fqid=fqids, **here)["creators"]) == {fqids[0]}
+    name = airflow.page("creators", "viewer", fqid=fqids, **here)["creators"][fqids[1]]["name"]
+    named = {"text": name, "replica": "aws", **here}
+    assert airflow.page("named-bundles", "viewer", **named)["bundles"]
+    assert hidden.uuid not in {bundle["uuid"] for bundle in airflow.page("named-bundles", user, **named)["bundles"]}
+    assert airflow.page("bundle-tasks", "viewer", uuid=hidden.uuid, **here)["tasks"]
+    assert airflow.page("bundle-tasks", user, uuid=hidden.uuid, **here)["tasks"] == []
+    mapped = {**run, "task_id": "upload"}
+    assert airflow.call("GET", "/hca-dss/api/mapped", user, params=mapped).status_code == 403
+    assert airflow.call("GET", "/hca-dss/api/mapped", "viewer", params=mapped).status_code == 200
     assert "hidden" in {ingest["dag_id"] for ingest in airflow.page("ingests", "viewer")["ingests"]}
     assert "hidden" not in {ingest["dag_id"] for ingest in airflow.page("ingests", user)["ingests"]}
 

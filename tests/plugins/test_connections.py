@@ -101,13 +101,18 @@ def test_health_with_tests_disabled_sends_no_token(
     assert answer.message == (
         f"{airflow_dss.url} answers. Credentials were not tested: [core] test_connection is {setting}"
     )
-    assert (answer.host, answer.credentials) == (airflow_dss.url, "")
+    assert (answer.host, answer.credentials, answer.read_only) == (airflow_dss.url, "", False)
     assert requests_of(airflow_dss, "GET", "/v1/collections") == 0
     assert requests_of(airflow_dss, "GET", "/v1/bundles") + requests_of(airflow_dss, "HEAD", "/v1/bundles") == 1
     monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps({"conn_type": "hca_dss", "host": "me:hunter22@dss"}))
     answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
     assert (answer.ok, answer.host) == (False, "")
     assert "hunter22" not in answer.message
+    for password, credentials in {"": "none, read only", "a.b.c": ""}.items():
+        values = {"conn_type": "hca_dss", "host": airflow_dss.url, "password": password}
+        monkeypatch.setenv("AIRFLOW_CONN_KEYED", json.dumps(values))
+        answer = asyncio.run(health("keyed", SimpleAuthManagerUser(username="a", role="admin")))
+        assert (answer.ok, answer.credentials, answer.read_only) == (True, credentials, not password)
 
 
 @pytest.mark.parametrize(("host", "seconds"), [(None, float), ("", type(None))], ids=["read only", "without host"])

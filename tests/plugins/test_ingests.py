@@ -67,7 +67,7 @@ def test_download_is_not_the_creator_of_its_bundle(airflow: Airflow, ingested: I
     assert len(airflow.page("ingests", limit=1)["ingests"]) == 1  # although two downloads are newer
     fqid = f"{ingested.uuid}.{ingested.version}"
     creator = {"dag_id": "ingest", "run_id": ingested.run_id, "task_id": "upload", "map_index": -1}
-    found = airflow.page("creators", fqid=fqid)["creators"]
+    found = airflow.page("creators", fqid=fqid, connection="hca_dss_default")["creators"]
     assert found[fqid].pop("name").endswith("islets0")
     assert found == {fqid: creator}
 
@@ -90,7 +90,7 @@ def test_too_many_tasks_show_failed_and_running_ones_first() -> None:
 
 
 def test_unknown_bundle_has_no_creator(airflow: Airflow) -> None:
-    assert airflow.page("creators", fqid="x.y")["creators"] == {}
+    assert airflow.page("creators", fqid="x.y", connection="hca_dss_default")["creators"] == {}
     answer = airflow.call("GET", "/hca-dss/api/run?dag_id=ingest&run_id=none")
     assert (answer.status_code, answer.json()["detail"]) == (404, "no run 'none' of DAG 'ingest'")
 

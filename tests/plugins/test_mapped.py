@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_hca.plugins import groups, tasks
 from airflow_provider_hca.utils.ui_links import ERROR_KEY
 from tests.local.server import new_uuid
 from tests.plugins.database import Rows, link, new_dag, uploaded
@@ -89,8 +91,63 @@ def test_batch_is_one_ingest_with_its_report(page_api: TestClient) -> None:
     run.add("ingest.report", "failed", {"report": {**report, **more}}, operator="DSSReportIngestOperator")
     (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
     assert (ingest["task_id"], ingest["report"]) == ("ingest.report", report)
+    assert (ingest["file_count"], ingest["byte_count"]) == (9, 90)
     tasks = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
     assert [task["task_id"] for task in tasks] == ["ingest.ingest", "ingest.report"]
+
+
+def test_group_took_as_long_as_all_of_its_tasks(page_api: TestClient) -> None:
+    run = Rows(new_dag())
+    run.add("upload.plan", "success", operator="DSSPlanUploadOperator", seconds=1)
+    for index in range(2):
+        run.add("upload.shard", "success", uploaded(), map_index=index, operator="DSSUploadShardOperator", seconds=1)
+    run.add("upload.bundle", "success", uploaded(rate=7.0), operator="DSSUploadShardsBundleOperator", seconds=7)
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    started, ended = (datetime.fromisoformat(ingest[key]) for key in ("started", "ended"))
+    assert (ended - started).total_seconds() == 10  # each task starts a second after the one before
+    assert ingest["progress"]["rate"] == 100
+    tasks = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
+    assert tasks[-1]["started"] > ingest["started"]
+
+
+def test_mapped_tasks_beyond_the_limit_are_counted(page_api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_MAX_READ", 7)
+    dag_id = new_dag()
+    old, single, new = (Rows(dag_id, "success") for _ in range(3))
+    for index, state in enumerate(["success", "failed", "success", "upstream_failed"]):
+        old.add("upload", state, uploaded(), map_index=index)
+    single.add("upload", "success", uploaded())
+    for index in range(4):
+        new.add("upload", "success", uploaded(), map_index=index)
+    found = {ingest["run_id"]: ingest for ingest in _get(page_api, "ingests", dag_id=dag_id)["ingests"]}
+    assert list(found) == [new.run_id, single.run_id, old.run_id]
+    assert [ingest["file_count"] for ingest in found.values()] == [40, 10, None]
+    counted = found[old.run_id]
+    assert counted["states"] == {"success": 2, "failed": 1, "upstream_failed": 1}
+    assert (counted["state"], counted["error"]) == ("failed", "Open the row for the reasons")
+    assert (counted["action"], counted["started"] is None, counted["map_index"]) == ("create", False, -1)
+
+
+def test_reasons_that_were_not_read_are_not_invented(page_api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Rows(new_dag(), "failed")
+    for index in range(3):
+        run.add("upload", "failed", uploaded(), map_index=index)
+    query = {"dag_id": run.dag_id, "run_id": run.run_id}
+    (task,) = _get(page_api, "run", **query)["ingests"]
+    assert [bool(member["error"]) for member in task["members"]] == [True] * 3
+    monkeypatch.setattr(tasks, "_MAX_ROWS", 4)
+    (task,) = _get(page_api, "run", **query)["ingests"]
+    assert [member["error"] for member in task["members"]] == [""] * 3
+
+
+def test_mapped_tasks_of_others_do_not_use_up_the_limit(page_api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Rows(new_dag())
+    for index in range(5):
+        run.add("before", "success", {"file_count": 1}, map_index=index, operator="PythonOperator")
+    run.add("upload", "success", {"file_count": 1, **uploaded()})
+    monkeypatch.setattr(tasks, "_MAX_ROWS", 4)
+    (task,) = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
+    assert task["task_id"] == "upload"
 
 
 def test_run_has_mapped_tasks_as_members_of_one(page_api: TestClient) -> None:
@@ -198,7 +255,7 @@ def test_upload_that_waits_for_its_retry_is_a_running_ingest_with_the_last_reaso
     (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id, state="running")["ingests"]
     assert (ingest["state"], ingest["error"], ingest["file_count"]) == ("up_for_retry", "the DSS does not answer", 10)
     assert _get(page_api, "ingests", dag_id=run.dag_id, state="failed")["total"] == 0
-    (task,) = _get(page_api, "bundle-tasks", uuid=uuid)["tasks"]
+    (task,) = _get(page_api, "bundle-tasks", uuid=uuid, connection="hca_dss_default")["tasks"]
     assert task["bundle"]["uuid"] == uuid
 
 

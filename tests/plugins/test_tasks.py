@@ -93,8 +93,8 @@ def test_run_shows_tasks_that_have_not_started(page_api: TestClient) -> None:
     assert tasks["put"]["target"] is None
 
 
-def _bundle_tasks(api: TestClient, uuid: str) -> list[tuple[str, str]]:
-    answer = api.get("/api/bundle-tasks", params={"uuid": uuid})
+def _bundle_tasks(api: TestClient, uuid: str, **query: str) -> list[tuple[str, str]]:
+    answer = api.get("/api/bundle-tasks", params={"connection": "hca_dss_default", "uuid": uuid, **query})
     assert answer.status_code == 200, answer.text
     return [(task["task_id"], task["action"]) for task in answer.json()["tasks"]]
 
@@ -108,11 +108,24 @@ def test_tasks_of_a_bundle_are_listed_newest_first(page_api: TestClient) -> None
     assert _bundle_tasks(page_api, uuid) == [("delete", "delete"), ("upload", "create")]
     assert _bundle_tasks(page_api, uuid.upper()) == [("delete", "delete"), ("upload", "create")]
     assert _bundle_tasks(page_api, new_uuid()) == []
-    assert page_api.get("/api/bundle-tasks", params={"uuid": "x"}).status_code == 422
+    assert _bundle_tasks(page_api, uuid, connection="other") == []
+    assert page_api.get("/api/bundle-tasks", params={"uuid": "x", "connection": "x"}).status_code == 422
 
 
-def _named(api: TestClient, text: str, connection: str = "hca_dss_default") -> list[tuple[str, str]]:
-    answer = api.get("/api/named-bundles", params={"text": text, "connection": connection})
+def test_tasks_of_a_version_of_a_bundle_include_those_of_the_latest(page_api: TestClient) -> None:
+    uuid, run, other = new_uuid(), Rows(new_dag()), "2026-03-02T120000.000000Z"
+    run.add("upload", "success", uploaded(uuid))
+    run.add("download", "success", link(uuid, None), operator="DSSDownloadBundleOperator")
+    run.add("again", "success", link(uuid, other))
+    assert _bundle_tasks(page_api, uuid, version=VERSION) == [("download", "download"), ("upload", "create")]
+    assert [name for name, _ in _bundle_tasks(page_api, uuid, version=other)] == ["again", "download"]
+
+
+def _named(
+    api: TestClient, text: str, connection: str = "hca_dss_default", replica: str = "aws"
+) -> list[tuple[str, str]]:
+    query = {"text": text, "connection": connection, "replica": replica}
+    answer = api.get("/api/named-bundles", params=query)
     assert answer.status_code == 200, answer.text
     return [(bundle["uuid"], bundle["name"]) for bundle in answer.json()["bundles"]]
 
@@ -129,9 +142,15 @@ def test_bundles_are_found_by_name(page_api: TestClient) -> None:
         assert _named(page_api, text) == both
     assert _named(page_api, f"{name} 1") == both[:1]
     assert _named(page_api, name, "other") == []
+    assert _named(page_api, name, replica="gcp") == []
     assert _named(page_api, "%") == []
     fqid = f"{uuids[0]}.{VERSION}"
-    creator = page_api.get("/api/creators", params={"fqid": fqid}).json()["creators"][fqid]
+    creators = {
+        connection: page_api.get("/api/creators", params={"fqid": fqid, "connection": connection}).json()["creators"]
+        for connection in ("hca_dss_default", "other")
+    }
+    assert creators["other"] == {}
+    creator = creators["hca_dss_default"][fqid]
     assert (creator["task_id"], creator["name"]) == ("upload_0", f"{name} 0")
     answer = page_api.get("/api/ingests", params={"text": f"{name} 2"}).json()["ingests"]
     assert [(ingest["task_id"], ingest["bundle"]["name"]) for ingest in answer] == [("upload_2", f"{name} 2")]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, Context
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, Context
 
 from airflow_provider_hca.exceptions import DSSResponseError
 from airflow_provider_hca.links import dss as links
@@ -105,9 +105,16 @@ def test_sensor_past_its_timeout_fails_without_retry(dss: LocalDSS, way: dict[st
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
+def test_sensor_skipped_after_its_timeout_names_the_bundle(dss: LocalDSS, *, deferrable: bool) -> None:
+    uuid = new_uuid()
+    with pytest.raises(AirflowSkipException, match=f"soft_fail.*{uuid}.*: not within the timeout of 0.1 s"):
+        execute(sensor(uuid, timeout=0.1, soft_fail=True, deferrable=deferrable))
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
 def test_sensor_past_its_timeout_names_the_bundle(dss: LocalDSS, *, deferrable: bool) -> None:
     uuid = new_uuid()
-    with pytest.raises(AirflowSensorTimeout, match=f"{uuid}.*: not within the timeout of 0 s"):
+    with pytest.raises(AirflowSensorTimeout, match=f"{uuid}.*: not within the timeout of 0.1 s"):
         execute(sensor(uuid, timeout=0.1, deferrable=deferrable))
 
 

@@ -121,12 +121,23 @@ def test_failure_in_the_triggerer_is_reported(dss: LocalDSS, directory: Path, sh
     assert "the DSS could not copy the staged object" in context.reports[-1]["error"]
 
 
-def test_failures_are_logged_by_cause(dss: LocalDSS, directory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 9})
-    with pytest.raises(Exception, match="4 of 4 files failed"):
+@pytest.mark.parametrize("more", [0, 20])
+def test_failures_that_the_error_does_not_name_are_logged_by_cause(
+    dss: LocalDSS, directory: Path, caplog: pytest.LogCaptureFixture, more: int
+) -> None:
+    for number in range(more):
+        (directory / f"more-{number}.json").write_text("{}")
+    count = 4 + more
+    dss.control("POST", "faults", {"method": "PUT", "path": "/files/", "action": "status", "status": 409, "times": 99})
+    with pytest.raises(Exception, match=f"{count} of {count} files failed"):
         _upload(dss, directory).execute(Recorder())  # type: ignore[arg-type]  # all that it reads
-    (entry,) = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
-    assert entry.startswith("4 files failed: PUT /v1/files/...: 409 ")
+    dss.control("DELETE", "faults")
+    entries = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    if not more:
+        assert entries == []
+        return
+    (entry,) = entries
+    assert entry.startswith(f"{count} files failed: PUT /v1/files/...: 409 ")
     cause, *names = entry.splitlines()
     assert cause.endswith("That version exists with other content: clear the DAG run, or use another version")
     assert [name.strip() for name in names] == sorted(path.name for path in directory.rglob("*") if path.is_file())

@@ -45,7 +45,7 @@ export async function showBundle(main, query) {
     if (bundle.omitted) files.append(notice("info", `${count(bundle.omitted, "file")} not listed`, "A browser cannot show all files of a bundle of this size."));
     const findFile = showFiles(files, bundle.files);
     if (filter) keepFilter(files.querySelector("input"), filter.value, focused);
-    addCreator(main, bundle);
+    addCreator(main, bundle, connection);
     addProject(main, bundle, { place, replica });
     return graph && drawGraph(graph, links, bundle.files, { place, replica, find: findFile });
   }
@@ -58,7 +58,7 @@ function keepFilter(input, text, focused) {
 }
 
 /** Return the result of `look`; repeat it while the bundle is missing, because links of running uploads point to future bundles. */
-async function find(main, { uuid = "", version, replica = "aws" }, look, all) {
+async function find(main, { connection, uuid = "", version, replica = "aws" }, look, all) {
   let found;
   let pause = OFTEN;
   await poll(async () => {
@@ -66,34 +66,37 @@ async function find(main, { uuid = "", version, replica = "aws" }, look, all) {
       found = await look();
       return undefined;
     } catch (error) {
-      const missing = error.missing && (await reasonOfAbsence(uuid, version, replica));
+      const missing = error.missing && (await reasonOfAbsence({ connection, uuid, version, replica }));
       const message = missing ? missing.text : error.message;
       const details = missing && h("p", { class: "quiet" }, sentence(error.message));
       show(main, heading(uuid), notice(missing && missing.kind ? missing.kind : "error", missing ? missing.title : "Cannot show this bundle", message, details, h("p", {}, h("a", { href: all }, "All bundles"))));
       if (!missing || missing.final) return undefined;
       return missing.soon ? OFTEN : (pause = Math.min(MAX_PAUSE, BACKOFF * pause));
     }
-  });
+  }, (error) => show(main, heading(uuid), notice("error", "Cannot show this bundle", error.message)));
   return found;
 }
 
-const HOPE = "If a task is still uploading it, this page shows it within a minute after its creation.";
+const HOPE = "If a task or a batch is still uploading it, this page shows it within a minute after its creation.";
 
 /** Return why a DSS does not have a bundle, from the tasks that use it. */
-async function reasonOfAbsence(uuid, version, replica) {
-  const { tasks } = await get("bundle-tasks", { uuid }).catch(() => ({ tasks: [] }));
-  const ofVersion = tasks.filter(({ bundle }) => !version || !bundle?.version || bundle.version === version);
-  const creators = ofVersion.filter(({ action }) => ["create", "change", "shard"].includes(action));
-  const running = creators.find((task) => !isOver(task) && !["success", "failed"].includes(task.run_state));
+async function reasonOfAbsence({ connection, uuid, version, replica }) {
+  const { tasks } = await get("bundle-tasks", { connection, uuid, version }).catch(() => ({ tasks: [] }));
+  const creators = tasks.filter(({ action }) => ["create", "change", "shard"].includes(action));
+  // The bundle of an upload group is created after its shards have succeeded.
+  const running = creators.find((task) => (!isOver(task) || (task.action === "shard" && task.state === "success")) && !["success", "failed"].includes(task.run_state));
   if (running) return { kind: "info", title: "Still being created", text: sentenceOf(running, ["creates this bundle. The page shows it as soon as it exists."]), soon: true };
-  const deleter = ofVersion.find((task) => task.action === "delete" && task.state === "success");
+  const deleter = tasks.find((task) => task.action === "delete" && task.state === "success");
   if (deleter) return { kind: "warning", title: "Deleted", text: sentenceOf(deleter, ["deleted this bundle", deleter.ended && ` ${ago(new Date(deleter.ended))}`, "."]), final: true };
   const creator = creators.find((task) => task.state === "success" && task.action !== "shard");
-  if (creator && creator.bundle.replica !== replica) return { kind: "info", title: `Not in ${replica} yet`, text: sentenceOf(creator, [`created this bundle in ${creator.bundle.replica}. A DSS copies bundles to its other replica; it may take minutes.`]) };
+  if (creator?.bundle && creator.bundle.replica !== replica) return { kind: "info", title: `Not in ${replica} yet`, text: sentenceOf(creator, [`created this bundle in ${creator.bundle.replica}. A DSS copies bundles to its other replica; it may take minutes.`]) };
   if (creator) return { kind: "warning", title: "Deleted", text: sentenceOf(creator, ["created this bundle, and the DSS does not have it any more."]) };
   const failed = creators.find((task) => task.state !== "success");
   if (failed) return { title: "Never created", text: sentenceOf(failed, ["did not create this bundle: ", failed.error || `its state is ${failed.state}.`]) };
-  return { title: "Bundle not found", text: `The DSS does not have this bundle, and no task of this Airflow that you may see created or deleted it. ${HOPE}` };
+  const fqid = `${uuid}.${version}`;
+  const { creators: batches } = await get("creators", { connection, fqid }).catch(() => ({ creators: {} }));
+  if (batches[fqid]) return { kind: "warning", title: "Deleted", text: sentenceOf(batches[fqid], ["reported that its batch created this bundle, and the DSS does not have it any more."]) };
+  return { title: "Bundle not found", text: `The DSS does not have this bundle, and Airflow has no finished task that you may see and that created or deleted it. ${HOPE}` };
 }
 
 function sentenceOf(task, words) {
@@ -144,14 +147,14 @@ function presence(name, available) {
   return h("span", { class: `badge ${available ? "success" : ""}`, title }, name, icon(available ? "check" : "dash"));
 }
 
-async function addCreator(main, bundle) {
+async function addCreator(main, bundle, connection) {
   const fqid = `${bundle.uuid}.${bundle.version}`;
   const value = main.querySelector("#creator dd");
   try {
-    const { creators } = await get("creators", { fqid });
+    const { creators } = await get("creators", { connection, fqid });
     const name = creators[fqid]?.name;
     if (name) Object.assign(main.querySelector(".heading .title"), { title: name, textContent: shortName(name) });
-    value.replaceChildren(...(creators[fqid] ? creatorLinks(creators[fqid]) : [h("span", { class: "quiet" }, "not a DAG run of this Airflow")]));
+    value.replaceChildren(...(creators[fqid] ? creatorLinks(creators[fqid]) : [h("span", { class: "quiet" }, "no DAG run that this Airflow knows")]));
   } catch {
     value.replaceChildren(h("span", { class: "quiet" }, "no permission"));
   }
@@ -161,7 +164,7 @@ async function addCreator(main, bundle) {
 async function addProject(main, { files }, { place, replica }) {
   const file = files.find(({ name, size }) => /^project(_\d+)?\.json$/.test(name) && size <= DOCUMENT_SIZE);
   if (!file) return;
-  const document = await get(`${place}/files/${file.uuid}/document`, { replica, version: file.version }).catch(() => ({}));
+  const document = await get(`${place}/files/${encodeURIComponent(file.uuid)}/document`, { replica, version: file.version }).catch(() => ({}));
   const title = main.querySelector(".heading .title");
   if (document.name && !title.textContent) title.textContent = document.name;
 }
@@ -170,7 +173,7 @@ async function drawGraph(panel, links, files, { place, replica, find }) {
   const title = panel.querySelector("h2");
   const draw = (...content) => panel.replaceChildren(title, ...content);
   try {
-    const graph = await get(`${place}/files/${links.uuid}/links`, { replica, version: links.version });
+    const graph = await get(`${place}/files/${encodeURIComponent(links.uuid)}/links`, { replica, version: links.version });
     if (graph.omitted) {
       draw(notice("info", "Too large to draw", `links.json has at least ${count(graph.omitted, "node and link", "nodes and links")}.`));
       return;
@@ -196,7 +199,7 @@ async function addDocuments(named, files, links, { place, replica, redraw }) {
   let timer;
   const reader = async () => {
     for (const file of queue) {
-      const document = await get(`${place}/files/${file.uuid}/document`, { replica, version: file.version }).catch(() => undefined);
+      const document = await get(`${place}/files/${encodeURIComponent(file.uuid)}/document`, { replica, version: file.version }).catch(() => undefined);
       if (!document?.id) continue;
       named.set(document.id, { ...document, file: byName.get(document.name) ?? file });
       clearTimeout(timer); // each document may take long: show the names known so far

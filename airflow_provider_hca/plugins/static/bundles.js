@@ -45,7 +45,7 @@ async function search({ connection, replica, text }, signal) {
   const isPrefix = /^[0-9a-f-]{0,36}$/i.test(text);
   const [listed, named] = await Promise.all([
     isPrefix ? get(`connections/${encodeURIComponent(connection)}/bundles`, { replica, prefix: text }, signal) : { bundles: [], listed: 0, complete: true },
-    text ? get("named-bundles", { connection, text }, signal).catch(() => ({ bundles: [] })) : { bundles: [] }, // needs more permissions
+    text ? get("named-bundles", { connection, replica, text }, signal).catch(() => ({ bundles: [] })) : { bundles: [] }, // needs more permissions
   ]);
   const known = new Set(named.bundles.map(fqidOf));
   const bundles = [...named.bundles, ...listed.bundles.filter((bundle) => !known.has(fqidOf(bundle)))];
@@ -121,7 +121,7 @@ function list(listed, state) {
     rows.querySelector("tbody").append(...next);
     shown += next.length;
     more.hidden = shown >= bundles.length;
-    addCreators(next);
+    addCreators(next, state.connection);
   }
   more.addEventListener("click", showMore);
   showMore();
@@ -159,13 +159,13 @@ function bundleRow({ uuid, version, name = "" }, { connection, replica }) {
 }
 
 /** Add to each bundle the task that created it, if Airflow knows it and the user may see it. */
-async function addCreators(rows) {
-  const { creators } = await get("creators", { fqid: rows.map((row) => row.dataset.fqid) }).catch(() => ({ creators: {} }));
+async function addCreators(rows, connection) {
+  const { creators } = await get("creators", { connection, fqid: rows.map((row) => row.dataset.fqid) }).catch(() => ({ creators: {} }));
   for (const row of rows) {
     const creator = creators[row.dataset.fqid];
     if (!creator) continue;
     row.querySelector(".creator").replaceChildren(...creatorLinks(creator));
-    Object.assign(row.querySelector(".title"), { title: creator.name, textContent: shortName(creator.name) });
+    if (creator.name) Object.assign(row.querySelector(".title"), { title: creator.name, textContent: shortName(creator.name) });
   }
 }
 

@@ -34,9 +34,9 @@ function seconds(ingest) {
 }
 
 /** Return the error of a failed task and its failed files by cause, if it has any. */
-function problemOf({ error, progress }) {
+function problemOf({ error, progress, states }) {
   const failures = progress?.failures ?? [];
-  return error || failures.length ? { error: error ?? "", failures } : undefined;
+  return error || failures.length ? { error: error ?? "", failures, states: states ?? {} } : undefined;
 }
 
 function bundleLink(bundle, text) {
@@ -88,6 +88,8 @@ function bundleCell(ingest) {
   if (target) return h("span", { class: "mono", title: target.uuid }, target.name || target.uuid.slice(0, 8));
   if (!bundle) return h("span", { class: "quiet" }, "-");
   if (neverCreated(ingest)) return h("span", { class: "quiet", title: bundle.uuid }, "Not created");
+  // Whether it has been created, another task knows.
+  if (ingest.action === "shard") return h("span", { class: "mono", title: bundle.uuid }, bundle.uuid.slice(0, 8));
   return [bundleLink(bundle), h("span", { class: "quiet" }, ` ${bundle.replica}`)];
 }
 
@@ -139,7 +141,7 @@ export function card(ingest, open) {
     subject(ingest),
     countStates(ingest),
     progress?.phase && [!ingest.members.length && progress.phase !== "directories" && steps(ingest), bar(ingest), numbers(ingest), difference(progress)],
-    !progress?.phase && ingest.file_count && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
+    !progress?.phase && ingest.file_count > 0 && h("p", { class: "numbers" }, count(ingest.file_count, "file")),
     ingest.report && batchReport(ingest.report),
     problem && h("div", { class: "notice error", role: "alert" }, problemDetails(problem, nameOf(ingest), open)),
     ingest.members.length > 0 && mappedTable(ingest.members, open),
@@ -153,7 +155,7 @@ function subject(ingest) {
   const words = ACTIONS[progress?.phase === "shards" ? "shard" : action][place];
   if (target) return h("p", {}, `${words} `, target.name && h("strong", {}, `${target.name} `), h("span", { class: "mono" }, target.version ? `${target.uuid}.${target.version}` : target.uuid), inReplica(target), target.item_count !== null && `, ${count(target.item_count, "link")}`);
   if (!bundle) return undefined;
-  return h("p", { class: "bundle" }, `${words} `, bundle.name && h("strong", { title: bundle.name }, `${shortName(bundle.name)} `), neverCreated(ingest) ? h("span", { class: "mono" }, bundle.uuid) : pageLink(bundle), inReplica(bundle));
+  return h("p", { class: "bundle" }, `${words} `, bundle.name && h("strong", { title: bundle.name }, `${shortName(bundle.name)} `), neverCreated(ingest) || ingest.action === "shard" ? h("span", { class: "mono" }, bundle.uuid) : pageLink(bundle), inReplica(bundle));
 }
 
 function inReplica({ replica }) {
@@ -244,12 +246,14 @@ function numbers(ingest) {
 }
 
 /** Create the reason of a failure, and the failed files of the first cause; other causes are folded. */
-function problemDetails({ error, failures }, name, open) {
+function problemDetails({ error, failures, states }, name, open) {
   const [title, ...lines] = sentence(error).split("\n");
   if (!failures.length) return [h("p", { class: "wrong" }, title), lines.length > 0 && h("pre", {}, lines.join("\n"))];
+  // Other mapped tasks can have failed for other reasons, without failed files.
+  const reasons = Object.keys(states).length > 0 && title;
   const files = failures.reduce((sum, failure) => sum + failure.count, 0);
   const [first, ...others] = failures.map(failedFiles);
-  return [h("p", { class: "wrong" }, `${count(files, "file")} failed, for ${count(failures.length, "reason")}`), h("ul", { class: "failures" }, first), others.length > 0 && fold(others, name, open)];
+  return [reasons && h("p", { class: "wrong" }, reasons), h("p", { class: "wrong" }, `${count(files, "file")} failed, for ${count(failures.length, "reason")}`), h("ul", { class: "failures" }, first), others.length > 0 && fold(others, name, open)];
 }
 
 function fold(others, name, open) {

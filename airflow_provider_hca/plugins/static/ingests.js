@@ -23,7 +23,8 @@ export async function showIngests(main, query) {
     const { signal } = (asked = new AbortController());
     const started = performance.now();
     try {
-      const listed = await get("ingests", { ...filters, limit: PAGE_SIZE }, signal);
+      let listed = await get("ingests", { ...filters, limit: PAGE_SIZE }, signal);
+      if (!listed.ingests.length && listed.total) listed = await get("ingests", { ...filters, offset: (filters.offset = 0), limit: PAGE_SIZE }, signal);
       const mapped = new Map(await Promise.all(listed.ingests.filter((ingest) => opened.has(nameOf(ingest))).map((ingest) => members(ingest, signal))));
       if (signal.aborted) return OFTEN;
       fillDags(dags, listed.dag_ids, filters.dag_id);
