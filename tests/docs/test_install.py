@@ -66,3 +66,9 @@ def test_settings_for_kubernetes_are_valid() -> None:
     assert yaml.safe_load(chart["extraEnvFrom"])[0]["secretRef"]["name"] == "dss-connection"
     (connection,) = re.findall(r"AIRFLOW_CONN_HCA_DSS_DEFAULT='(.*?)'", _PAGE, re.DOTALL)
     assert set(json.loads(connection)["extra"]) <= KNOWN_EXTRAS
+
+
+def test_line_for_one_cloud_has_the_lower_bounds() -> None:
+    section = _PAGE.partition("### One cloud")[2].partition("\n## ")[0]
+    named = {*re.findall(r'"([a-z0-9-]+>=[\d.]+)"', section), "apache-airflow>=2.11"}
+    assert named == set(_PROJECT["dependencies"])
