@@ -22,6 +22,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _PORT = re.compile(r":\d+$")
 REFUSAL = "Requests from web pages or to another host are rejected."
 _GRACE = 1  # seconds for running requests at shutdown
+_KEEP_ALIVE = 75  # s; a client that sends a request just as its connection is closed sees it dropped
 
 
 class Connections:
@@ -102,6 +103,7 @@ def _server(app: ASGIApp, protocol: type[HttpToolsProtocol]) -> _Server:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=_KEEP_ALIVE,
     )
     return _Server(config)
 
