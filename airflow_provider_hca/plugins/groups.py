@@ -85,32 +85,30 @@ def include_earlier_tasks(session: Session, ingests: Sequence[Ingest]) -> list[I
 
     Of a finished group only the last task is listed, whose files and bytes are those of the whole group.
     """
-    last = [ingest for ingest in ingests if ingest.operator in _EARLIER]
-    earlier = [
-        (*_group(ingest)[:2], f"{_group(ingest)[2]}.{name}") for ingest in last for name in _EARLIER[ingest.operator]
-    ]
+    earlier: dict[_Key, _Key] = {}  # by each earlier task of a group its last one
+    for ingest in ingests:
+        group = ingest.task_id.rpartition(".")[0]
+        for name in _EARLIER.get(ingest.operator, ()):
+            earlier[ingest.dag_id, ingest.run_id, f"{group}.{name}"] = _key(ingest)
     starts: dict[_Key, datetime] = {}
-    if earlier:
-        found = session.execute(
-            select(*GROUP_KEY, func.min(TaskInstance.start_date))
-            .where(tuple_(*GROUP_KEY).in_(earlier))
-            .group_by(*GROUP_KEY)
-        )
-        for dag_id, run_id, task_id, started in found:
-            group = (dag_id, run_id, task_id.rpartition(".")[0])
-            if started is not None:
-                starts[group] = min(started, starts.get(group, started))
-    return [
-        _since(ingest, starts[_group(ingest)]) if ingest.operator in _EARLIER and _group(ingest) in starts else ingest
-        for ingest in ingests
-    ]
+    for dag_id, run_id, task_id, started in session.execute(
+        select(*GROUP_KEY, func.min(TaskInstance.start_date))
+        .where(tuple_(*GROUP_KEY).in_(list(earlier)))
+        .group_by(*GROUP_KEY)
+    ):
+        last = earlier[dag_id, run_id, task_id]
+        if started is not None:
+            starts[last] = min(started, starts.get(last, started))
+    return [_since(ingest, starts.get(_key(ingest))) for ingest in ingests]
 
 
-def _group(ingest: Ingest) -> _Key:
-    return ingest.dag_id, ingest.run_id, ingest.task_id.rpartition(".")[0]
+def _key(ingest: Ingest) -> _Key:
+    return ingest.dag_id, ingest.run_id, ingest.task_id
 
 
-def _since(ingest: Ingest, started: datetime) -> Ingest:
+def _since(ingest: Ingest, started: datetime | None) -> Ingest:
+    if started is None:
+        return ingest
     progress, ended = ingest.progress, ingest.ended
     if progress is not None and ended is not None and ended > started:
         rate = progress.sent_byte_count / (ended - started).total_seconds()

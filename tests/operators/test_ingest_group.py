@@ -17,6 +17,7 @@ from airflow_provider_hca.client.identifiers import bundle_uuid_of, derive_uuid
 from airflow_provider_hca.hooks.dss import DSSHook
 from airflow_provider_hca.operators.dss import DSSIngestTaskGroup
 from airflow_provider_hca.operators.ingest import DSSIngestOperator
+from airflow_provider_hca.utils.openlineage import OpenLineageMixin
 from airflow_provider_hca.utils.ui_links import ERROR_KEY, PROGRESS_KEY
 from tests.local.server import LocalDSS, new_uuid
 from tests.running import LOGICAL_DATE, connection, new_context, new_dag, requests_of, run, states, xcom
@@ -142,6 +143,24 @@ def test_max_failed_decides_whether_the_run_fails(
     assert (report(dag_run)["dss_conn_id"], report(dag_run)["replica"]) == ("hca_dss_default", "aws")
     reason = xcom(dag_run, "ingest.report", ERROR_KEY)
     assert "1 of 4 directories are invalid or failed" in reason if state == "failed" else reason is None
+
+
+def test_lineage_has_directories_and_bundles_also_of_divided_ones(
+    dss: LocalDSS, incoming: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(incoming / "large", 5)
+    found: dict[str, Any] = {}
+    report_lineage = DSSIngestOperator._report_lineage  # noqa: SLF001 - the operators are not at hand after the run
+
+    def spy(self: DSSIngestOperator, *args: Any) -> None:
+        report_lineage(self, *args)
+        found[self.task_id] = self.get_openlineage_facets_on_complete(None)
+
+    monkeypatch.setattr(OpenLineageMixin, "_report_lineage", spy)
+    ingest(dss, prefix, 1, directory=str(incoming), max_task_files=4, max_active_tis_per_dagrun=1)
+    lineage = found["ingest.report"]
+    assert [dataset.name for dataset in lineage.inputs] == [str(incoming / "large")]
+    assert [bundle_uuid_of(f"{prefix}/large") in dataset.name for dataset in lineage.outputs] == [True]
 
 
 def test_next_night_takes_up_what_failed(dss: LocalDSS, incoming: Path, prefix: str) -> None:
