@@ -99,7 +99,7 @@ class DSSSensor(BaseSensorOperator):
 
     def resume_execution(self, *args: Any, **kwargs: Any) -> Any:
         """Continue after the wait in the triggerer; see `BaseOperator`."""
-        with report_errors():
+        with report_errors(), self._named_timeout():
             return super().resume_execution(*args, **kwargs)
 
     def _wait(self, context: Context) -> Any:
@@ -126,14 +126,23 @@ class DSSSensor(BaseSensorOperator):
         return None
 
     def _wait_in_worker(self, context: Context) -> Any:
-        try:
+        with self._named_timeout():
             return super().execute(context)
-        except AirflowSensorTimeout:  # whose message does not name the condition
+
+    @contextmanager
+    def _named_timeout(self) -> Iterator[None]:
+        """Name the condition in a time-out of Airflow, and in the skip that `soft_fail` makes of it."""
+        try:
+            yield
+        except AirflowSensorTimeout:
             raise self._timed_out() from None
         except AirflowSkipException as error:
-            if error.__cause__ is not None:  # an error of a poke
-                raise
-            raise AirflowSkipException(f"Skipped because of soft_fail: {self._timed_out()}") from None
+            # Airflow skips after a time-out in the worker, and because of each error of a trigger and of its result.
+            if isinstance(error.__cause__, AirflowSkipException):
+                raise error.__cause__ from None
+            if error.__cause__ is None or isinstance(error.__cause__, AirflowSensorTimeout):
+                raise AirflowSkipException(f"Skipped because of soft_fail: {self._timed_out()}") from None
+            raise
 
     def _timed_out(self) -> AirflowSensorTimeout:
         return AirflowSensorTimeout(f"{self._new_waiter()}: not within the timeout of {self.timeout:.10g} s")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_hca.plugins import batches
+from airflow_provider_hca.plugins import access, batches
 from airflow_provider_hca.utils.ui_links import PROGRESS_KEY
 from tests.local.server import VERSION, new_uuid
 from tests.plugins.database import Rows, new_dag
@@ -81,8 +81,9 @@ def test_report_of_another_form_is_ignored(page_api: TestClient, report: dict[st
 
 def test_newest_bundles_are_read(page_api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     key, uuids = new_uuid(), [new_uuid() for _ in range(4)]
-    _add_batch((key, uuids[0]), (key, uuids[1]))
-    _add_batch((key, uuids[2]), (key, uuids[3]))
+    runs = [_add_batch((key, first), (key, second)) for first, second in (uuids[:2], uuids[2:])]
+    # Other tests ran batches in this database.
+    monkeypatch.setattr(access, "readable_dags", lambda _: {run.dag_id for run in runs})
     monkeypatch.setattr(batches, "_MAX_BUNDLES", 3)
     assert {uuid for uuid, _ in _named(page_api, key)} == {uuids[2], uuids[3], uuids[0]}
     monkeypatch.setattr(batches, "_MAX_REPORTS", 1)

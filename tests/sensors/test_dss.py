@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, Context
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_hca.exceptions import DSSResponseError
 from airflow_provider_hca.links import dss as links
@@ -19,7 +20,7 @@ from airflow_provider_hca.operators.dss import (
 from airflow_provider_hca.sensors.dss import DSSBundleSensor, DSSFileSensor
 from airflow_provider_hca.triggers import wait
 from tests.local.server import VERSION, LocalDSS, new_uuid, sums
-from tests.running import connection, ending, execute, new_dag, requests_of, run, states, tries, xcom
+from tests.running import connection, ending, execute, new_context, new_dag, requests_of, run, states, tries, xcom
 
 pytestmark = pytest.mark.usefixtures("airflow_db", "dss")
 
@@ -109,6 +110,19 @@ def test_sensor_skipped_after_its_timeout_names_the_bundle(dss: LocalDSS, *, def
     uuid = new_uuid()
     with pytest.raises(AirflowSkipException, match=f"soft_fail.*{uuid}.*: not within the timeout of 0.1 s"):
         execute(sensor(uuid, timeout=0.1, soft_fail=True, deferrable=deferrable))
+
+
+if AIRFLOW_V_3_0_PLUS:  # Airflow 2 has no error of its own for this
+
+    @pytest.mark.parametrize(("soft_fail", "error"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
+    def test_sensor_whose_trigger_timed_out_names_the_bundle(
+        dss: LocalDSS, soft_fail: bool, error: type[Exception]
+    ) -> None:
+        """As after a triggerer that was down, when Airflow itself ends the wait."""
+        uuid = new_uuid()
+        waiting = sensor(uuid, timeout=60, soft_fail=soft_fail, deferrable=True)
+        with pytest.raises(error, match=f"{uuid}.*: not within the timeout of 60 s"):
+            waiting.resume_execution("__fail__", {"error": "Trigger timeout"}, new_context())
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
