@@ -198,9 +198,11 @@ def _run_without_threads(clock: Clock, wait: Callable[[float], None]) -> None:
     modules: list[Any] = [starlette.concurrency, fastapi.routing, fastapi.dependencies.utils, bundles]
     for module in modules:
         module.run_in_threadpool = inline
-    # FastAPI analyzes the annotation of each parameter in each request, which takes a tenth of its time.
+    # FastAPI analyzes the annotation of each parameter in each request, which takes a tenth of its time; the oldest
+    # version that is supported does not.
     helpers: Any = fastapi.dependencies.utils
-    helpers.field_annotation_is_sequence = functools.cache(helpers.field_annotation_is_sequence)
+    if hasattr(helpers, "field_annotation_is_sequence"):
+        helpers.field_annotation_is_sequence = functools.cache(helpers.field_annotation_is_sequence)
     patched: Any = bundles
     patched.asyncio = SimpleNamespace(sleep=sleep)
     for module in (bundles, collections):
