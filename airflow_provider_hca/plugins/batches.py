@@ -11,8 +11,7 @@ from sqlalchemy import Row, and_, select
 from sqlalchemy.orm import Session
 
 from airflow_provider_hca.plugins.models import Bundle
-from airflow_provider_hca.plugins.tasks import REPORT_OPERATOR, TASK_KEY, same_task
-from airflow_provider_hca.plugins.text import plain_text
+from airflow_provider_hca.plugins.tasks import REPORT_OPERATOR, TASK_KEY, bundle_at, same_task
 from airflow_provider_hca.utils.ui_links import REPORT_KEY, BundleAddress
 
 # A report has the bundles that its night created.
@@ -58,10 +57,4 @@ def _bundle(report: dict[str, Any], entry: dict[str, Any]) -> Bundle | None:
         address = BundleAddress.checked(str(report.get("dss_conn_id")), str(report.get("replica")), uuid, version)
     except ValueError:
         return None
-    return Bundle(
-        connection=address.conn_id,
-        replica=address.replica,
-        uuid=address.uuid,
-        version=address.version,
-        name=plain_text(entry.get("bundle_key")),
-    )
+    return bundle_at(address, entry.get("bundle_key"))

@@ -261,7 +261,9 @@ def find_creators(
     for value, *task in rows:
         values = dict(zip(Creator.model_fields, [*task[:4], plain_text(task[4])], strict=True))
         creators.setdefault(value, Creator(**values))
-    for reporter, bundle in read_reported(session, readable, lambda entry: entry.get("fqid") in fqid):
+    missing = {*fqid} - creators.keys()
+    reported = read_reported(session, readable, lambda entry: str(entry.get("fqid")) in missing) if missing else ()
+    for reporter, bundle in reported:
         if bundle.connection == connection:
             values = dict(zip(Creator.model_fields, [*reporter[:4], bundle.name], strict=True))
             creators.setdefault(f"{bundle.uuid}.{bundle.version}", Creator(**values))

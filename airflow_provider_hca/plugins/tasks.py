@@ -173,8 +173,14 @@ def bundle_of(link: Any, name: Any) -> Bundle | None:
     :param name: XCom with the name of the bundle; None without one
     """
     address = BundleAddress.of(link)
-    if address is None:
-        return None
+    return None if address is None else bundle_at(address, name)
+
+
+def bundle_at(address: BundleAddress, name: Any) -> Bundle:
+    """Return the bundle at an address.
+
+    :param name: Name of the bundle as Airflow stored it; None without one
+    """
     return Bundle(
         connection=address.conn_id,
         replica=address.replica,

@@ -140,7 +140,8 @@ class DSSSensor(BaseSensorOperator):
             # Airflow skips after a time-out in the worker, and because of each error of a trigger and of its result.
             if isinstance(error.__cause__, AirflowSkipException):
                 raise error.__cause__ from None
-            if error.__cause__ is None or isinstance(error.__cause__, AirflowSensorTimeout):
+            by_airflow = error.__cause__ is None and self.soft_fail  # and not by `poke` of a subclass
+            if by_airflow or isinstance(error.__cause__, AirflowSensorTimeout):
                 raise AirflowSkipException(f"Skipped because of soft_fail: {self._timed_out()}") from None
             raise
 
