@@ -230,7 +230,7 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
             self._show_bundle(context, hook, planned.uuid, planned.version)
             shards, registered = mappings("shards", self.shards), mappings("registered", self.registered or ())
             report = self._put_bundle(hook, planned, shards, registered, progress)
-            progress.done(report)
+            progress.done(report, with_rate=False)
             result = self._result(context, hook, report)
             result["statistics"]["shard_count"] = len(shards)
             return result

@@ -111,6 +111,6 @@ def _since(ingest: Ingest, started: datetime | None) -> Ingest:
         return ingest
     progress, ended = ingest.progress, ingest.ended
     if progress is not None and ended is not None and ended > started:
-        rate = progress.sent_byte_count / (ended - started).total_seconds()
+        rate = progress.staged_byte_count / (ended - started).total_seconds()
         progress = progress.model_copy(update={"rate": rate})
     return ingest.model_copy(update={"started": started, "progress": progress})

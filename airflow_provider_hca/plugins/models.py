@@ -57,7 +57,8 @@ class Progress(BaseModel):
     :ivar phase_done: Number of files, directories, shards or tasks that finished the phase, of `phase_files`
     :ivar copied_file_count: Number of files that the DSS copies asynchronously; None if unknown
     :ivar changes: Difference to the latest version; None if the upload was not compared
-    :ivar sent_byte_count: Bytes staged
+    :ivar staged_byte_count: Total size of the files that were staged
+    :ivar sent_byte_count: Bytes that are in the bucket or the DSS, those of unfinished files included
     :ivar rate: Bytes per second over the last seconds; at the end over all of staging
     :ivar error: Reason of the failure
     :ivar failures: Failed files by cause
@@ -72,6 +73,7 @@ class Progress(BaseModel):
     byte_count: int = 0
     copied_file_count: int | None = None
     changes: Changes | None = None
+    staged_byte_count: int = 0
     sent_byte_count: int = 0
     rate: float = 0.0
     error: str = ""

@@ -131,6 +131,7 @@ class UploadReport:
         return {
             **{name: getattr(self, name) for name in names},
             "changes": {name: getattr(self, f"{name}_file_count") for name in found} or None,
+            "staged_byte_count": self.staged_byte_count,
             "sent_byte_count": self.byte_count if self.phase in {"copy", "done"} else min(sent, self.byte_count),
             "rate": self.rate,
         }

@@ -88,9 +88,12 @@ class ProgressReporter:
         """Report progress."""
         self._push({**self._state, **report.progress()})
 
-    def done(self, report: UploadReport) -> None:
-        """Report the end, with the average rate of staging."""
-        staging = report.seconds.get("stage", 0.0)
+    def done(self, report: UploadReport, *, with_rate: bool = True) -> None:
+        """Report the end.
+
+        :param with_rate: Whether to report the average rate of staging: not if the seconds are sums over shards
+        """
+        staging = report.seconds.get("stage", 0.0) if with_rate else 0.0
         report.phase, report.rate = "done", report.staged_byte_count / staging if staging else 0.0
         self(report)
 

@@ -165,6 +165,10 @@ def test_deferrable_shards_wait_in_the_triggerer(dss: LocalDSS, directory: Path)
     assert {shard["phase"] for shard in progress} == {"done"}
     assert [(shard["shard_number"], shard["shard_count"]) for shard in progress] == [(n, 4) for n in (1, 2, 3, 4)]
     assert sum(shard["file_count"] for shard in progress) == 10
+    assert all(shard["rate"] > 0 for shard in progress)
+    last = xcom(dag_run, "upload.bundle", PROGRESS_KEY)
+    assert (last["phase"], last["rate"]) == ("done", 0)  # an average over shards that ran side by side
+    assert last["staged_byte_count"] == sum(shard["staged_byte_count"] for shard in progress) == result["byte_count"]
     assert xcom(dag_run, "_twice") == result["fqid"] * 2
 
 

@@ -101,11 +101,12 @@ def test_group_took_as_long_as_all_of_its_tasks(page_api: TestClient) -> None:
     run.add("upload.plan", "success", operator="DSSPlanUploadOperator", seconds=1)
     for index in range(2):
         run.add("upload.shard", "success", uploaded(), map_index=index, operator="DSSUploadShardOperator", seconds=1)
-    run.add("upload.bundle", "success", uploaded(rate=7.0), operator="DSSUploadShardsBundleOperator", seconds=7)
+    last = uploaded(rate=0.0, staged_byte_count=500)  # the others were in the latest version of the bundle
+    run.add("upload.bundle", "success", last, operator="DSSUploadShardsBundleOperator", seconds=7)
     (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
     started, ended = (datetime.fromisoformat(ingest[key]) for key in ("started", "ended"))
     assert (ended - started).total_seconds() == 10  # each task starts a second after the one before
-    assert ingest["progress"]["rate"] == 100
+    assert ingest["progress"]["rate"] == 50
     tasks = _get(page_api, "run", dag_id=run.dag_id, run_id=run.run_id)["ingests"]
     assert tasks[-1]["started"] > ingest["started"]
 
