@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, ClassVar, Literal, Self
 
 ConnectionFailure = Literal["dns", "refused", "tls", "connect timeout", "read timeout", "dropped"]
@@ -279,11 +280,13 @@ class InvalidDirectoryError(DSSError, ValueError):
     :param directory: directory, or URL of a bucket prefix
     :param offenders: pairs of file name (empty for the directory itself) and problem
     :param permanent: whether a retry is pointless; it is not when files changed during the upload
+    :ivar problems: the offenders as in the message
     """
 
     def __init__(self, directory: str, offenders: Sequence[tuple[str, str]], *, permanent: bool = True) -> None:
-        shown = directory if "://" in directory else Path(directory).absolute()
-        super().__init__(f"{shown} cannot be uploaded as a bundle; this try registered nothing:\n{_lines(offenders)}")
+        shown, lines = directory if "://" in directory else Path(directory).absolute(), _lines(offenders)
+        super().__init__(f"{shown} cannot be uploaded as a bundle; this try registered nothing:\n{lines}")
+        self.problems = dedent(lines)
         self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
 
 

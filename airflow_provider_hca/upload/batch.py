@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from airflow_provider_hca.causes import cause_text, most_frequent, names_text
 from airflow_provider_hca.client.identifiers import bundle_uuid_of
-from airflow_provider_hca.exceptions import DSSAbortedError
+from airflow_provider_hca.exceptions import DSSAbortedError, InvalidDirectoryError
 from airflow_provider_hca.parallel import run_parallel
 from airflow_provider_hca.units import amount, count_text
 from airflow_provider_hca.upload.checksums import PART_SIZE
@@ -79,12 +79,12 @@ class BundleResult:
 
     @classmethod
     def of_error(cls, row: Row, outcome: Outcome, error: Exception) -> Self:
-        """Return the result of a directory that failed."""
+        """Return the result of a directory that failed; its cause leaves the directory out, as others may share it."""
         return cls(
             row.directory,
             row.bundle_key,
             outcome,
-            cause=cause_text(error),
+            cause=cause_text(error.problems if isinstance(error, InvalidDirectoryError) else error),
             permanent=isinstance(error, ValueError) or getattr(error, "permanent", False),
         )
 

@@ -123,12 +123,15 @@ def test_large_directory_changes_and_stays(dss: LocalDSS, incoming: Path, prefix
 
 def test_invalid_directory_does_not_stop_the_others(dss: LocalDSS, incoming: Path, prefix: str) -> None:
     (incoming / "empty").mkdir()
+    (incoming / "empty too").mkdir()
     (incoming / "liver/link").symlink_to("/etc/passwd")
     dag_run = ingest(dss, prefix, 1, directory=str(incoming))
-    assert outcomes(dag_run) == {"created": 3, "invalid": 2}
-    causes = {cause["directories"][0]: cause["cause"] for cause in report(dag_run)["causes"]}
-    assert "it has no files to upload" in causes[str(incoming / "empty")]
-    assert "is a symbolic link" in causes[str(incoming / "liver")]
+    assert outcomes(dag_run) == {"created": 3, "invalid": 3}
+    empty, linked = report(dag_run)["causes"]
+    assert (empty["cause"], empty["count"]) == ("it has no files to upload", 2)
+    assert empty["directories"] == [str(incoming / "empty"), str(incoming / "empty too")]
+    assert linked["directories"] == [str(incoming / "liver")]
+    assert linked["cause"].startswith("'link': is a symbolic link")
     assert states(dag_run) == {"ingest.plan": "success", "ingest.ingest": "success", "ingest.report": "failed"}
 
 
