@@ -213,12 +213,7 @@ class Uploader:
             stop=self._stop,
         )
         self._check(plan, stager)
-        if resume and plan.base is None:
-            self._check_created(plan)
-        found = (resume or plan.base is not None) and stager.find(plan.base or None)
-        # Files are registered after they were staged; what was staged is deleted after the bundle is created.
-        if found or (resume and self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))):
-            self._raise(self._bulk("look_up", items, self._look_up, report), items)
+        self._find(plan, items, stager, report, resume=resume)
 
         def continue_after(error: Exception) -> bool:
             if not _is_of_one_file(error):
@@ -234,6 +229,15 @@ class Uploader:
         self._raise(failures, items)
         if plan.names == EVERY_NAME:  # unfinished uploads may be those of another shard in progress otherwise
             self._staging.abort_multipart_uploads(prefix_of(self._prefix, plan))
+
+    def _find(self, plan: Plan, items: list[Item], stager: Stager, report: UploadReport, *, resume: bool) -> None:
+        """Find what earlier tries and runs staged and registered."""
+        if resume and plan.base is None:
+            self._check_created(plan)
+        found = (resume or plan.base is not None) and stager.find(plan.base or None)
+        # Files are registered after they were staged; what was staged is deleted after the bundle is created.
+        if found or (resume and self._transport.run(self._dss.find_bundle(plan.bundle_uuid, replica=self._replica))):
+            self._raise(self._bulk("look_up", items, self._look_up, report), items)
 
     def _check(self, plan: Plan, stager: Stager) -> None:
         """Check once, before hours of staging, that the DSS answers and accepts the token and the bucket exists."""
