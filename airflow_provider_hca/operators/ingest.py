@@ -236,7 +236,7 @@ class DSSReportIngestOperator(_BatchOperator, DSSUploadShardsBundleOperator):
         pushed = ti.xcom_pull(task_ids=[f"{group}.ingest"], key=RESULTS_KEY)
         outputs = {output["unit"]: output for output in pushed if output is not None}
         with self._open_hook() as hook:
-            report = BatchReport(self._results(hook, batch, units, outputs, ProgressReporter(context)))
+            report = BatchReport(self._results(hook, batch, units, outputs))
             self.log.info("%s", report)
             result = {"dss_conn_id": self.dss_conn_id, "replica": self.replica, **report.as_json()}
             ti.xcom_push(key=REPORT_KEY, value=result)
@@ -263,7 +263,6 @@ class DSSReportIngestOperator(_BatchOperator, DSSUploadShardsBundleOperator):
         batch: Mapping[str, Any],
         units: Sequence[Mapping[str, Any]],
         outputs: Mapping[int, Mapping[str, Any]],
-        progress: ProgressReporter,
     ) -> list[BundleResult]:
         """Return the result of each directory, in the order of the batch."""
         from airflow_provider_hca.upload.batch import BundleResult, Row
@@ -273,7 +272,7 @@ class DSSReportIngestOperator(_BatchOperator, DSSUploadShardsBundleOperator):
             found += [BundleResult.from_json(result) for result in output.get("rows", ())]
         for record in batch["divided"]:
             shards = [(outputs.get(unit), units[unit]["shard"]) for unit in record["units"]]
-            found.append(self._finish(hook, Row(**record["row"]), record["planned"], shards, progress))
+            found.append(self._finish(hook, Row(**record["row"]), record["planned"], shards))
         by_key = {result.bundle_key: result for result in found}
         lost = DSSError("its task did not finish: see the log of the task 'ingest'; a retry or the next run uploads it")
         rows = [Row(**row) for row in batch["rows"]]
@@ -285,7 +284,6 @@ class DSSReportIngestOperator(_BatchOperator, DSSUploadShardsBundleOperator):
         row: Row,
         planned: Mapping[str, Any],
         shards: Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any]]],
-        progress: ProgressReporter,
     ) -> BundleResult:
         """Create the bundle of a divided directory."""
         from airflow_provider_hca.upload.batch import BundleResult
@@ -296,7 +294,7 @@ class DSSReportIngestOperator(_BatchOperator, DSSUploadShardsBundleOperator):
             return BundleResult.of_report(row, "unchanged", report)
         registered = [output["shard"] for output, _ in shards if output]
         try:
-            self._put_bundle(hook, report, [shard for _, shard in shards], registered, progress)
+            self._put_bundle(hook, report, [shard for _, shard in shards], registered)
         except DSSAbortedError:
             raise
         except (DSSError, ValueError) as error:

@@ -80,7 +80,7 @@ class DSSStagingOperator(DSSDeferrableOperator):
         values = {field.name: getattr(self, field.name) for field in fields(UploadOptions) if hasattr(self, field.name)}
         return UploadOptions(**{**values, "copy_timeout": seconds("copy_timeout", self.copy_timeout)})
 
-    def _uploader(self, hook: DSSHook, on_progress: Callable[[UploadReport], None] = lambda _: None) -> Uploader:
+    def _uploader(self, hook: DSSHook, on_progress: Callable[[UploadReport], None] | None = None) -> Uploader:
         from airflow_provider_hca.upload.staging import open_staging
         from airflow_provider_hca.upload.uploader import Uploader
 

@@ -241,7 +241,7 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
         planned: UploadReport,
         shards: Sequence[Mapping[str, Any]],
         registered: Sequence[Mapping[str, Any]],
-        progress: ProgressReporter,
+        progress: ProgressReporter | None = None,
     ) -> UploadReport:
         from airflow_provider_hca.upload.report import UploadReport
         from airflow_provider_hca.upload.shards import Shard, join_shards
@@ -258,7 +258,8 @@ class DSSUploadShardsBundleOperator(DSSUploadDirectoryOperator):
             self.directory,
             self._base(hook, planned.uuid, planned.base),
         )
-        progress.planned(plan)
+        if progress is not None:
+            progress.planned(plan)
         uploader = self._uploader(hook, progress)
         if tries and max(tries) > 1:
             uploader.abort_multipart_uploads(plan)

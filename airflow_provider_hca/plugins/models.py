@@ -224,7 +224,6 @@ def _merge(members: Sequence[Ingest]) -> Ingest:
     is_upload_group = any(member.action == "shard" for member in members)
     action, phase = ("create", "shards") if is_upload_group else (members[0].action, "tasks")
     progress = _merge_progress(members, phase, states["success"])
-    bundles = set(filter(None, (member.bundle for member in members)))
     ended = max(filter(None, (member.ended for member in members)), default=None)
     return members[0].model_copy(
         update={
@@ -234,7 +233,7 @@ def _merge(members: Sequence[Ingest]) -> Ingest:
             "try_number": 1,
             "started": min(filter(None, (member.started for member in members)), default=None),
             "ended": ended if state in OVER else None,
-            "bundle": bundles.pop() if len(bundles) == 1 else None,
+            "bundle": _common_bundle(members),
             "action": action,
             "file_count": progress.file_count,
             "byte_count": progress.byte_count,
@@ -247,13 +246,25 @@ def _merge(members: Sequence[Ingest]) -> Ingest:
     )
 
 
+def _common_bundle(members: Sequence[Ingest]) -> Bundle | None:
+    """Return the bundle that all mapped tasks have; of shards, those that have started."""
+    bundles = {member.bundle for member in members if member.bundle or member.action != "shard"}
+    return bundles.pop() if len(bundles) == 1 else None
+
+
+def _shard_count(members: Sequence[Ingest]) -> int:
+    """Return the number of shards of an upload group; 0 for other tasks, such as those of a batch."""
+    shards = (member.progress for member in members if member.progress and member.action == "shard")
+    return max((shard.shard_count or 0 for shard in shards), default=0)
+
+
 def _merge_progress(members: Sequence[Ingest], phase: str, phase_done: int) -> Progress:
     known = list(filter(None, (member.progress for member in members)))
     running = filter(None, (member.progress for member in members if member.state not in OVER))
     return Progress(
         phase=phase,
         phase_done=phase_done,
-        phase_files=max(filter(None, (progress.shard_count for progress in known)), default=len(members)),
+        phase_files=_shard_count(members) or len(members),
         file_count=sum(filter(None, (member.file_count for member in members))),
         byte_count=sum(filter(None, (member.byte_count for member in members))),
         sent_byte_count=sum(progress.sent_byte_count for progress in known),

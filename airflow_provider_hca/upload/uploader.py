@@ -78,7 +78,7 @@ class Uploader:
         creator_uid: int,
         policy: RetryPolicy | None = None,
         stop: threading.Event | None = None,
-        on_progress: Callable[[UploadReport], None] = lambda _: None,
+        on_progress: Callable[[UploadReport], None] | None = None,
     ) -> None:
         self._dss, self._transport, self._staging, self._options = dss, transport, staging, options
         self._replica, self._creator_uid = check_replica(options.replica), creator_uid
@@ -86,7 +86,8 @@ class Uploader:
         self._prefix = f"{prefix}/" if prefix else ""
         self._bandwidth = RateLimiter(options.max_bytes_per_second)
         transport.rate_limiter.limit(options.max_requests_per_second)
-        self._policy, self._stop, self._on_progress = policy or dss.retry, stop or threading.Event(), on_progress
+        self._policy, self._stop = policy or dss.retry, stop or threading.Event()
+        self._on_progress = on_progress or (lambda _: None)
         self._failed_heads = 0
         self._is_checked, self._check_lock = False, threading.Lock()
 

@@ -103,6 +103,7 @@ def test_small_directories_share_a_task_and_large_ones_are_divided(dss: LocalDSS
     labels = sorted(ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.task_id == "ingest.ingest")
     assert labels == ["CD4+ T cells", "atlas (1 of 3)", "atlas (2 of 3)", "atlas (3 of 3)", "liver", "lung", "skin"]
     assert outcomes(dag_run) == {"created": 5}
+    assert xcom(dag_run, "ingest.report", PROGRESS_KEY) is None  # it would be that of one bundle
     assert len(members(dss, f"{prefix}/atlas")) == 7
     dag_run = ingest(dss, prefix, 2, directory=str(incoming), max_task_files=100)
     labels = [ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.task_id == "ingest.ingest"]

@@ -44,6 +44,18 @@ def test_mapped_tasks_of_a_run_are_one_ingest(page_api: TestClient) -> None:
     assert ingest["progress"]["phase_files"] == 3
 
 
+def test_mapped_tasks_with_a_divided_directory_are_not_its_shards(page_api: TestClient) -> None:
+    run, uuid = Rows(new_dag(), "running"), new_uuid()
+    for index in range(2):
+        shard = uploaded(uuid, shard_number=index + 1, shard_count=2)
+        run.add("ingest.ingest", "success", shard, map_index=index, operator="DSSIngestOperator")
+    for index in range(2, 5):
+        run.add("ingest.ingest", "success", map_index=index, operator="DSSIngestOperator")
+    (ingest,) = _get(page_api, "ingests", dag_id=run.dag_id)["ingests"]
+    assert (ingest["bundle"], ingest["progress"]["phase"]) == (None, "tasks")
+    assert (ingest["progress"]["phase_done"], ingest["progress"]["phase_files"]) == (5, 5)
+
+
 @pytest.mark.parametrize(
     ("states", "run_state", "state"),
     [
