@@ -280,14 +280,17 @@ class InvalidDirectoryError(DSSError, ValueError):
     :param directory: directory, or URL of a bucket prefix
     :param offenders: pairs of file name (empty for the directory itself) and problem
     :param permanent: whether a retry is pointless; it is not when files changed during the upload
-    :ivar problems: the offenders as in the message
     """
 
     def __init__(self, directory: str, offenders: Sequence[tuple[str, str]], *, permanent: bool = True) -> None:
-        shown, lines = directory if "://" in directory else Path(directory).absolute(), _lines(offenders)
-        super().__init__(f"{shown} cannot be uploaded as a bundle; this try registered nothing:\n{lines}")
-        self.problems = dedent(lines)
+        shown = directory if "://" in directory else Path(directory).absolute()
+        super().__init__(f"{shown} cannot be uploaded as a bundle; this try registered nothing:\n{_lines(offenders)}")
         self.directory, self.offenders, self.permanent = directory, tuple(offenders), permanent
+
+    @property
+    def problems(self) -> str:
+        """The offenders as text, as in the message."""
+        return dedent(_lines(self.offenders))
 
 
 class InvalidMetadataError(DSSError, ValueError):
